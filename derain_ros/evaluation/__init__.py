@@ -1,0 +1,1 @@
+"""Derain files and bags, and measure the result."""

@@ -1,0 +1,1 @@
+"""The dual-stage deraining network, in torch."""

@@ -1,0 +1,305 @@
+"""Attention that knows where the rain is, near by and far away.
+
+*Rain-mask attention*: windows whose keys fade as rain covers them, so that what lies
+under a streak is rebuilt from what lies beside it.
+
+*Clustered attention*: tokens are grouped by feature similarity, rearranged so that
+members of a cluster lie side by side, and a window slides over the rearranged
+sequence; pixels that look alike then meet, however far apart they are.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+WINDOW = (4, 8)
+"""Rows and columns of an attention window, in tokens. Streaks are near-vertical, so
+rain-free tokens lie beside them rather than above: windows are wide."""
+
+
+def suppress(covered: Tensor, strength: Tensor) -> Tensor:
+    """Additive attention bias that fades keys covered by rain.
+
+    Parameters
+    ----------
+    covered
+        Share of a key that rain covers, 0–1, any shape.
+    strength
+        Positive scalar.
+
+    Returns
+    -------
+    Tensor
+        −``strength`` · c / (1 − c), the odds of rain, bounded at −1000 ·
+        ``strength``: 0 for a dry key, and for a wholly covered one so low that its
+        weight underflows to an exact zero beside any dry key, in float16 too.
+
+    """
+    return -strength * covered / (1.001 - covered)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) -> Tensor:
+    """Multi-head scaled dot-product attention.
+
+    Parameters
+    ----------
+    query
+        B×Q×C.
+    key, value
+        B×K×C.
+    bias
+        Added to the logits, broadcast to B×heads×Q×K.
+    heads
+        Number of heads; divides C.
+
+    Returns
+    -------
+    Tensor
+        B×Q×C.
+
+    """
+    batch, _, channels = query.shape
+    split = (batch, -1, heads, channels // heads)
+    query, key, value = (x.reshape(split).transpose(1, 2) for x in (query, key, value))
+    scale = (channels // heads) ** -0.5
+    weights = torch.softmax((query * scale) @ key.transpose(2, 3) + bias, -1)
+    return (weights @ value).transpose(1, 2).reshape(batch, -1, channels)
+
+
+def to_windows(image: Tensor) -> Tensor:
+    """Cut N×C×H×W into windows, (N·H/4·W/8)×32×C; H and W are multiples of the window."""
+    batch, channels, height, width = image.shape
+    rows, columns = WINDOW
+    cut = image.reshape(batch, channels, height // rows, rows, width // columns, columns)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(-1, rows * columns, channels)
+
+
+def from_windows(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """Join windows to N×C×H×W, the inverse of :func:`to_windows`."""
+    rows, columns = WINDOW
+    cut = windows.reshape(batch, height // rows, width // columns, rows, columns, -1)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
+
+
+class WindowAttention(nn.Module):
+    """Rain-mask attention within windows of 4×8 tokens, added to its input.
+
+    Parameters
+    ----------
+    channels
+        Channels of the feature map.
+    heads
+        Attention heads.
+    shifted
+        Move the windows by half their size; tokens beyond the border count as
+        covered by rain.
+    use_mask
+        Fade keys by the rain that covers them; False gives ordinary attention.
+    blend
+        Add the result only as far as rain covers the token itself.
+
+    Shape
+    -----
+    Input: features N×C×H×W with H a multiple of 4 and W of 8; covered N×1×H×W in
+    0–1. Output: N×C×H×W.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        shifted: bool = False,
+        use_mask: bool = True,
+        blend: bool = False,
+    ) -> None:
+        super().__init__()
+        tokens = WINDOW[0] * WINDOW[1]
+        self.heads = heads
+        self.shifted = shifted
+        self.use_mask = use_mask
+        self.blend = blend
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.merge = nn.Linear(channels, channels)
+        self.position = nn.Parameter(torch.zeros(1, heads, tokens, tokens))
+        self.strength = nn.Parameter(torch.zeros(1))
+        nn.init.normal_(self.merge.weight, std=0.02)
+
+    def forward(self, features: Tensor, covered: Tensor) -> Tensor:
+        """Attend; see the class for shapes."""
+        batch, _, height, width = features.shape
+        down, right = (WINDOW[0] // 2, WINDOW[1] // 2) if self.shifted else (0, 0)
+        keep = functional.softplus(self.strength)
+        bias = suppress(covered, keep) if self.use_mask else torch.zeros_like(covered)
+        tokens = features
+        if self.shifted:
+            border = (right, right, down, down)
+            tokens = functional.pad(features, border)
+            bias = functional.pad(bias, border, value=-1000.0)
+        bias = to_windows(bias).transpose(1, 2).unsqueeze(1)
+        windows = self.norm(to_windows(tokens))
+        query, key, value = self.query(windows), self.key(windows), self.value(windows)
+        mixed = attend(query, key, value, self.position + bias, self.heads)
+        mixed = from_windows(
+            self.merge(mixed), batch, height + 2 * down, width + 2 * right
+        )
+        mixed = mixed[:, :, down : down + height, right : right + width]
+        return features + (mixed * covered if self.blend else mixed)
+
+
+def counting_sort(cluster: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
+    """Stable sort of tokens by cluster, without a comparison sort.
+
+    TensorRT refuses TopK over more than 3840 elements, which an exported argsort
+    becomes; cumulative sums it takes at any length.
+
+    Parameters
+    ----------
+    cluster
+        Cluster index of each token, int64, N×T, values below ``clusters``.
+    clusters
+        Number of clusters.
+
+    Returns
+    -------
+    position : Tensor
+        Where each token goes in the rearranged sequence, int64, N×T.
+    order : Tensor
+        Which token each place of the rearranged sequence takes, int64, N×T; the
+        inverse permutation of ``position``.
+
+    """
+    member = (cluster.unsqueeze(1) == torch.arange(clusters).to(cluster).view(1, -1, 1)).float()
+    rank = member.cumsum(2)
+    size = rank[:, :, -1:]
+    start = size.cumsum(1) - size
+    position = ((start + rank - 1) * member).sum(1).long()
+    tokens = torch.ones_like(cluster).cumsum(1) - 1
+    order = torch.zeros_like(cluster).scatter(1, position, tokens)
+    return position, order
+
+
+def rearrange(tokens: Tensor, index: Tensor) -> Tensor:
+    """Take tokens N×T×C in the order of ``index``, int64 N×T."""
+    batch, length, channels = tokens.shape
+    first = (torch.ones_like(index[:, :1]).cumsum(0) - 1) * length
+    rows = (index + first).reshape(-1)
+    return tokens.reshape(-1, channels).index_select(0, rows).reshape(batch, length, channels)
+
+
+class ClusteredAttention(nn.Module):
+    """Non-local attention over tokens rearranged by feature cluster, added to its input.
+
+    Cluster centres follow the normalised tokens by mini-batch k-means in training
+    (exponential moving average; an empty cluster is seeded anew from a token) and
+    stay fixed at inference, so that inference is deterministic.
+
+    Parameters
+    ----------
+    channels
+        Channels of the feature map.
+    heads
+        Attention heads.
+    clusters
+        Number of clusters.
+    group
+        Tokens in a step of the sliding window; queries of one group see the keys
+        of it and of both neighbours. Divides H·W.
+    use_mask
+        Fade keys by the rain that covers them.
+    use_clusters
+        Rearrange by cluster; False slides over the tokens in raster order.
+
+    Shape
+    -----
+    Input: features N×C×H×W, covered N×1×H×W in 0–1. Output: N×C×H×W.
+
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        clusters: int = 16,
+        group: int = 32,
+        use_mask: bool = True,
+        use_clusters: bool = True,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.group = group
+        self.use_mask = use_mask
+        self.use_clusters = use_clusters
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.merge = nn.Linear(channels, channels)
+        self.strength = nn.Parameter(torch.zeros(1))
+        nn.init.normal_(self.merge.weight, std=0.02)
+        centres = functional.normalize(torch.randn(clusters, channels), dim=1)
+        self.register_buffer('centres', centres)
+        self.register_buffer('share', torch.full((clusters,), 1 / clusters))
+
+    def assign(self, tokens: Tensor) -> Tensor:
+        """Nearest centre by cosine similarity of each token, N×T×C to int64 N×T."""
+        return (tokens @ self.centres.t()).argmax(-1)
+
+    def forward(self, features: Tensor, covered: Tensor) -> Tensor:
+        """Attend; see the class for shapes."""
+        batch, channels, height, width = features.shape
+        tokens = self.norm(features.flatten(2).transpose(1, 2))
+        bias = suppress(covered, functional.softplus(self.strength)).reshape(batch, -1, 1)
+        if not self.use_mask:
+            bias = torch.zeros_like(bias)
+        if self.use_clusters:
+            cluster = self.assign(tokens)
+            if self.training:
+                self._follow(tokens.detach(), cluster)
+            position, order = counting_sort(cluster, self.centres.shape[0])
+            packed = rearrange(torch.cat([tokens, bias], 2), order)
+            tokens, bias = packed[:, :, :channels], packed[:, :, channels:]
+        mixed = self.merge(self._slide(tokens, bias))
+        if self.use_clusters:
+            mixed = rearrange(mixed, position)
+        return features + mixed.transpose(1, 2).reshape(batch, channels, height, width)
+
+    def _slide(self, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Sliding-window attention over a sequence, N×T×C with bias N×T×1 to N×T×C."""
+        batch, _, channels = tokens.shape
+        cut = (batch, -1, self.group, channels)
+        query = self.query(tokens).reshape(-1, self.group, channels)
+        key = self._neighbours(self.key(tokens).reshape(cut), 0.0)
+        value = self._neighbours(self.value(tokens).reshape(cut), 0.0)
+        bias = self._neighbours(bias.reshape(batch, -1, self.group, 1), -1000.0)
+        mixed = attend(query, key, value, bias.transpose(1, 2).unsqueeze(1), self.heads)
+        return mixed.reshape(batch, -1, channels)
+
+    def _neighbours(self, groups: Tensor, outside: float) -> Tensor:
+        """Join each group to both neighbours, N×S×G×C to (N·S)×3G×C."""
+        padded = functional.pad(groups, (0, 0, 0, 0, 1, 1), value=outside)
+        joined = torch.cat([padded[:, :-2], groups, padded[:, 2:]], 2)
+        return joined.reshape(-1, 3 * self.group, groups.shape[-1])
+
+    @torch.no_grad()
+    def _follow(self, tokens: Tensor, cluster: Tensor, decay: float = 0.99) -> None:
+        """Move the centres towards the tokens assigned to them."""
+        tokens, cluster = tokens.reshape(-1, tokens.shape[-1]), cluster.reshape(-1)
+        clusters = self.centres.shape[0]
+        directions = functional.normalize(tokens, dim=1)
+        member = functional.one_hot(cluster, clusters).to(tokens)
+        size = member.sum(0)
+        mean = functional.normalize(member.t() @ directions, dim=1)
+        present = (size > 0).unsqueeze(1)
+        moved = torch.where(present, torch.lerp(mean, self.centres, decay), self.centres)
+        self.share.lerp_(size / len(tokens), 1 - decay)
+        empty = self.share < 0.1 / clusters
+        drawn = directions[torch.randint(len(directions), (clusters,), device=tokens.device)]
+        moved = torch.where(empty.unsqueeze(1), drawn, moved)
+        self.share.masked_fill_(empty, 1 / clusters)
+        self.centres.copy_(functional.normalize(moved, dim=1))

@@ -1,0 +1,361 @@
+"""The dual-stage deraining network and its variants.
+
+Stage 1 suppresses rain streaks: a mask from morphology shuts features out and steers
+windowed attention away from rain, which leaves a coarse background. Stage 2
+reconstructs detail: local windows and, beside them, attention over tokens clustered
+by similarity. After Hou et al., "Dual-stage deraining network based on mask and
+non-local attention", J. Zhejiang Univ. (Eng. Sci.) 60(4), 2026, 791-799.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from derain_ros.network.attention import ClusteredAttention, WindowAttention
+from derain_ros.network.rain_mask import RainMaskHead, StreakResponse
+
+SIZE_MULTIPLE = (32, 64)
+"""Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
+
+
+class Restoration(NamedTuple):
+    """What the network makes of a rainy image.
+
+    Attributes
+    ----------
+    restored
+        Output of stage 2, BGR, N×3×H×W; not clamped, about 0–1.
+    coarse
+        Coarse background of stage 1, like ``restored``.
+    mask_logits
+        Rain mask before the sigmoid, N×1×H×W.
+
+    """
+
+    restored: Tensor
+    coarse: Tensor
+    mask_logits: Tensor
+
+
+@dataclass(frozen=True)
+class DualStageConfig:
+    """Size of the network, and the parts that can be switched off for ablation.
+
+    Attributes
+    ----------
+    stem, cell, token
+        Channels at a half, a quarter and an eighth of the resolution.
+    stage1_blocks, stage2_blocks
+        Convolution blocks at a quarter of the resolution, before and after the
+        attention of each stage.
+    token_blocks
+        Convolution blocks at an eighth of the resolution, before and after the
+        attention of each stage.
+    heads
+        Attention heads; divides ``token``.
+    clusters
+        Feature clusters of the non-local attention.
+    mask_attention
+        Rain shuts features out and fades attention keys.
+    morphology
+        The mask starts from the oriented streak response; without it the mask head
+        works from the features alone.
+    clustering
+        Non-local attention; without it stage 2 has local windows only.
+    stage2
+        Detail reconstruction; without it the coarse background is the result.
+
+    """
+
+    stem: int = 16
+    cell: int = 32
+    token: int = 64
+    stage1_blocks: tuple[int, int] = (1, 0)
+    stage2_blocks: tuple[int, int] = (0, 1)
+    token_blocks: tuple[int, int] = (1, 0)
+    heads: int = 2
+    clusters: int = 16
+    mask_attention: bool = True
+    morphology: bool = True
+    clustering: bool = True
+    stage2: bool = True
+
+
+VARIANTS = {'nano': DualStageConfig()}
+"""Network sizes by name. ``nano`` is for CPUs and the Jetson Orin Nano class."""
+
+
+class GatedBlock(nn.Module):
+    """Convolution block with a multiplicative gate in place of an activation.
+
+    The gate is that of NAFNet (Chen et al., "Simple Baselines for Image
+    Restoration", ECCV 2022); its halves are convolutions of their own, which
+    spares the engines a split, and no normalisation breaks the chain that they
+    fuse.
+
+    Shape
+    -----
+    N×C×H×W to N×C×H×W.
+
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.value_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.gate = nn.Conv2d(channels, channels, 1)
+        self.gate_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.merge = nn.Conv2d(channels, channels, 1)
+        nn.init.ones_(self.gate_depth.bias)
+        nn.init.normal_(self.merge.weight, std=0.02)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add gated detail; see the class for shapes."""
+        value = self.value_depth(self.value(features))
+        return features + self.merge(value * self.gate_depth(self.gate(features)))
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[GatedBlock(channels) for _ in range(count)])
+
+
+class TokenLevel(nn.Module):
+    """Go down to an eighth of the resolution, attend there, and come back up.
+
+    Parameters
+    ----------
+    cell, token
+        Channels at a quarter and an eighth of the resolution.
+    blocks
+        Convolution blocks before and after the attention.
+    attentions
+        Modules called as ``module(features, covered)``, one after another.
+
+    Shape
+    -----
+    Input: cells N×cell×H/4×W/4, covered N×1×H/8×W/8, optional tokens of an earlier
+    level N×token×H/8×W/8. Output: cells and tokens of the same shapes.
+
+    """
+
+    def __init__(
+        self, cell: int, token: int, blocks: tuple[int, int], attentions: list[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(cell, token, 2, stride=2)
+        self.before = _blocks(token, blocks[0])
+        self.attentions = nn.ModuleList(attentions)
+        self.after = _blocks(token, blocks[1])
+        self.up = nn.Conv2d(token, 4 * cell, 1)
+
+    def forward(
+        self, cells: Tensor, covered: Tensor, earlier: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend; see the class for shapes."""
+        tokens = self.down(cells)
+        if earlier is not None:
+            tokens = tokens + earlier
+        tokens = self.before(tokens)
+        for attention in self.attentions:
+            tokens = attention(tokens, covered)
+        tokens = self.after(tokens)
+        return cells + functional.pixel_shuffle(self.up(tokens), 2), tokens
+
+
+class DualStageNetwork(nn.Module):
+    """Remove rain from single images.
+
+    Parameters
+    ----------
+    config
+        Sizes and switches.
+
+    Shape
+    -----
+    Input: BGR in 0–1, N×3×H×W with H and W of at least 32. Output:
+    :class:`Restoration` of the same size.
+
+    """
+
+    def __init__(self, config: DualStageConfig | None = None) -> None:
+        super().__init__()
+        config = config or DualStageConfig()
+        self.config = config
+        stem, cell, token = config.stem, config.cell, config.token
+        options = {'use_mask': config.mask_attention}
+
+        self.response = StreakResponse() if config.morphology else None
+        self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
+        self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
+        if config.morphology:
+            self.streaks = nn.Conv2d(len(self.response.slopes), cell, 1)
+        before, after = config.stage1_blocks
+        self.stage1_before = _blocks(cell, before)
+        self.mask_head = RainMaskHead(cell, use_response=config.morphology)
+        self.shut = nn.Parameter(torch.zeros(1, cell, 1, 1))
+        self.stage1_tokens = TokenLevel(
+            cell,
+            token,
+            config.token_blocks,
+            [WindowAttention(token, config.heads, blend=True, **options)],
+        )
+        self.stage1_after = _blocks(cell, after)
+        self.coarse = _zeroed(nn.Conv2d(cell, 48, 1))
+
+        if config.stage2:
+            before, after = config.stage2_blocks
+            attentions = [WindowAttention(token, config.heads, shifted=True, **options)]
+            if config.clustering:
+                attentions.append(
+                    ClusteredAttention(
+                        token, config.heads, clusters=config.clusters, **options
+                    )
+                )
+            self.stage2_before = _blocks(cell, before)
+            self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
+            self.stage2_after = _blocks(cell, after)
+            self.up = nn.Conv2d(cell, 4 * stem, 1)
+            self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Restoration:
+        """Restore; see the class for shapes.
+
+        Raises
+        ------
+        ValueError
+            The image is not N×3×H×W.
+
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f'expected N×3×H×W, got {tuple(image.shape)}')
+        height, width = image.shape[2:]
+        image = pad_to_multiple(image, (2, 3))
+        restored, coarse, logits = self.residuals(image)
+
+        def crop(full: Tensor) -> Tensor:
+            return full[:, :, :height, :width]
+
+        return Restoration(
+            crop(image + functional.pixel_shuffle(restored, 2)),
+            crop(image + functional.pixel_shuffle(coarse, 2)),
+            crop(functional.pixel_shuffle(logits, 4)),
+        )
+
+    def residuals(self, image: Tensor) -> Restoration:
+        """Run both stages on an image of a padded size.
+
+        Parameters
+        ----------
+        image
+            As for :meth:`forward`, H a multiple of 32 and W of 64.
+
+        Returns
+        -------
+        Restoration
+            ``restored`` and ``coarse`` less the image, folded to N×12×H/2×W/2;
+            mask logits folded to N×16×H/4×W/4.
+            :func:`torch.nn.functional.pixel_shuffle` unfolds them.
+
+        """
+        stem = functional.relu(self.stem(image))
+        response = self.response(image) if self.config.morphology else None
+        cells = self.cells(stem)
+        if response is not None:
+            cells = cells + self.streaks(functional.max_pool2d(response, 2))
+        cells = self.stage1_before(functional.relu(cells))
+        logits = self.mask_head(cells, response)
+        rain = torch.sigmoid(logits).mean(1, keepdim=True)
+        covered = functional.avg_pool2d(rain, 2)
+        if self.config.mask_attention:
+            cells = cells * (1 - rain * torch.sigmoid(self.shut))
+        cells, tokens = self.stage1_tokens(cells, covered)
+        cells = self.stage1_after(cells)
+        coarse = functional.pixel_shuffle(self.coarse(cells), 2)
+        if not self.config.stage2:
+            return Restoration(coarse, coarse, logits)
+        return Restoration(coarse + self._detail(cells, tokens, covered, stem), coarse, logits)
+
+    def _detail(self, cells: Tensor, tokens: Tensor, covered: Tensor, stem: Tensor) -> Tensor:
+        """Stage 2: residual of the coarse background, N×12×H/2×W/2."""
+        cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
+        cells = self.stage2_after(cells)
+        halves = functional.pixel_shuffle(self.up(cells), 2)
+        return self.fine(functional.relu(halves + stem))
+
+
+def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Start a residual at zero, so that an untrained network returns its input."""
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
+    """Repeat the last row and column until the size is a multiple of :data:`SIZE_MULTIPLE`.
+
+    Parameters
+    ----------
+    image
+        Four axes, in any layout.
+    axes
+        Which of them are height and width.
+
+    Returns
+    -------
+    Tensor
+        In the layout of ``image``.
+
+    """
+    for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
+        size = image.shape[axis]
+        index = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device)
+        image = image.index_select(axis, index.clamp(max=size - 1))
+    return image
+
+
+class DeployedNetwork(nn.Module):
+    """The network as engines run it: bytes in, bytes out.
+
+    The residual is unfolded straight to the layout of the image, which moves each
+    pixel once.
+
+    Shape
+    -----
+    Input: BGR in 0–255, uint8, N×H×W×3. Output: ``derained`` like the input, and
+    ``rain_mask``, uint8, N×H×W, 255 = rain.
+
+    """
+
+    def __init__(self, network: DualStageNetwork) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        # Scaled weights in place of a scaled image.
+        self.network.stem.weight.data /= 255
+        if self.network.config.morphology:
+            self.network.response.luminance /= 255
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Derain; see the class for shapes."""
+        height, width = image.shape[1:3]
+        padded = pad_to_multiple(image.float(), (1, 2))
+        residual, _, logits = self.network.residuals(padded.permute(0, 3, 1, 2))
+        derained = padded + 255 * _unfold(residual, 2)
+        mask = 255 * _unfold(torch.sigmoid(logits), 4).squeeze(3)
+        return tuple(_to_bytes(x[:, :height, :width]) for x in (derained, mask))
+
+
+def _unfold(folded: Tensor, factor: int) -> Tensor:
+    """Pixel shuffle that ends in N×H×W×C instead of N×C×H×W."""
+    batch, channels, height, width = folded.shape
+    cells = folded.reshape(batch, channels // factor**2, factor, factor, height, width)
+    pixels = cells.permute(0, 4, 2, 5, 3, 1)
+    return pixels.reshape(batch, height * factor, width * factor, channels // factor**2)
+
+
+def _to_bytes(image: Tensor) -> Tensor:
+    """Round 0–255 to uint8; the cast comes last, as TensorRT moves no bytes about."""
+    return (image.clamp(0, 255) + 0.5).to(torch.uint8)

@@ -1,0 +1,1 @@
+"""Training of the dual-stage network and its export to ONNX."""

@@ -1,0 +1,63 @@
+"""Scores on pairs of rainy and dry pictures."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from derain_ros.evaluation.metrics import psnr_y, ssim_y
+from derain_ros.network.dual_stage import DualStageNetwork
+
+PERFECT_DB = 60.0
+"""PSNR counted for a picture that comes back unchanged."""
+
+
+def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
+    """Mean PSNR and SSIM on the Y channel.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    folder
+        Holds ``clean/`` and folders of rainy pictures under the same file names; the
+        clean pictures are scored too, as input and truth.
+
+    Returns
+    -------
+    dict
+        ``<folder>_psnr`` in dB and ``<folder>_ssim`` for each folder, in order.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no clean pictures, or a rainy one is missing.
+
+    """
+    truths = {path.name: _read(path) for path in sorted((folder / 'clean').iterdir())}
+    if not truths:
+        raise FileNotFoundError(f'{folder / "clean"}: no pictures')
+    figures = {}
+    for rainy in sorted(path for path in folder.iterdir() if path.is_dir()):
+        pairs = [(_restore(network, _read(rainy / name)), dry) for name, dry in truths.items()]
+        psnr = [min(PERFECT_DB, psnr_y(restored, dry)) for restored, dry in pairs]
+        figures[f'{rainy.name}_psnr'] = round(float(np.mean(psnr)), 2)
+        ssim = [ssim_y(restored, dry) for restored, dry in pairs]
+        figures[f'{rainy.name}_ssim'] = round(float(np.mean(ssim)), 4)
+    return figures
+
+
+def _read(path: Path) -> np.ndarray:
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise FileNotFoundError(f'{path}: no readable picture')
+    return picture
+
+
+@torch.no_grad()
+def _restore(network: DualStageNetwork, image: np.ndarray) -> np.ndarray:
+    """Restore one picture, uint8 H×W×3 BGR."""
+    planes = torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255))
+    restored = network(planes).restored.clamp(0, 1) * 255
+    return restored[0].permute(1, 2, 0).round().byte().numpy()
