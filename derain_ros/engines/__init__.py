@@ -1,0 +1,127 @@
+"""Inference back ends behind one contract."""
+
+import importlib
+import logging
+from dataclasses import dataclass, replace
+
+from derain_ros.engines.contract import (
+    MINIMUM_SIDE,
+    Derained,
+    Engine,
+    EngineError,
+    EngineInfo,
+)
+from derain_ros.models import ModelError, find_model
+
+__all__ = [
+    'ENGINES',
+    'MINIMUM_SIDE',
+    'PRECISIONS',
+    'Derained',
+    'Engine',
+    'EngineError',
+    'EngineInfo',
+    'EngineStatus',
+    'create_engine',
+    'engine_report',
+]
+
+ENGINES = {
+    'openvino': 'derain_ros.engines.openvino_engine',
+    'torch': 'derain_ros.engines.torch_engine',
+}
+"""Back ends by name, best first; each module has ``probe()`` and ``create(model, precision)``."""
+
+PRECISIONS = ('auto', 'f32', 'bf16')
+"""What ``precision`` may be; ``auto`` is bf16 where it is fast and agrees with f32."""
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """Whether a back end can run here.
+
+    Attributes
+    ----------
+    engine
+        Name of the back end.
+    available
+        It can be created.
+    device
+        What it would run on, empty where not available.
+    detail
+        Version, or what is missing and how to get it.
+
+    """
+
+    engine: str
+    available: bool
+    device: str
+    detail: str
+
+
+def engine_report() -> list[EngineStatus]:
+    """Return the state of every back end, best first."""
+    report = []
+    for name, module in ENGINES.items():
+        try:
+            device, detail = importlib.import_module(module).probe()
+        except EngineError as error:
+            report.append(EngineStatus(name, False, '', str(error)))
+        else:
+            report.append(EngineStatus(name, True, device, detail))
+    return report
+
+
+def create_engine(
+    engine: str = 'auto', model: str = 'nano', *, precision: str = 'auto'
+) -> Engine:
+    """Create an engine and load a model into it.
+
+    Parameters
+    ----------
+    engine
+        Name of a back end, or ``auto`` for the first in :data:`ENGINES` that works
+        here; what was taken and why is logged and stands in ``info.reason``.
+    model
+        Name in the model zoo, or the path of an ``.onnx`` file.
+    precision
+        One of :data:`PRECISIONS`.
+
+    Raises
+    ------
+    EngineError
+        A name is not known, or no back end works; the message says what to do.
+
+    """
+    if engine != 'auto' and engine not in ENGINES:
+        raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
+    if precision not in PRECISIONS:
+        raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
+    try:
+        found = find_model(model)
+    except ModelError as error:
+        raise EngineError(str(error)) from error
+    skipped = []
+    for name in ENGINES if engine == 'auto' else [engine]:
+        try:
+            created = importlib.import_module(ENGINES[name]).create(found, precision)
+        except (EngineError, ModelError) as error:
+            if engine != 'auto':
+                raise EngineError(f'engine {name}: {error}') from error
+            skipped.append(f'{name}: {error}')
+            continue
+        why = f'{name} is the first that works here'
+        if engine != 'auto':
+            why = f'{name} was asked for'
+        reasons = [why, created.info.reason, *(f'not {reason}' for reason in skipped)]
+        created.info = replace(created.info, model=model, reason='; '.join(reasons))
+        logging.getLogger(__name__).info(
+            'engine %s on %s, model %s, %s: %s',
+            name,
+            created.info.device,
+            model,
+            created.info.precision,
+            created.info.reason,
+        )
+        return created
+    raise EngineError('no engine works here: ' + '; '.join(skipped))

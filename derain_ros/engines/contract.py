@@ -1,0 +1,113 @@
+"""What every inference back end promises to its callers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+MINIMUM_SIDE = 32
+"""Shortest image height or width in pixels that the network accepts."""
+
+
+class EngineError(RuntimeError):
+    """An engine could not be created or could not run; the message says what to do."""
+
+
+class Derained(NamedTuple):
+    """One inference result.
+
+    Attributes
+    ----------
+    image
+        Restored frames, uint8, N×H×W×3, BGR, 0–255.
+    rain_mask
+        Rain probability per pixel, uint8, N×H×W, 0 = dry, 255 = rain.
+
+    """
+
+    image: np.ndarray
+    rain_mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine runs, in the words that logs and ``/diagnostics`` use.
+
+    Attributes
+    ----------
+    engine
+        Back end name, ``openvino`` or ``torch``.
+    device
+        Device name as the back end reports it.
+    model
+        Model name from the zoo, or the path of the model file.
+    precision
+        Arithmetic used for inference, ``f32`` or ``bf16``.
+    reason
+        Why this back end and precision were taken, one sentence.
+
+    """
+
+    engine: str
+    device: str
+    model: str
+    precision: str
+    reason: str
+
+
+class Engine(ABC):
+    """A derainer that turns uint8 frames into uint8 frames and masks.
+
+    Engines are not thread-safe: one caller at a time.
+    """
+
+    info: EngineInfo
+
+    @abstractmethod
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain a batch.
+
+        Parameters
+        ----------
+        images
+            uint8, N×H×W×3, BGR, 0–255, C-contiguous, H and W at least
+            :data:`MINIMUM_SIDE`.
+
+        Returns
+        -------
+        Derained
+            Arrays that the caller owns: the next call does not overwrite them.
+
+        Raises
+        ------
+        ValueError
+            The array has another type, layout or size.
+        EngineError
+            The back end failed.
+
+        """
+
+    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
+        """Run once at a size, in pixels, so that the first real frame is not slow."""
+        self.infer(np.zeros((batch, height, width, 3), np.uint8))
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release device and host memory; calling it twice is harmless."""
+
+
+def check_images(images: np.ndarray) -> None:
+    """Raise ValueError unless ``images`` is what :meth:`Engine.infer` asks for."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f'expected uint8 images of shape (N, H, W, 3), '
+            f'got {images.dtype} of shape {images.shape}'
+        )
+    if images.shape[0] < 1:
+        raise ValueError('expected at least one image, got an empty batch')
+    if min(images.shape[1:3]) < MINIMUM_SIDE:
+        raise ValueError(
+            f'images are {images.shape[2]}x{images.shape[1]} pixels; '
+            f'the network needs at least {MINIMUM_SIDE} on each side'
+        )

@@ -1,0 +1,155 @@
+"""OpenVINO on the CPU: the engine for machines without an NVIDIA GPU."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from derain_ros.engines.contract import (
+    Derained,
+    Engine,
+    EngineError,
+    EngineInfo,
+    check_images,
+)
+from derain_ros.models import ModelInfo
+
+AGREEMENT_DB = 45.0
+"""Least PSNR of bf16 against f32 on a test frame for bf16 to be used."""
+
+KEPT_SIZES = 4
+"""Compiled sizes kept; the least recently used goes first."""
+
+
+def probe() -> tuple[str, str]:
+    """Return device and version, or raise EngineError with what is missing."""
+    openvino = _import()
+    core = openvino.Core()
+    device = core.get_property('CPU', 'FULL_DEVICE_NAME')
+    return device, f'OpenVINO {openvino.__version__.split("-")[0]}'
+
+
+def create(model: ModelInfo, precision: str) -> Engine:
+    """Load a model; ``precision`` is auto, f32 or bf16. Raises EngineError, ModelError."""
+    return OpenVinoEngine(model, precision)
+
+
+def _import():
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(f'{error}; install it with `pip install openvino`') from error
+    return openvino
+
+
+class OpenVinoEngine(Engine):
+    """Runs an ONNX model on the CPU, compiled for each size that comes along.
+
+    Parameters
+    ----------
+    model
+        Model to load; its file is checked first.
+    precision
+        ``f32``, ``bf16``, or ``auto``: bf16 where the CPU computes in it and the
+        result agrees with f32 to :data:`AGREEMENT_DB`.
+
+    Raises
+    ------
+    EngineError
+        OpenVINO is missing, cannot read the model, or the CPU lacks bf16.
+    ModelError
+        The model file is damaged.
+
+    """
+
+    def __init__(self, model: ModelInfo, precision: str) -> None:
+        openvino = _import()
+        model.verify(model.onnx)
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(model.onnx)
+        except RuntimeError as error:
+            raise EngineError(f'{model.onnx}: OpenVINO cannot read it: {error}') from error
+        self._check_interface(model)
+        self._requests: OrderedDict = OrderedDict()
+        native = 'BF16' in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        if precision == 'bf16' and not native:
+            raise EngineError('this CPU has no bf16 arithmetic; use precision f32 or auto')
+        self._precision, reason = 'f32', 'f32 was asked for'
+        if precision == 'bf16':
+            self._precision, reason = 'bf16', 'bf16 was asked for'
+        elif precision == 'auto':
+            self._precision, reason = self._choose_precision(native)
+        device = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
+        self.info = EngineInfo('openvino', device, model.name, self._precision, reason)
+
+    def _check_interface(self, model: ModelInfo) -> None:
+        inputs = [port.any_name for port in self._model.inputs]
+        outputs = [port.any_name for port in self._model.outputs]
+        if inputs != ['image'] or sorted(outputs) != ['derained', 'rain_mask']:
+            raise EngineError(
+                f'{model.onnx}: inputs {inputs} and outputs {outputs}; a derain_ros model '
+                f"has the input 'image' and the outputs 'derained' and 'rain_mask'"
+            )
+
+    def _choose_precision(self, native: bool) -> tuple[str, str]:
+        if not native:
+            return 'f32', 'the CPU has no bf16 arithmetic'
+        frame = _test_frame()
+        results = []
+        for self._precision in ('f32', 'bf16'):
+            results.append(self.infer(frame).image.astype(np.float64))
+            self._requests.clear()
+        error = np.mean((results[0] - results[1]) ** 2)
+        agreement = 10 * np.log10(255**2 / max(error, 1e-9))
+        if agreement < AGREEMENT_DB:
+            return 'f32', f'bf16 agrees with f32 to {agreement:.1f} dB only'
+        return 'bf16', f'bf16 agrees with f32 to {min(agreement, 99):.0f} dB'
+
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain a batch; see :meth:`Engine.infer`. A new size compiles first."""
+        check_images(images)
+        request = self._request(images.shape)
+        try:
+            request.infer({'image': images})
+        except RuntimeError as error:
+            raise EngineError(f'OpenVINO inference failed: {error}') from error
+        image = request.get_tensor('derained').data.copy()
+        return Derained(image, request.get_tensor('rain_mask').data.copy())
+
+    def _request(self, shape: tuple[int, ...]):
+        """Return the inference request for a shape; static shapes run faster."""
+        if shape in self._requests:
+            self._requests.move_to_end(shape)
+            return self._requests[shape]
+        if self._model is None:
+            raise EngineError('the engine is closed')
+        options = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': self._precision,
+            # The driver, DDS and the detector share these cores.
+            'ENABLE_CPU_PINNING': False,
+        }
+        try:
+            model = self._model.clone()
+            model.reshape(list(shape))
+            compiled = self._core.compile_model(model, 'CPU', options)
+        except RuntimeError as error:
+            raise EngineError(f'OpenVINO cannot compile for {shape}: {error}') from error
+        if len(self._requests) >= KEPT_SIZES:
+            self._requests.popitem(last=False)
+        self._requests[shape] = compiled.create_infer_request()
+        return self._requests[shape]
+
+    def close(self) -> None:
+        """Release the compiled models."""
+        self._requests.clear()
+        self._model = None
+
+
+def _test_frame() -> np.ndarray:
+    """Make a frame with gradients, edges and streaks, uint8, 1×128×192×3."""
+    rows, columns = np.mgrid[:128, :192]
+    frame = np.stack([columns, rows + 40, 255 - columns], -1)
+    frame[32:96, 64:128] += 60
+    frame[:, ::13] += 90
+    return np.clip(frame, 0, 255).astype(np.uint8)[None]

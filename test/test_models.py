@@ -1,0 +1,73 @@
+"""The model zoo as it is shipped."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from derain_ros.models import ModelError, digest, find_model, list_models, share_directory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_share_directory_of_a_checkout():
+    assert (share_directory() / 'models' / 'nano.onnx').is_file()
+    assert (share_directory() / 'config' / 'derain.yaml').is_file()
+
+
+def test_every_model_is_complete_and_undamaged():
+    models = list_models()
+    assert 'nano' in [model.name for model in models]
+    for model in models:
+        model.verify(model.onnx)
+        model.verify(model.weights)
+        assert set(model.sha256) == {model.onnx.name, model.weights.name}
+        assert model.licence == 'Apache-2.0'
+        assert model.parameters > 0
+        assert model.figures
+        card = model.onnx.with_suffix('.md').read_text(encoding='utf-8')
+        for heading in ('Data', 'Licence', 'Figures', 'Limits'):
+            assert f'## {heading}' in card
+
+
+def test_nano_is_within_its_cost():
+    assert 0 < find_model('nano').flops_per_pixel <= 16_000
+
+
+def test_digest_is_sha256(tmp_path):
+    file = tmp_path / 'x'
+    file.write_bytes(b'rain' * 700_000)
+    assert digest(file) == hashlib.sha256(b'rain' * 700_000).hexdigest()
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(ModelError, match=r"unknown model 'mega'; known: .*nano"):
+        find_model('mega')
+    with pytest.raises(ModelError, match=r'absent\.onnx: no such file'):
+        find_model('absent.onnx')
+
+
+def test_an_onnx_file_is_a_model_too(tmp_path):
+    file = tmp_path / 'mine.onnx'
+    shutil.copy(find_model('nano').onnx, file)
+    model = find_model(str(file))
+    assert (model.name, model.onnx, model.weights) == ('mine', file, None)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    nano = find_model('nano')
+    damaged = tmp_path / 'nano.onnx'
+    data = bytearray(nano.onnx.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(ModelError, match='sha256 differs'):
+        nano.verify(damaged)
+
+
+def test_facts_agree_with_the_file_on_disk():
+    for path in sorted((ROOT / 'models').glob('*.json')):
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        for name, expected in facts['sha256'].items():
+            assert digest(path.parent / name) == expected
