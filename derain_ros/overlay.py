@@ -1,0 +1,88 @@
+"""Pictures made of a frame and its result: rain tinted, and two images mixed."""
+
+import cv2
+import numpy as np
+
+TINT_BGR = (255, 0, 255)
+"""Colour of full rain. Magenta is rare on roads, so that it reads as rain at once."""
+
+TINT_OPACITY = 0.75
+"""Share of the tint in full rain; below 1 so that the streak stays visible."""
+
+# Below a quarter nothing is tinted, or a mask that is faintly unsure would dye the whole frame.
+_RAMP = np.clip((np.arange(256, dtype=np.float32) - 64) / 128, 0, 1) * TINT_OPACITY
+
+
+def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
+    """Tint the rainy parts of a frame: not at all up to mask 64, fully from 192 on.
+
+    Parameters
+    ----------
+    bgr
+        Frame, uint8, H×W×3, BGR, 0–255.
+    rain_mask
+        Rain per pixel, uint8, H×W, 0 = dry, 255 = rain.
+
+    Returns
+    -------
+    numpy.ndarray
+        A new uint8 H×W×3 BGR image; dry pixels are those of the input.
+
+    Raises
+    ------
+    ValueError
+        Type or size of one of the arrays is another one.
+
+    """
+    _check_image('bgr', bgr)
+    if rain_mask.dtype != np.uint8 or rain_mask.shape != bgr.shape[:2]:
+        raise ValueError(
+            f'rain_mask: expected uint8 of shape {bgr.shape[:2]}, '
+            f'got {rain_mask.dtype} of shape {rain_mask.shape}'
+        )
+    rain = cv2.LUT(rain_mask, _RAMP)
+    tint = np.empty_like(bgr)
+    tint[:] = TINT_BGR
+    return cv2.blendLinear(bgr, tint, 1 - rain, rain)
+
+
+def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarray:
+    """Mix a frame with its derained version.
+
+    Parameters
+    ----------
+    rainy, derained
+        uint8, H×W×3, BGR, 0–255, of one size.
+    strength
+        Share of the derained image, 0–1. At 1 ``derained`` itself is returned, at 0
+        ``rainy`` itself; nothing is copied.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, H×W×3, BGR.
+
+    Raises
+    ------
+    ValueError
+        ``strength`` lies outside 0–1, or the arrays do not match.
+
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f'strength: expected a number from 0 to 1, got {strength}')
+    _check_image('rainy', rainy)
+    _check_image('derained', derained)
+    if rainy.shape != derained.shape:
+        raise ValueError(f'rainy is {rainy.shape}, but derained is {derained.shape}')
+    if strength == 1:
+        return derained
+    if strength == 0:
+        return rainy
+    return cv2.addWeighted(derained, strength, rainy, 1 - strength, 0)
+
+
+def _check_image(name: str, image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f'{name}: expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}'
+        )

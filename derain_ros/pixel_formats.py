@@ -1,0 +1,133 @@
+"""Pixel layouts of ``sensor_msgs/Image`` and their conversion to 8-bit BGR."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# OpenCV names a Bayer pattern by the second and third pixel of the second row, ROS by the
+# first two pixels of the first two rows: the same mosaic is called RGGB there and BG here.
+_BAYER_CODES = {
+    'rggb': cv2.COLOR_BayerBG2BGR,
+    'bggr': cv2.COLOR_BayerRG2BGR,
+    'gbrg': cv2.COLOR_BayerGR2BGR,
+    'grbg': cv2.COLOR_BayerGB2BGR,
+}
+BAYER_PATTERNS = tuple(_BAYER_CODES)
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """Memory layout of one encoding.
+
+    Attributes
+    ----------
+    to_bgr
+        Turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8
+        H×W×3 BGR; the second argument says whether 16-bit samples are big-endian.
+    pixel_bytes
+        Bytes per pixel in a row (of the luma plane, where planes are separate).
+    even_width, even_height
+        Chroma is shared by pairs of columns or rows, so the side must be even.
+    half_height_chroma
+        An interleaved chroma plane of half the height follows the luma plane.
+    smallest_side
+        Shortest side in pixels that can be converted.
+
+    """
+
+    to_bgr: Callable[[np.ndarray, bool], np.ndarray]
+    pixel_bytes: int
+    even_width: bool = False
+    even_height: bool = False
+    half_height_chroma: bool = False
+    smallest_side: int = 1
+
+    def row_count(self, height: int) -> int:
+        """Return how many rows of ``step`` bytes an image of this height fills."""
+        return height * 3 // 2 if self.half_height_chroma else height
+
+
+def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
+    """Interpolate a Bayer mosaic bilinearly.
+
+    Parameters
+    ----------
+    mosaic
+        uint8, H×W, both sides at least 2.
+    pattern
+        Colours of the top left 2×2 pixels, row by row: ``rggb``, ``bggr``, ``gbrg``, ``grbg``.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, H×W×3, BGR.
+
+    """
+    code = _BAYER_CODES[pattern]
+    if min(mosaic.shape) > 2:
+        return cv2.cvtColor(mosaic, code)
+    # OpenCV leaves images of two rows or columns black; mirroring keeps the pattern's phase.
+    mirrored = cv2.copyMakeBorder(mosaic, 2, 2, 2, 2, cv2.BORDER_REFLECT_101)
+    return cv2.cvtColor(mirrored, code)[2:-2, 2:-2]
+
+
+def _bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+    return rows.reshape(len(rows), -1, 3)
+
+
+def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+        return cv2.cvtColor(rows.reshape(len(rows), -1, channels), code)
+
+    return to_bgr
+
+
+def _mono16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+    return cv2.cvtColor(_high_bytes(rows, big_endian), cv2.COLOR_GRAY2BGR)
+
+
+def _bayer8(pattern: str) -> Callable[[np.ndarray, bool], np.ndarray]:
+    return lambda rows, big_endian: demosaic(rows, pattern)
+
+
+def _bayer16(pattern: str) -> Callable[[np.ndarray, bool], np.ndarray]:
+    return lambda rows, big_endian: demosaic(_high_bytes(rows, big_endian), pattern)
+
+
+def _high_bytes(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+    """Return ``value >> 8`` of 16-bit samples."""
+    first = 0 if big_endian else 1
+    return np.ascontiguousarray(rows[:, first::2])
+
+
+def _formats() -> dict[str, PixelFormat]:
+    bgr8 = PixelFormat(_bgr, 3)
+    mono8 = PixelFormat(_convert(cv2.COLOR_GRAY2BGR, 1), 1)
+    uyvy = PixelFormat(_convert(cv2.COLOR_YUV2BGR_UYVY, 2), 2, even_width=True)
+    yuyv = PixelFormat(_convert(cv2.COLOR_YUV2BGR_YUY2, 2), 2, even_width=True)
+    semi_planar = {'even_width': True, 'even_height': True, 'half_height_chroma': True}
+    formats = {
+        'bgr8': bgr8,
+        '8UC3': bgr8,
+        'rgb8': PixelFormat(_convert(cv2.COLOR_RGB2BGR, 3), 3),
+        'bgra8': PixelFormat(_convert(cv2.COLOR_BGRA2BGR, 4), 4),
+        'rgba8': PixelFormat(_convert(cv2.COLOR_RGBA2BGR, 4), 4),
+        'mono8': mono8,
+        '8UC1': mono8,
+        'mono16': PixelFormat(_mono16, 2),
+        'yuv422': uyvy,
+        'uyvy': uyvy,
+        'yuv422_yuy2': yuyv,
+        'yuyv': yuyv,
+        'nv12': PixelFormat(_convert(cv2.COLOR_YUV2BGR_NV12, 1), 1, **semi_planar),
+        'nv21': PixelFormat(_convert(cv2.COLOR_YUV2BGR_NV21, 1), 1, **semi_planar),
+    }
+    for pattern in _BAYER_CODES:
+        formats[f'bayer_{pattern}8'] = PixelFormat(_bayer8(pattern), 1, smallest_side=2)
+        formats[f'bayer_{pattern}16'] = PixelFormat(_bayer16(pattern), 2, smallest_side=2)
+    return formats
+
+
+PIXEL_FORMATS = _formats()
