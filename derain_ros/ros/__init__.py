@@ -1,0 +1,1 @@
+"""The ROS 2 node and the programs that drive it; the only place that imports rclpy."""

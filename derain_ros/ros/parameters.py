@@ -1,0 +1,164 @@
+"""Parameters of the node: what there is, and what the value of each may be."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+
+_CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a parameter may be.
+
+    Attributes
+    ----------
+    default
+        Its type is that of the parameter; ``{camera}`` stands for the camera's name.
+    description
+        For ``ros2 param describe``.
+    choices
+        Allowed strings; empty where any will do.
+    live
+        Takes effect at once; other parameters do so when the node configures.
+    read_only
+        Can be given at the start only.
+
+    """
+
+    default: bool | float | str | list[str]
+    description: str
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    read_only: bool = False
+
+
+NODE_RULES = {
+    'model': Rule('nano', 'Name of a model, or the path of an ONNX file.'),
+    'engine': Rule('auto', 'Inference back end; auto takes the best one present.'),
+    'autostart': Rule(True, 'Configure and activate by itself at the start.', read_only=True),
+    'cameras': Rule(
+        ['camera'],
+        'Names of the cameras; each has parameters <name>.image_topic and so on. '
+        'A single name needs no list.'),
+    'publish_mask': Rule(True, 'Publish <output_namespace>/rain_mask.', live=True),
+    'publish_overlay': Rule(False, 'Publish <output_namespace>/overlay.', live=True),
+    'output_encoding': Rule(
+        'same',
+        'Encoding of the derained image; with same, bayer, yuv and compressed become bgr8.',
+        ('same', 'bgr8', 'rgb8')),
+    'input_reliability': Rule(
+        'auto',
+        'Reliability to subscribe with; auto follows what the publishers offer.',
+        ('auto', 'reliable', 'best_effort')),
+    'output_reliability': Rule(
+        'reliable', 'Reliability that the outputs offer.', ('reliable', 'best_effort')),
+    'strength': Rule(
+        1.0, 'Share of the derained image in the output; 0 returns the input.', live=True),
+    'enabled': Rule(True, 'Derain; false passes frames through unchanged.', live=True),
+}
+"""Parameters of the whole node."""
+
+CAMERA_RULES = {
+    'image_topic': Rule('/{camera}/image_raw', 'Base topic of the camera, or its /compressed.'),
+    'camera_info_topic': Rule('', 'Empty: camera_info beside the image topic.'),
+    'transport': Rule(
+        'auto',
+        'Subscribe to sensor_msgs/Image (raw) or CompressedImage on <image_topic>/compressed; '
+        'auto is compressed where image_topic ends in /compressed, else raw.',
+        ('auto', 'raw', 'compressed')),
+    'output_namespace': Rule('/{camera}/derained', 'Where the outputs are published.'),
+}
+"""Parameters of each camera, named ``<camera>.<key>``."""
+
+
+def rule_of(name: str) -> Rule | None:
+    """Return the rule of a parameter of the node or of any camera; None for others."""
+    if name in NODE_RULES:
+        return NODE_RULES[name]
+    camera, _, key = name.partition('.')
+    return CAMERA_RULES.get(key) if _CAMERA_NAME.fullmatch(camera) else None
+
+
+def describe(rule: Rule) -> ParameterDescriptor:
+    """Return the descriptor of a parameter."""
+    constraints = f'One of: {", ".join(rule.choices)}.' if rule.choices else ''
+    if not rule.live and not rule.read_only:
+        constraints += ' Takes effect when the node configures.'
+    descriptor = ParameterDescriptor(
+        description=rule.description,
+        additional_constraints=constraints.strip(),
+        read_only=rule.read_only,
+        # rclpy would refuse an integer for a double, or a string for a list.
+        dynamic_typing=isinstance(rule.default, (float, list)),
+    )
+    if isinstance(rule.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=1.0)]
+    return descriptor
+
+
+def default_of(name: str) -> bool | float | str | list[str]:
+    """Return the default of a known parameter."""
+    rule = rule_of(name)
+    if not isinstance(rule.default, str):
+        return rule.default
+    return rule.default.format(camera=name.partition('.')[0])
+
+
+def camera_names(cameras: object) -> list[str]:
+    """Return the valid names in a value of ``cameras``, which may be one string."""
+    names = [cameras] if isinstance(cameras, str) else cameras
+    if not isinstance(names, Sequence):
+        return []
+    return [name for name in dict.fromkeys(names) if _camera_problem(name) is None]
+
+
+def camera_parameters(camera: str) -> list[str]:
+    """Return the names of a camera's parameters."""
+    return [f'{camera}.{key}' for key in CAMERA_RULES]
+
+
+def value_problem(name: str, value: object) -> str | None:
+    """Say what is wrong with the value of a known parameter by itself; None if nothing is."""
+    rule = rule_of(name)
+    if isinstance(rule.default, list):
+        return None  # by cameras_problems
+    if isinstance(rule.default, bool):
+        fits, wanted = isinstance(value, bool), 'true or false, without quotes'
+    elif isinstance(rule.default, float):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits, wanted = number and 0 <= value <= 1, 'a number from 0.0 to 1.0'
+    elif rule.choices:
+        fits, wanted = value in rule.choices, f'one of {", ".join(rule.choices)}'
+    else:
+        fits, wanted = isinstance(value, str), 'a string; put it in quotes'
+        if name in ('model', 'engine') and value == '':
+            fits, wanted = False, f'a name, for example {rule.default}'
+    return None if fits else f'{name} is {value!r}, expected {wanted}'
+
+
+def cameras_problems(value: object) -> list[str]:
+    """Say what is wrong with a value of ``cameras``, one sentence each."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        return [f'cameras is {value!r}, expected names, for example [front, rear]']
+    if not names:
+        return ['cameras is empty; name at least one camera, for example [front]']
+    problems = [problem for name in names if (problem := _camera_problem(name)) is not None]
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    problems += [
+        f'cameras has {name!r} more than once; give each camera a name of its own'
+        for name in repeated
+    ]
+    return problems
+
+
+def _camera_problem(name: object) -> str | None:
+    if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
+        return (f'cameras has {name!r}, which is no name for a camera; '
+                'use letters, digits and single underscores, beginning with a letter')
+    if name in NODE_RULES or name in ('use_sim_time', 'qos_overrides'):
+        return f'cameras has {name!r}, which is the name of a parameter; call the camera otherwise'
+    return None

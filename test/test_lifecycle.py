@@ -1,0 +1,117 @@
+"""Life of ``derain_node`` as a process: bad starts, transitions, shipped files, signals."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.utilities import get_rmw_implementation_identifier
+from ros_fixtures import (
+    ROOT,
+    NodeProcess,
+    Peer,
+    image,
+    new_domain,
+    output,
+    process_ended,
+    send_until,
+    wait_for,
+)
+from sensor_msgs.msg import Image
+
+
+def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
+    domain = new_domain()
+    parameters = {'model': 'nope', 'strength': 1, 'cameras': 'front', 'strenght': 0.5}
+    with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
+        wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
+        assert peer.state() == 'unconfigured'
+        assert "'nope'" in node.log()
+        assert 'nano' in node.log()
+        assert 'did you mean strength?' in node.log()
+        wait_for(lambda: peer.status('engine'), 'status of the engine')
+        assert peer.status('engine').level == DiagnosticStatus.ERROR
+        assert 'nope' in peer.status('engine').message
+        assert not peer.change_state('configure')
+        assert not peer.change_state('activate')
+        assert peer.state() == 'unconfigured'
+
+        reason = peer.set_together(
+            model='nano', cameras=['front', 'rear'], rear__output_namespace='/front/derained')
+        assert 'rear.output_namespace' in reason
+        assert peer.get('model', 'cameras') == ['nope', 'front']
+        assert peer.set_together(
+            model='nano', cameras=['front', 'rear'], rear__image_topic='/tail/image') == ''
+        assert peer.change_state('configure')
+        assert peer.state() == 'inactive'
+        assert peer.status('engine').level in (DiagnosticStatus.ERROR, DiagnosticStatus.OK)
+        assert peer.count_publishers(output('rear')) == 1
+        assert peer.count_subscribers('/tail/image') == 0
+        assert peer.change_state('activate')
+        assert not peer.change_state('activate')
+        wait_for(lambda: peer.count_subscribers('/tail/image') == 1, 'subscription')
+        wait_for(lambda: peer.status('engine').level == DiagnosticStatus.OK, 'engine')
+
+        images = peer.publisher(Image, '/tail/image')
+        peer.listen(Image, output('rear'))
+        for _ in range(2):
+            peer.received[output('rear')].clear()
+            peer.matched(images)
+            send_until(images, image, lambda: peer.received[output('rear')], 'image')
+            assert peer.change_state('deactivate')
+            wait_for(lambda: images.get_subscription_count() == 0, 'end of the subscription')
+            assert peer.change_state('cleanup')
+            wait_for(lambda: peer.count_publishers(output('rear')) == 0, 'end of the outputs')
+            assert peer.change_state('configure')
+            assert peer.change_state('activate')
+        status, seconds = process_ended(node.process, signal.SIGTERM)
+        assert (status, 'Traceback' in node.log()) == (0, False), node.log()
+        assert seconds < 2
+
+
+def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path):
+    domain = new_domain()
+    before = set(Path('/dev/shm').glob('fastrtps_*'))
+    arguments = ('--params-file', str(ROOT / 'config' / 'vehicle.yaml'),
+                 '-r', '__ns:=/car', '-p', 'use_sim_time:=true')
+    profile = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml')}
+    with NodeProcess(tmp_path, domain, None, arguments, profile) as node, \
+            Peer(domain, '/car/derain') as peer:
+        peer.wait_for_state('active', node)
+        assert peer.get('cameras', 'model') == [['front', 'rear', 'left', 'right'], 'nano']
+        images = peer.publisher(Image, '/rear/image_raw')
+        peer.matched(images)
+        peer.listen(Image, output('rear'))
+        # No /clock, and no stamps: ages cannot be told, and everything else goes on.
+        send_until(images, lambda _: image(0), lambda: peer.received[output('rear')], 'image')
+        assert peer.counts('rear')['published'] > 0
+        assert peer.values('rear')['age_p50_ms'] == 'nan'
+        if 'fastrtps' in get_rmw_implementation_identifier():
+            segments = set(Path('/dev/shm').glob('fastrtps_*')) - before
+            assert max(segment.stat().st_size for segment in segments) >= 64 << 20
+        status, seconds = process_ended(node.process, signal.SIGINT)
+        assert (status, 'Traceback' in node.log()) == (0, False), node.log()
+        assert seconds < 2
+
+
+@pytest.mark.parametrize(('parameters', 'parts'), [
+    ({'cameras': []}, ['cameras is empty']),
+    ({'strength': 2.0, 'model': 5}, ['strength is 2.0', 'model is 5']),
+])
+def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path, parameters, parts):
+    domain = new_domain()
+    with NodeProcess(tmp_path, domain, parameters) as node:
+        wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
+        assert all(part in node.log() for part in parts), node.log()
+        assert node.process.poll() is None
+        assert process_ended(node.process, signal.SIGINT)[0] == 0
+
+
+def test_arguments_that_cannot_be_read_end_the_process(tmp_path):
+    with NodeProcess(tmp_path, new_domain(), None, ('-p', 'cameras:=[front, 5]')) as node:
+        assert node.process.wait(60) == 1
+        assert 'cannot start' in node.log()
+        assert 'Traceback' not in node.log()

@@ -1,0 +1,307 @@
+"""Frames through ``derain_node``, a process of its own, seen from another one over DDS.
+
+How well rain is removed is not asserted here, nor every encoding: the first belongs to the
+tests of the models, the second to those of the codec.
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticStatus
+from ros_fixtures import (
+    HEIGHT,
+    PICTURE,
+    WIDTH,
+    NodeProcess,
+    Peer,
+    image,
+    new_domain,
+    output,
+    send_until,
+    wait_for,
+)
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from derain_ros.engines import create_engine
+
+CAMERAS = ['live', 'mask', 'lossy', 'left', 'right', 'hurt', 'busy']
+
+
+def pixels(message):
+    return np.frombuffer(message.data, np.uint8).astype(int)
+
+
+def calibration():
+    return CameraInfo(
+        width=WIDTH, height=HEIGHT, distortion_model='plumb_bob', d=[.1, .2, 0., 0., 0.])
+
+
+def arrived(received, number):
+    """Whether the newest message of each list has this number."""
+    return all(messages and messages[-1].header.stamp.sec == number for messages in received)
+
+
+def adds_up(counts):
+    """Whether every frame is accounted for, with none in work."""
+    parts = ('published', 'dropped', 'failed', 'idle')
+    return counts['received'] == sum(counts[part] for part in parts)
+
+
+@contextmanager
+def streaming(publisher):
+    """Publish twenty images a second as long as the context lasts."""
+    stop = threading.Event()
+
+    def run():
+        number = 0
+        while not stop.wait(0.05):
+            number += 1
+            publisher.publish(image(number))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture(scope='module')
+def stream(tmp_path_factory):
+    """An active node with several cameras, and a peer."""
+    domain = new_domain()
+    parameters = {'cameras': CAMERAS, 'right': {'image_topic': '/right/image_raw/compressed'}}
+    with NodeProcess(tmp_path_factory.mktemp('stream'), domain, parameters) as node, \
+            Peer(domain) as peer:
+        peer.wait_for_state('active', node)
+        yield node, peer
+
+
+def test_every_output_carries_the_header_and_size_of_its_frame(stream):
+    _, peer = stream
+    images = peer.publisher(Image, '/left/image_raw')
+    infos = peer.publisher(CameraInfo, '/left/camera_info')
+    peer.matched(images, infos)
+    infos.publish(calibration())
+    for name, kind in (('image', Image), ('rain_mask', Image), ('camera_info', CameraInfo)):
+        peer.listen(kind, output('left', name))
+    received = [peer.received[output('left', name)]
+                for name in ('image', 'rain_mask', 'camera_info')]
+    # The first ones may go by before discovery is through.
+    send_until(images, lambda number: image(1000 + number), lambda: all(received), 'outputs')
+    for number in range(1, 6):
+        images.publish(image(number, frame_id=f'lens_{number}'))
+        wait_for(partial(arrived, received, number), f'frame {number}')
+    counted = [[message for message in messages if message.header.stamp.sec < 1000]
+               for messages in received]
+    for number, (derained, mask, info) in enumerate(zip(*counted, strict=True), 1):
+        wanted = image(number, frame_id=f'lens_{number}').header
+        assert derained.header == mask.header == info.header == wanted
+        assert (derained.height, derained.width, derained.encoding) == (HEIGHT, WIDTH, 'bgr8')
+        assert (mask.height, mask.width, mask.encoding) == (HEIGHT, WIDTH, 'mono8')
+        assert (info.width, info.distortion_model) == (WIDTH, 'plumb_bob')
+        assert list(info.d) == [.1, .2, 0., 0., 0.]
+    engine = create_engine()
+    wanted = engine.infer(PICTURE[None])
+    engine.close()
+    assert pixels(derained) == pytest.approx(wanted.image.reshape(-1), abs=1)
+    assert pixels(mask) == pytest.approx(wanted.rain_mask.reshape(-1), abs=1)
+
+
+def test_two_cameras_one_of_them_compressed(stream):
+    _, peer = stream
+    left = peer.publisher(Image, '/left/image_raw')
+    right = peer.publisher(CompressedImage, '/right/image_raw/compressed')
+    for camera in ('left', 'right'):
+        peer.listen(Image, output(camera))
+    peer.matched(left, right)
+    packed = CompressedImage(format='png', data=cv2.imencode('.png', PICTURE)[1].tobytes())
+    packed.header.frame_id = 'right_lens'
+    peer.received[output('left')].clear()
+
+    def both():
+        right.publish(packed)
+        return peer.received[output('left')] and peer.received[output('right')]
+
+    send_until(left, image, both, 'images of both cameras')
+    found = peer.received[output('right')][0]
+    assert (found.encoding, found.header.frame_id) == ('bgr8', 'right_lens')
+    assert (found.height, found.width) == (HEIGHT, WIDTH)
+    assert not peer.received[output('right', 'camera_info')]
+
+
+def test_strength_and_enabled_work_while_running(stream):
+    _, peer = stream
+    images = peer.publisher(Image, '/live/image_raw')
+    peer.listen(Image, output('live'))
+    peer.listen(Image, output('live', 'rain_mask'))
+    peer.matched(images)
+    pictures = peer.received[output('live')]
+    masks = peer.received[output('live', 'rain_mask')]
+
+    def newest(message):
+        """Return image and mask made of a message published after the last change."""
+        start = 10 * (len(pictures) + 1000)
+        send_until(
+            images, lambda number: image(start + number, *message),
+            lambda: pictures and masks and pictures[-1].header.stamp.sec > start
+            and masks[-1].header.stamp.sec == pictures[-1].header.stamp.sec, 'a new image')
+        return pictures[-1], masks[-1]
+
+    rgb = (PICTURE[..., ::-1], 'rgb8')
+    derained, _ = newest(rgb)
+    full = pixels(derained)
+    try:
+        assert peer.set('strength', 0) == ''
+        unchanged, mask = newest(rgb)
+        assert bytes(unchanged.data) == np.ascontiguousarray(rgb[0]).tobytes()
+        assert any(mask.data)
+        assert peer.set('strength', 0.5) == ''
+        half = pixels(newest(rgb)[0])
+        middle = (full + rgb[0].reshape(-1)) / 2
+        assert np.abs(half - middle).max() <= 1
+        assert peer.set('enabled', False) == ''
+        passed, mask = newest(rgb)
+        assert (passed.encoding, bytes(passed.data)) == (
+            'rgb8', np.ascontiguousarray(rgb[0]).tobytes())
+        assert not any(mask.data)
+        bayer = np.tile(np.uint8(90), (HEIGHT, WIDTH))
+        passed, mask = newest((bayer, 'bayer_rggb8'))
+        assert (passed.encoding, set(passed.data)) == ('bgr8', {90})
+    finally:
+        assert peer.set_together(strength=1.0, enabled=True) == ''
+
+
+def test_only_the_mask_is_made_when_only_the_mask_is_wanted(stream):
+    _, peer = stream
+    images = peer.publisher(Image, '/mask/image_raw')
+    peer.matched(images)
+
+    def idles():
+        values = peer.values('mask')
+        return values and int(values['idle']) > int(before['idle'])
+
+    with streaming(images):
+        before = {'idle': 0}
+        wait_for(idles, 'idle frames')
+        wait_for(lambda: peer.status('mask').message.startswith('idle'), 'word of idleness')
+        assert peer.status('mask').level == DiagnosticStatus.OK
+        assert peer.counts('mask')['published'] == 0
+        peer.listen(Image, output('mask', 'rain_mask'))
+        wait_for(lambda: peer.received[output('mask', 'rain_mask')], 'mask')
+        assert peer.set('publish_mask', False) == ''
+        try:
+            before = peer.counts('mask')
+            wait_for(idles, 'idle frames')
+            assert peer.counts('mask')['published'] == before['published']
+        finally:
+            assert peer.set('publish_mask', True) == ''
+    assert adds_up(peer.counts('mask'))
+
+
+def test_a_best_effort_publisher_that_comes_late_is_heard(stream):
+    _, peer = stream
+    peer.listen(Image, output('lossy'))
+    wait_for(lambda: peer.values('lossy').get('reliability') == 'reliable', 'first subscription')
+    wait_for(lambda: 'no publisher on /lossy/image_raw' in peer.status('lossy').message,
+             'complaint that nobody publishes')
+    assert peer.status('lossy').level == DiagnosticStatus.WARN
+    images = peer.publisher(Image, '/lossy/image_raw', reliable=False)
+    send_until(images, image, lambda: peer.received[output('lossy')], 'image')
+    wait_for(lambda: peer.values('lossy')['reliability'] == 'best_effort', 'best effort')
+    peer.destroy_publisher(images)
+    images = peer.publisher(Image, '/lossy/image_raw')
+    wait_for(lambda: peer.values('lossy')['reliability'] == 'reliable', 'reliable again')
+    peer.received[output('lossy')].clear()
+    send_until(images, image, lambda: peer.received[output('lossy')], 'image')
+
+
+def test_a_bad_frame_is_counted_and_named_and_the_next_is_served(stream):
+    node, peer = stream
+    images = peer.publisher(Image, '/hurt/image_raw')
+    peer.listen(Image, output('hurt'))
+    peer.matched(images)
+    send_until(images, image, lambda: peer.received[output('hurt')], 'image')
+    before = peer.counts('hurt')['failed']
+    unknown = image(1, encoding='bgr8')
+    unknown.encoding = 'plasma'
+    short = image(1)
+    short.data = short.data[:-1]
+    small = image(1, PICTURE[:16, :16])
+    for bad, parts in ((unknown, ['encoding', 'plasma']), (short, ['data']),
+                       (small, ['16x16', '32'])):
+        images.publish(bad)
+        # The report that first counts it names it; the next says that all is well again.
+        wait_for(lambda parts=parts: all(
+            part in peer.status('hurt').message for part in ('/hurt/image_raw', *parts)),
+            f'warning about {parts}')
+    assert peer.counts('hurt')['failed'] == before + 3
+    assert '/hurt/image_raw' in node.log()
+    assert 'plasma' in node.log()
+    peer.received[output('hurt')].clear()
+    send_until(images, image, lambda: peer.received[output('hurt')], 'image')
+    assert adds_up(peer.counts('hurt'))
+
+
+def test_counts_add_up_under_overload(stream):
+    _, peer = stream
+    images = peer.publisher(Image, '/busy/image_raw')
+    for name in ('image', 'rain_mask'):
+        peer.listen(Image, output('busy', name))
+    peer.matched(images)
+    large = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    reports = []
+    deadline = time.monotonic() + 3
+    sent = 0
+    while time.monotonic() < deadline:
+        images.publish(image(sent + 1, large))
+        sent += 1
+        values = peer.values('busy')
+        if values:
+            reports.append({key: int(values[key]) for key in (
+                'received', 'published', 'dropped', 'failed', 'idle')})
+        time.sleep(1 / 60)
+    for counts in reports:
+        done = counts['published'] + counts['dropped'] + counts['failed'] + counts['idle']
+        assert counts['received'] - done in (0, 1)
+    end = wait_for(
+        lambda: adds_up(counts := peer.counts('busy')) and counts, 'end of the work')
+    assert end['failed'] == 0
+    assert end['dropped'] > 0
+    assert end['published'] + end['idle'] > 0
+    # What the transport loses on a busy machine never reaches the node.
+    assert sent / 2 <= end['received'] <= sent
+    made = wait_for(
+        lambda: len(peer.received[output('busy')]) == end['published'] and end['published'],
+        'every published image')
+    stamps = [found.header.stamp.sec for found in peer.received[output('busy')]]
+    assert stamps == sorted(set(stamps))
+    assert len(stamps) == made == len(peer.received[output('busy', 'rain_mask')])
+    for stage in ('decode', 'infer', 'publish', 'age'):
+        low, high = (float(peer.values('busy')[f'{stage}_p{percentile}_ms'])
+                     for percentile in (50, 99))
+        assert 0 < low <= high
+
+
+def test_what_takes_effect_at_configure_is_refused_while_active(stream):
+    _, peer = stream
+    for name, value in (('model', 'base'), ('output_encoding', 'rgb8'), ('cameras', ['left']),
+                        ('left.image_topic', '/other')):
+        reason = peer.set(name, value)
+        assert name in reason
+        assert 'ros2 lifecycle set /derain deactivate' in reason
+    assert peer.set('model', 'nano') == ''
+    assert 'strength is 2.0' in peer.set('strength', 2.0)
+    assert 'autostart' in peer.set('autostart', False)
+    reason = peer.set_together(enabled=False, strength=7)
+    assert 'strength is 7' in reason
+    assert peer.get('enabled', 'strength') == [True, 1.0]
