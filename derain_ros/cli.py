@@ -1,0 +1,82 @@
+"""The ``derain`` command."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from derain_ros.commands import CommandError, bag, bench, demo, export, image, info, train
+
+_COMMANDS = (image, bag, info, demo, bench, train, export)
+
+_DESCRIPTION = """\
+Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
+"""
+
+_EPILOG = """\
+examples:
+  derain info                                  what this machine can run
+  derain image photos -o out --overlay         a folder of images
+  derain bag drive -o drive_derained           a recorded rosbag2
+  derain demo -o out/demo                      the ROS 2 node on a short rainy clip
+  derain bench                                 how fast it is here
+  derain train photos -o runs/nano             a network of your own
+
+`derain COMMAND --help` explains a command. The ROS 2 node itself is `derain_node`.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of ``derain`` and all its sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog='derain', description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``derain``.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 success, 1 failure, 2 wrong arguments, 130 interrupted.
+
+    """
+    # OpenCV reports a damaged file on stderr by itself, beside our own message.
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+    try:
+        try:
+            args = make_parser().parse_args(argv)
+            return args.run(args)
+        finally:
+            sys.stdout.flush()
+    except CommandError as error:
+        print(f'derain: error: {error}', file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition('.')[0] == 'derain_ros':
+            raise
+        print(f'derain: error: the Python package {error.name} is missing; install it with '
+              f'`pip install {error.name.partition(".")[0]}`', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('derain: interrupted', file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Who read our output has gone; without this Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The sub-commands of ``derain``, and what they share.
+
+Each module has ``add_parser(subparsers)`` and ``run(args) -> int``, and imports what it
+needs only when it runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from derain_ros.engines import Engine
+
+FAILURE = 1
+USAGE = 2
+
+
+class CommandError(Exception):
+    """A sub-command gives up; the message is for the user.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what to do.
+    exit_code
+        Exit status of ``derain``.
+
+    """
+
+    def __init__(self, message: str, exit_code: int = FAILURE):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--engine`` and ``--precision``."""
+    group = parser.add_argument_group('inference')
+    group.add_argument(
+        '--model', default='nano', metavar='NAME',
+        help='model to run, a name that `derain info` lists or an .onnx file (default: nano)')
+    group.add_argument(
+        '--engine', default='auto', metavar='NAME',
+        help='back end: auto, openvino or torch (default: auto, the fastest that is there)')
+    group.add_argument(
+        '--precision', default='auto', metavar='TYPE',
+        help='arithmetic: auto, bf16 or f32 (default: auto)')
+
+
+def add_strength_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strength``."""
+    parser.add_argument(
+        '--strength', type=_share, default=1.0, metavar='S',
+        help='share of the derained image in the result, 0 to 1 (default: 1)')
+
+
+def progress_bar(total: int, unit: str) -> 'tqdm':
+    """Return a progress bar on stderr; in a log it moves every ten seconds only."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, unit=unit, mininterval=interval, maxinterval=interval)
+
+
+@contextmanager
+def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
+    """Create the engine that the options ask for, and close it at the end.
+
+    Raises
+    ------
+    CommandError
+        There is no such engine or model, or it failed.
+
+    """
+    from derain_ros.engines import EngineError, create_engine
+
+    try:
+        engine = create_engine(args.engine, args.model, precision=args.precision)
+    except EngineError as error:
+        raise CommandError(str(error)) from error
+    try:
+        info = engine.info
+        print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
+              file=sys.stderr)
+        yield engine
+    except EngineError as error:
+        raise CommandError(str(error)) from error
+    finally:
+        engine.close()
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+    return value

@@ -1,0 +1,79 @@
+"""``derain image``: derain image files and folders."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    add_engine_options,
+    add_strength_option,
+    open_engine,
+    progress_bar,
+)
+
+_DESCRIPTION = """\
+Derain image files, and the images in folders (searched recursively), of any sizes.
+
+Each result is DIR/<name>.png, or DIR/<path inside the folder>.png. Inputs are never
+overwritten; results of an earlier run are. Images are read as viewers show them: 8-bit
+colour, upright by their EXIF orientation; of 16-bit samples the upper eight bits count,
+an alpha channel is dropped.
+"""
+
+_EPILOG = """\
+examples:
+  derain image rainy.jpg -o out                     out/rainy.png
+  derain image photos -o out --mask --overlay       out/..., with ..._mask.png, ..._overlay.png
+  derain image a.png b.png -o out --strength 0.7    keep 30 % of the rain
+
+exit status: 0 all done, 1 some images failed (each is named), 2 wrong arguments
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'image', help='derain image files and folders', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('paths', nargs='+', type=Path, metavar='PATH',
+                        help='image file or folder')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
+                        help='folder for the results')
+    parser.add_argument('--mask', action='store_true',
+                        help='also write the rain mask, ..._mask.png (255 = rain)')
+    parser.add_argument('--overlay', action='store_true',
+                        help='also write the input with the rain tinted, ..._overlay.png')
+    add_strength_option(parser)
+    add_engine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Derain what ``args`` names; 1 if an image failed."""
+    from derain_ros.evaluation.image_files import (
+        ImageFileError,
+        check_outputs,
+        collect_images,
+        derain_images,
+    )
+
+    try:
+        jobs = collect_images(args.paths, args.output)
+        check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
+    except ImageFileError as error:
+        raise CommandError(str(error), USAGE) from error
+    failed = 0
+    with open_engine(args) as engine, progress_bar(len(jobs), 'image') as bar:
+        for result in derain_images(
+            jobs, engine, args.output,
+            strength=args.strength, mask=args.mask, overlay=args.overlay,
+        ):
+            if result.error:
+                failed += 1
+                bar.write(f'derain: error: {result.error}', file=sys.stderr)
+            bar.update()
+    print(f'{len(jobs) - failed} of {len(jobs)} images derained to {args.output}')
+    return FAILURE if failed else 0

@@ -1,0 +1,134 @@
+"""``derain info``: models, engines, devices and versions found on this machine."""
+
+import argparse
+import json
+import os
+import platform
+from importlib import metadata, util
+
+from derain_ros import __version__
+from derain_ros.commands import CommandError
+
+_DESCRIPTION = """\
+Show what this machine can run: models, engines with their devices, and versions. An engine
+that cannot run is listed with the reason.
+"""
+
+_EPILOG = """\
+examples:
+  derain info
+  derain info --json | jq .engines
+"""
+
+# One entry per thing that a bug report needs; the first distribution found counts.
+_PACKAGES = {
+    'rclpy': ('ros-rclpy', 'rclpy'),
+    'openvino': ('openvino',),
+    'torch': ('torch',),
+    'opencv': ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python'),
+    'numpy': ('numpy',),
+    'rosbags': ('rosbags',),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'info', help='models, engines and devices found', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is found."""
+    found = {'models': _models(), 'engines': _engines(), 'versions': _versions()}
+    if args.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    return 0
+
+
+def _models() -> list[dict]:
+    from derain_ros.models import ModelError, list_models
+
+    try:
+        models = list_models()
+    except ModelError as error:
+        raise CommandError(str(error)) from error
+    return [
+        {
+            'name': model.name,
+            'file': str(model.onnx),
+            'megabytes': round(model.onnx.stat().st_size / 1e6, 2),
+            'parameters': model.parameters,
+            'flops_per_pixel': model.flops_per_pixel,
+            'figures': model.figures or {},
+            'licence': model.licence,
+            'description': model.description,
+        }
+        for model in models
+    ]
+
+
+def _engines() -> list[dict]:
+    from derain_ros.engines import engine_report
+
+    return [
+        {
+            'engine': status.engine,
+            'available': status.available,
+            'device': status.device,
+            'detail': status.detail,
+        }
+        for status in engine_report()
+    ]
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {
+        'derain_ros': __version__,
+        'python': platform.python_version(),
+        'ros': os.environ.get('ROS_DISTRO') or _ros_of_wheels(),
+    }
+    for name, distributions in _PACKAGES.items():
+        versions[name] = next(filter(None, map(_version, distributions)), None)
+    if versions['opencv'] is None and util.find_spec('cv2'):
+        import cv2  # the system package of OpenCV has no Python metadata
+
+        versions['opencv'] = cv2.__version__
+    return versions
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _ros_of_wheels() -> str | None:
+    for name in ('jazzy', 'humble'):
+        if _version(f'ros-{name}-rclpy'):
+            return name
+    return None
+
+
+def _print(found: dict) -> None:
+    print('Models')
+    for model in found['models']:
+        print(f'  {model["name"]}: {model["description"]}')
+        print(f'    {model["parameters"]:,} parameters, '
+              f'{model["flops_per_pixel"]:,.0f} FLOP/px, '
+              f'{model["megabytes"]} MB, licence {model["licence"]}')
+        for key, value in model['figures'].items():
+            print(f'    {key}: {value}')
+        print(f'    {model["file"]}')
+    print('Engines')
+    for engine in found['engines']:
+        state = engine['device'] if engine['available'] else 'not available'
+        print(f'  {engine["engine"]}: {state} ({engine["detail"]})')
+    print('Versions')
+    for name, version in found['versions'].items():
+        print(f'  {name}: {version or "not found"}')
