@@ -1,0 +1,60 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+# With a sourced ROS 2 they use that ROS, otherwise ROS 2 Jazzy wheels from PyPI.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+HAVE_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+
+ifeq ($(HAVE_ROS),yes)
+VENV_FLAGS := --system-site-packages
+EXTRA_ROS :=
+else
+VENV_FLAGS :=
+EXTRA_ROS := ros,
+endif
+
+.PHONY: help setup setup-test demo test test-all lint bench clean
+
+help:
+	@echo 'make demo      set up, then derain a rainy driving clip through the node'
+	@echo 'make test      set up with torch, then lint and tests (under 10 minutes)'
+	@echo 'make test-all  the same with the long tests'
+	@echo 'make bench     frames a second through the engine and through the node'
+	@echo 'make setup     only leave .venv/bin/{python,derain,derain_node}'
+	@echo 'make clean     remove what the others made'
+
+setup: $(VENV)/.setup
+
+setup-test: $(VENV)/.setup-test
+
+$(VENV)/.setup: setup.py setup.cfg Makefile
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	$(PIP) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
+	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS:,=)]'
+	touch $@
+
+# This torch release first: its build for the CPU satisfies the range of the extra.
+$(VENV)/.setup-test: $(VENV)/.setup
+	$(PIP) torch==2.13.0
+	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)train,test]'
+	touch $@
+
+demo: setup
+	$(BIN)/derain demo --output out/demo
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+lint: setup-test
+	$(BIN)/python -m ruff check .
+
+bench: setup
+	$(BIN)/derain bench
+
+clean:
+	rm -rf $(VENV) build install log out *.egg-info

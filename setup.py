@@ -1,0 +1,61 @@
+"""Installation of derain_ros, for colcon (ament_python) and for pip."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'derain_ros'
+HERE = Path(__file__).resolve().parent
+VERSION = re.search(
+    r"__version__ = '([^']+)'", (HERE / PACKAGE / '__init__.py').read_text(encoding='utf-8')
+).group(1)
+
+
+def share(folder):
+    """List the files of a top-level folder for share/derain_ros."""
+    files = sorted(path for path in (HERE / folder).iterdir() if path.is_file())
+    return (f'share/{PACKAGE}/{folder}', [str(path.relative_to(HERE)) for path in files])
+
+
+setup(
+    name=PACKAGE,
+    version=VERSION,
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        share('launch'),
+        share('config'),
+        share('models'),
+    ],
+    python_requires='>=3.10',
+    install_requires=[
+        'numpy>=1.23',
+        'opencv-python-headless>=4.7',
+        'openvino>=2024.4',
+        'rosbags>=0.11.9',
+        'tqdm>=4.64',
+    ],
+    extras_require={
+        # A real ROS 2 Jazzy from PyPI, for machines without a ROS installation.
+        'ros': [
+            'ros-jazzy-rclpy==7.1.*',
+            'ros-jazzy-common-interfaces==5.3.*',
+            'ros-jazzy-rmw-fastrtps-cpp==8.4.*',
+        ],
+        'train': ['onnx>=1.16', 'onnxscript>=0.2', 'safetensors>=0.4', 'torch>=2.6'],
+        'test': ['hypothesis>=6.80', 'mcap>=1.1', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
+    },
+    zip_safe=False,
+    maintainer='derain_ros maintainers',
+    maintainer_email='maintainers@users.noreply.b-seed-3f6f19bf.example',
+    description='See through rain: derained images and rain masks from ROS 2 camera topics.',
+    license='Apache-2.0',
+    entry_points={
+        'console_scripts': [
+            'derain = derain_ros.cli:main',
+            'derain_node = derain_ros.ros.main:main',
+        ],
+    },
+)
