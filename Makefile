@@ -4,15 +4,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-HAVE_ROS := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+PIP := PIP_CONSTRAINT=$(VENV)/constraints.txt PYTHONWARNINGS=ignore::UserWarning \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Sourcing a ROS 2 sets AMENT_PREFIX_PATH; activating .venv does not.
+HAVE_ROS := $(if $(AMENT_PREFIX_PATH),$(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes))
 
 ifeq ($(HAVE_ROS),yes)
 VENV_FLAGS := --system-site-packages
 EXTRA_ROS :=
+# The installed cv_bridge was built against this NumPy.
+CONSTRAINT := numpy==$(shell $(PYTHON) -c 'import numpy; print(numpy.__version__)')
 else
 VENV_FLAGS :=
 EXTRA_ROS := ros,
+CONSTRAINT :=
 endif
 
 .PHONY: help setup setup-test demo test test-all lint bench clean
@@ -31,6 +36,7 @@ setup-test: $(VENV)/.setup-test
 
 $(VENV)/.setup: setup.py setup.cfg Makefile
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	echo '$(CONSTRAINT)' > $(VENV)/constraints.txt
 	$(PIP) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
 	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS:,=)]'
 	touch $@

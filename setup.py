@@ -31,7 +31,7 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=[
-        'numpy>=1.23',
+        'numpy>=1.21',
         'opencv-python-headless>=4.7',
         'openvino>=2024.4',
         'rosbags>=0.11.9',

@@ -1,5 +1,7 @@
 """Training on small runs: it learns, and it goes on where it stopped."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,16 +193,22 @@ def test_scores_of_an_untrained_network_are_those_of_its_input(tmp_path):
     assert figures['light_psnr'] == pytest.approx(29.45, abs=0.01)
 
 
-def test_train_command_trains_scores_and_goes_on(pictures, tmp_path, capfd):
+def test_train_command_trains_scores_and_goes_on(pictures, tmp_path):
     pairs = tmp_path / 'pairs'
     (pairs / 'clean').mkdir(parents=True)
     cv2.imwrite(str(pairs / 'clean' / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
-    arguments = ['train', str(pictures), '-o', str(tmp_path / 'run'), '--batch', '1']
-    arguments += ['--size', '64', '--validation', str(pairs)]
-    assert main([*arguments, '--steps', '2']) == 0
-    assert 'step 2 ' in capfd.readouterr().out
-    assert main([*arguments, '--steps', '3']) == 0
-    out = capfd.readouterr().out
+
+    def train(steps):
+        # A process of its own, as the workers that render rain are forked from it.
+        arguments = [pictures, '-o', tmp_path / 'run', '--batch', 1, '--size', 64]
+        arguments += ['--validation', pairs, '--steps', steps]
+        run = subprocess.run(
+            [sys.executable, '-m', 'derain_ros.cli', 'train', *map(str, arguments)],
+            capture_output=True, text=True, timeout=300, check=True)
+        return run.stdout
+
+    assert 'step 2 ' in train(2)
+    out = train(3)
     assert 'goes on from step 2' in out
     assert 'step 3 ' in out
 
