@@ -1,6 +1,19 @@
 """Synthetic rain for training, tests and demonstrations."""
 
-from derain_ros.rain.renderer import RainyImage, add_rain
-from derain_ros.rain.streaks import StreakLayer, draw_streaks
+from derain_ros.rain.camera import Camera, sample_camera
+from derain_ros.rain.renderer import RainClip, RainyImage, add_rain, render
+from derain_ros.rain.shower import Shower, StreakLayer, sample_shower
+from derain_ros.rain.streaks import draw_streaks
 
-__all__ = ['RainyImage', 'StreakLayer', 'add_rain', 'draw_streaks']
+__all__ = [
+    'Camera',
+    'RainClip',
+    'RainyImage',
+    'Shower',
+    'StreakLayer',
+    'add_rain',
+    'draw_streaks',
+    'render',
+    'sample_camera',
+    'sample_shower',
+]

@@ -1,14 +1,18 @@
-"""Put rain into a picture."""
+"""Put rain into a picture or a clip."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from derain_ros.rain.streaks import StreakLayer, draw_streaks, scatter_streaks
+from derain_ros.rain.shower import LAYER_MODELS, Shower, StreakLayer, sample_shower
+from derain_ros.rain.streaks import draw_streaks, filter_streaks, scatter_streaks
 
-LAYER_MODELS = ('additive', 'screen', 'occlusion')
-"""How streaks meet the scene, see :func:`compose`."""
+_DRAW = {'drawn': draw_streaks, 'smeared': scatter_streaks, 'filtered': filter_streaks}
+
+_GUST_PERIODS = (3.1, 7.7)
+"""Seconds; their ratio is such that gusts do not repeat within a clip."""
 
 
 class RainyImage(NamedTuple):
@@ -35,6 +39,7 @@ def add_rain(
     *,
     layers: list[StreakLayer] | None = None,
     model: str | None = None,
+    mist: float | None = None,
 ) -> RainyImage:
     """Render rain over a picture.
 
@@ -47,9 +52,10 @@ def add_rain(
     rng
         Source of all randomness: the same state gives the same rain.
     layers
-        Streak layers; by default drawn by :func:`sample_layers`.
-    model
-        One of :data:`LAYER_MODELS`; by default drawn, mostly additive.
+        Streak layers; by default drawn, as is the rest of the shower, by
+        :func:`derain_ros.rain.shower.sample_shower`.
+    model, mist
+        As for :func:`derain_ros.rain.shower.sample_shower`.
 
     Returns
     -------
@@ -59,82 +65,146 @@ def add_rain(
     Raises
     ------
     ValueError
-        ``image`` is not uint8 H×W×3, ``intensity`` is outside 0–1, or ``model`` is
-        not known.
+        ``image`` is not uint8 H×W×3, or an argument is out of its range.
 
     """
+    shower = sample_shower(intensity, rng, model=model, mist=mist)
+    if layers is not None:
+        shower = replace(shower, layers=tuple(layers))
+    return render(image, shower, rng)
+
+
+def render(image: np.ndarray, shower: Shower, rng: np.random.Generator) -> RainyImage:
+    """Let a shower fall on a picture; ``rng`` places its drops. Else as :func:`add_rain`."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'expected uint8 H×W×3, got {image.dtype} of shape {image.shape}')
-    if not 0 <= intensity <= 1:
-        raise ValueError(f'intensity must be between 0 and 1, got {intensity}')
-    height, width = image.shape[:2]
-    if layers is None:
-        layers = sample_layers(intensity, rng)
-    if model is None:
-        model = str(rng.choice(LAYER_MODELS, p=(0.6, 0.2, 0.2)))
-    streaks = np.zeros((height, width), np.float32)
-    for layer in layers:
-        draw = draw_streaks if rng.random() < 0.5 else scatter_streaks
-        streaks += draw(height, width, layer, rng)
-    rainy = compose(image, np.minimum(streaks, 1), rng, model)
-    added = cv2.cvtColor(cv2.absdiff(rainy, image), cv2.COLOR_BGR2GRAY)
+    if not shower.layers and not shower.mist:
+        return RainyImage(image.copy(), np.zeros(image.shape[:2], np.float32))
+    streaks = np.zeros(image.shape[:2], np.float32)
+    for layer in shower.layers:
+        streaks += _DRAW[layer.style](*image.shape[:2], layer, rng)
+    light = np.array(shower.light, np.float32)
+    scene = add_mist(image, shower.mist, shower.horizon, light) if shower.mist else image
+    rainy = compose(scene, np.minimum(streaks, 1), light, shower.model)
+    added = cv2.cvtColor(cv2.absdiff(rainy, scene), cv2.COLOR_BGR2GRAY)
     return RainyImage(rainy, added.astype(np.float32) / 255)
 
 
-def sample_layers(intensity: float, rng: np.random.Generator) -> list[StreakLayer]:
-    """Draw streak layers for a given intensity.
+class RainClip:
+    """Rain over the frames of a clip: one shower, a wind that varies slowly, new drops each frame.
 
-    More intensity means more layers, denser, longer and brighter; all layers of one
-    picture share a wind, about which near layers scatter more than far ones.
+    Drops fall several metres between frames, so that no streak is seen twice.
 
     Parameters
     ----------
-    intensity
-        0–1, see :func:`add_rain`.
-    rng
-        Source of randomness.
+    intensity, model, mist
+        As for :func:`derain_ros.rain.shower.sample_shower`.
+    seed
+        Non-negative; the same seed gives the same rain on every run.
+    wind
+        Mean inclination of the rain, degrees from the vertical, ±60, positive leaning
+        right at the foot; by default drawn from the seed.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of its range.
+
+    """
+
+    def __init__(
+        self,
+        intensity: float,
+        seed: int,
+        *,
+        wind: float | None = None,
+        model: str | None = None,
+        mist: float | None = None,
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f'seed must not be negative, got {seed}')
+        rng = np.random.default_rng(seed)
+        self.seed = seed
+        self.shower = sample_shower(intensity, rng, wind=wind, model=model, mist=mist)
+        self._gusts = rng.uniform(0.5, 2.5, len(_GUST_PERIODS))
+        self._phases = rng.uniform(0, 2 * np.pi, len(_GUST_PERIODS))
+
+    def render(self, image: np.ndarray, index: int, time: float | None = None) -> RainyImage:
+        """Render frame ``index`` of the clip.
+
+        Parameters
+        ----------
+        image
+            Dry frame, uint8, H×W×3, BGR.
+        index
+            Number of the frame, from 0; places the drops.
+        time
+            Seconds since the clip began, for the wind; by default 30 frames a second.
+
+        Raises
+        ------
+        ValueError
+            ``image`` is not uint8 H×W×3, or ``index`` is negative.
+
+        """
+        if index < 0:
+            raise ValueError(f'index must not be negative, got {index}')
+        lean = self.lean(index / 30 if time is None else time)
+        layers = tuple(
+            replace(layer, angle=float(np.clip(layer.angle + lean, -60, 60)))
+            for layer in self.shower.layers
+        )
+        rng = np.random.default_rng((self.seed, index))
+        return render(image, replace(self.shower, layers=layers), rng)
+
+    def lean(self, time: float) -> float:
+        """Degrees that gusts add to the inclination at a time in seconds."""
+        angles = 2 * np.pi * time / np.array(_GUST_PERIODS) + self._phases
+        return float((self._gusts * np.sin(angles)).sum())
+
+
+def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) -> np.ndarray:
+    """Veil a scene, the more the farther off it is.
+
+    I = B·t + A·(1 − t) with t = exp(−β·z) (Koschmieder, "Theorie der horizontalen
+    Sichtweite", 1924). The distance z of a row is that of a flat ground, relative to the
+    horizon's; above the horizon z = 1 and t = 1 − ``mist``.
+
+    Parameters
+    ----------
+    image
+        uint8, H×W×3, BGR.
+    mist
+        1 − t at the horizon, 0–1.
+    horizon
+        Row of the horizon as a share of the height.
+    light
+        A, airlight B, G, R, 0–1.
 
     Returns
     -------
-    list of StreakLayer
-        Empty for intensity 0.
+    ndarray
+        uint8, H×W×3, BGR.
 
     """
-    if intensity <= 0:
-        return []
-    wind = float(np.clip(15 * rng.standard_normal(), -40, 40))
-    count = 1 + rng.binomial(4, 0.2 + 0.7 * intensity)
-    reach = 0.4 + 0.6 * intensity
-    layers = []
-    for _ in range(count):
-        width = float(np.exp(rng.uniform(np.log(0.6), np.log(1.2 + 2.8 * intensity))))
-        length = float(width * rng.uniform(8, 30) + rng.uniform(4, 40))
-        cover = np.exp(rng.uniform(np.log(0.015), np.log(0.1 + 0.15 * intensity)))
-        density = float(intensity**0.5 * cover / width)
-        low = rng.uniform(0.03, 0.3) * reach
-        layers.append(
-            StreakLayer(
-                density=density,
-                length=min(length, 110.0),
-                width=width,
-                angle=wind + float((2 + 10 * intensity) * rng.standard_normal()),
-                angle_spread=float(rng.uniform(0, 2 + 4 * intensity)),
-                brightness=(float(low), float(low + rng.uniform(0.15, 0.75) * reach)),
-                softness=float(rng.uniform(0.2, 0.5 + 0.35 * width)),
-            )
-        )
-    return layers
+    height = image.shape[0]
+    below = np.maximum(0, (np.arange(height) + 0.5) / height - horizon)
+    # A camera 1/8 of the horizon's distance up: rows far below the horizon are near.
+    distance = 1 / (1 + 8 * below)
+    transmission = (max(1e-3, 1 - mist) ** distance).astype(np.float32)[:, None, None]
+    veiled = image * transmission + 255 * light * (1 - transmission)
+    return (veiled + 0.5).astype(np.uint8)
 
 
 def compose(
-    image: np.ndarray, streaks: np.ndarray, rng: np.random.Generator, model: str
+    image: np.ndarray, streaks: np.ndarray, light: np.ndarray, model: str
 ) -> np.ndarray:
     """Lay streaks over a picture.
 
-    With scene B, streaks S and the light A that drops refract (grey, slightly
-    tinted), all 0–1: ``additive`` B + A·S (Li et al., "Rain Streak Removal Using
-    Layer Priors", CVPR 2016), ``screen`` 1 − (1 − B)(1 − A·S), ``occlusion``
-    (1 − S)·B + S·A (a drop hides what is behind it).
+    With scene B, streaks S and the light A that drops refract, all 0–1:
+    ``additive`` B + A·S (Li et al., "Rain Streak Removal Using Layer Priors", CVPR
+    2016), ``screen`` 1 − (1 − B)(1 − A·S), ``occlusion`` (1 − S)·B + S·A (a drop
+    hides what is behind it).
 
     Parameters
     ----------
@@ -142,8 +212,8 @@ def compose(
         uint8, H×W×3, BGR.
     streaks
         float32, H×W, 0–1.
-    rng
-        Draws A.
+    light
+        A as B, G, R, float32, 0–1.
     model
         One of :data:`LAYER_MODELS`.
 
@@ -158,7 +228,6 @@ def compose(
         ``model`` is not known.
 
     """
-    light = (rng.uniform(0.8, 1.0) + 0.02 * rng.standard_normal(3)).astype(np.float32)
     scene = image.astype(np.float32) / 255
     rain = streaks[:, :, None]
     if model == 'additive':

@@ -1,50 +1,9 @@
-"""Layers of rain streaks.
-
-A drop of diameter d falls at a few metres per second and is smeared by the exposure
-into a streak: bright, as it refracts light from a wide cone of the sky, with straight
-sides and soft ends (Garg and Nayar, "Vision and Rain", IJCV 75(1), 2007). Its length
-on the sensor is speed × exposure × focal length / distance, its width
-d × focal length / distance, so near rain is long, wide and sparse, far rain short,
-thin and dense.
-"""
-
-from dataclasses import dataclass
+"""Layers of rain streaks: bright, with straight sides and soft ends."""
 
 import cv2
 import numpy as np
 
-
-@dataclass(frozen=True)
-class StreakLayer:
-    """Streaks of about one distance.
-
-    Attributes
-    ----------
-    density
-        Streaks per square pixel times their length: the mean number of streaks
-        that a row of one pixel's width meets, 0 for none, 0.1 for dense rain.
-    length
-        Mean length of a streak, pixels.
-    width
-        Width of a streak, pixels.
-    angle
-        Inclination from the vertical, degrees, positive leaning right at the foot.
-    angle_spread
-        Standard deviation of the inclination, degrees.
-    brightness
-        Range of peak brightness, 0–1.
-    softness
-        Standard deviation of the defocus, pixels.
-
-    """
-
-    density: float
-    length: float
-    width: float
-    angle: float
-    angle_spread: float = 1.0
-    brightness: tuple[float, float] = (0.2, 0.8)
-    softness: float = 0.5
+from derain_ros.rain.shower import StreakLayer
 
 
 def draw_streaks(
@@ -67,13 +26,14 @@ def draw_streaks(
         Brightness that the streaks add, float32, H×W, 0–1.
 
     """
-    margin = int(np.ceil(layer.length * 1.5 + 4 * layer.softness))
-    area = (height + 2 * margin) * (width + 2 * margin)
+    # Streaks whose middle lies outside may reach in: half of the longest, and its blur.
+    above, beside = _reach(layer, 0.75 + 0.125)
+    area = (height + 2 * above) * (width + 2 * beside)
     count = rng.poisson(layer.density * area / layer.length)
     canvas = np.zeros((height, width), np.uint8)
     lengths = layer.length * rng.uniform(0.5, 1.5, count)
     angles = np.deg2rad(layer.angle + layer.angle_spread * rng.standard_normal(count))
-    middle = rng.uniform(-margin, [width + margin, height + margin], (count, 2))
+    middle = rng.uniform([-beside, -above], [width + beside, height + above], (count, 2))
     half = 0.5 * lengths[:, None] * np.stack([np.sin(angles), np.cos(angles)], 1)
     # cv2.line takes fixed-point coordinates; sixteenths of a pixel suffice.
     ends = np.rint(16 * np.stack([middle - half, middle + half], 1)).astype(np.int32)
@@ -101,8 +61,8 @@ def scatter_streaks(
     as in heavy rain. Arguments and result are those of :func:`draw_streaks`;
     ``angle_spread`` is not used.
     """
-    margin = int(np.ceil(layer.length))
-    shape = (height + 2 * margin, width + 2 * margin)
+    above, beside = _reach(layer, 0.5)
+    shape = (height + 2 * above, width + 2 * beside)
     specks = np.zeros(shape, np.float32)
     count = rng.poisson(layer.density * shape[0] * shape[1] / layer.length)
     rows = rng.integers(0, shape[0], count)
@@ -114,7 +74,37 @@ def scatter_streaks(
     streaks = _smear(specks, layer.length, layer.angle) * layer.length / max(1.0, layer.width)
     if layer.softness > 0:
         streaks = cv2.GaussianBlur(streaks, (0, 0), layer.softness)
-    return np.clip(streaks[margin:-margin, margin:-margin], 0, 1)
+    return np.clip(streaks[above : above + height, beside : beside + width], 0, 1)
+
+
+def filter_streaks(
+    height: int, width: int, layer: StreakLayer, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw one layer of streaks by smearing noise and keeping its crests.
+
+    Streaks come in all lengths, beaded and with soft ends, as rain does where drops of
+    many distances blend. Arguments and result are those of :func:`draw_streaks`;
+    ``angle_spread`` is not used, and the brightest crests have the upper ``brightness``.
+    """
+    above, beside = _reach(layer, 0.5)
+    shape = (height + 2 * above, width + 2 * beside)
+    noise = rng.standard_normal(shape, np.float32)
+    across = max(0.3, 0.4 * layer.width)
+    noise = cv2.GaussianBlur(_smear(noise, layer.length, layer.angle), (0, 0), across)
+    noise = noise[above : above + height, beside : beside + width]
+    # Most of what lies above the crest line is too faint to count as covered.
+    cover = float(np.clip(1.6 * layer.density * layer.width, 1e-3, 0.98))
+    crest = float(np.quantile(noise, 1 - cover))
+    steepness = rng.uniform(0.7, 2.5) / max(float(noise.std()), 1e-6)
+    return np.clip((noise - crest) * steepness, 0, 1) * np.float32(layer.brightness[1])
+
+
+def _reach(layer: StreakLayer, share: float) -> tuple[int, int]:
+    """Rows and columns over which a ``share`` of a streak's length and its blur extend."""
+    lean = np.deg2rad(min(80.0, abs(layer.angle) + 2 * layer.angle_spread))
+    blur = layer.width + 4 * layer.softness
+    length = share * layer.length
+    return int(np.ceil(length + blur)), int(np.ceil(length * np.sin(lean) + blur))
 
 
 def _disc(specks: np.ndarray, diameter: float) -> np.ndarray:

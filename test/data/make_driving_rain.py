@@ -34,6 +34,8 @@ RAIN = [
 # Nominal pinhole camera: the calibration of the recording is not known.
 FOCAL_LENGTH = 580.0
 
+LIGHT = np.array([0.93099403, 0.91953635, 0.90720725], np.float32)
+
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -55,7 +57,7 @@ def read_frames(video: Path) -> list[np.ndarray]:
 def rain_over(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lay fresh streaks over a frame, in the light of all other frames."""
     streaks = sum(draw_streaks(HEIGHT, WIDTH, layer, rng) for layer in RAIN)
-    return compose(frame, np.minimum(streaks, 1), np.random.default_rng(SEED), 'screen')
+    return compose(frame, np.minimum(streaks, 1), LIGHT, 'screen')
 
 
 def make_header(number: int, frame_id: str):
