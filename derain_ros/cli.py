@@ -6,9 +6,19 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from derain_ros.commands import CommandError, bag, bench, demo, export, image, info, train
+from derain_ros.commands import (
+    CommandError,
+    bag,
+    bench,
+    demo,
+    evaluate,
+    export,
+    image,
+    info,
+    train,
+)
 
-_COMMANDS = (image, bag, info, demo, bench, train, export)
+_COMMANDS = (image, bag, info, demo, bench, evaluate, train, export)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.

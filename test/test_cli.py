@@ -13,7 +13,7 @@ import pytest
 
 from derain_ros.cli import main
 
-COMMANDS = ('image', 'bag', 'info', 'demo', 'bench')
+COMMANDS = ('image', 'bag', 'evaluate', 'info', 'demo', 'bench', 'train', 'export')
 
 
 def _run(*arguments, **options):

@@ -11,7 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from derain_ros.evaluation.metrics import psnr, psnr_y, ssim_y, to_y
+from derain_ros.evaluation.metrics import (
+    PERFECT_DB,
+    counted_psnr_y,
+    psnr,
+    psnr_y,
+    ssim_y,
+    to_y,
+)
 
 VALIDATION = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'validation'
 
@@ -56,6 +63,17 @@ def test_equal_images():
     image = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     assert psnr(image, image) == psnr_y(image, image) == math.inf
     assert ssim_y(image, image) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_an_unchanged_picture_counts_60_db():
+    image = _grey(50, 64)
+    assert counted_psnr_y(image, image) == PERFECT_DB == 60
+    assert counted_psnr_y(_grey(0), _grey(255)) == psnr_y(_grey(0), _grey(255))
+    # One of 64·64 pixels off by one level: 85 dB and more, which would swamp a mean.
+    changed = image.copy()
+    changed[0, 0] += 1
+    assert psnr_y(image, changed) > 80
+    assert counted_psnr_y(image, changed) == PERFECT_DB
 
 
 def test_ssim_of_flat_images_is_the_luminance_term():

@@ -1,0 +1,280 @@
+"""``derain evaluate``: how well models derain pictures whose truth is known."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    add_engine_options,
+    open_engine,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from derain_ros.engines import Engine
+    from derain_ros.evaluation.evaluate import Evaluation, ModelFacts, ModelScores
+    from derain_ros.evaluation.pairs import PairSource
+
+_DESCRIPTION = """\
+Measure a model on pairs of rainy and clean pictures: two folders with the same file names
+(or the same names with other suffixes), or two topics of a rosbag2 with the same stamps.
+
+PSNR and SSIM are those of the deraining literature (luma of MATLAB's YCbCr). Beside them:
+precision and recall of the rain mask, the energy of streaks that is left, what the model
+does to the clean pictures, and the flicker of clips. The report explains each of them.
+"""
+
+_EPILOG = """\
+examples:
+  derain evaluate --rainy rainy --clean clean
+  derain evaluate --rainy rainy --clean clean --html report.html --against other.onnx
+  derain evaluate --rainy frames --clean truth --clip --json figures.json
+  derain evaluate drive --rainy-topic /camera/image_raw --clean-topic /camera/image_raw/dry
+
+exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
+"""
+
+_SHOWN_FAILURES = 10
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'evaluate', help='measure models on pictures or bags with known truth',
+        description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
+                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
+    parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
+    parser.add_argument('--clean-topic', metavar='TOPIC', help='image topic of BAG without')
+    parser.add_argument('--rainy', type=Path, metavar='DIR',
+                        help='folder of rainy pictures (or one file)')
+    parser.add_argument('--clean', type=Path, metavar='DIR',
+                        help='folder of the same pictures without rain (or one file)')
+    parser.add_argument('--clip', action='store_true',
+                        help='the pictures are frames of a clip, by name: measure flicker (for '
+                             'a bag always done)')
+    add_engine_options(parser)
+    parser.add_argument('--against', nargs='+', default=[], metavar='MODEL',
+                        help='models to compare with, names or .onnx files')
+    parser.add_argument('--verbose', action='store_true', help='print figures of each picture')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write all figures there, of each picture too')
+    parser.add_argument('--html', type=Path, metavar='FILE',
+                        help='write a report there: one file with tables, plots and pictures')
+    parser.add_argument('--pictures', type=_count, default=24, metavar='N',
+                        help='most pairs shown in the report, the worst ones (default: 24)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate as ``args`` say; 1 if a pair failed."""
+    from derain_ros.evaluation.evaluate import evaluate
+
+    source = _open_source(args)
+    _check_outputs(args)
+    names = list(dict.fromkeys([args.model, *args.against]))
+    try:
+        with ExitStack() as stack:
+            models = []
+            for name in names:
+                options = argparse.Namespace(**{**vars(args), 'model': name})
+                engine = stack.enter_context(open_engine(options))
+                models.append((engine, _facts(name, engine)))
+            with progress_bar(len(source), 'pair') as bar:
+                evaluation = evaluate(
+                    source, models, clip=args.clip or args.bag is not None,
+                    pictures=args.pictures if args.html else 0, progress=bar.update)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    _report_failures(evaluation)
+    if not evaluation.models[0].images:
+        raise CommandError('no pair could be measured')
+    for model in evaluation.models:
+        _print_model(model, evaluation.clip, args.verbose)
+    _write_outputs(args, evaluation)
+    return FAILURE if evaluation.failed else 0
+
+
+def _open_source(args: argparse.Namespace) -> 'PairSource':
+    """Find the pairs, from a bag or from folders."""
+    for_bag = {'--rainy-topic': args.rainy_topic, '--clean-topic': args.clean_topic}
+    for_folders = {'--rainy': args.rainy, '--clean': args.clean}
+    if args.bag is None:
+        wanted, unwanted, kind = for_folders, for_bag, 'pictures'
+        if not any(for_folders.values()):
+            raise CommandError(
+                'name the pictures with --rainy and --clean, or a bag with --rainy-topic and '
+                '--clean-topic', USAGE)
+    else:
+        wanted, unwanted, kind = for_bag, for_folders, 'a bag'
+    for option, value in unwanted.items():
+        if value is not None:
+            raise CommandError(f'{option} does not go with {kind}; choose a bag with '
+                               '--rainy-topic and --clean-topic, or --rainy and --clean', USAGE)
+    missing = [option for option, value in wanted.items() if value is None]
+    try:
+        if args.bag is None:
+            from derain_ros.evaluation.pairs import FolderPairs
+
+            if missing:
+                raise CommandError(f'{missing[0]} is missing: pictures need both --rainy and '
+                                   '--clean', USAGE)
+            return FolderPairs(args.rainy, args.clean)
+        return _open_bag(args, missing)
+    except ValueError as error:
+        from derain_ros.evaluation.pairs import printable
+
+        raise CommandError(printable(str(error)), USAGE) from error
+
+
+def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
+    from derain_ros.evaluation.bag_pairs import BagPairs, image_topics
+    from derain_ros.evaluation.bag_source import open_bag
+
+    if missing:
+        with open_bag(args.bag) as reader:
+            topics = ', '.join(image_topics(reader)) or 'none'
+        raise CommandError(
+            f'{missing[0]} is missing; image topics of {args.bag}: {topics}', USAGE)
+    source = BagPairs(args.bag, args.rainy_topic, args.clean_topic)
+    for counts, why in ((source.unpaired, 'have no frame of the other topic with their stamp'),
+                        (source.repeated, 'share their stamp with another, or have none')):
+        for topic, count in counts.items():
+            if count:
+                print(f'derain: note: {topic}: {count} frames {why}; they are left out',
+                      file=sys.stderr)
+    return source
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Find out before the work that its results can be written."""
+    outputs = [path for path in (args.json, args.html) if path]
+    if len({path.absolute() for path in outputs}) < len(outputs):
+        raise CommandError(f'--json and --html both name {args.json}; give two names', USAGE)
+    for path in outputs:
+        if path.is_dir():
+            raise CommandError(f'{path}: is a folder; name a file', USAGE)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f'{path.parent}: {error.strerror or error}', USAGE) from error
+        if not os.access(path.parent, os.W_OK):
+            raise CommandError(f'{path.parent}: cannot be written to', USAGE)
+
+
+def _facts(name: str, engine: 'Engine') -> 'ModelFacts':
+    from derain_ros.evaluation.evaluate import ModelFacts
+    from derain_ros.evaluation.pairs import printable
+    from derain_ros.models import digest, find_model
+
+    model, info = find_model(name), engine.info
+    file = model.weights if info.engine == 'torch' else model.onnx
+    sha256 = digest(file)
+    facts = {'parameters': model.parameters, 'flops_per_pixel': model.flops_per_pixel}
+    if not model.flops_per_pixel:
+        facts.update(_facts_beside(model.onnx, sha256))
+    return ModelFacts(
+        model=printable(name), file=printable(file.name), sha256=sha256,
+        engine=info.engine, device=info.device, precision=info.precision,
+        reason=info.reason, parameters=facts['parameters'] or None,
+        flops_per_pixel=facts['flops_per_pixel'] or None)
+
+
+def _facts_beside(onnx: Path, sha256: str) -> dict[str, int]:
+    """Read size and cost of an ONNX file from the JSON that ``derain export`` put beside it."""
+    try:
+        found = json.loads(onnx.with_suffix('.json').read_text(encoding='utf-8'))
+        if found['sha256'][onnx.name] != sha256:
+            return {}
+        facts = {key: found[key] for key in ('parameters', 'flops_per_pixel')}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return facts if all(type(value) is int and value >= 0 for value in facts.values()) else {}
+
+
+def _report_failures(evaluation: 'Evaluation') -> None:
+    for bad in evaluation.failed[:_SHOWN_FAILURES]:
+        print(f'derain: error: {bad.reason}', file=sys.stderr)
+    more = len(evaluation.failed) - _SHOWN_FAILURES
+    if more > 0:
+        print(f'derain: error: {more} more pairs failed; --json and --html name them',
+              file=sys.stderr)
+
+
+def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
+    facts, found = model.facts, model.summary
+    flops = facts.flops_per_pixel
+    cost = f'{flops / 1e3:.1f} kFLOP/px' if flops else 'cost unknown'
+    print(f'{facts.model} on {facts.engine}, {facts.precision}, {cost}: {found["pairs"]} pairs')
+    if verbose:
+        width = max(len(score.name) for score in model.images)
+        print(f'  {"":<{width}}  {"PSNR, dB":>15}  {"SSIM":>16}  {"mask F1":>7}  '
+              f'{"streaks left":>12}')
+        for score in model.images:
+            print(f'  {score.name:<{width}}  {score.input_psnr:6.2f} -> {score.psnr:5.2f}  '
+                  f'{score.input_ssim:.4f} -> {score.ssim:.4f}  '
+                  f'{_share(score.mask.f1):>7}  {_percent(score.streak_energy_left):>12}')
+    print(f'  {"":<14} {"input":>8} {"restored":>9} {"worst":>8}')
+    print(f'  {"PSNR (Y), dB":<14} {found["input_psnr"]:>8.2f} {found["psnr"]:>9.2f} '
+          f'{found["worst_psnr"]:>8.2f}  {found["worst_psnr_image"]}')
+    print(f'  {"SSIM (Y)":<14} {found["input_ssim"]:>8.4f} {found["ssim"]:>9.4f} '
+          f'{found["worst_ssim"]:>8.4f}  {found["worst_ssim_image"]}')
+    if clip and found['flicker_steps']:
+        print(f'  {"flicker of 255":<14} {found["input_flicker"]:>8.2f} '
+              f'{found["flicker"]:>9.2f}')
+    lines = [
+        ('made worse', f'{found["made_worse"]} of {found["pairs"]}'),
+        ('streaks left', _percent(found['streak_energy_left'])),
+        ('mask', ', '.join(
+            f'{label} {_share(found[f"mask_{key}"])}' for label, key in (
+                ('precision', 'precision'), ('recall', 'recall'), ('F1', 'f1'), ('IoU', 'iou')))),
+        ('dry pictures', f'{found["clean_psnr"]:.2f} dB, SSIM {found["clean_ssim"]:.4f}, worst '
+                         f'{found["worst_clean_psnr"]:.2f} dB ({found["worst_clean_psnr_image"]}),'
+                         f' mask covers {_percent(found["clean_mask_coverage"])}'),
+    ]
+    for label, text in lines:
+        print(f'  {label:<14} {text}')
+
+
+def _write_outputs(args: argparse.Namespace, evaluation: 'Evaluation') -> None:
+    from derain_ros.evaluation.html_report import render_report
+    from derain_ros.evaluation.pairs import printable
+
+    outputs = {}
+    if args.json:
+        outputs[args.json] = json.dumps(evaluation.figures(), indent=2, allow_nan=False) + '\n'
+    if args.html:
+        outputs[args.html] = render_report(evaluation)
+    for path, text in outputs.items():
+        # Renamed when whole, so that a full disk leaves an earlier report as it was.
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+        try:
+            temporary.write_text(text, encoding='utf-8')
+            temporary.replace(path)
+        except OSError as error:
+            raise CommandError(f'{path}: {error.strerror or error}') from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        print(f'{printable(str(path))} written')
+
+
+def _share(value: float | None) -> str:
+    return '-' if value is None else f'{value:.3f}'
+
+
+def _percent(value: float | None) -> str:
+    return '-' if value is None else f'{100 * value:.2f} %'
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)

@@ -1,0 +1,181 @@
+"""What PSNR and SSIM do not tell: how the mask does, what rain is left, how much it flickers.
+
+All of these work on differences of luma on the full scale,
+``d(a, b) = (Y(a) − Y(b)) · 255 / 219``, −255 to 255, Y being :func:`metrics.to_y`.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from derain_ros.evaluation.metrics import to_y
+
+TRUTH_THRESHOLD = 8.0
+"""Luma, of 255, by which rain must brighten a pixel for the truth to call it rain."""
+
+MASK_THRESHOLD = 128
+"""Least value of a rain mask that counts as rain."""
+
+STREAK_WIDTH = 9
+"""Width of the top-hat across a streak, in pixels; wider structures are not streaks."""
+
+_FULL_RANGE = 255.0 / 219.0
+
+
+@dataclass(frozen=True)
+class MaskCounts:
+    """Pixels of a predicted rain mask against the truth; counts of pictures add up.
+
+    Attributes
+    ----------
+    hits, false_alarms, misses
+        Pixels that both call rain, that the mask alone does, and that the truth alone does.
+
+    """
+
+    hits: int = 0
+    false_alarms: int = 0
+    misses: int = 0
+
+    def __add__(self, other: 'MaskCounts') -> 'MaskCounts':
+        return MaskCounts(
+            self.hits + other.hits,
+            self.false_alarms + other.false_alarms,
+            self.misses + other.misses,
+        )
+
+    @property
+    def precision(self) -> float | None:
+        """Hits / (hits + false alarms); None where the mask is empty."""
+        return _ratio(self.hits, self.hits + self.false_alarms)
+
+    @property
+    def recall(self) -> float | None:
+        """Hits / (hits + misses); None where there is no rain."""
+        return _ratio(self.hits, self.hits + self.misses)
+
+    @property
+    def f1(self) -> float | None:
+        """2 · hits / (2 · hits + false alarms + misses); None where both are empty."""
+        return _ratio(2 * self.hits, 2 * self.hits + self.false_alarms + self.misses)
+
+    @property
+    def iou(self) -> float | None:
+        """Hits / (hits + false alarms + misses); None where both are empty."""
+        return _ratio(self.hits, self.hits + self.false_alarms + self.misses)
+
+
+def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Return ``d(image, clean)`` per pixel.
+
+    Parameters
+    ----------
+    image, clean
+        uint8, H×W×3, BGR, 0–255, of one size.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, H×W, −255 to 255.
+
+    Raises
+    ------
+    ValueError
+        Type or shape is another one, or the shapes differ.
+
+    """
+    if image.shape != clean.shape:
+        raise ValueError(f'images differ in shape: {image.shape} and {clean.shape}')
+    return (to_y(image) - to_y(clean)) * _FULL_RANGE
+
+
+def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
+    """Compare a rain mask with the rain that was added.
+
+    A pixel is rain in truth where ``d(rainy, clean) >`` :data:`TRUTH_THRESHOLD`, in the
+    mask where ``mask >=`` :data:`MASK_THRESHOLD`.
+
+    Parameters
+    ----------
+    mask
+        uint8, H×W, 0 = dry, 255 = rain.
+    rain_error
+        :func:`luma_error` of the rainy picture, H×W.
+
+    Raises
+    ------
+    ValueError
+        The sizes differ.
+
+    """
+    if mask.shape != rain_error.shape:
+        raise ValueError(f'mask is {mask.shape}, but the picture is {rain_error.shape}')
+    found, true = mask >= MASK_THRESHOLD, rain_error > TRUTH_THRESHOLD
+    return MaskCounts(
+        int(np.count_nonzero(found & true)),
+        int(np.count_nonzero(found & ~true)),
+        int(np.count_nonzero(~found & true)),
+    )
+
+
+def mask_coverage(mask: np.ndarray) -> float:
+    """Return the share of pixels, 0–1, that a uint8 H×W mask calls rain."""
+    return float(np.mean(mask >= MASK_THRESHOLD))
+
+
+def streak_energy(error: np.ndarray) -> float:
+    """Energy of thin upright structures in an error: what is left of streaks.
+
+    ``E = Σ T(|d|)²`` over all pixels, with the white top-hat
+    ``T(x) = x − opening(x)`` by a flat line of 1×:data:`STREAK_WIDTH` pixels. An error
+    wider than the line, such as a change of brightness, has none. The share of streaks
+    left is ``E(restored) / E(rainy)``: 0 all gone, 1 as many as before, more than 1 where
+    thin errors were added.
+
+    Parameters
+    ----------
+    error
+        :func:`luma_error`, H×W.
+
+    Returns
+    -------
+    float
+        At least 0, in squared levels of 255.
+
+    """
+    line = np.ones((1, STREAK_WIDTH), np.uint8)
+    thin = cv2.morphologyEx(np.abs(error), cv2.MORPH_TOPHAT, line)
+    return float(np.sum(thin * thin))
+
+
+def flicker(error: np.ndarray, previous: np.ndarray) -> float:
+    """How much the error changes from one frame of a clip to the next.
+
+    ``F = √ mean((e(t) − e(t−1))²)`` over all pixels. What moves in the scene is in both
+    pictures of a pair and cancels; an error that stays as it is does not flicker.
+
+    Parameters
+    ----------
+    error, previous
+        :func:`luma_error` of two consecutive frames, H×W.
+
+    Returns
+    -------
+    float
+        Levels of 255.
+
+    Raises
+    ------
+    ValueError
+        The sizes differ.
+
+    """
+    if error.shape != previous.shape:
+        raise ValueError(f'frames differ in shape: {error.shape} and {previous.shape}')
+    change = error - previous
+    return float(np.sqrt(np.mean(change * change)))
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
