@@ -15,10 +15,11 @@ from derain_ros.commands import (
     export,
     image,
     info,
+    rain,
     train,
 )
 
-_COMMANDS = (image, bag, info, demo, bench, evaluate, train, export)
+_COMMANDS = (image, bag, info, demo, bench, rain, evaluate, train, export)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
@@ -31,6 +32,7 @@ examples:
   derain bag drive -o drive_derained           a recorded rosbag2
   derain demo -o out/demo                      the ROS 2 node on a short rainy clip
   derain bench                                 how fast it is here
+  derain rain photos -o rainy                  rainy test data of your own
   derain train photos -o runs/nano             a network of your own
 
 `derain COMMAND --help` explains a command. The ROS 2 node itself is `derain_node`.

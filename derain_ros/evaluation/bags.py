@@ -6,8 +6,6 @@ over as far as that package knows it: topic, type, definition, QoS and the time 
 recording; the publish time of an MCAP file is set to the time of recording.
 """
 
-import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,17 +14,19 @@ from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import (
-    CompressionFormat,
-    CompressionMode,
-    Reader,
-    StoragePlugin,
-    Writer,
-)
+from rosbags.rosbag2 import CompressionMode, Reader, Writer
 from rosbags.serde import SerdeError
 
 from derain_ros.engines import Engine
-from derain_ros.evaluation.bag_source import BagError, open_bag, read_messages, storage_of
+from derain_ros.evaluation.bag_copy import (
+    TopicCopier,
+    check_complete,
+    check_destination,
+    check_storage,
+    new_bag,
+    recorded_compression,
+)
+from derain_ros.evaluation.bag_source import open_bag, read_messages, storage_of
 from derain_ros.evaluation.bag_topics import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -34,7 +34,6 @@ from derain_ros.evaluation.bag_topics import (
     choose_cameras,
     image_definition,
     image_qos,
-    known_definition,
     message_types,
 )
 from derain_ros.image_codec import (
@@ -47,8 +46,6 @@ from derain_ros.image_codec import (
 )
 from derain_ros.overlay import blend
 
-# Written in the layout that Humble and Jazzy both read.
-_METADATA_VERSION = 8
 _KEPT_REASONS = 1000
 
 
@@ -144,25 +141,15 @@ def plan_bag(
         The source cannot be read, the destination exists, or the topics do not fit.
 
     """
-    if destination.exists() or destination.is_symlink():
-        raise BagError(f'{destination}: exists already; name a folder that does not')
-    partial = _partial(destination)
-    if partial.exists():
-        raise BagError(
-            f'{partial}: left by an interrupted run, or another run is writing it; '
-            'delete it if none is'
-        )
+    check_destination(destination)
     with open_bag(source) as reader:
         chosen = storage or storage_of(source)
-        compression = CompressionMode.NONE
+        check_storage(destination, chosen)
+        compression = recorded_compression(reader)
         if compress:
             compression = CompressionMode.STORAGE
             if chosen == 'sqlite3':
                 compression = CompressionMode.MESSAGE
-        elif reader.compression_mode:
-            compression = CompressionMode[reader.compression_mode.upper()]
-        if chosen == 'sqlite3' and set('?#%') & set(str(destination.absolute())):
-            raise BagError(f'{destination}: a sqlite3 bag cannot have ?, # or % in its path')
         return BagPlan(
             source=source,
             destination=destination,
@@ -210,31 +197,11 @@ def derain_bag(
         The source turns out damaged, or the destination cannot be written.
 
     """
-    partial = _partial(plan.destination)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise BagError(f'{partial}: {error.strerror or error}') from error
-    # One level deeper, because the storage file is named after its folder.
-    unfinished = partial / plan.destination.name
-    try:
-        with open_bag(plan.source) as reader:
-            writer = Writer(
-                unfinished,
-                version=_METADATA_VERSION,
-                storage_plugin=StoragePlugin[plan.storage.upper()],
-            )
-            writer.set_compression(plan.compression, CompressionFormat.ZSTD)
-            with writer:
-                summary = _Copy(plan, reader, writer, mask).run(engine, strength, progress)
-        if plan.destination.exists():
-            raise BagError(f'{plan.destination}: has appeared meanwhile; it is left alone')
-        unfinished.rename(plan.destination)
-    except (OSError, sqlite3.Error) as error:
-        raise BagError(f'{plan.destination}: cannot be written ({error})') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return summary
+    with (
+        open_bag(plan.source) as reader,
+        new_bag(plan.destination, plan.storage, plan.compression) as writer,
+    ):
+        return _Copy(plan, reader, writer, mask).run(engine, strength, progress)
 
 
 class _Copy:
@@ -246,28 +213,12 @@ class _Copy:
         self._writer = writer
         self._types = message_types()
         self._summary = BagSummary()
-        self._kept = self._keep_topics()
+        copier = TopicCopier(writer)
+        self._kept = {
+            connection.id: copier.copy(connection) for connection in reader.connections
+        }
+        self._summary.undefined_types = copier.undefined_types
         self._added = self._add_topics(mask)
-
-    def _keep_topics(self) -> dict[int, Connection]:
-        kept: dict[int, Connection] = {}
-        written: dict[tuple[str, str, str], Connection] = {}
-        for connection in self._reader.connections:
-            key = (connection.topic, connection.msgtype, repr(connection.ext))
-            if key not in written:
-                definition, digest, defined = known_definition(connection)
-                if not defined and connection.msgtype not in self._summary.undefined_types:
-                    self._summary.undefined_types.append(connection.msgtype)
-                written[key] = self._writer.add_connection(
-                    connection.topic,
-                    connection.msgtype,
-                    msgdef=definition,
-                    rihs01=digest,
-                    serialization_format=connection.ext.serialization_format,
-                    offered_qos_profiles=connection.ext.offered_qos_profiles,
-                )
-            kept[connection.id] = written[key]
-        return kept
 
     def _add_topics(self, mask: bool) -> dict[str, list[Connection]]:
         definition, digest = image_definition(self._reader.connections)
@@ -308,7 +259,7 @@ class _Copy:
                     self._summary.derained[connection.topic] += 1
             progress(1)
         self._summary.messages = read.total()
-        self._check_complete(read)
+        check_complete(self._plan.source, self._reader, read)
         return self._summary
 
     def _derain(
@@ -340,16 +291,3 @@ class _Copy:
             data=np.frombuffer(image.data, np.uint8),
         )
         return self._types.serialize_cdr(message, IMAGE)
-
-    def _check_complete(self, read: Counter) -> None:
-        for connection in self._reader.connections:
-            if read[connection.id] != connection.msgcount:
-                raise BagError(
-                    f'{self._plan.source}: lists {connection.msgcount} messages on '
-                    f'{connection.topic}, but {read[connection.id]} can be read; '
-                    'run `ros2 bag reindex` on it first'
-                )
-
-
-def _partial(destination: Path) -> Path:
-    return destination.absolute().with_name(destination.absolute().name + '.partial')

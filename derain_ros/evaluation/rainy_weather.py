@@ -1,0 +1,55 @@
+"""The rain that a user asks for, and how files and cameras share it."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from derain_ros.rain import RainClip
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Arguments of :class:`derain_ros.rain.RainClip`; what is None is drawn from the seed.
+
+    Attributes
+    ----------
+    intensity
+        0 for dry, 0.2 for light rain, 1 for a downpour.
+    seed
+        Non-negative; the same seed gives the same rain.
+    wind
+        Lean of the rain, degrees from the vertical, −60 to 60, positive leaning right at
+        the foot.
+    model
+        How streaks meet the scene: ``additive``, ``screen`` or ``occlusion``.
+    mist
+        Share of the scene that mist replaces at the horizon, 0–1.
+
+    """
+
+    intensity: float = 0.5
+    seed: int = 1
+    wind: float | None = None
+    model: str | None = None
+    mist: float | None = None
+
+    def clip(self) -> RainClip:
+        """Return the rain of one clip.
+
+        Raises
+        ------
+        ValueError
+            A value is out of its range.
+
+        """
+        return RainClip(
+            intensity=self.intensity, seed=self.seed, wind=self.wind, model=self.model,
+            mist=self.mist)
+
+    def for_picture(self, name: str) -> 'Weather':
+        """Return the weather of one picture among many: whatever is not given is its own.
+
+        The seed is made of this one and the name, so that a picture keeps its rain
+        whatever pictures lie beside it.
+        """
+        digest = hashlib.blake2b(f'{self.seed}/{name}'.encode(), digest_size=8).digest()
+        return replace(self, seed=int.from_bytes(digest, 'big'))

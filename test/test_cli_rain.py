@@ -1,0 +1,193 @@
+"""``derain rain`` on pictures: pairs, truth, repeatability, options, and what is refused."""
+
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from bag_files import picture, tree
+
+from derain_ros.cli import main
+from derain_ros.rain import RainClip
+
+
+def _write(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(path.suffix, image)
+    path.write_bytes(data)
+    return path
+
+
+def _photos(folder):
+    _write(folder / 'a.png', picture(1))
+    _write(folder / 'b.jpg', picture(2, 80, 64))
+    _write(folder / 'more' / 'a.png', picture(3))
+    return folder
+
+
+def _plain(tmp_path, value, *options):
+    """What the command makes of a picture of one grey, int."""
+    source = _write(tmp_path / 'in' / 'x.png', np.full((160, 200, 3), value, np.uint8))
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), *options]) == 0
+    return cv2.imread(str(tmp_path / 'out' / 'x.png')).astype(int)
+
+
+def test_a_folder_gets_pairs_by_name(tmp_path, capsys):
+    source = _photos(tmp_path / 'in')
+    before = tree(source)
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), '--intensity', '0.7']) == 0
+    assert tree(source) == before
+    results = tree(tmp_path / 'out')
+    assert list(results) == ['a.png', 'b.png', 'more/a.png']
+    for name in before:
+        dry = cv2.imread(str(source / name)).astype(int)
+        rainy = cv2.imread(str((tmp_path / 'out' / name).with_suffix('.png'))).astype(int)
+        assert rainy.shape == dry.shape
+        assert np.abs(rainy - dry).mean() > 1
+    assert '3 of 3 pictures' in capsys.readouterr().out
+
+
+def test_a_picture_has_the_rain_of_its_seed_and_name(tmp_path):
+    source = _photos(tmp_path / 'in')
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), '--seed', '5',
+                 '--intensity', '0.6', '--wind', '-20', '--model', 'screen', '--mist', '0.2']) == 0
+    digest = hashlib.blake2b(b'5/more/a', digest_size=8).hexdigest()
+    clip = RainClip(0.6, int(digest, 16), wind=-20, model='screen', mist=0.2)
+    expected = clip.render(picture(3), 0).image
+    assert np.array_equal(cv2.imread(str(tmp_path / 'out' / 'more' / 'a.png')), expected)
+
+
+def test_rain_depends_on_seed_and_name_alone(tmp_path):
+    source = _photos(tmp_path / 'in')
+    for out, seed in (('one', '1'), ('again', '1'), ('two', '2')):
+        assert main(['rain', str(source), '-o', str(tmp_path / out), '--seed', seed]) == 0
+    assert main(['rain', str(source / 'a.png'), '-o', str(tmp_path / 'alone')]) == 0
+    one = tree(tmp_path / 'one')
+    assert tree(tmp_path / 'again') == one
+    assert tree(tmp_path / 'alone') == {'a.png': one['a.png']}
+    assert all(data != one[name] for name, data in tree(tmp_path / 'two').items())
+
+
+def test_pictures_of_a_folder_differ_in_their_rain(tmp_path):
+    for name in ('a', 'b'):
+        _write(tmp_path / 'in' / f'{name}.png', picture(1))
+    assert main(['rain', str(tmp_path / 'in'), '-o', str(tmp_path / 'out')]) == 0
+    results = tree(tmp_path / 'out')
+    assert results['a.png'] != results['b.png']
+
+
+def test_streaks_are_the_truth(tmp_path):
+    rainy = _plain(tmp_path, 60, '--model', 'additive', '--mist', '0', '--intensity', '0.8',
+                   '--streaks', str(tmp_path / 'streaks'))
+    truth = cv2.imread(str(tmp_path / 'streaks' / 'x.png'), cv2.IMREAD_UNCHANGED)
+    assert truth.dtype == np.uint8 and truth.shape == (160, 200)
+    added = rainy - 60
+    luma = added @ np.array([0.114, 0.587, 0.299])
+    assert np.abs(luma - truth).max() <= 0.51
+    assert (added >= 0).all()
+    assert 0.01 < (truth > 8).mean() < 0.99
+
+
+def test_intensity_0_and_no_mist_keep_every_pixel(tmp_path):
+    source = _write(tmp_path / 'x.png', picture(4))
+    arguments = ['--intensity', '0', '--mist', '0', '--streaks', str(tmp_path / 'streaks')]
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), *arguments]) == 0
+    assert np.array_equal(cv2.imread(str(tmp_path / 'out' / 'x.png')), picture(4))
+    assert not cv2.imread(str(tmp_path / 'streaks' / 'x.png')).any()
+
+
+@pytest.mark.parametrize('model, darkens', [
+    ('additive', False), ('screen', False), ('occlusion', True)])
+def test_only_an_occluding_drop_darkens_white(model, darkens, tmp_path):
+    rainy = _plain(tmp_path, 255, '--model', model, '--mist', '0', '--seed', '2')
+    assert (rainy < 255).any() == darkens
+
+
+def test_mist_hides_the_sky_and_not_the_road(tmp_path):
+    rainy = _plain(tmp_path, 0, '--mist', '1', '--intensity', '0')
+    assert rainy[:5].mean() > 150
+    assert rainy[-1].mean() < rainy[0].mean() - 30
+
+
+@pytest.mark.parametrize('wind, foot', [('40', 1), ('-40', -1)])
+def test_positive_wind_leans_the_foot_to_the_right(wind, foot, tmp_path):
+    rainy = _plain(tmp_path, 0, '--wind', wind, '--mist', '0', '--intensity', '0.3')[..., 1]
+    rainy = rainy - rainy.mean()
+
+    def likeness(columns):
+        below = np.roll(rainy, (-5, -columns), (0, 1))
+        return (rainy * below)[:-5, 4:-4].mean() / rainy.var()
+
+    assert likeness(4 * foot) > 0.15
+    assert likeness(-4 * foot) < 0.05
+
+
+def test_a_second_run_does_not_take_its_own_results_in(tmp_path):
+    source = _photos(tmp_path / 'in')
+    arguments = ['rain', str(source), '-o', str(source / 'rainy'),
+                 '--streaks', str(source / 'streaks')]
+    assert main(arguments) == 0
+    first = tree(source)
+    assert main(arguments) == 0
+    assert tree(source) == first
+    assert len(first) == 9
+
+
+def test_bad_files_are_named_and_the_others_done(tmp_path, capsys):
+    source = _photos(tmp_path / 'in')
+    (source / 'text.jpg').write_text('not a picture')
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count(f'derain: error: {source / "text.jpg"}: ') == 1
+    assert '3 of 4 pictures' in captured.out
+    assert len(tree(tmp_path / 'out')) == 3
+
+
+@pytest.mark.parametrize('option, value', [
+    ('--intensity', '1.1'), ('--intensity', 'nan'), ('--intensity', '-0.1'),
+    ('--intensity', 'heavy'), ('--seed', '-1'), ('--seed', '1.5'), ('--wind', '61'),
+    ('--wind', 'nan'), ('--mist', '2'), ('--model', 'snow'),
+])
+def test_values_out_of_range_are_named(option, value, tmp_path, capsys):
+    source = _write(tmp_path / 'x.png', picture(1))
+    with pytest.raises(SystemExit) as end:
+        main(['rain', str(source), '-o', str(tmp_path / 'out'), option, value])
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert f'argument {option}' in message and repr(value) in message
+    assert not (tmp_path / 'out').exists()
+
+
+def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
+    source = _photos(tmp_path / 'in')
+    before = tree(tmp_path)
+    out = tmp_path / 'out'
+    (tmp_path / 'link').symlink_to(source)
+    for arguments, words in (
+        ((tmp_path / 'none.png', '-o', out), ('none.png', 'no such file')),
+        ((source, '-o', source), (str(source), 'is the input')),
+        ((source, '-o', tmp_path / 'link'), ('link', 'is the input')),
+        ((source / 'a.png', '-o', source), ('a.png', 'overwrite')),
+        ((source / 'a.png', '-o', tmp_path / 'b.png'), ('b.png', 'folder')),
+        ((source, '-o', out, '--streaks', out), (str(out), 'their own')),
+        ((source, '-o', out, '--streaks', source), (str(source), 'their own')),
+        ((source / 'a.png', '-o', out, '--streaks', source), ('a.png', 'overwrite')),
+        ((source, '-o', out, '--topics', '/cam'), ('--topics', 'bags')),
+    ):
+        assert main(['rain', *map(str, arguments)]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith('derain: error: ') and message.count('\n') == 1
+        for word in words:
+            assert word in message
+        (tmp_path / 'link').unlink(missing_ok=True)
+        assert tree(tmp_path) == before
+        (tmp_path / 'link').symlink_to(source)
+
+
+def test_help_has_examples_in_ascii(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['rain', '--help'])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert 'derain rain' in text.partition('examples:')[2]
+    text.encode('ascii')
