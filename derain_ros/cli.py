@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from derain_ros.commands import (
     CommandError,
+    ablate,
     bag,
     bench,
     demo,
@@ -15,11 +16,12 @@ from derain_ros.commands import (
     export,
     image,
     info,
+    pack,
     rain,
     train,
 )
 
-_COMMANDS = (image, bag, info, demo, bench, rain, evaluate, train, export)
+_COMMANDS = (image, bag, info, demo, bench, rain, evaluate, pack, train, export, ablate)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.

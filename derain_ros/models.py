@@ -1,9 +1,9 @@
 """The model zoo: which networks are there, and what is known of them.
 
-A model is a folder entry of three files in ``models/``: ``<name>.onnx`` (what engines
-run), ``<name>.safetensors`` (weights, for training and for the torch engine) and
-``<name>.json`` (the facts below and the sha256 of both files). ``<name>.md`` is its
-card for people.
+A model is a set of files in ``models/``: ``<name>.onnx`` (what engines run, float32),
+``<name>_fp16.onnx`` (the same in float16, for engines that keep the types of the graph),
+``<name>.safetensors`` (weights, for training and for the torch engine) and ``<name>.json``
+(the facts below and the sha256 of these files). ``<name>.md`` is its card for people.
 """
 
 import hashlib
@@ -27,7 +27,9 @@ class ModelInfo:
     name
         Name in the zoo, or the stem of the file.
     onnx
-        ONNX file.
+        ONNX file, float32.
+    onnx_fp16
+        ONNX file in float16, or None where only one ONNX file was given.
     weights
         safetensors file, or None where only an ONNX file was given.
     variant
@@ -50,6 +52,7 @@ class ModelInfo:
 
     name: str
     onnx: Path
+    onnx_fp16: Path | None = None
     weights: Path | None = None
     variant: str = ''
     description: str = ''
@@ -143,12 +146,13 @@ def _read(path: Path) -> ModelInfo:
         model = ModelInfo(
             name=path.stem,
             onnx=path.with_suffix('.onnx'),
+            onnx_fp16=path.with_name(f'{path.stem}_fp16.onnx'),
             weights=path.with_suffix('.safetensors'),
             **facts,
         )
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(f'{path}: {error}; install the package again') from error
-    for file in (model.onnx, model.weights):
+    for file in (model.onnx, model.onnx_fp16, model.weights):
         if not file.is_file():
             raise ModelError(f'{file}: missing beside {path.name}; install the package again')
     return model

@@ -1,7 +1,11 @@
 """What holds for the whole test session."""
 
+import os
 import signal
 
 # A shell that runs the tests in the background has SIGINT ignored, and the processes that
 # the tests start and interrupt would inherit that; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Threads that spin while they wait starve everything else on a busy machine.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')

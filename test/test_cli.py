@@ -13,7 +13,7 @@ import pytest
 
 from derain_ros.cli import main
 
-COMMANDS = ('image', 'bag', 'rain', 'evaluate', 'info', 'demo', 'bench', 'train', 'export')
+COMMANDS = ('image', 'bag', 'rain', 'evaluate', 'info', 'demo', 'bench', 'train', 'pack', 'export')
 
 
 def _run(*arguments, **options):

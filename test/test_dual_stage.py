@@ -7,11 +7,16 @@ import pytest
 torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
 
 from derain_ros.network.dual_stage import (  # noqa: E402
+    BOUND,
+    VARIANTS,
     DeployedNetwork,
     DualStageConfig,
     DualStageNetwork,
+    GatedBlock,
+    opening,
     pad_to_multiple,
 )
+from derain_ros.training.export import flops_per_pixel  # noqa: E402
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16)
 PARTS = ('mask_attention', 'morphology', 'clustering', 'stage2')
@@ -57,19 +62,21 @@ def test_each_part_can_be_switched_off_and_changes_the_result(part):
     with torch.no_grad():
         output = awake(config)(image)
     assert output.restored.shape == image.shape
-    count = {
-        switch: sum(p.numel() for p in DualStageNetwork(c).parameters())
-        for switch, c in (('on', SMALL), ('off', config))
-    }
-    if part == 'mask_attention':  # the same weights, used otherwise
+    without, whole = DualStageNetwork(config), DualStageNetwork(SMALL)
+    if part == 'clustering':  # local windows stand in its place
+        assert not any('centres' in name for name, _ in without.named_buffers())
+        assert any('centres' in name for name, _ in whole.named_buffers())
+    elif part == 'mask_attention':  # the same weights, used otherwise
         network = awake()
         other = DualStageNetwork(config).eval()
         other.load_state_dict(network.state_dict())
         with torch.no_grad():
             assert not torch.equal(network(image).restored, other(image).restored)
     else:
-        assert count['off'] < count['on']
-    assert torch.equal(output.restored, output.coarse) == (part == 'stage2')
+        assert sum(p.numel() for p in without.parameters()) < sum(
+            p.numel() for p in whole.parameters())
+    opened = image + (output.coarse - image) * opening(torch.sigmoid(output.mask_logits))
+    assert torch.allclose(output.restored, opened, atol=1e-6) == (part == 'stage2')
 
 
 def test_every_parameter_gets_a_gradient():
@@ -87,6 +94,42 @@ def test_inference_is_deterministic_and_independent_of_the_batch():
         assert torch.equal(both, network(images).restored)
         alone = network(images[1:]).restored
     assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_opening_against_hand_computed_values():
+    mask = torch.tensor([0.0, 1 / 9, 0.5, 1.0])
+    assert torch.allclose(opening(mask), torch.tensor([0.0, 0.5, 8 / 9, 1.0]))
+
+
+def test_a_sure_dry_mask_returns_the_image():
+    network = awake()
+    torch.nn.init.zeros_(network.mask_head.head.weight)
+    torch.nn.init.zeros_(network.mask_head.prior.weight)
+    torch.nn.init.constant_(network.mask_head.head.bias, -30)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        output = network(image)
+    assert torch.allclose(output.restored, image, atol=1e-6)
+    assert not torch.allclose(output.coarse, image, atol=1e-3)
+
+
+def test_gated_blocks_are_bounded_whatever_comes():
+    block = GatedBlock(8).eval()
+    features = 1e6 * torch.randn(1, 8, 16, 16)
+    with torch.no_grad():
+        added = block(features) - features
+    most = BOUND**2 * block.merge.weight.abs().sum((1, 2, 3)) + block.merge.bias.abs()
+    # Beside a million, float32 keeps a sixteenth.
+    assert (added.abs().amax((0, 2, 3)) <= most + 0.1).all()
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_variants_run_and_keep_to_their_cost(name):
+    most = {'nano': 16_000, 'base': 160_000, 'large': 1_000_000}[name]
+    network = DualStageNetwork(VARIANTS[name]).eval()
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 64, 64)).restored.shape == (1, 3, 64, 64)
+    assert 0.2 * most < flops_per_pixel(network, 64, 64) <= most
 
 
 def test_padding_repeats_the_border():
@@ -111,3 +154,14 @@ def test_deployed_network_rounds_what_the_network_returns():
     expected = (torch.sigmoid(output.mask_logits) * 255).round().squeeze(1)
     assert mask.shape == (2, 40, 70)
     assert (mask.float() - expected).abs().max() <= 1
+
+
+def test_half_precision_agrees_with_float32():
+    network = awake()
+    image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        full, mask = DeployedNetwork(network)(image)
+        half, half_mask = DeployedNetwork(network, half=True)(image)
+    assert half.dtype == half_mask.dtype == torch.uint8
+    assert (full.float() - half.float()).abs().mean() < 0.5
+    assert (mask.float() - half_mask.float()).abs().mean() < 1

@@ -35,6 +35,13 @@ def openvino():
 
 
 @pytest.fixture(scope='module')
+def exact():
+    engine = create_engine('openvino', precision='f32')
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope='module')
 def torch_engine():
     pytest.importorskip('torch', reason='the torch engine needs the extra `train`')
     engine = create_engine('torch')
@@ -56,9 +63,9 @@ def test_auto_says_what_and_why():
 
 @pytest.mark.parametrize('size', [(32, 32), (96, 128), (61, 45), (100, 200)])
 @pytest.mark.parametrize('batch', [1, 2])
-def test_engines_agree(openvino, torch_engine, size, batch):
+def test_engines_agree(exact, torch_engine, size, batch):
     images = frames(*size, batch)
-    ours, reference = openvino.infer(images), torch_engine.infer(images)
+    ours, reference = exact.infer(images), torch_engine.infer(images)
     assert ours.image.shape == images.shape
     assert ours.rain_mask.shape == images.shape[:3]
     assert ours.image.dtype == ours.rain_mask.dtype == np.uint8
@@ -66,11 +73,23 @@ def test_engines_agree(openvino, torch_engine, size, batch):
     assert psnr(ours.rain_mask, reference.rain_mask) > 45
 
 
-def test_f32_and_auto_precision_agree(openvino):
+def test_f32_and_auto_precision_agree(openvino, exact):
     images = frames()
-    exact = create_engine('openvino', precision='f32')
     assert exact.info.precision == 'f32'
-    assert psnr(exact.infer(images).image, openvino.infer(images).image) > 45
+    # In bf16, if that is what auto chose; far below what rain leaves of an image.
+    assert psnr(exact.infer(images).image, openvino.infer(images).image) > 38
+
+
+def test_bf16_keeps_the_order_of_many_tokens():
+    # 4800 tokens: their places in a cluster are beyond what bf16 counts exactly.
+    images = frames(480, 640)
+    try:
+        engine = create_engine('openvino', precision='bf16')
+    except EngineError as error:
+        pytest.skip(str(error))
+    exact = create_engine('openvino', precision='f32')
+    assert psnr(exact.infer(images).image, engine.infer(images).image) > 38
+    engine.close()
     exact.close()
 
 

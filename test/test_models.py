@@ -22,8 +22,10 @@ def test_every_model_is_complete_and_undamaged():
     assert 'nano' in [model.name for model in models]
     for model in models:
         model.verify(model.onnx)
-        model.verify(model.weights)
-        assert set(model.sha256) == {model.onnx.name, model.weights.name}
+        files = (model.onnx, model.onnx_fp16, model.weights)
+        for file in files:
+            model.verify(file)
+        assert set(model.sha256) == {file.name for file in files}
         assert model.licence == 'Apache-2.0'
         assert model.parameters > 0
         assert model.figures
@@ -32,8 +34,11 @@ def test_every_model_is_complete_and_undamaged():
             assert f'## {heading}' in card
 
 
-def test_nano_is_within_its_cost():
-    assert 0 < find_model('nano').flops_per_pixel <= 16_000
+@pytest.mark.parametrize(('name', 'most'), [('nano', 16_000), ('base', 160_000)])
+def test_models_are_within_their_cost(name, most):
+    for model in list_models():
+        if model.variant == name:
+            assert 0 < model.flops_per_pixel <= most
 
 
 def test_digest_is_sha256(tmp_path):

@@ -1,7 +1,6 @@
-"""Training on small runs: it learns, and it goes on where it stopped."""
+"""Training in this process: data, losses, steps, checkpoints, export."""
 
-import subprocess
-import sys
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +10,19 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
+from training_runs import small_config, write_pictures  # noqa: E402
+
 from derain_ros.cli import main  # noqa: E402
 from derain_ros.engines import create_engine  # noqa: E402
+from derain_ros.evaluation.metrics import PERFECT_DB  # noqa: E402
 from derain_ros.network.dual_stage import DualStageNetwork  # noqa: E402
+from derain_ros.training.checkpoint import fit_optimizer  # noqa: E402
+from derain_ros.training.config import ConfigError  # noqa: E402
 from derain_ros.training.dataset import DryPictures, RainyCrops, scene_of  # noqa: E402
 from derain_ros.training.export import flops_per_pixel, write_model  # noqa: E402
-from derain_ros.training.loop import Trainer, TrainingConfig  # noqa: E402
+from derain_ros.training.loop import Trainer, TrainingError  # noqa: E402
 from derain_ros.training.losses import charbonnier, mask_truth  # noqa: E402
-from derain_ros.training.validation import PERFECT_DB, score  # noqa: E402
+from derain_ros.training.validation import score  # noqa: E402
 
 # One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
 torch.set_num_threads(1)
@@ -26,28 +30,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('dry')
-    rng = np.random.default_rng(0)
-    for name in ('road_1', 'road_2', 'field'):
-        coarse = rng.integers(20, 180, (6, 8, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f'{name}.png'), cv2.resize(coarse, (160, 128)))
-    (folder / 'notes.txt').write_text('not a picture')
-    return folder
-
-
-def config(pictures, out, **changes):
-    small = TrainingConfig(
-        data=pictures,
-        out=out,
-        steps=30,
-        batch=2,
-        size=64,
-        warm_up=5,
-        learning_rate=2e-3,
-        save_every=10,
-        workers=0,
-    )
-    return replace(small, **changes)
+    return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
 def silent(_line):
@@ -88,7 +71,7 @@ def test_losses_against_hand_computed_values():
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(pictures, tmp_path):
-    trainer = Trainer(config(pictures, tmp_path, steps=105), silent)
+    trainer = Trainer(small_config(pictures, tmp_path, steps=105), silent)
     assert trainer.rate(0) == pytest.approx(2e-3 / 5)
     assert trainer.rate(4) == pytest.approx(2e-3)
     assert trainer.rate(55) == pytest.approx(1e-3)
@@ -96,7 +79,7 @@ def test_learning_rate_warms_up_and_falls_to_zero(pictures, tmp_path):
 
 
 def test_the_loss_falls(pictures, tmp_path):
-    trainer = Trainer(config(pictures, tmp_path, steps=120, learning_rate=4e-3), silent)
+    trainer = Trainer(small_config(pictures, tmp_path, steps=120, learning_rate=4e-3), silent)
     crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
     rainy, dry, streaks = crops.render(0)
     trainer.network.train()
@@ -109,41 +92,167 @@ def test_the_loss_falls(pictures, tmp_path):
 
 def test_a_run_reports_its_steps(pictures, tmp_path):
     lines = []
-    Trainer(config(pictures, tmp_path, steps=3), lines.append).run()
+    Trainer(small_config(pictures, tmp_path, steps=3), lines.append).run()
     assert lines[-1].startswith('step 3  restored ')
     assert 'steps/s' in lines[-1]
 
 
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(pictures, tmp_path):
-    whole = Trainer(config(pictures, tmp_path / 'whole'), silent).run()
-    cut = config(pictures, tmp_path / 'cut')
-    interrupted = Trainer(cut, silent)
-    crops = iter(
-        RainyCrops(
-            DryPictures(pictures, 64),
-            batch=2,
-            size=64,
-            dry_share=cut.dry_share,
-            seed=cut.seed,
-        )
-    )
-    interrupted.network.train()
-    while interrupted.step < 13:  # killed after the checkpoint of step 10
-        interrupted._one(*next(crops))
-        interrupted.step += 1
-        if interrupted.step == 10:
-            interrupted._save()
-    resumed = Trainer(cut, silent)
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(accumulate, pictures, tmp_path):
+    config = small_config(pictures, tmp_path / 'whole', steps=16, accumulate=accumulate)
+    whole = Trainer(config, silent).run()
+
+    def crash(step):
+        if step == 13:
+            raise OSError('the machine is gone')
+
+    cut = replace(config, out=tmp_path / 'cut')
+    with pytest.raises(OSError, match='gone'):
+        Trainer(cut, silent, progress=crash).run()
+    lines = []
+    resumed = Trainer(cut, lines.append)
     assert resumed.step == 10
+    assert 'goes on from step 10' in lines[0]
     for name, value in resumed.run().state_dict().items():
         assert torch.equal(value, whole.state_dict()[name]), name
+
+
+def test_a_run_starts_from_the_averaged_weights_of_another(pictures, tmp_path):
+    first = Trainer(small_config(pictures, tmp_path / 'first', steps=12, ema=0.5), silent)
+    given = first.run().state_dict()
+    changes = {'init': tmp_path / 'first' / 'checkpoint.pt', 'steps': 5}
+    second = Trainer(small_config(pictures, tmp_path / 'second', **changes), silent)
+    assert second.step == 0
+    for weights in (second.network.state_dict(), second.averaged().state_dict()):
+        for name, value in given.items():
+            assert torch.equal(weights[name], value), name
+
+
+def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
+    config = small_config(pictures, tmp_path, steps=4)
+    Trainer(config, silent).run()
+    path = tmp_path / 'checkpoint.pt'
+    state = torch.load(path, weights_only=True)
+    names = [name for name, _ in Trainer(config, silent).network.named_parameters()]
+    lacking = names.index('fine.bias')  # starts at zero
+    for weights, prefix in ((state['network'], ''), (state['average'], 'module.')):
+        del weights[f'{prefix}fine.bias']
+    moments = state['optimizer']['state']
+    state['optimizer']['state'] = {
+        i - (i > lacking): moments[i] for i in moments if i != lacking}
+    state['optimizer']['param_groups'][0]['params'].pop()
+    torch.save(state, path)
+    lines = []
+    trainer = Trainer(config, lines.append)
+    assert trainer.step == 4
+    assert any('starts at zero: fine.bias' in line for line in lines)
+    assert not trainer.network.fine.bias.any()
+    for index, (name, weights) in enumerate(trainer.network.named_parameters()):
+        if name != 'fine.bias':
+            kept = trainer.optimizer.state[weights]['exp_avg']
+            assert torch.equal(kept, moments[index]['exp_avg']), name
+
+
+def test_a_checkpoint_of_another_network_is_refused(pictures, tmp_path):
+    Trainer(small_config(pictures, tmp_path, steps=1), silent).run()
+    path = tmp_path / 'checkpoint.pt'
+    state = torch.load(path, weights_only=True)
+    state['network']['stem.weight'] = torch.zeros(1)
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match='is of another network'):
+        Trainer(small_config(pictures, tmp_path), silent)
+
+
+def test_moments_written_in_another_layout_and_implementation_fit():
+    def network(layout):
+        torch.manual_seed(0)
+        return torch.nn.Conv2d(8, 8, 3).to(memory_format=layout)
+
+    def step(convolution, optimizer):
+        optimizer.zero_grad()
+        torch.manual_seed(1)
+        convolution(torch.rand(1, 8, 6, 6)).square().sum().backward()
+        optimizer.step()
+
+    plain = network(torch.contiguous_format)
+    earlier = torch.optim.AdamW(plain.parameters(), 0.1, foreach=False, fused=False)
+    step(plain, earlier)
+    other = network(torch.channels_last)
+    other.load_state_dict(plain.state_dict())
+    fused = torch.optim.AdamW(other.parameters(), 0.1, fused=True)
+    names = [name for name, _ in plain.named_parameters()]
+    # A state dict shares its tensors with the optimizer.
+    fit_optimizer(fused, copy.deepcopy(earlier.state_dict()), names, names)
+    step(plain, earlier)
+    step(other, fused)
+    assert fused.param_groups[0]['fused']
+    torch.testing.assert_close(other.weight, plain.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulated_batches_give_the_mean_gradient(pictures, tmp_path):
+    trainer = Trainer(small_config(pictures, tmp_path, clip=1e9), silent)
+    crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
+    batches = [crops.render(0), crops.render(1)]
+    gradients = []
+    for micro in (batches[:1], batches[1:], batches):
+        fresh = Trainer(trainer.config, silent)
+        fresh.network.train()
+        fresh._step(fresh.network, micro)
+        gradients.append(fresh.network.mask_head.head.weight.grad.clone())
+    first, second, both = gradients
+    torch.testing.assert_close(both, (first + second) / 2, rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(first, second, rtol=1e-2)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path):
+    lines = []
+    trainer = Trainer(small_config(pictures, tmp_path, non_finite_limit=2), lines.append)
+    crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
+    rainy, dry, streaks = crops.render(0)
+    trainer.network.train()
+    trainer._one(rainy, dry, streaks)
+    before = {n: v.clone() for n, v in trainer.network.state_dict().items()}
+    broken = rainy.float()
+    broken[0, 0, 0, 0] = torch.nan
+    trainer._one(broken, dry, streaks)
+    assert 'not finite: step skipped (1 in a row)' in lines[-1]
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    trainer._one(rainy, dry, streaks)
+    trainer._one(broken, dry, streaks)
+    assert '(1 in a row)' in lines[-1]
+    with pytest.raises(TrainingError, match='2 steps in a row'):
+        trainer._one(rainy, dry, streaks * torch.inf)
+
+
+def test_time_limits_a_run_which_then_goes_on(pictures, tmp_path):
+    lines = []
+    config = small_config(pictures, tmp_path, steps=100000)
+    Trainer(config, lines.append).run(minutes=0.02, profile=True)
+    [stopped] = [line for line in lines if line.startswith('stopped and saved at step ')]
+    assert Trainer(config, silent).step == int(stopped.split('step ')[1].split(';')[0]) > 0
+    assert lines[-1].startswith('profile: ')
+
+
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_lower_precision_trains(amp, pictures, tmp_path):
+    lines = []
+    trainer = Trainer(small_config(pictures, tmp_path, steps=3, amp=amp), lines.append)
+    before = trainer.network.stem.weight.clone()
+    trainer.run()
+    assert f'{amp.replace("bf", "bfloat").replace("fp", "float")};' in lines[0]
+    assert not any('not finite' in line for line in lines)
+    assert not torch.equal(trainer.network.stem.weight, before)
+    assert trainer.network.stem.weight.dtype is torch.float32
+    assert trainer.scaler.is_enabled() == (amp == 'fp16')
 
 
 def test_exported_files_run_in_every_engine(pictures, tmp_path):
     torch.manual_seed(1)
     network = DualStageNetwork()
     torch.nn.init.normal_(network.fine.weight, std=0.05)
-    write_model(network, tmp_path, 'nano', description='test', figures={})
+    write_model(
+        network, tmp_path, 'nano', variant='nano', description='test', figures={})
     onnx = pytest.importorskip('onnx')
     model = onnx.load(tmp_path / 'nano.onnx')
     assert 17 <= model.opset_import[0].version <= 20
@@ -193,34 +302,26 @@ def test_scores_of_an_untrained_network_are_those_of_its_input(tmp_path):
     assert figures['light_psnr'] == pytest.approx(29.45, abs=0.01)
 
 
-def test_train_command_trains_scores_and_goes_on(pictures, tmp_path):
-    pairs = tmp_path / 'pairs'
-    (pairs / 'clean').mkdir(parents=True)
-    cv2.imwrite(str(pairs / 'clean' / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
-
-    def train(steps):
-        # A process of its own, as the workers that render rain are forked from it.
-        arguments = [pictures, '-o', tmp_path / 'run', '--batch', 1, '--size', 64]
-        arguments += ['--validation', pairs, '--steps', steps]
-        run = subprocess.run(
-            [sys.executable, '-m', 'derain_ros.cli', 'train', *map(str, arguments)],
-            capture_output=True, text=True, timeout=300, check=True)
-        return run.stdout
-
-    assert 'step 2 ' in train(2)
-    out = train(3)
-    assert 'goes on from step 2' in out
-    assert 'step 3 ' in out
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['train', '{}', '-o', '{}/run', '--size', '64'], 'no picture of at least 64x64'),
-        (['train', '{}', '-o', '{}/run', '--model', 'mega'], "unknown variant 'mega'"),
-        (['export', '{}', '-o', '{}/models'], 'no checkpoint.pt'),
+        (['{}', '-o', '{}/run', '--size', '64'], 'no picture of at least 64x64'),
+        (['{}/none', '-o', '{}/run'], 'no such folder or pack'),
+        (['{}', '-o', '{}/run', '--model', 'mega'], "unknown variant 'mega'"),
+        (['{}', '-o', '{}/run', '--validation', '{}'], 'no folder clean/'),
+        (['{}', '-o', '{}/run', '--init', '{}/w.safetensors'], 'no such file'),
+        (['{}', '-o', '{}/run', '--init', '{}/damaged.safetensors'], 'damaged'),
+        (['{}', '-o', '{}/old'], 'damaged, or no checkpoint'),
     ],
 )
-def test_train_and_export_say_what_is_wrong(arguments, message, tmp_path, capfd):
-    assert main([argument.format(tmp_path) for argument in arguments]) == 1
+def test_train_says_what_is_wrong(arguments, message, tmp_path, capfd):
+    (tmp_path / 'damaged.safetensors').write_bytes(b'no weights')
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'checkpoint.pt').write_bytes(b'cut off')
+    assert main(['train', *(argument.format(tmp_path) for argument in arguments)]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_export_needs_a_checkpoint(tmp_path, capfd):
+    assert main(['export', str(tmp_path), '-o', str(tmp_path / 'models')]) != 0
+    assert 'no checkpoint.pt' in capfd.readouterr().err

@@ -1,18 +1,21 @@
 """``derain export``: make model files of a training run."""
 
 import argparse
+import re
 from pathlib import Path
 
-from derain_ros.commands import CommandError
+from derain_ros.commands import USAGE, CommandError
 
 _DESCRIPTION = """\
-Make model files of a training run: NAME.safetensors (weights), NAME.onnx (what engines
-run) and NAME.json (its facts and checksums). Needs the extra `train` (torch).
+Make model files of a training run: NAME.safetensors (weights), NAME.onnx and NAME_fp16.onnx
+(what engines run, in float32 and float16) and NAME.json (its facts and checksums). Takes
+some minutes. Needs the extra `train` (torch).
 """
 
 _EPILOG = """\
 examples:
   derain export runs/nano -o models --validation pairs
+  derain export runs/mine -o models --name mine
 """
 
 
@@ -26,31 +29,42 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='folder for the model files')
     parser.add_argument('--validation', type=Path, metavar='DIR',
                         help='score on these pairs, as in `derain train`, and keep the figures')
-    parser.add_argument('--model', default='nano', metavar='NAME',
-                        help='network variant of the run (default: nano)')
+    parser.add_argument('--model', metavar='NAME',
+                        help='network variant of the run (default: the one it was started with)')
+    parser.add_argument('--name', metavar='NAME',
+                        help='name of the model (default: that of the variant)')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export the run that ``args`` name."""
     from derain_ros.network.dual_stage import VARIANTS
+    from derain_ros.training.checkpoint import load_checkpoint
+    from derain_ros.training.config import ConfigError
     from derain_ros.training.export import DESCRIPTIONS, write_model
     from derain_ros.training.loop import Trainer, TrainingConfig
     from derain_ros.training.validation import score
 
-    if args.model not in VARIANTS:
-        raise CommandError(f'unknown variant {args.model!r}; known: {", ".join(VARIANTS)}')
-    if not (args.run_folder / 'checkpoint.pt').is_file():
+    checkpoint = args.run_folder / 'checkpoint.pt'
+    if not checkpoint.is_file():
         raise CommandError(f'{args.run_folder}: no checkpoint.pt; give the folder of a run')
-    config = TrainingConfig(data=Path(), out=args.run_folder, model=args.model)
     try:
+        variant = args.model or load_checkpoint(checkpoint).get('config', {}).get('model', 'nano')
+        if variant not in VARIANTS:
+            raise CommandError(f'unknown variant {variant!r}; known: {", ".join(VARIANTS)}')
+        name = args.name or variant
+        if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name):
+            raise CommandError(
+                f'--name: {name!r} is no name; use letters, digits, ".", "_" and "-"', USAGE)
+        config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu')
         network = Trainer(config).averaged()
         figures = score(network, args.validation) if args.validation else {}
-    except (FileNotFoundError, RuntimeError) as error:
+    except (ConfigError, FileNotFoundError, RuntimeError) as error:
         raise CommandError(f'{args.run_folder}: {error}') from error
-    for name, value in figures.items():
-        print(f'{name} {value}')
+    for figure, value in figures.items():
+        print(f'{figure} {value}')
     write_model(
-        network, args.output, args.model, description=DESCRIPTIONS[args.model], figures=figures)
-    print(f'{args.output / args.model}.onnx, .safetensors and .json written')
+        network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
+        figures=figures)
+    print(f'{args.output / name}.onnx, _fp16.onnx, .safetensors and .json written')
     return 0

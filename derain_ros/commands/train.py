@@ -1,24 +1,39 @@
-"""``derain train``: train a network on a folder of dry pictures."""
+"""``derain train``: train a network on dry pictures."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
-from derain_ros.commands import CommandError
+from derain_ros.commands import FAILURE, USAGE, CommandError
 
 _DESCRIPTION = """\
 Train a network: rain is rendered over crops of dry pictures as they are needed. A run
-that was interrupted goes on from its last checkpoint when the same command is given
-again. Needs the extra `train` (torch).
+that was interrupted, by Ctrl-C too, goes on from its last checkpoint when the same
+command is given again. Needs the extra `train` (torch).
+
+The fields of a configuration file and of --set are those of
+derain_ros.training.config.TrainingConfig; options beat --set, which beats the file.
 """
 
 _EPILOG = """\
 examples:
-  derain train photos -o runs/nano                          20,000 steps
-  derain train photos -o runs/nano --validation pairs       with scores on the way
-  derain train photos -o runs/try --steps 500 --size 64     a quick look
+  derain train photos -o runs/nano                             20,000 steps
+  derain train data.pack -o runs/nano --validation pairs       with scores on the way
+  derain train photos -o runs/try --steps 500 --size 64        a quick look
+  derain train photos -o runs/base --config config/train/base.yaml --minutes 9
+  derain train photos -o runs/try --set dry_share=0.4 --set ema=0.99
+  torchrun --nproc-per-node 4 -m derain_ros.cli train photos -o runs/base
 
-`derain export` makes model files of a run.
+In RUN: checkpoint.pt, scores.jsonl (validation), samples/ (pictures), tensorboard/.
+`derain export` makes model files of a run, `derain pack` one file of many pictures.
+
+exit status: 0 done or stopped by --minutes or SIGTERM, 1 failed, 2 wrong arguments,
+130 stopped by Ctrl-C; a stopped run has saved its checkpoint
 """
+
+_FIELDS = ('validation', 'init', 'model', 'steps', 'batch', 'size', 'accumulate',
+           'learning_rate', 'seed', 'workers', 'device', 'amp', 'render')
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -26,45 +41,95 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         'train', help='train a network on dry pictures', description=_DESCRIPTION,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('data', type=Path, metavar='DATA', help='folder of dry pictures')
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='RUN',
+    parser.add_argument('data', nargs='?', type=Path, metavar='DATA',
+                        help='folder of dry pictures, or a pack of them')
+    parser.add_argument('-o', '--output', dest='out', type=Path, metavar='RUN',
                         help='folder of the run, for its checkpoint')
+    parser.add_argument('--config', type=Path, metavar='FILE',
+                        help='configuration, YAML; see config/train/')
+    parser.add_argument('--set', action='append', default=[], metavar='FIELD=VALUE',
+                        help='set a field of the configuration; may be repeated')
     parser.add_argument('--validation', type=Path, metavar='DIR',
                         help='folder with clean/ and folders of rainy pictures of the same names')
-    parser.add_argument('--model', default='nano', metavar='NAME',
-                        help='network variant (default: nano)')
-    parser.add_argument('--steps', type=_positive, default=20000, metavar='N',
+    parser.add_argument('--init', type=Path, metavar='FILE',
+                        help='start from the weights of a .safetensors file or a checkpoint')
+    parser.add_argument('--model', metavar='NAME', help='network variant (default: nano)')
+    parser.add_argument('--steps', type=_positive, metavar='N',
                         help='steps of the whole run (default: 20000)')
-    parser.add_argument('--batch', type=_positive, default=8, metavar='N',
-                        help='crops in a step (default: 8)')
-    parser.add_argument('--size', type=_positive, default=128, metavar='PIXELS',
-                        help='side of a crop (default: 128)')
-    parser.add_argument('--learning-rate', type=float, default=1.5e-3, metavar='R',
+    parser.add_argument('--batch', type=_positive, metavar='N',
+                        help='crops that a process holds at once (default: 8)')
+    parser.add_argument('--size', type=_positive, metavar='PIXELS',
+                        help='side of a crop, a multiple of 64 (default: 128)')
+    parser.add_argument('--accumulate', type=_positive, metavar='N',
+                        help='batches to a step (default: 1)')
+    parser.add_argument('--learning-rate', type=float, metavar='R',
                         help='peak learning rate (default: 0.0015)')
-    parser.add_argument('--seed', type=int, default=1, metavar='N',
+    parser.add_argument('--seed', type=int, metavar='N',
                         help='seed of weights and data (default: 1)')
+    parser.add_argument('--workers', type=int, metavar='N',
+                        help='processes that render rain on the CPU (default: 1)')
+    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'),
+                        help='where to train (default: auto)')
+    parser.add_argument('--amp', choices=('auto', 'off', 'bf16', 'fp16'),
+                        help='arithmetic; auto is bf16 where it is fast (default: auto)')
+    parser.add_argument('--render', choices=('auto', 'cpu', 'device'),
+                        help='where to render rain (default: auto, on a GPU if there is one)')
+    parser.add_argument('--minutes', type=_minutes, metavar='M',
+                        help='train at most M minutes, save and stop')
+    parser.add_argument('--profile', action='store_true',
+                        help='print how much of the time the device was at work')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as ``args`` say, from the last checkpoint on."""
-    from derain_ros.network.dual_stage import VARIANTS
-    from derain_ros.training.loop import Trainer, TrainingConfig
+    from tqdm import tqdm
 
-    if args.model not in VARIANTS:
-        raise CommandError(f'unknown variant {args.model!r}; known: {", ".join(VARIANTS)}')
-    config = TrainingConfig(
-        data=args.data, out=args.output, validation=args.validation, model=args.model,
-        steps=args.steps, batch=args.batch, size=args.size,
-        learning_rate=args.learning_rate, seed=args.seed)
+    from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_yaml
+
     try:
-        Trainer(config, log=lambda line: print(line, flush=True)).run()
-    except FileNotFoundError as error:
-        raise CommandError(str(error)) from error
+        values = read_yaml(args.config) if args.config else {}
+        values |= dict(parse_assignment(text) for text in args.set)
+        options = {name: getattr(args, name) for name in ('data', 'out', *_FIELDS)}
+        values |= {name: value for name, value in options.items() if value is not None}
+        config = make_config(values)
+    except ConfigError as error:
+        raise CommandError(str(error), USAGE) from error
+
+    from derain_ros.training.loop import Trainer, TrainingError
+    from derain_ros.training.pack import PackError
+
+    # On a terminal only: in a log the lines of the trainer say as much.
+    hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'
+    with tqdm(total=config.steps, unit='step', disable=hidden) as bar:
+        try:
+            trainer = Trainer(config, log=lambda line: _show(bar, line),
+                              progress=lambda step: bar.update(step - bar.n))
+            bar.initial = bar.n = trainer.step
+            trainer.run(minutes=args.minutes, profile=args.profile)
+        except (ConfigError, FileNotFoundError, PackError) as error:
+            raise CommandError(str(error), USAGE) from error
+        except TrainingError as error:
+            raise CommandError(str(error), FAILURE) from error
     return 0
+
+
+def _show(bar, line: str) -> None:
+    bar.write(line, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
+    return value

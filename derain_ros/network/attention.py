@@ -173,11 +173,13 @@ def counting_sort(cluster: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
         inverse permutation of ``position``.
 
     """
-    member = (cluster.unsqueeze(1) == torch.arange(clusters).to(cluster).view(1, -1, 1)).float()
-    rank = member.cumsum(2)
+    member = cluster.unsqueeze(1) == torch.arange(clusters).to(cluster).view(1, -1, 1)
+    # Whole numbers: engines that lower the precision would round counts above 256 (bfloat16).
+    member = member.to(torch.int32)
+    rank = member.cumsum(2, dtype=torch.int32)
     size = rank[:, :, -1:]
-    start = size.cumsum(1) - size
-    position = ((start + rank - 1) * member).sum(1).long()
+    start = size.cumsum(1, dtype=torch.int32) - size
+    position = ((start + rank - 1) * member).sum(1)
     tokens = torch.ones_like(cluster).cumsum(1) - 1
     order = torch.zeros_like(cluster).scatter(1, position, tokens)
     return position, order
@@ -288,13 +290,14 @@ class ClusteredAttention(nn.Module):
 
     @torch.no_grad()
     def _follow(self, tokens: Tensor, cluster: Tensor, decay: float = 0.99) -> None:
-        """Move the centres towards the tokens assigned to them."""
-        tokens, cluster = tokens.reshape(-1, tokens.shape[-1]), cluster.reshape(-1)
+        """Move the centres towards the tokens assigned to them, in float32."""
+        tokens, cluster = tokens.reshape(-1, tokens.shape[-1]).float(), cluster.reshape(-1)
         clusters = self.centres.shape[0]
         directions = functional.normalize(tokens, dim=1)
         member = functional.one_hot(cluster, clusters).to(tokens)
         size = member.sum(0)
-        mean = functional.normalize(member.t() @ directions, dim=1)
+        with torch.autocast(tokens.device.type, enabled=False):
+            mean = functional.normalize(member.t() @ directions, dim=1)
         present = (size > 0).unsqueeze(1)
         moved = torch.where(present, torch.lerp(mean, self.centres, decay), self.centres)
         self.share.lerp_(size / len(tokens), 1 - decay)

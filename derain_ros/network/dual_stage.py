@@ -22,6 +22,10 @@ SIZE_MULTIPLE = (32, 64)
 """Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
 
 
+BOUND = 8.0
+"""Largest absolute value of either half of a gated block."""
+
+
 class Restoration(NamedTuple):
     """What the network makes of a rainy image.
 
@@ -33,12 +37,16 @@ class Restoration(NamedTuple):
         Coarse background of stage 1, like ``restored``.
     mask_logits
         Rain mask before the sigmoid, N×1×H×W.
+    streak_logits
+        The mask that steers attention: like ``mask_logits``, but made before stage 1,
+        from the neighbourhood of each pixel alone.
 
     """
 
     restored: Tensor
     coarse: Tensor
     mask_logits: Tensor
+    streak_logits: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class DualStageConfig:
     ----------
     stem, cell, token
         Channels at a half, a quarter and an eighth of the resolution.
+    half_blocks
+        Convolution blocks at half the resolution, after the stem and before the last
+        convolution of stage 2.
     stage1_blocks, stage2_blocks
         Convolution blocks at a quarter of the resolution, before and after the
         attention of each stage.
@@ -60,12 +71,12 @@ class DualStageConfig:
     clusters
         Feature clusters of the non-local attention.
     mask_attention
-        Rain shuts features out and fades attention keys.
+        Rain replaces features by a learned token and fades attention keys.
     morphology
         The mask starts from the oriented streak response; without it the mask head
         works from the features alone.
     clustering
-        Non-local attention; without it stage 2 has local windows only.
+        Non-local attention; without it local windows stand in its place.
     stage2
         Detail reconstruction; without it the coarse background is the result.
 
@@ -74,6 +85,7 @@ class DualStageConfig:
     stem: int = 16
     cell: int = 32
     token: int = 64
+    half_blocks: tuple[int, int] = (0, 0)
     stage1_blocks: tuple[int, int] = (1, 0)
     stage2_blocks: tuple[int, int] = (0, 1)
     token_blocks: tuple[int, int] = (1, 0)
@@ -85,8 +97,40 @@ class DualStageConfig:
     stage2: bool = True
 
 
-VARIANTS = {'nano': DualStageConfig()}
-"""Network sizes by name. ``nano`` is for CPUs and the Jetson Orin Nano class."""
+VARIANTS = {
+    'nano': DualStageConfig(
+        cell=40,
+        token=80,
+        half_blocks=(0, 1),
+        stage1_blocks=(1, 1),
+        stage2_blocks=(1, 1),
+        token_blocks=(1, 1),
+    ),
+    'base': DualStageConfig(
+        stem=32,
+        cell=64,
+        token=128,
+        half_blocks=(1, 2),
+        stage1_blocks=(2, 1),
+        stage2_blocks=(1, 2),
+        token_blocks=(2, 2),
+        heads=4,
+        clusters=32,
+    ),
+    'large': DualStageConfig(
+        stem=64,
+        cell=192,
+        token=384,
+        half_blocks=(2, 4),
+        stage1_blocks=(4, 4),
+        stage2_blocks=(4, 6),
+        token_blocks=(8, 8),
+        heads=8,
+        clusters=64,
+    ),
+}
+"""Network sizes by name: ``nano`` for CPUs and the Jetson Orin Nano class, ``base`` for
+Jetson Orin and desktop GPUs, ``large`` for quality without a deadline."""
 
 
 class GatedBlock(nn.Module):
@@ -95,7 +139,8 @@ class GatedBlock(nn.Module):
     The gate is that of NAFNet (Chen et al., "Simple Baselines for Image
     Restoration", ECCV 2022); its halves are convolutions of their own, which
     spares the engines a split, and no normalisation breaks the chain that they
-    fuse.
+    fuse. Both halves are bounded: products of products would otherwise grow without
+    limit on pictures far from those of the training, such as stripes of one pixel.
 
     Shape
     -----
@@ -115,8 +160,9 @@ class GatedBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Add gated detail; see the class for shapes."""
-        value = self.value_depth(self.value(features))
-        return features + self.merge(value * self.gate_depth(self.gate(features)))
+        value = functional.hardtanh(self.value_depth(self.value(features)), -BOUND, BOUND)
+        gate = functional.hardtanh(self.gate_depth(self.gate(features)), -BOUND, BOUND)
+        return features + self.merge(value * gate)
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
@@ -190,13 +236,15 @@ class DualStageNetwork(nn.Module):
 
         self.response = StreakResponse() if config.morphology else None
         self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
+        self.half_before = _blocks(stem, config.half_blocks[0])
         self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
         if config.morphology:
             self.streaks = nn.Conv2d(len(self.response.slopes), cell, 1)
         before, after = config.stage1_blocks
         self.stage1_before = _blocks(cell, before)
         self.mask_head = RainMaskHead(cell, use_response=config.morphology)
-        self.shut = nn.Parameter(torch.zeros(1, cell, 1, 1))
+        self.shut = nn.Parameter(torch.full((1, cell, 1, 1), -2.0))
+        self.mask_token = nn.Parameter(torch.zeros(1, cell, 1, 1))
         self.stage1_tokens = TokenLevel(
             cell,
             token,
@@ -205,20 +253,22 @@ class DualStageNetwork(nn.Module):
         )
         self.stage1_after = _blocks(cell, after)
         self.coarse = _zeroed(nn.Conv2d(cell, 48, 1))
+        self.mask_detail = _zeroed(nn.Conv2d(cell, 16, 1))
 
         if config.stage2:
             before, after = config.stage2_blocks
-            attentions = [WindowAttention(token, config.heads, shifted=True, **options)]
             if config.clustering:
-                attentions.append(
-                    ClusteredAttention(
-                        token, config.heads, clusters=config.clusters, **options
-                    )
+                far = ClusteredAttention(
+                    token, config.heads, clusters=config.clusters, **options
                 )
+            else:
+                far = WindowAttention(token, config.heads, **options)
+            attentions = [WindowAttention(token, config.heads, shifted=True, **options), far]
             self.stage2_before = _blocks(cell, before)
             self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
             self.stage2_after = _blocks(cell, after)
             self.up = nn.Conv2d(cell, 4 * stem, 1)
+            self.half_after = _blocks(stem, config.half_blocks[1])
             self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
 
     def forward(self, image: Tensor) -> Restoration:
@@ -234,15 +284,18 @@ class DualStageNetwork(nn.Module):
             raise ValueError(f'expected N×3×H×W, got {tuple(image.shape)}')
         height, width = image.shape[2:]
         image = pad_to_multiple(image, (2, 3))
-        restored, coarse, logits = self.residuals(image)
+        restored, coarse, mask, streaks = self.residuals(image)
 
         def crop(full: Tensor) -> Tensor:
             return full[:, :, :height, :width]
 
+        mask = functional.pixel_shuffle(mask, 4)
+        correction = functional.pixel_shuffle(restored, 2) * opening(torch.sigmoid(mask))
         return Restoration(
-            crop(image + functional.pixel_shuffle(restored, 2)),
+            crop(image + correction),
             crop(image + functional.pixel_shuffle(coarse, 2)),
-            crop(functional.pixel_shuffle(logits, 4)),
+            crop(mask),
+            crop(functional.pixel_shuffle(streaks, 4)),
         )
 
     def residuals(self, image: Tensor) -> Restoration:
@@ -256,12 +309,13 @@ class DualStageNetwork(nn.Module):
         Returns
         -------
         Restoration
-            ``restored`` and ``coarse`` less the image, folded to N×12×H/2×W/2;
-            mask logits folded to N×16×H/4×W/4.
+            ``restored`` and ``coarse`` less the image, folded to N×12×H/2×W/2, the
+            former before its :func:`opening`;
+            both kinds of mask logits folded to N×16×H/4×W/4.
             :func:`torch.nn.functional.pixel_shuffle` unfolds them.
 
         """
-        stem = functional.relu(self.stem(image))
+        stem = self.half_before(functional.relu(self.stem(image)))
         response = self.response(image) if self.config.morphology else None
         cells = self.cells(stem)
         if response is not None:
@@ -271,20 +325,22 @@ class DualStageNetwork(nn.Module):
         rain = torch.sigmoid(logits).mean(1, keepdim=True)
         covered = functional.avg_pool2d(rain, 2)
         if self.config.mask_attention:
-            cells = cells * (1 - rain * torch.sigmoid(self.shut))
+            shut = rain * torch.sigmoid(self.shut)
+            cells = cells + shut * (self.mask_token - cells)
         cells, tokens = self.stage1_tokens(cells, covered)
         cells = self.stage1_after(cells)
         coarse = functional.pixel_shuffle(self.coarse(cells), 2)
-        if not self.config.stage2:
-            return Restoration(coarse, coarse, logits)
-        return Restoration(coarse + self._detail(cells, tokens, covered, stem), coarse, logits)
+        restored = coarse
+        if self.config.stage2:
+            cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
+            cells = self.stage2_after(cells)
+            restored = coarse + self._detail(cells, stem)
+        return Restoration(restored, coarse, logits + self.mask_detail(cells), logits)
 
-    def _detail(self, cells: Tensor, tokens: Tensor, covered: Tensor, stem: Tensor) -> Tensor:
-        """Stage 2: residual of the coarse background, N×12×H/2×W/2."""
-        cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
-        cells = self.stage2_after(cells)
+    def _detail(self, cells: Tensor, stem: Tensor) -> Tensor:
+        """Residual of the coarse background at full detail, N×12×H/2×W/2."""
         halves = functional.pixel_shuffle(self.up(cells), 2)
-        return self.fine(functional.relu(halves + stem))
+        return self.fine(self.half_after(functional.relu(halves + stem)))
 
 
 def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -292,6 +348,21 @@ def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)
     return convolution
+
+
+def opening(mask: Tensor) -> Tensor:
+    """How far the correction of stage 2 passes, 0–1: the odds of rain times eight.
+
+    Where the mask is sure that it is dry the image comes back as it was; a pixel with
+    one chance in nine of rain is already corrected by half.
+
+    Parameters
+    ----------
+    mask
+        Probability of rain, 0–1, any shape.
+
+    """
+    return 8 * mask / (1 + 7 * mask)
 
 
 def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
@@ -323,6 +394,14 @@ class DeployedNetwork(nn.Module):
     The residual is unfolded straight to the layout of the image, which moves each
     pixel once.
 
+    Parameters
+    ----------
+    network
+        Copied, not changed.
+    half
+        Compute in float16. The residual is added to the image in float32, where a level
+        of 255 is exact.
+
     Shape
     -----
     Input: BGR in 0–255, uint8, N×H×W×3. Output: ``derained`` like the input, and
@@ -330,22 +409,27 @@ class DeployedNetwork(nn.Module):
 
     """
 
-    def __init__(self, network: DualStageNetwork) -> None:
+    def __init__(self, network: DualStageNetwork, *, half: bool = False) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         # Scaled weights in place of a scaled image.
         self.network.stem.weight.data /= 255
         if self.network.config.morphology:
             self.network.response.luminance /= 255
+        self.half_precision = half
+        if half:
+            self.network.half()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Derain; see the class for shapes."""
         height, width = image.shape[1:3]
         padded = pad_to_multiple(image.float(), (1, 2))
-        residual, _, logits = self.network.residuals(padded.permute(0, 3, 1, 2))
-        derained = padded + 255 * _unfold(residual, 2)
-        mask = 255 * _unfold(torch.sigmoid(logits), 4).squeeze(3)
-        return tuple(_to_bytes(x[:, :height, :width]) for x in (derained, mask))
+        features = padded.half() if self.half_precision else padded
+        parts = self.network.residuals(features.permute(0, 3, 1, 2))
+        mask = _unfold(torch.sigmoid(parts.mask_logits), 4).float()
+        correction = _unfold(parts.restored, 2).float() * opening(mask)
+        outputs = (padded + 255 * correction, 255 * mask.squeeze(3))
+        return tuple(_to_bytes(x[:, :height, :width]) for x in outputs)
 
 
 def _unfold(folded: Tensor, factor: int) -> Tensor:

@@ -1,77 +1,14 @@
-"""Rainy crops from a folder of dry pictures, rendered on the fly."""
+"""Rainy crops of dry pictures, rendered on the CPU as they are needed."""
 
-import re
-from pathlib import Path
-
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from derain_ros.rain import add_rain
+from derain_ros.rain import render, sample_camera, sample_shower
+from derain_ros.training.patterns import add_pattern
+from derain_ros.training.pictures import DryPictures, scene_of
 
-PICTURE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
-
-
-def scene_of(path: Path) -> str:
-    """Name of the scene of a picture: its stem less trailing digits.
-
-    Frames of one sequence share a scene, which keeps long sequences from
-    outweighing single pictures.
-    """
-    return re.sub(r'[_\-]*\d+$', '', path.stem)
-
-
-class DryPictures:
-    """Dry pictures in memory, each at several sizes.
-
-    Parameters
-    ----------
-    folder
-        Searched for pictures, not recursively.
-    shortest
-        Halve a picture as long as its short side stays at least this many pixels.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder holds no readable picture large enough.
-
-    """
-
-    def __init__(self, folder: Path, shortest: int) -> None:
-        scenes: dict[str, list[list[np.ndarray]]] = {}
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in PICTURE_SUFFIXES:
-                continue
-            picture = cv2.imread(str(path))
-            if picture is None or min(picture.shape[:2]) < shortest:
-                continue
-            sizes = [picture]
-            while min(sizes[-1].shape[:2]) >= 2 * shortest and len(sizes) < 3:
-                height, width = sizes[-1].shape[:2]
-                half = (width // 2, height // 2)
-                sizes.append(cv2.resize(sizes[-1], half, interpolation=cv2.INTER_AREA))
-            scenes.setdefault(scene_of(path), []).append(sizes)
-        if not scenes:
-            raise FileNotFoundError(
-                f'{folder}: no picture of at least {shortest}x{shortest} pixels; '
-                f'known formats: {", ".join(sorted(PICTURE_SUFFIXES))}'
-            )
-        self.scenes = list(scenes.values())
-
-    def crop(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Cut a random square of ``size`` pixels, uint8 BGR; scenes are equally likely."""
-        scene = self.scenes[rng.integers(len(self.scenes))]
-        sizes = scene[rng.integers(len(scene))]
-        picture = sizes[rng.integers(len(sizes))]
-        top = rng.integers(picture.shape[0] - size + 1)
-        left = rng.integers(picture.shape[1] - size + 1)
-        crop = picture[top : top + size, left : left + size]
-        if rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        exposure = np.exp(rng.uniform(-0.4, 0.25))
-        return np.clip(crop * exposure, 0, 255).astype(np.uint8)
+__all__ = ['DryPictures', 'RainyCrops', 'scene_of']
 
 
 class RainyCrops(IterableDataset):
@@ -79,7 +16,8 @@ class RainyCrops(IterableDataset):
 
     Yields tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W,
     0–1). Batch ``i`` depends on the seed and ``i`` alone, so that a resumed run
-    sees what an uninterrupted one would have seen.
+    sees what an uninterrupted one would have seen. Patterns and camera effects are in
+    the truth as well; streaks and mist are to be removed.
 
     Parameters
     ----------
@@ -91,8 +29,16 @@ class RainyCrops(IterableDataset):
         Share of crops without rain.
     seed
         Any non-negative integer.
-    first
-        Index of the first batch.
+    first, stride
+        Index of the first batch, and how much it grows from one to the next.
+    intensity
+        Range of the rain intensity, 0–1.
+    skew
+        Intensities are drawn as the power ``skew`` of uniform numbers, over the range.
+    pattern_share
+        Share of crops with a pattern (:func:`derain_ros.training.patterns.add_pattern`).
+    camera
+        Add camera effects (:func:`derain_ros.rain.sample_camera`).
 
     """
 
@@ -105,6 +51,11 @@ class RainyCrops(IterableDataset):
         dry_share: float,
         seed: int,
         first: int = 0,
+        stride: int = 1,
+        intensity: tuple[float, float] = (0.05, 1.0),
+        skew: float = 1.0,
+        pattern_share: float = 0.0,
+        camera: bool = True,
     ) -> None:
         super().__init__()
         self.pictures = pictures
@@ -113,25 +64,38 @@ class RainyCrops(IterableDataset):
         self.dry_share = dry_share
         self.seed = seed
         self.first = first
+        self.stride = stride
+        self.intensity = intensity
+        self.skew = skew
+        self.pattern_share = pattern_share
+        self.camera = camera
 
     def __iter__(self):
         """Iterate over batches; workers take turns."""
         worker = torch.utils.data.get_worker_info()
-        index, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        index += self.first
+        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+        index = self.first + turn * self.stride
         while True:
             yield self.render(index)
-            index += step
+            index += turns * self.stride
 
     def render(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Render batch ``index``; see the class for shapes."""
         rng = np.random.default_rng((self.seed, index))
-        dry = [self.pictures.crop(self.size, rng) for _ in range(self.batch)]
-        rainy = []
-        for picture in dry:
-            intensity = 0.0 if rng.random() < self.dry_share else rng.uniform(0.05, 1.0)
-            rainy.append(add_rain(picture, intensity, rng))
-        planes = [np.stack([r.image for r in rainy]), np.stack(dry)]
-        images = [torch.from_numpy(p.transpose(0, 3, 1, 2).copy()) for p in planes]
-        streaks = torch.from_numpy(np.stack([r.streaks for r in rainy])[:, None])
-        return images[0], images[1], streaks
+        triples = [self._one(rng) for _ in range(self.batch)]
+        rainy, dry, streaks = (np.stack(planes) for planes in zip(*triples, strict=True))
+        images = [torch.from_numpy(p.transpose(0, 3, 1, 2).copy()) for p in (rainy, dry)]
+        return images[0], images[1], torch.from_numpy(streaks[:, None])
+
+    def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        dry = self.pictures.crop(self.size, rng)
+        if rng.random() < self.pattern_share:
+            dry = add_pattern(dry, rng)
+        low, high = self.intensity
+        intensity = low + (high - low) * float(rng.random()) ** self.skew
+        shower = sample_shower(0.0 if rng.random() < self.dry_share else intensity, rng)
+        rainy, streaks = render(dry, shower, rng)
+        if self.camera:
+            camera, grain = sample_camera(rng), int(rng.integers(2**32))
+            rainy, dry = camera.capture(rainy, grain), camera.capture(dry, grain)
+        return rainy, dry, streaks

@@ -13,7 +13,11 @@ from derain_ros.network.dual_stage import DeployedNetwork, DualStageNetwork
 
 OPSET = 18
 
-DESCRIPTIONS = {'nano': 'For CPUs and GPUs of the Jetson Orin Nano class.'}
+DESCRIPTIONS = {
+    'nano': 'For CPUs and GPUs of the Jetson Orin Nano class.',
+    'base': 'For GPUs of the Jetson Orin class and up, and for files on a CPU.',
+    'large': 'For quality without a deadline, on a desktop GPU.',
+}
 """What each variant is for, one sentence."""
 
 
@@ -29,7 +33,7 @@ def flops_per_pixel(network: DualStageNetwork, height: int = 480, width: int = 6
     return round(counter.get_total_flops() / (height * width))
 
 
-def export_onnx(network: DualStageNetwork, path: Path) -> None:
+def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) -> None:
     """Write the network as engines run it.
 
     Parameters
@@ -39,11 +43,14 @@ def export_onnx(network: DualStageNetwork, path: Path) -> None:
     path
         Written, opset 18: input ``image`` uint8 N×H×W×3 BGR, outputs ``derained``
         like it and ``rain_mask`` uint8 N×H×W, N, H and W symbolic.
+    half
+        Weights and activations in float16 (strongly typed: engines keep the types of
+        the graph), else in float32.
 
     """
     import onnx
 
-    deployed = DeployedNetwork(network).eval()
+    deployed = DeployedNetwork(network, half=half).eval()
     # Traced on a size whose every axis differs and needs padding.
     example = torch.zeros(2, 96, 136, 3, dtype=torch.uint8)
     axes = {
@@ -86,11 +93,15 @@ def write_model(
     folder: Path,
     name: str,
     *,
+    variant: str,
     description: str,
     figures: dict[str, float],
     licence: str = 'Apache-2.0',
 ) -> None:
-    """Write ``<name>.safetensors``, ``<name>.onnx`` and ``<name>.json`` into a folder.
+    """Write the files of a model into a folder.
+
+    ``<name>.safetensors``, ``<name>.onnx`` (float32), ``<name>_fp16.onnx`` and
+    ``<name>.json``.
 
     Parameters
     ----------
@@ -99,7 +110,9 @@ def write_model(
     folder
         Made where missing.
     name
-        Name of the model; also the name of its variant.
+        Name of the model.
+    variant
+        Name of its network variant.
     description
         What it is for, one sentence.
     figures
@@ -110,17 +123,21 @@ def write_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    weights, onnx_file = folder / f'{name}.safetensors', folder / f'{name}.onnx'
+    weights = folder / f'{name}.safetensors'
+    onnx_file, fp16_file = folder / f'{name}.onnx', folder / f'{name}_fp16.onnx'
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
+    # safetensors writes for the owner alone.
+    weights.chmod(0o644)
     export_onnx(network, onnx_file)
+    export_onnx(network, fp16_file, half=True)
     facts = {
-        'variant': name,
+        'variant': variant,
         'description': description,
         'licence': licence,
         'parameters': sum(p.numel() for p in network.parameters()),
         'flops_per_pixel': flops_per_pixel(network),
         'figures': figures,
-        'sha256': {file.name: digest(file) for file in (weights, onnx_file)},
+        'sha256': {file.name: digest(file) for file in (weights, onnx_file, fp16_file)},
     }
     text = json.dumps(facts, indent=2, ensure_ascii=False) + '\n'
     (folder / f'{name}.json').write_text(text, encoding='utf-8')

@@ -1,75 +1,27 @@
-"""The training loop: seeded, resumable to the step."""
+"""The training loop: seeded, resumable to the step, over one process or many."""
 
-import math
+import copy
+import signal
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import cv2
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
-from derain_ros.training.dataset import DryPictures, RainyCrops
-from derain_ros.training.losses import restoration_loss
+from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork, Restoration
+from derain_ros.training.batches import Batch, batches, renders_on_device
+from derain_ros.training.config import ConfigError, TrainingConfig
+from derain_ros.training.learner import Learner, TrainingError
+from derain_ros.training.run_log import Meter, RunLog
+from derain_ros.training.sample_grid import sample_grid
+from derain_ros.training.step_clock import StepClock
+from derain_ros.training.stopping import StopRequest
 from derain_ros.training.validation import score
 
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What a run does.
-
-    Attributes
-    ----------
-    data
-        Folder of dry pictures.
-    out
-        Folder of checkpoints and of the log.
-    validation
-        Folder with ``clean/`` and rainy folders of the same file names, or None.
-    model
-        Name of the network variant.
-    steps
-        Optimizer steps of the whole run; the learning rate falls to zero over them.
-    batch, size
-        Crops in a step, and their side in pixels, a multiple of 64.
-    learning_rate
-        Peak, after ``warm_up`` steps.
-    clip
-        Largest norm of the gradient.
-    ema
-        Decay of the averaged weights, which are the ones kept.
-    dry_share
-        Share of crops without rain.
-    seed
-        Seeds weights and data.
-    save_every, validate_every
-        Steps between checkpoints and between validations.
-    workers
-        Processes that render rain.
-
-    """
-
-    data: Path
-    out: Path
-    validation: Path | None = None
-    model: str = 'nano'
-    steps: int = 20000
-    batch: int = 8
-    size: int = 128
-    learning_rate: float = 1.5e-3
-    warm_up: int = 300
-    clip: float = 0.5
-    ema: float = 0.999
-    dry_share: float = 0.25
-    seed: int = 1
-    save_every: int = 250
-    validate_every: int = 1000
-    workers: int = 1
+__all__ = ['Trainer', 'TrainingConfig', 'TrainingError']
 
 
-class Trainer:
+class Trainer(Learner):
     """One run; :meth:`run` trains from the last checkpoint to the last step.
 
     Parameters
@@ -77,127 +29,178 @@ class Trainer:
     config
         What to do.
     log
-        Called with lines worth showing.
+        Called with lines worth showing, in the first of several processes only.
+    progress
+        Called with the step after every one, likewise.
+    network
+        What to train, in place of the variant that ``config`` names.
 
     Raises
     ------
-    FileNotFoundError
-        The data folder is missing or holds no usable picture.
+    ConfigError
+        The variant is not known, the device is not there, or the weights to start
+        from, or the checkpoint, do not fit.
 
     """
 
-    def __init__(self, config: TrainingConfig, log=print) -> None:
-        self.config = config
-        self.log = log
-        torch.manual_seed(config.seed)
-        self.network = DualStageNetwork(VARIANTS[config.model])
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
-            use_buffers=False,
-        )
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=1e-4
-        )
-        self.step = 0
-        config.out.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = config.out / 'checkpoint.pt'
-        if self.checkpoint.exists():
-            self._load()
+    def __init__(
+        self,
+        config: TrainingConfig,
+        log: Callable[[str], None] = print,
+        *,
+        progress: Callable[[int], None] = lambda _step: None,
+        network: DualStageConfig | None = None,
+    ) -> None:
+        super().__init__(config, log, network)
+        self.progress = progress if self.ranks.rank == 0 else lambda _step: None
+        if config.validation and not (config.validation / 'clean').is_dir():
+            raise ConfigError(
+                f'validation: {config.validation} has no folder clean/; give a folder with '
+                'clean/ and folders of rainy pictures of the same names')
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, then half a cosine down to zero."""
-        config = self.config
-        if step < config.warm_up:
-            return config.learning_rate * (step + 1) / config.warm_up
-        done = (step - config.warm_up) / max(1, config.steps - config.warm_up)
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    def run(self, *, minutes: float | None = None, profile: bool = False) -> DualStageNetwork:
+        """Train; returns the network with averaged weights, in evaluation mode.
 
-    def run(self) -> DualStageNetwork:
-        """Train; returns the network with averaged weights, in evaluation mode."""
+        SIGINT, SIGTERM and the end of the time let the present step end, save a
+        checkpoint and leave.
+
+        Parameters
+        ----------
+        minutes
+            Train at most so long, the start included, then save and return.
+        profile
+            Log how much of the time the device was at work.
+
+        Raises
+        ------
+        FileNotFoundError, ConfigError, PackError
+            The data cannot be used.
+        TrainingError
+            Too many steps in a row were not finite.
+        KeyboardInterrupt
+            After SIGINT, when all is saved.
+
+        """
         config = self.config
-        if self.step < config.steps:
-            # OpenCV's thread pool does not survive the fork of the workers.
-            cv2.setNumThreads(0)
-            crops = RainyCrops(
-                DryPictures(config.data, config.size),
-                batch=config.batch,
-                size=config.size,
-                dry_share=config.dry_share,
-                seed=config.seed,
-                first=self.step,
-            )
-            loader = DataLoader(
-                crops,
-                batch_size=None,
-                num_workers=config.workers,
-                prefetch_factor=4 if config.workers else None,
-            )
-            self._train(iter(loader))
+        if self.step >= config.steps:
+            return self.averaged()
+        with StopRequest(minutes) as stop, self.ranks.group(self.device):
+            self.ranks.require_same_step(self.step)
+            samples, source = batches(config, self.device, self.ranks, self.step)
+            self.log(self._plan())
+            switches = ('mask_attention', 'morphology', 'clustering', 'stage2')
+            whole = all(getattr(self.network.config, name) for name in switches)
+            model = self.ranks.parallel(self.network, has_unused=not whole)
+            clock = StepClock(self.device) if profile else None
+            run_log = RunLog(config.out, self.step, self.log) if self.ranks.rank == 0 else None
+            try:
+                self._train(model, source, samples, stop, clock, run_log)
+            finally:
+                if run_log:
+                    run_log.close()
+        if clock:
+            self.log(clock.report())
+        if stop.signal == signal.SIGINT:
+            raise KeyboardInterrupt
         return self.averaged()
 
     def averaged(self) -> DualStageNetwork:
-        """Return the network with averaged weights and current cluster centres."""
-        network = self.average.module
+        """Return the network with averaged weights and current centres, on the CPU."""
+        network = copy.deepcopy(self.average.module).cpu()
+        network = network.to(memory_format=torch.contiguous_format)
         network.load_state_dict(dict(self.network.named_buffers()), strict=False)
         return network.eval()
 
-    def _train(self, batches) -> None:
-        config = self.config
-        self.network.train()
-        began, seen, sums = time.monotonic(), 0, {}
-        while self.step < config.steps:
-            parts = self._one(*next(batches))
-            self.step += 1
-            seen += 1
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
-            if self.step % 50 == 0 or self.step == config.steps:
-                speed = seen / (time.monotonic() - began)
-                left = (config.steps - self.step) / speed / 60
-                means = '  '.join(f'{name} {value / seen:.4f}' for name, value in sums.items())
-                self.log(f'step {self.step}  {means}  {speed:.2f} steps/s  {left:.0f} min left')
-                began, seen, sums = time.monotonic(), 0, {}
-            if self.step % config.save_every == 0 or self.step == config.steps:
-                self._save()
-            if config.validation and self.step % config.validate_every == 0:
-                self.log(f'step {self.step}  ' + self.validate())
-
-    def _one(self, rainy: Tensor, dry: Tensor, streaks: Tensor) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.rate(self.step)
-        output = self.network(rainy.float() / 255)
-        loss, parts = restoration_loss(output, dry.float() / 255, streaks)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self.average.update_parameters(self.network)
-        return parts
+    def _plan(self) -> str:
+        config, ranks = self.config, self.ranks
+        kind = 'float32' if self.dtype is None else str(self.dtype).removeprefix('torch.')
+        shares = f'{config.batch} x {config.accumulate} x {ranks.world}'
+        return (f'{config.model} on {self.device}, {kind}; crops a step (batch x accumulate x '
+                f'processes): {shares} of {config.size} x {config.size} px')
 
     def validate(self) -> str:
         """Score the averaged weights on the validation pairs, as a line."""
-        figures = score(self.averaged(), self.config.validation)
-        return '  '.join(f'{name} {value:.4g}' for name, value in figures.items())
+        return _as_line(self._scores())
 
-    def _save(self) -> None:
-        state = {
-            'step': self.step,
-            'network': self.network.state_dict(),
-            'average': self.average.state_dict(),
-            'optimizer': self.optimizer.state_dict(),
-            'random': torch.get_rng_state(),
-            'config': {name: str(value) for name, value in asdict(self.config).items()},
-        }
-        partial = self.checkpoint.with_suffix('.partial')
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+    def _scores(self) -> dict[str, float]:
+        network = self.averaged()
+        if self.device.type != 'cpu':
+            network = _Elsewhere(network, self.device)
+        return score(network, self.config.validation)
 
-    def _load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
-        self.step = state['step']
-        self.network.load_state_dict(state['network'])
-        self.average.load_state_dict(state['average'])
-        self.optimizer.load_state_dict(state['optimizer'])
-        torch.set_rng_state(state['random'])
-        self.log(f'{self.checkpoint}: goes on from step {self.step}')
+    def _train(
+        self,
+        model: nn.Module,
+        source: Iterator[Batch],
+        samples: Batch,
+        stop: StopRequest,
+        clock: StepClock | None,
+        run_log: RunLog | None,
+    ) -> None:
+        config, saved = self.config, self.step
+        self.network.train()
+        meter = Meter()
+        # Rain that the device renders is work of the device.
+        here = renders_on_device(config, self.device)
+        while self.step < config.steps and not self.ranks.any(stop.due()):
+            if clock and here:
+                clock.start()
+            micro = [next(source) for _ in range(config.accumulate)]
+            if clock and not here:
+                clock.start()
+            meter.add(self._step(model, micro))
+            if clock:
+                clock.stop()
+            self.step += 1
+            self.progress(self.step)
+            if self.step % config.log_every == 0 or self.step == config.steps:
+                self._report(meter, run_log)
+                meter = Meter()
+            if self.step % config.save_every == 0:
+                self._save()
+                saved = self.step
+            if self.step % config.validate_every == 0 and run_log:
+                self._look(run_log, samples)
+        if self.step > saved:
+            self._save()
+        if self.step < config.steps:
+            self.log(f'stopped and saved at step {self.step}; the same command goes on from there')
+
+    def _report(self, meter: Meter, run_log: RunLog | None) -> None:
+        means, speed = meter.means()
+        text = '  '.join(f'{name} {value:.4f}' for name, value in means.items())
+        left = (self.config.steps - self.step) / speed / 60
+        self.log(f'step {self.step}  {text}  {speed:.2f} steps/s  {left:.0f} min left')
+        if run_log:
+            curves = {**means, 'learning_rate': self.rate(self.step - 1), 'steps_per_s': speed}
+            run_log.values(self.step, 'training', curves)
+
+    def _look(self, run_log: RunLog, samples: Batch) -> None:
+        """Validate, and write a sample grid."""
+        if self.config.validation:
+            began = time.monotonic()
+            figures = self._scores()
+            self.log(f'step {self.step}  {_as_line(figures)}')
+            run_log.validation(self.step, figures, time.monotonic() - began)
+        if not self.config.samples:
+            return
+        rainy, dry = (plane.float() / 255 for plane in samples[:2])
+        with torch.no_grad():
+            output = self.averaged().to(self.device)(rainy)
+        run_log.picture(self.step, sample_grid(rainy, output, dry))
+
+
+class _Elsewhere(nn.Module):
+    """Run a network on a device for callers whose tensors are on the CPU."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network = network.to(device)
+        self.device = device
+
+    def forward(self, image: Tensor) -> Restoration:
+        return Restoration(*(plane.cpu() for plane in self.network(image.to(self.device))))
+
+
+def _as_line(figures: dict[str, float]) -> str:
+    return '  '.join(f'{name} {value:.4g}' for name, value in figures.items())

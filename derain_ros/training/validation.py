@@ -6,11 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from derain_ros.evaluation.metrics import psnr_y, ssim_y
+from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
 from derain_ros.network.dual_stage import DualStageNetwork
-
-PERFECT_DB = 60.0
-"""PSNR counted for a picture that comes back unchanged."""
 
 
 def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
@@ -41,7 +38,7 @@ def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
     figures = {}
     for rainy in sorted(path for path in folder.iterdir() if path.is_dir()):
         pairs = [(_restore(network, _read(rainy / name)), dry) for name, dry in truths.items()]
-        psnr = [min(PERFECT_DB, psnr_y(restored, dry)) for restored, dry in pairs]
+        psnr = [counted_psnr_y(restored, dry) for restored, dry in pairs]
         figures[f'{rainy.name}_psnr'] = round(float(np.mean(psnr)), 2)
         ssim = [ssim_y(restored, dry) for restored, dry in pairs]
         figures[f'{rainy.name}_ssim'] = round(float(np.mean(ssim)), 4)

@@ -1,0 +1,65 @@
+"""``derain ablate``: what each part of the network is worth."""
+
+import argparse
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+
+_DESCRIPTION = """\
+Train a small network and, at equal cost, steps and data, the same without mask attention,
+without morphology, without clustering and without stage 2; score all on pairs, once for
+each seed, and print the means. A command given again goes on where it stopped. Needs the
+extra `train` (torch).
+"""
+
+_EPILOG = """\
+examples:
+  derain ablate photos -o runs/ablation --validation pairs
+  derain ablate photos -o runs/quick --validation pairs --steps 300 --seeds 1
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'ablate', help='what each part of the network is worth', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data', type=Path, metavar='DATA', help='folder or pack of dry pictures')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='RUN',
+                        help='folder for the runs and the table')
+    parser.add_argument('--validation', type=Path, required=True, metavar='DIR',
+                        help='folder with clean/ and folders of rainy pictures of the same names')
+    parser.add_argument('--steps', type=int, default=1500, metavar='N',
+                        help='steps of each run (default: 1500)')
+    parser.add_argument('--batch', type=int, default=4, metavar='N',
+                        help='crops in a step (default: 4)')
+    parser.add_argument('--size', type=int, default=128, metavar='PIXELS',
+                        help='side of a crop (default: 128)')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[1, 2, 3], metavar='N',
+                        help='seeds (default: 1 2 3)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and score as ``args`` say."""
+    from derain_ros.network.dual_stage import DualStageConfig
+    from derain_ros.training.ablation import run_ablation, table
+    from derain_ros.training.config import ConfigError, TrainingConfig
+    from derain_ros.training.pack import PackError
+
+    if not (args.validation / 'clean').is_dir():
+        raise CommandError(f'{args.validation}: no folder clean/ with dry pictures', USAGE)
+    try:
+        config = TrainingConfig(
+            data=args.data, out=args.output, validation=args.validation, steps=args.steps,
+            batch=args.batch, size=args.size, learning_rate=2e-3, ema=0.995,
+            warm_up=min(100, args.steps // 4))
+        rows = run_ablation(
+            config, DualStageConfig(half_blocks=(0, 1)), args.seeds,
+            log=lambda line: print(line, flush=True))
+    except (ConfigError, FileNotFoundError, PackError) as error:
+        raise CommandError(str(error), USAGE) from error
+    text = table(rows)
+    (args.output / 'ablation.md').write_text(text + '\n', encoding='utf-8')
+    print(text)
+    return 0

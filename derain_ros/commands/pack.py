@@ -1,0 +1,74 @@
+"""``derain pack``: put dry pictures into one file of limited size."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+
+_DESCRIPTION = """\
+Put the pictures of a folder into one file for `derain train`, with their scenes and the
+file that credits them. If they exceed the limit, the largest are reduced in size and
+encoded anew, until all fit.
+"""
+
+_EPILOG = """\
+examples:
+  derain pack photos -o data.pack                       at most 40 MiB
+  derain pack photos -o small.pack --limit 8
+  derain pack photos -o data.pack --attribution CREDITS.txt
+  derain train data.pack -o runs/nano
+"""
+
+_MEBIBYTE = 2**20
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'pack', help='put dry pictures into one file for training', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('photos', type=Path, metavar='PHOTOS', help='folder of dry pictures')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE',
+                        help='the pack; must not exist')
+    parser.add_argument('--limit', type=_size, default=40.0, metavar='MIB',
+                        help='largest size in MiB (default: 40)')
+    parser.add_argument('--attribution', type=Path, metavar='FILE',
+                        help='sources and licences (default: PHOTOS/ATTRIBUTION.*)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pack as ``args`` say."""
+    from derain_ros.training.pack import PackError, write_pack
+
+    if args.output.exists():
+        raise CommandError(f'{args.output} exists; remove it or choose another name', USAGE)
+    if not args.output.parent.is_dir():
+        raise CommandError(f'{args.output.parent}: no such folder; make it first', USAGE)
+    try:
+        done = write_pack(
+            args.photos, args.output, limit=int(args.limit * _MEBIBYTE),
+            attribution=args.attribution,
+            progress=lambda line: print(f'derain: {line}', file=sys.stderr, flush=True))
+    except PackError as error:
+        raise CommandError(str(error), USAGE) from error
+    for name in done.unreadable:
+        print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
+    if done.attribution is None:
+        print(f'derain: {args.photos} has no ATTRIBUTION file: the pack credits nobody '
+              '(--attribution FILE)', file=sys.stderr)
+    reduced = f', long sides reduced to {done.longest} px' if done.longest else ''
+    print(f'{args.output}: {done.pictures} pictures of {done.scenes} scenes, '
+          f'{done.size / _MEBIBYTE:.1f} MiB{reduced}')
+    return 0
+
+
+def _size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 2**20:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
+    return value

@@ -1,0 +1,99 @@
+"""Where a run takes its batches from."""
+
+from collections.abc import Iterator
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from derain_ros.training.config import TrainingConfig
+from derain_ros.training.dataset import RainyCrops
+from derain_ros.training.pictures import DryPictures
+from derain_ros.training.ranks import Ranks
+from derain_ros.training.stopping import leave_signals_to_parent
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Rainy and dry, uint8 N×3×H×W BGR, and streaks, float32 N×1×H×W 0–1."""
+
+# An index that no step reaches, so that samples are not trained on in the same run.
+_SAMPLES_INDEX = 2**40
+
+
+def renders_on_device(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether rain is rendered where the network runs."""
+    return config.render == 'device' or (config.render == 'auto' and device.type == 'cuda')
+
+
+def batches(
+    config: TrainingConfig, device: torch.device, ranks: Ranks, step: int
+) -> tuple[Batch, Iterator[Batch]]:
+    """Open the data of a run.
+
+    Parameters
+    ----------
+    config
+        What to render, and where.
+    device
+        Where batches are wanted.
+    ranks
+        Which of the batches this process takes, see :mod:`derain_ros.training.ranks`.
+    step
+        Step at which the run goes on.
+
+    Returns
+    -------
+    samples : Batch
+        The same in every session of a run, for sample grids; ``config.samples`` crops,
+        at least one.
+    batches : iterator of Batch
+        Those of this process, ``config.accumulate`` to a step, on ``device``.
+
+    Raises
+    ------
+    FileNotFoundError, PackError
+        The data cannot be used.
+
+    """
+    pictures = DryPictures(config.data, config.size)
+    kind, options = RainyCrops, {}
+    if renders_on_device(config, device):
+        from derain_ros.training.device_crops import DeviceCrops
+
+        kind, options = DeviceCrops, {'device': device}
+    common = {
+        'size': config.size,
+        'seed': config.seed,
+        'intensity': (config.intensity_low, config.intensity_high),
+        'skew': config.intensity_skew,
+        'pattern_share': config.pattern_share,
+        'camera': config.camera,
+        **options,
+    }
+    crops = kind(
+        pictures,
+        batch=config.batch,
+        dry_share=config.dry_share,
+        first=step * config.accumulate * ranks.world + ranks.rank,
+        stride=ranks.world,
+        **common,
+    )
+    few = kind(crops.pictures, batch=max(1, config.samples), dry_share=0.0, **common)
+    samples = tuple(plane.to(device) for plane in few.render(_SAMPLES_INDEX))
+    if kind is not RainyCrops:
+        return samples, iter(crops)
+    # OpenCV's thread pool does not survive the fork of the workers.
+    cv2.setNumThreads(0)
+    pinned = device.type == 'cuda'
+    loader = DataLoader(
+        crops,
+        batch_size=None,
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
+        pin_memory=pinned,
+        worker_init_fn=leave_signals_to_parent,
+    )
+    loaded = iter(loader)
+    if not pinned:
+        return samples, loaded
+    return samples, (tuple(p.to(device, non_blocking=True) for p in b) for b in loaded)

@@ -1,0 +1,144 @@
+"""Files of weights: checkpoints of a run, and weights to start from."""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from derain_ros.training.config import ConfigError
+
+_PARTS = {'step', 'network', 'average', 'optimizer'}
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    """Write with :func:`torch.save`; whatever happens, ``path`` holds a whole file."""
+    partial = path.with_suffix('.partial')
+    with partial.open('wb') as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read a checkpoint, onto the CPU.
+
+    Raises
+    ------
+    ConfigError
+        The file is damaged or is no checkpoint of a run.
+
+    """
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise ConfigError(f'{path}: damaged, or no checkpoint; move it away to start anew'
+                          ) from error
+    if not isinstance(state, dict) or _PARTS - state.keys():
+        raise ConfigError(f'{path}: no checkpoint of a run; move it away to start anew')
+    return state
+
+
+def fit_weights(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Load weights of this network, or of an earlier one that it extends.
+
+    Parameters
+    ----------
+    network
+        As it was made: what the weights lack and starts at zero changes nothing, so it
+        stays.
+    weights
+        By name.
+
+    Returns
+    -------
+    list of str
+        Names of the parameters that stay at zero.
+
+    Raises
+    ------
+    RuntimeError
+        The weights do not fit.
+
+    """
+    new = [
+        name for name, value in network.named_parameters()
+        if name not in weights and not value.any()
+    ]
+    zeros = {name: network.get_parameter(name).detach() for name in new}
+    try:
+        network.load_state_dict({**zeros, **weights})
+    except RuntimeError as error:
+        # One line of what may be hundreds.
+        reasons = str(error).splitlines()[1:] or [str(error)]
+        raise RuntimeError(reasons[-1].strip()[:160]) from error
+    return new
+
+
+def fit_optimizer(
+    optimizer: torch.optim.Optimizer, state: dict, names: list[str], earlier: list[str]
+) -> None:
+    """Load the state of an optimizer, whichever network, implementation or layout wrote it.
+
+    A state dict numbers the parameters, and carries the implementation with it; fused
+    kernels take the moments to lie in memory as the weights do.
+
+    Parameters
+    ----------
+    optimizer
+        Of one group.
+    state
+        Its state dict.
+    names, earlier
+        Names of the parameters now, and when the state was written, in order.
+
+    Raises
+    ------
+    ValueError, IndexError
+        The state does not fit.
+
+    """
+    [saved], [ours] = state['param_groups'], optimizer.param_groups
+    group = {**saved, 'fused': ours['fused'], 'foreach': ours['foreach'],
+             'params': list(range(len(names)))}
+    moments = {names.index(earlier[index]): kept for index, kept in state['state'].items()}
+    optimizer.load_state_dict({'state': moments, 'param_groups': [group]})
+    for weights, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if value.shape == weights.shape and value.stride() != weights.stride():
+                kept[name] = torch.empty_like(weights).copy_(value)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read the weights of a network from ``.safetensors`` or from a checkpoint.
+
+    Of a checkpoint, the averaged weights count, with the cluster centres of its network.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, damaged or neither of both.
+
+    """
+    if not path.is_file():
+        raise ConfigError(f'init: {path}: no such file; give a .safetensors file or a checkpoint')
+    if path.suffix == '.safetensors':
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ConfigError(f'init: {path}: damaged: {error}') from error
+    state = load_checkpoint(path)
+    prefix = 'module.'
+    averaged = {
+        name.removeprefix(prefix): value
+        for name, value in state['average'].items()
+        if name.startswith(prefix)
+    }
+    buffers = {'centres', 'share'}
+    centres = {n: v for n, v in state['network'].items() if n.rpartition('.')[2] in buffers}
+    return {**averaged, **centres}

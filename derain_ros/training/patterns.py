@@ -1,0 +1,151 @@
+"""Regular patterns laid over dry crops: what looks like rain, and is none.
+
+Fences, blinds, gratings and fabric answer to a streak filter as rain does. They are rare
+in photographs, so they are drawn: bars of one spacing in a patch of the picture, in the
+rainy crop and in its truth alike.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Parallel bars.
+
+    Attributes
+    ----------
+    angle
+        Direction across the bars, radians from the row; 0 for vertical bars.
+    period
+        From one bar to the next, pixels.
+    phase
+        Radians.
+    breadth
+        −1 for bars without gaps to 1 for none.
+    edge
+        Softness, 0 for sharp edges.
+    bend, bend_rate
+        How far bars wave, pixels, and how fast, radians per row.
+
+    """
+
+    angle: float
+    period: float
+    phase: float
+    breadth: float
+    edge: float
+    bend: float
+    bend_rate: float
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One or two sets of bars in a rectangle.
+
+    Attributes
+    ----------
+    top, bottom, left, right
+        Sides of the rectangle as shares of the height or width.
+    colour
+        B, G, R, 0–255.
+    opacity
+        0–1.
+    bars
+        Sets of bars, the stronger of which shows.
+
+    """
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+    colour: tuple[float, float, float]
+    opacity: float
+    bars: tuple[Bars, ...]
+
+
+def sample_pattern(rng: np.random.Generator) -> Pattern:
+    """Draw a pattern: bars mostly near the vertical, 3 to 24 pixels apart."""
+    top, left = rng.uniform(0, 0.6, 2)
+    tall, wide = rng.uniform(0.25, 1.0, 2)
+    sets = 2 if rng.random() < 0.45 else 1
+    colour = rng.uniform(0, 255) + 15 * rng.standard_normal(3)
+    return Pattern(
+        float(top),
+        float(min(1, top + tall)),
+        float(left),
+        float(min(1, left + wide)),
+        tuple(float(x) for x in colour),
+        float(rng.uniform(0.15, 1.0)),
+        _sample_sets(sets, rng),
+    )
+
+
+def _sample_sets(count: int, rng: np.random.Generator) -> tuple[Bars, ...]:
+    first = _sample_bars(rng)
+    if count == 1:
+        return (first,)
+    # A lattice, or two sets that have nothing to do with each other.
+    if rng.random() < 0.6:
+        return (first, replace(first, angle=first.angle + np.pi / 2, bend=0.0))
+    return (first, _sample_bars(rng))
+
+
+def _sample_bars(rng: np.random.Generator) -> Bars:
+    angle = rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
+    period = float(np.exp(rng.uniform(np.log(3), np.log(24))))
+    # Fabric bends.
+    bend = 0.3 * period if rng.random() < 0.3 else 0.0
+    return Bars(
+        float(angle),
+        period,
+        float(rng.uniform(0, 2 * np.pi)),
+        float(rng.uniform(-0.8, 0.97)),
+        float(rng.uniform(0.1, 1.2)),
+        bend,
+        float(rng.uniform(0.02, 0.1)),
+    )
+
+
+def lay(image: Tensor, pattern: Pattern) -> Tensor:
+    """Lay a pattern over a picture.
+
+    Parameters
+    ----------
+    image
+        uint8, 3×H×W, BGR, on any device.
+    pattern
+        What to lay.
+
+    Returns
+    -------
+    Tensor
+        A new picture like ``image``.
+
+    """
+    height, width = image.shape[1:]
+    y = torch.arange(height, device=image.device, dtype=torch.float32).reshape(-1, 1)
+    x = torch.arange(width, device=image.device, dtype=torch.float32).reshape(1, -1)
+    inside = (y >= pattern.top * height) & (y < pattern.bottom * height)
+    inside = inside & (x >= pattern.left * width) & (x < pattern.right * width)
+    shown = torch.zeros(height, width, device=image.device)
+    for bars in pattern.bars:
+        across = x * np.cos(bars.angle) + y * np.sin(bars.angle)
+        across = across + bars.bend * torch.sin(bars.bend_rate * y)
+        wave = torch.cos(2 * np.pi / bars.period * across + bars.phase)
+        shown = torch.maximum(shown, ((wave - bars.breadth) / bars.edge + 0.5).clamp(0, 1))
+    share = pattern.opacity * shown * inside
+    colour = torch.tensor(pattern.colour, device=image.device).reshape(3, 1, 1)
+    laid = image + share * (colour - image)
+    return (laid + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def add_pattern(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lay a random pattern over a picture, uint8 H×W×3 BGR; returns a new one."""
+    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    laid = lay(planes, sample_pattern(rng))
+    return np.ascontiguousarray(laid.permute(1, 2, 0).numpy())

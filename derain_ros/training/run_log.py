@@ -1,0 +1,102 @@
+"""What a run leaves to look at: curves, scores, and pictures."""
+
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SCORES = 'scores.jsonl'
+"""Validation scores in the folder of a run, one JSON object a line."""
+
+
+class Meter:
+    """Means of the parts of the loss, and the speed, since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._steps = 0
+        self._sums: dict[str, object] = {}
+
+    def add(self, parts: dict[str, object]) -> None:
+        """Add the parts of a step, floats or scalar tensors, which are not waited for."""
+        self._steps += 1
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def means(self) -> tuple[dict[str, float], float]:
+        """Return the mean of each part, and steps a second."""
+        means = {name: float(value) / self._steps for name, value in self._sums.items()}
+        return means, self._steps / (time.monotonic() - self._began)
+
+
+class RunLog:
+    """TensorBoard events, ``scores.jsonl`` and ``samples/`` of a run.
+
+    Parameters
+    ----------
+    folder
+        Of the run; TensorBoard finds the events under ``tensorboard/`` in it.
+    step
+        Step from which the run goes on; what was written of later ones is dropped.
+    log
+        Called with a line if TensorBoard is not installed.
+
+    """
+
+    def __init__(self, folder: Path, step: int, log) -> None:
+        self.scores = folder / SCORES
+        self._drop_after(step)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.writer = None
+            log('tensorboard is not installed: no curves for it are written '
+                '(pip install tensorboard); scores go to scores.jsonl all the same')
+        else:
+            self.writer = SummaryWriter(folder / 'tensorboard', purge_step=step + 1)
+
+    def values(self, step: int, group: str, values: dict[str, float]) -> None:
+        """Add a point to each curve ``group/name``."""
+        if self.writer:
+            for name, value in values.items():
+                self.writer.add_scalar(f'{group}/{name}', value, step)
+
+    def validation(self, step: int, figures: dict[str, float], seconds: float) -> None:
+        """Add the scores of a validation; ``seconds`` is how long it took."""
+        self.values(step, 'validation', figures)
+        line = json.dumps({'step': step, **figures, 'seconds': round(seconds, 1)})
+        with self.scores.open('a', encoding='utf-8') as file:
+            file.write(line + '\n')
+
+    def picture(self, step: int, grid: np.ndarray) -> None:
+        """Add a sample grid, uint8 H×W×3 BGR."""
+        folder = self.scores.parent / 'samples'
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f'step_{step:07d}.png'), grid)
+        if self.writer:
+            self.writer.add_image('samples', grid[:, :, ::-1], step, dataformats='HWC')
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        if self.writer:
+            self.writer.close()
+
+    def _drop_after(self, step: int) -> None:
+        if not self.scores.exists():
+            return
+        lines = self.scores.read_text(encoding='utf-8').splitlines(keepends=True)
+        kept = [line for line in lines if _step_of(line) <= step]
+        if kept != lines:
+            partial = self.scores.with_suffix('.partial')
+            partial.write_text(''.join(kept), encoding='utf-8')
+            partial.replace(self.scores)
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line; a line cut short by a crash counts as later than all."""
+    try:
+        return json.loads(line)['step']
+    except (ValueError, KeyError, TypeError):
+        return float('inf')

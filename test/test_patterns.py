@@ -1,0 +1,47 @@
+"""Patterns that look like rain: where they are laid, and what they leave alone."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs the extra `train`')
+
+from derain_ros.training.patterns import (  # noqa: E402
+    Bars,
+    Pattern,
+    add_pattern,
+    lay,
+    sample_pattern,
+)
+
+UPRIGHT = Bars(angle=0.0, period=8.0, phase=0.0, breadth=0.0, edge=0.1, bend=0.0, bend_rate=0.1)
+
+
+def test_bars_against_hand_computed_values():
+    image = torch.full((3, 4, 16), 50, dtype=torch.uint8)
+    pattern = Pattern(0.0, 0.5, 0.0, 0.5, (250.0, 150.0, 50.0), 0.5, (UPRIGHT,))
+    laid = lay(image, pattern)
+    # cos(2π·x/8) is 1, .71, 0, −.71, −1, −.71, 0, .71: half opaque at x = 0, 1, 7 and a
+    # half of that where the cosine is 0.
+    assert laid[0, 0].tolist() == [150, 150, 100, 50, 50, 50, 100, 150] + 8 * [50]
+    assert laid[1, 0, 0] == 100
+    assert laid[2, 0, 0] == 50
+    assert (laid[:, 2:] == 50).all()
+    assert (image == 50).all()
+
+
+def test_same_seed_same_pattern():
+    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    first = add_pattern(picture, np.random.default_rng(4))
+    assert np.array_equal(first, add_pattern(picture, np.random.default_rng(4)))
+    assert first.shape == picture.shape
+    assert first.dtype == np.uint8
+    assert not np.array_equal(first, picture)
+
+
+def test_bars_are_mostly_upright_and_of_all_spacings():
+    rng = np.random.default_rng(1)
+    bars = [bar for _ in range(400) for bar in sample_pattern(rng).bars]
+    upright = np.mean([abs(np.sin(bar.angle)) < 0.5 for bar in bars])
+    assert 0.6 < upright < 0.9
+    assert min(bar.period for bar in bars) < 4
+    assert max(bar.period for bar in bars) > 20
