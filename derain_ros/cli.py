@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.partition('.')[0] == 'derain_ros':
             raise
         print(f'derain: error: the Python package {error.name} is missing; install it with '
-              f'`pip install {error.name.partition(".")[0]}`', file=sys.stderr)
+              f'`pip install {_package_of(error.name)}`', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('derain: interrupted', file=sys.stderr)
@@ -90,6 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who read our output has gone; without this Python complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _package_of(module: str) -> str:
+    """Name under which pip knows a module."""
+    name = module.partition('.')[0]
+    return {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}.get(name, name)
 
 
 if __name__ == '__main__':

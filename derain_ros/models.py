@@ -29,7 +29,7 @@ class ModelInfo:
     onnx
         ONNX file, float32.
     onnx_fp16
-        ONNX file in float16, or None where only one ONNX file was given.
+        ONNX file in float16, or None where there is none.
     weights
         safetensors file, or None where only an ONNX file was given.
     variant
@@ -141,18 +141,19 @@ def find_model(name: str) -> ModelInfo:
 
 
 def _read(path: Path) -> ModelInfo:
+    fp16 = path.with_name(f'{path.stem}_fp16.onnx')
     try:
         facts = json.loads(path.read_text(encoding='utf-8'))
         model = ModelInfo(
             name=path.stem,
             onnx=path.with_suffix('.onnx'),
-            onnx_fp16=path.with_name(f'{path.stem}_fp16.onnx'),
+            onnx_fp16=fp16 if fp16.is_file() else None,
             weights=path.with_suffix('.safetensors'),
             **facts,
         )
     except (OSError, TypeError, ValueError) as error:
         raise ModelError(f'{path}: {error}; install the package again') from error
-    for file in (model.onnx, model.onnx_fp16, model.weights):
+    for file in (model.onnx, model.weights):
         if not file.is_file():
             raise ModelError(f'{file}: missing beside {path.name}; install the package again')
     return model

@@ -68,3 +68,6 @@ def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path):
     assert again.stdout == first.stdout
     assert [result.stat().st_mtime_ns for result in results] == times
     assert (tmp_path / 'run' / 'ablation.md').read_text(encoding='utf-8') in first.stdout
+    other = derain(*command, '--steps', 3, check=False)
+    assert other.returncode == 2
+    assert 'made with other steps' in other.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from derain_ros import models
 from derain_ros.models import ModelError, digest, find_model, list_models, share_directory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,9 +19,9 @@ def test_share_directory_of_a_checkout():
 
 
 def test_every_model_is_complete_and_undamaged():
-    models = list_models()
-    assert 'nano' in [model.name for model in models]
-    for model in models:
+    shipped = list_models()
+    assert 'nano' in [model.name for model in shipped]
+    for model in shipped:
         model.verify(model.onnx)
         files = (model.onnx, model.onnx_fp16, model.weights)
         for file in files:
@@ -76,3 +77,13 @@ def test_facts_agree_with_the_file_on_disk():
         facts = json.loads(path.read_text(encoding='utf-8'))
         for name, expected in facts['sha256'].items():
             assert digest(path.parent / name) == expected
+
+
+def test_a_model_of_an_earlier_release_has_no_fp16_file(tmp_path, monkeypatch):
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    nano = find_model('nano')
+    for file in (nano.onnx, nano.weights, nano.onnx.with_suffix('.json')):
+        shutil.copy(file, folder)
+    monkeypatch.setattr(models, 'share_directory', lambda: tmp_path)
+    assert find_model('nano').onnx_fp16 is None

@@ -21,7 +21,12 @@ from derain_ros.training.config import ConfigError  # noqa: E402
 from derain_ros.training.dataset import DryPictures, RainyCrops, scene_of  # noqa: E402
 from derain_ros.training.export import flops_per_pixel, write_model  # noqa: E402
 from derain_ros.training.loop import Trainer, TrainingError  # noqa: E402
-from derain_ros.training.losses import charbonnier, mask_truth  # noqa: E402
+from derain_ros.training.losses import (  # noqa: E402
+    charbonnier,
+    mask_truth,
+    structure_error,
+    veil_error,
+)
 from derain_ros.training.validation import score  # noqa: E402
 
 # One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
@@ -325,3 +330,33 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path, capfd):
 def test_export_needs_a_checkpoint(tmp_path, capfd):
     assert main(['export', str(tmp_path), '-o', str(tmp_path / 'models')]) != 0
     assert 'no checkpoint.pt' in capfd.readouterr().err
+
+
+def test_pairs_of_two_sizes_are_named(tmp_path):
+    for name, width in (('clean', 64), ('rainy', 48)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '7.png'), np.zeros((64, width, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r'rainy.7\.png: images differ in shape'):
+        score(DualStageNetwork().eval(), tmp_path)
+
+
+@pytest.mark.parametrize('command', ['train', 'pack'])
+def test_an_output_that_cannot_be_written_is_named(command, pictures, tmp_path, capsys):
+    blocked = tmp_path / 'file'
+    blocked.write_text('in the way')
+    target = blocked if command == 'train' else blocked / 'data.pack'
+    assert main([command, str(pictures), '-o', str(target)]) in (1, 2)
+    assert str(blocked) in capsys.readouterr().err
+
+
+def test_veil_and_structure_against_hand_computed_values():
+    truth = torch.full((1, 3, 16, 16), 0.5)
+    # A checkerboard of ±0.1 has no veil; an offset of 0.1 is one throughout.
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing='ij')
+    board = truth + 0.1 * (1 - 2 * ((rows + columns) % 2))
+    assert veil_error(board, truth) == pytest.approx(1e-3, abs=1e-6)
+    assert veil_error(truth + 0.1, truth) == pytest.approx(0.1, abs=1e-4)
+    assert structure_error(truth, truth) == pytest.approx(0, abs=1e-6)
+    # Flat pictures of 0.5 and 0.6: (2 · 0.3 + 1e-4) / (0.25 + 0.36 + 1e-4); variances of 0
+    # are known to a ten thousandth of the constant that they stand beside.
+    assert structure_error(truth + 0.1, truth) == pytest.approx(1 - 0.6001 / 0.6101, abs=5e-4)

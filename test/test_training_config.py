@@ -133,3 +133,8 @@ def test_the_parser_refuses_with_status_2(arguments, capsys):
         main(['train', 'photos', '-o', 'run', *arguments])
     assert end.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_an_impossible_date_is_a_wrong_value():
+    with pytest.raises(ConfigError, match='steps=2020-13-45'):
+        parse_assignment('steps=2020-13-45')

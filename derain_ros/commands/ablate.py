@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import FAILURE, USAGE, CommandError
 
 _DESCRIPTION = """\
 Train a small network and, at equal cost, steps and data, the same without mask attention,
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.network.dual_stage import DualStageConfig
     from derain_ros.training.ablation import run_ablation, table
     from derain_ros.training.config import ConfigError, TrainingConfig
+    from derain_ros.training.loop import TrainingError
     from derain_ros.training.pack import PackError
 
     if not (args.validation / 'clean').is_dir():
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
             log=lambda line: print(line, flush=True))
     except (ConfigError, FileNotFoundError, PackError) as error:
         raise CommandError(str(error), USAGE) from error
+    except (OSError, TrainingError) as error:
+        raise CommandError(str(error), FAILURE) from error
     text = table(rows)
     (args.output / 'ablation.md').write_text(text + '\n', encoding='utf-8')
     print(text)

@@ -57,14 +57,17 @@ def run(args: argparse.Namespace) -> int:
             raise CommandError(
                 f'--name: {name!r} is no name; use letters, digits, ".", "_" and "-"', USAGE)
         config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu')
-        network = Trainer(config).averaged()
+        network = Trainer(config, log=lambda _line: None).averaged()
         figures = score(network, args.validation) if args.validation else {}
     except (ConfigError, FileNotFoundError, RuntimeError) as error:
         raise CommandError(f'{args.run_folder}: {error}') from error
     for figure, value in figures.items():
         print(f'{figure} {value}')
-    write_model(
-        network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
-        figures=figures)
+    try:
+        write_model(
+            network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
+            figures=figures)
+    except OSError as error:
+        raise CommandError(f'{args.output}: {error.strerror or error}') from error
     print(f'{args.output / name}.onnx, _fp16.onnx, .safetensors and .json written')
     return 0

@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda line: print(f'derain: {line}', file=sys.stderr, flush=True))
     except PackError as error:
         raise CommandError(str(error), USAGE) from error
+    except OSError as error:
+        raise CommandError(f'{args.output}: {error.strerror or error}') from error
     for name in done.unreadable:
         print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
     if done.attribution is None:

@@ -63,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--accumulate', type=_positive, metavar='N',
                         help='batches to a step (default: 1)')
     parser.add_argument('--learning-rate', type=float, metavar='R',
-                        help='peak learning rate (default: 0.0015)')
+                        help='peak learning rate (default: 0.002)')
     parser.add_argument('--seed', type=int, metavar='N',
                         help='seed of weights and data (default: 1)')
     parser.add_argument('--workers', type=int, metavar='N',
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             trainer.run(minutes=args.minutes, profile=args.profile)
         except (ConfigError, FileNotFoundError, PackError) as error:
             raise CommandError(str(error), USAGE) from error
-        except TrainingError as error:
+        except (OSError, TrainingError) as error:
             raise CommandError(str(error), FAILURE) from error
     return 0
 

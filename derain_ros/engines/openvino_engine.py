@@ -102,6 +102,7 @@ class OpenVinoEngine(Engine):
             except EngineError as error:
                 if self._precision == 'f32':
                     raise
+                self._requests.clear()
                 return 'f32', f'the model does not run in bf16: {error}'
             self._requests.clear()
         error = np.mean((results[0] - results[1]) ** 2)

@@ -23,7 +23,7 @@ class RainyImage(NamedTuple):
     image
         Rainy picture, uint8, H×W×3, BGR.
     streaks
-        Brightness that streaks add to the scene where it shows, float32, H×W, 0–1;
+        Brightness by which streaks change the scene where it shows, float32, H×W, 0–1;
         0 where no streak is visible.
 
     """

@@ -201,7 +201,7 @@ def _sample_layers(
                 width=wide,
                 angle=float(np.clip(wind + spread * rng.standard_normal(), -60, 60)),
                 angle_spread=float(rng.uniform(0, 2 + 8 * intensity)),
-                brightness=(low, low + float(rng.uniform(0.1, 0.75)) * reach),
+                brightness=(low, min(1.0, low + float(rng.uniform(0.1, 0.75)) * reach)),
                 softness=float(rng.uniform(0.15, 0.35 + 0.35 * wide)),
                 style=str(rng.choice(STYLES, p=(0.4, 0.25, 0.35))),
             )

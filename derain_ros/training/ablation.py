@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
-from derain_ros.training.config import TrainingConfig
+from derain_ros.training.config import ConfigError, TrainingConfig
 from derain_ros.training.export import flops_per_pixel
 from derain_ros.training.loop import Trainer
 from derain_ros.training.validation import score
@@ -84,8 +84,16 @@ def run_ablation(
     Returns
     -------
     list of dict
-        For each run ``part``, ``seed``, ``steps``, ``parameters``, ``flops_per_pixel`` and
-        the figures of :func:`derain_ros.training.validation.score`.
+        For each run ``part``, ``seed``, ``steps``, ``batch``, ``size``, ``parameters``,
+        ``flops_per_pixel`` and the figures of
+        :func:`derain_ros.training.validation.score`.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds results of other settings.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, when the run is saved.
 
     """
     networks = ablations(network)
@@ -94,19 +102,32 @@ def run_ablation(
         for part, candidate in networks.items():
             folder = config.out / f'{part.replace(" ", "_")}_{seed}'
             result = folder / 'result.json'
+            settings = {
+                'part': part,
+                'seed': seed,
+                'steps': config.steps,
+                'batch': config.batch,
+                'size': config.size,
+            }
             if not result.exists():
                 own = replace(config, out=folder, seed=seed, validation=None)
-                trained = Trainer(own, log=lambda _line: None, network=candidate).run()
+                trainer = Trainer(own, log=lambda _line: None, network=candidate)
+                trained = trainer.run()
+                if trainer.step < config.steps:
+                    raise KeyboardInterrupt  # it was told to stop, and has saved
                 row = {
-                    'part': part,
-                    'seed': seed,
-                    'steps': config.steps,
+                    **settings,
                     'parameters': sum(p.numel() for p in trained.parameters()),
                     'flops_per_pixel': flops_per_pixel(trained),
                     **score(trained, config.validation),
                 }
-                result.write_text(json.dumps(row, indent=2) + '\n', encoding='utf-8')
+                partial = result.with_suffix('.partial')
+                partial.write_text(json.dumps(row, indent=2) + '\n', encoding='utf-8')
+                partial.replace(result)
             rows.append(json.loads(result.read_text(encoding='utf-8')))
+            if {name: rows[-1].get(name) for name in settings} != settings:
+                raise ConfigError(
+                    f'{result}: made with other steps, batch or size; give another folder')
             log('  '.join(f'{name} {value}' for name, value in rows[-1].items()))
     return rows
 

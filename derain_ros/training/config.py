@@ -174,7 +174,7 @@ def read_yaml(path: Path) -> dict[str, object]:
 
     try:
         values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = ' '.join(str(error).split())
         raise ConfigError(f'{path}: cannot be read as YAML: {reason}') from error
     if values is None:
@@ -200,7 +200,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
         raise ConfigError(f'--set {text}: expected FIELD=VALUE')
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f'--set {text}: the value cannot be read as YAML') from error
     return name, convert(name, parsed, '--set')
 

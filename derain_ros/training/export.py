@@ -52,7 +52,7 @@ def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) ->
 
     deployed = DeployedNetwork(network, half=half).eval()
     # Traced on a size whose every axis differs and needs padding.
-    example = torch.zeros(2, 96, 136, 3, dtype=torch.uint8)
+    example = torch.zeros(2, 104, 136, 3, dtype=torch.uint8)
     axes = {
         0: torch.export.Dim('N', min=1, max=64),
         1: torch.export.Dim('H', min=32, max=16384),

@@ -56,6 +56,8 @@ class Pattern:
         0–1.
     bars
         Sets of bars, the stronger of which shows.
+    ground
+        Grey of a plain ground behind the bars, 0–255, or None: the picture shows.
 
     """
 
@@ -66,6 +68,7 @@ class Pattern:
     colour: tuple[float, float, float]
     opacity: float
     bars: tuple[Bars, ...]
+    ground: float | None = None
 
 
 def sample_pattern(rng: np.random.Generator) -> Pattern:
@@ -82,6 +85,7 @@ def sample_pattern(rng: np.random.Generator) -> Pattern:
         tuple(float(x) for x in colour),
         float(rng.uniform(0.15, 1.0)),
         _sample_sets(sets, rng),
+        float(rng.uniform(0, 160)) if rng.random() < 0.35 else None,
     )
 
 
@@ -140,6 +144,9 @@ def lay(image: Tensor, pattern: Pattern) -> Tensor:
         shown = torch.maximum(shown, ((wave - bars.breadth) / bars.edge + 0.5).clamp(0, 1))
     share = pattern.opacity * shown * inside
     colour = torch.tensor(pattern.colour, device=image.device).reshape(3, 1, 1)
+    if pattern.ground is not None:
+        # A little of the picture stays, as no real ground is flat.
+        image = torch.where(inside, pattern.ground + 0.15 * image, image)
     laid = image + share * (colour - image)
     return (laid + 0.5).clamp(0, 255).to(torch.uint8)
 

@@ -8,6 +8,7 @@ import torch
 
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
 from derain_ros.network.dual_stage import DualStageNetwork
+from derain_ros.training.config import ConfigError
 
 
 def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
@@ -30,6 +31,8 @@ def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
     ------
     FileNotFoundError
         There are no clean pictures, or a rainy one is missing.
+    ConfigError
+        A rainy picture is not of the size of its clean one, or too small.
 
     """
     truths = {path.name: _read(path) for path in sorted((folder / 'clean').iterdir())}
@@ -37,12 +40,19 @@ def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
         raise FileNotFoundError(f'{folder / "clean"}: no pictures')
     figures = {}
     for rainy in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pairs = [(_restore(network, _read(rainy / name)), dry) for name, dry in truths.items()]
-        psnr = [counted_psnr_y(restored, dry) for restored, dry in pairs]
-        figures[f'{rainy.name}_psnr'] = round(float(np.mean(psnr)), 2)
-        ssim = [ssim_y(restored, dry) for restored, dry in pairs]
-        figures[f'{rainy.name}_ssim'] = round(float(np.mean(ssim)), 4)
+        pairs = [_score_pair(network, rainy / name, dry) for name, dry in truths.items()]
+        psnr, ssim = (float(np.mean(values)) for values in zip(*pairs, strict=True))
+        figures[f'{rainy.name}_psnr'] = round(psnr, 2)
+        figures[f'{rainy.name}_ssim'] = round(ssim, 4)
     return figures
+
+
+def _score_pair(network: DualStageNetwork, path: Path, dry: np.ndarray) -> tuple[float, float]:
+    restored = _restore(network, _read(path))
+    try:
+        return counted_psnr_y(restored, dry), ssim_y(restored, dry)
+    except ValueError as error:
+        raise ConfigError(f'{path}: {error}') from error
 
 
 def _read(path: Path) -> np.ndarray:
