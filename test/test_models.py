@@ -3,11 +3,12 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from derain_ros import models
 from derain_ros.models import ModelError, digest, find_model, list_models, share_directory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,11 +80,16 @@ def test_facts_agree_with_the_file_on_disk():
             assert digest(path.parent / name) == expected
 
 
-def test_a_model_of_an_earlier_release_has_no_fp16_file(tmp_path, monkeypatch):
-    folder = tmp_path / 'models'
-    folder.mkdir()
+def test_a_model_of_an_earlier_release_has_no_fp16_file(tmp_path):
     nano = find_model('nano')
+    for folder in ('models', 'config', 'derain_ros'):
+        (tmp_path / folder).mkdir()
     for file in (nano.onnx, nano.weights, nano.onnx.with_suffix('.json')):
-        shutil.copy(file, folder)
-    monkeypatch.setattr(models, 'share_directory', lambda: tmp_path)
-    assert find_model('nano').onnx_fp16 is None
+        shutil.copy(file, tmp_path / 'models')
+    for name in ('__init__.py', 'models.py'):
+        shutil.copy(ROOT / 'derain_ros' / name, tmp_path / 'derain_ros')
+    code = "from derain_ros.models import find_model; print(find_model('nano'))"
+    found = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert str(tmp_path) in found.stdout
+    assert 'onnx_fp16=None' in found.stdout
