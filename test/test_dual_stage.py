@@ -6,13 +6,12 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
 
+from derain_ros.network.blocks import BOUND, GatedBlock  # noqa: E402
 from derain_ros.network.dual_stage import (  # noqa: E402
-    BOUND,
     VARIANTS,
     DeployedNetwork,
     DualStageConfig,
     DualStageNetwork,
-    GatedBlock,
     opening,
     pad_to_multiple,
 )

@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain_ros.network.attention import ClusteredAttention, WindowAttention
+from derain_ros.network.blocks import TokenLevel, gated_blocks
 from derain_ros.network.rain_mask import RainMaskHead, StreakResponse
 
 SIZE_MULTIPLE = (32, 64)
 """Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
-
-
-BOUND = 8.0
-"""Largest absolute value of either half of a gated block."""
 
 
 class Restoration(NamedTuple):
@@ -133,85 +130,6 @@ VARIANTS = {
 Jetson Orin and desktop GPUs, ``large`` for quality without a deadline."""
 
 
-class GatedBlock(nn.Module):
-    """Convolution block with a multiplicative gate in place of an activation.
-
-    The gate is that of NAFNet (Chen et al., "Simple Baselines for Image
-    Restoration", ECCV 2022); its halves are convolutions of their own, which
-    spares the engines a split, and no normalisation breaks the chain that they
-    fuse. Both halves are bounded: products of products would otherwise grow without
-    limit on pictures far from those of the training, such as stripes of one pixel.
-
-    Shape
-    -----
-    N×C×H×W to N×C×H×W.
-
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.value_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.gate = nn.Conv2d(channels, channels, 1)
-        self.gate_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.merge = nn.Conv2d(channels, channels, 1)
-        nn.init.ones_(self.gate_depth.bias)
-        nn.init.normal_(self.merge.weight, std=0.02)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Add gated detail; see the class for shapes."""
-        value = functional.hardtanh(self.value_depth(self.value(features)), -BOUND, BOUND)
-        gate = functional.hardtanh(self.gate_depth(self.gate(features)), -BOUND, BOUND)
-        return features + self.merge(value * gate)
-
-
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*[GatedBlock(channels) for _ in range(count)])
-
-
-class TokenLevel(nn.Module):
-    """Go down to an eighth of the resolution, attend there, and come back up.
-
-    Parameters
-    ----------
-    cell, token
-        Channels at a quarter and an eighth of the resolution.
-    blocks
-        Convolution blocks before and after the attention.
-    attentions
-        Modules called as ``module(features, covered)``, one after another.
-
-    Shape
-    -----
-    Input: cells N×cell×H/4×W/4, covered N×1×H/8×W/8, optional tokens of an earlier
-    level N×token×H/8×W/8. Output: cells and tokens of the same shapes.
-
-    """
-
-    def __init__(
-        self, cell: int, token: int, blocks: tuple[int, int], attentions: list[nn.Module]
-    ) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(cell, token, 2, stride=2)
-        self.before = _blocks(token, blocks[0])
-        self.attentions = nn.ModuleList(attentions)
-        self.after = _blocks(token, blocks[1])
-        self.up = nn.Conv2d(token, 4 * cell, 1)
-
-    def forward(
-        self, cells: Tensor, covered: Tensor, earlier: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Attend; see the class for shapes."""
-        tokens = self.down(cells)
-        if earlier is not None:
-            tokens = tokens + earlier
-        tokens = self.before(tokens)
-        for attention in self.attentions:
-            tokens = attention(tokens, covered)
-        tokens = self.after(tokens)
-        return cells + functional.pixel_shuffle(self.up(tokens), 2), tokens
-
-
 class DualStageNetwork(nn.Module):
     """Remove rain from single images.
 
@@ -236,12 +154,12 @@ class DualStageNetwork(nn.Module):
 
         self.response = StreakResponse() if config.morphology else None
         self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
-        self.half_before = _blocks(stem, config.half_blocks[0])
+        self.half_before = gated_blocks(stem, config.half_blocks[0])
         self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
         if config.morphology:
             self.streaks = nn.Conv2d(len(self.response.slopes), cell, 1)
         before, after = config.stage1_blocks
-        self.stage1_before = _blocks(cell, before)
+        self.stage1_before = gated_blocks(cell, before)
         self.mask_head = RainMaskHead(cell, use_response=config.morphology)
         self.shut = nn.Parameter(torch.full((1, cell, 1, 1), -2.0))
         self.mask_token = nn.Parameter(torch.zeros(1, cell, 1, 1))
@@ -251,7 +169,7 @@ class DualStageNetwork(nn.Module):
             config.token_blocks,
             [WindowAttention(token, config.heads, blend=True, **options)],
         )
-        self.stage1_after = _blocks(cell, after)
+        self.stage1_after = gated_blocks(cell, after)
         self.coarse = _zeroed(nn.Conv2d(cell, 48, 1))
         self.mask_detail = _zeroed(nn.Conv2d(cell, 16, 1))
 
@@ -264,11 +182,11 @@ class DualStageNetwork(nn.Module):
             else:
                 far = WindowAttention(token, config.heads, **options)
             attentions = [WindowAttention(token, config.heads, shifted=True, **options), far]
-            self.stage2_before = _blocks(cell, before)
+            self.stage2_before = gated_blocks(cell, before)
             self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
-            self.stage2_after = _blocks(cell, after)
+            self.stage2_after = gated_blocks(cell, after)
             self.up = nn.Conv2d(cell, 4 * stem, 1)
-            self.half_after = _blocks(stem, config.half_blocks[1])
+            self.half_after = gated_blocks(stem, config.half_blocks[1])
             self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
 
     def forward(self, image: Tensor) -> Restoration:

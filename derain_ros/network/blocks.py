@@ -1,0 +1,87 @@
+"""What the stages are built from: gated blocks, and the level of tokens."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+BOUND = 8.0
+"""Largest absolute value of either half of a gated block."""
+
+
+class GatedBlock(nn.Module):
+    """Convolution block with a multiplicative gate in place of an activation.
+
+    The gate is that of NAFNet (Chen et al., "Simple Baselines for Image
+    Restoration", ECCV 2022); its halves are convolutions of their own, which
+    spares the engines a split, and no normalisation breaks the chain that they
+    fuse. Both halves are bounded: products of products would otherwise grow without
+    limit on pictures far from those of the training, such as stripes of one pixel.
+
+    Shape
+    -----
+    N×C×H×W to N×C×H×W.
+
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.value_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.gate = nn.Conv2d(channels, channels, 1)
+        self.gate_depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.merge = nn.Conv2d(channels, channels, 1)
+        nn.init.ones_(self.gate_depth.bias)
+        nn.init.normal_(self.merge.weight, std=0.02)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add gated detail; see the class for shapes."""
+        value = functional.hardtanh(self.value_depth(self.value(features)), -BOUND, BOUND)
+        gate = functional.hardtanh(self.gate_depth(self.gate(features)), -BOUND, BOUND)
+        return features + self.merge(value * gate)
+
+
+def gated_blocks(channels: int, count: int) -> nn.Sequential:
+    """Put ``count`` blocks one after another."""
+    return nn.Sequential(*[GatedBlock(channels) for _ in range(count)])
+
+
+class TokenLevel(nn.Module):
+    """Go down to an eighth of the resolution, attend there, and come back up.
+
+    Parameters
+    ----------
+    cell, token
+        Channels at a quarter and an eighth of the resolution.
+    blocks
+        Convolution blocks before and after the attention.
+    attentions
+        Modules called as ``module(features, covered)``, one after another.
+
+    Shape
+    -----
+    Input: cells N×cell×H/4×W/4, covered N×1×H/8×W/8, optional tokens of an earlier
+    level N×token×H/8×W/8. Output: cells and tokens of the same shapes.
+
+    """
+
+    def __init__(
+        self, cell: int, token: int, blocks: tuple[int, int], attentions: list[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(cell, token, 2, stride=2)
+        self.before = gated_blocks(token, blocks[0])
+        self.attentions = nn.ModuleList(attentions)
+        self.after = gated_blocks(token, blocks[1])
+        self.up = nn.Conv2d(token, 4 * cell, 1)
+
+    def forward(
+        self, cells: Tensor, covered: Tensor, earlier: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend; see the class for shapes."""
+        tokens = self.down(cells)
+        if earlier is not None:
+            tokens = tokens + earlier
+        tokens = self.before(tokens)
+        for attention in self.attentions:
+            tokens = attention(tokens, covered)
+        tokens = self.after(tokens)
+        return cells + functional.pixel_shuffle(self.up(tokens), 2), tokens
