@@ -1,0 +1,249 @@
+"""Decides whether it rains, from the rain masks of the network.
+
+While it is wet the network runs on every frame, and its mask tells whether the rain has
+stopped. While it is dry the network is bypassed but for a *probe*: a few times a second it
+runs on one patch of the frame, and the mask of that patch tells whether rain has started.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+WET_ABOVE = 0.025
+"""Default of :attr:`GateSettings.wet_above`; measured, see ``docs/rain_gate.md``."""
+
+DRY_BELOW = 0.015
+"""Default of :attr:`GateSettings.dry_below`."""
+
+DRY_AFTER = 5.0
+"""Default of :attr:`GateSettings.dry_after`, seconds."""
+
+PROBE_SECONDS = 0.2
+"""How often a probe is due while it is dry."""
+
+PROBE_SIDE = (192, 256)
+"""Height and width of a probe's patch in pixels; a smaller frame is taken whole."""
+
+FAST_SECONDS = 0.4
+"""Time constant of the intensity: a lasting rise is seen in two or three probes."""
+
+SLOW_SECONDS = 2.0
+"""Time constant of the average that closes the gate: a passing tree does not hold it open."""
+
+ONE_PROBE = 1.75
+"""What a probe counts for at most, in multiples of ``wet_above``.
+
+Its weight after 0.2 s is 0.39: one patch with a fence in it does not open the gate, two with
+rain do.
+"""
+
+LONGEST_STEP = 1.0
+"""Seconds that one frame counts for at most on the way to dry: a gap is no proof."""
+
+FORGET_SECONDS = 30.0
+"""After so long without a mask nothing is known any more, and the gate starts anew."""
+
+# An unsure mask (below an eighth) counts for nothing: dry scenes have it all over.
+_SURE = np.rint(np.clip((np.arange(256) - 32) / 128, 0, 1) * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """When the gate opens and closes.
+
+    Attributes
+    ----------
+    wet_above
+        Rain intensity, 0–1, above which it rains.
+    dry_below
+        Rain intensity, 0–1, below which it is dry. Between the two the state stays.
+    dry_after
+        Seconds below ``dry_below`` before the gate closes.
+
+    Raises
+    ------
+    ValueError
+        Unless ``0 < dry_below <= wet_above <= 1`` and ``dry_after`` is finite and not negative.
+
+    """
+
+    wet_above: float = WET_ABOVE
+    dry_below: float = DRY_BELOW
+    dry_after: float = DRY_AFTER
+
+    def __post_init__(self) -> None:
+        if not 0 < self.wet_above <= 1:
+            raise ValueError(
+                f'wet_above is {self.wet_above}; set it above 0 and to 1 at most, '
+                f'{WET_ABOVE} being the default')
+        if not 0 < self.dry_below <= self.wet_above:
+            raise ValueError(
+                f'dry_below is {self.dry_below}; set it above 0 and to wet_above '
+                f'({self.wet_above}) at most')
+        if not 0 <= self.dry_after < math.inf:
+            raise ValueError(
+                f'dry_after is {self.dry_after}; set it to a number of seconds, 0 or more')
+
+
+def mask_response(mask: np.ndarray) -> float:
+    """Say how much of a mask is rain.
+
+    Parameters
+    ----------
+    mask
+        Rain per pixel, uint8, H×W, 0 = dry, 255 = rain, of a frame or of a patch of it.
+
+    Returns
+    -------
+    float
+        Mean over the pixels, 0–1, a pixel counting for nothing up to 32 and fully from
+        160 on.
+
+    Raises
+    ------
+    ValueError
+        ``mask`` has another type or layout, or no pixels.
+
+    """
+    if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
+        raise ValueError(
+            f'rain mask: expected uint8 of shape (H, W), got {mask.dtype} of shape {mask.shape}')
+    return cv2.mean(cv2.LUT(mask, _SURE))[0] / 255
+
+
+class RainGate:
+    """Knows whether it rains in front of one camera.
+
+    It starts wet: frames are derained until proven dry. It opens (becomes wet) as soon as
+    :attr:`intensity` is above ``wet_above``, and closes (becomes dry) when a slower average
+    has been below ``dry_below`` for ``dry_after`` seconds and the intensity is below it too.
+    One caller at a time; other threads may read the attributes.
+
+    Parameters
+    ----------
+    settings
+        When to open and to close; may be replaced, for the next :meth:`update` on.
+
+    Attributes
+    ----------
+    wet
+        It rains, or is not yet known not to.
+    intensity
+        Rain intensity, 0–1: :func:`mask_response` smoothed over about
+        :data:`FAST_SECONDS`; NaN before the first mask. While dry it ends at
+        :data:`ONE_PROBE` × ``wet_above``.
+
+    """
+
+    settings: GateSettings
+    wet: bool
+    intensity: float
+
+    def __init__(self, settings: GateSettings) -> None:
+        self.settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all masks: wet, as at the start."""
+        self.wet = True
+        self.intensity = self._slow = math.nan
+        self._time: float | None = None
+        self._dry_for = 0.0
+        self._due = -math.inf
+        self._probe = 0
+
+    def probe_due(self, now: float) -> bool:
+        """Say whether the frame that came ``now``, in monotonic seconds, is to be probed.
+
+        False while wet. While dry, once in :data:`PROBE_SECONDS` on average, or every frame
+        where frames are rarer.
+        """
+        if self.wet:
+            return False
+        return now >= self._due or now < self._time
+
+    def next_patch(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return rows and columns to probe in a frame of ``height`` × ``width`` pixels.
+
+        Patches are of :data:`PROBE_SIDE`, or of the frame's side where that is smaller.
+        Successive ones lie far apart; as many as it takes to cover the frame do cover it.
+        """
+        tall, wide = min(height, PROBE_SIDE[0]), min(width, PROBE_SIDE[1])
+        rows, columns = -(-height // tall), -(-width // wide)
+        count = rows * columns
+        row, column = divmod(self._probe * _stride(count) % count, columns)
+        self._probe += 1
+        top = (height - tall) * row // max(1, rows - 1)
+        left = (width - wide) * column // max(1, columns - 1)
+        return slice(top, top + tall), slice(left, left + wide)
+
+    def update(self, mask: np.ndarray, now: float) -> bool:
+        """Take in a mask.
+
+        Parameters
+        ----------
+        mask
+            As for :func:`mask_response`: of the whole frame while wet, of the patch of a
+            probe while dry.
+        now
+            Monotonic seconds. Time that does not advance gives the mask no weight.
+
+        Returns
+        -------
+        bool
+            :attr:`wet`, from this frame on.
+
+        Raises
+        ------
+        ValueError
+            As for :func:`mask_response`; nothing has changed.
+
+        """
+        response = mask_response(mask)
+        elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
+        if elapsed > FORGET_SECONDS:
+            self.reset()
+            elapsed = 0.0
+        if self._time is None:
+            self.intensity = self._slow = response
+        self._smooth(response, elapsed)
+        self._schedule(now)
+        if self.wet:
+            self._close_if_dry(min(elapsed, LONGEST_STEP))
+        elif self.intensity > self.settings.wet_above:
+            self.wet = True
+            self._slow = self.intensity
+            self._dry_for = 0.0
+        return self.wet
+
+    def _smooth(self, response: float, elapsed: float) -> None:
+        if not self.wet:
+            response = min(response, ONE_PROBE * self.settings.wet_above)
+        self.intensity += -math.expm1(-elapsed / FAST_SECONDS) * (response - self.intensity)
+        self._slow += -math.expm1(-elapsed / SLOW_SECONDS) * (response - self._slow)
+
+    def _schedule(self, now: float) -> None:
+        self._time = now
+        # From when it was due, not from now: else whole frame periods would be lost.
+        self._due += PROBE_SECONDS
+        if not now < self._due <= now + PROBE_SECONDS:
+            self._due = now + PROBE_SECONDS
+
+    def _close_if_dry(self, elapsed: float) -> None:
+        if self._slow >= self.settings.dry_below:
+            self._dry_for = 0.0
+            return
+        self._dry_for += elapsed
+        # Rain that has just come back shows in the intensity first.
+        if self._dry_for >= self.settings.dry_after and self.intensity < self.settings.dry_below:
+            self.wet = False
+
+
+def _stride(count: int) -> int:
+    """Return the step near 0.4 × ``count`` that visits all of ``count`` places."""
+    step = max(1, round(0.4 * count))
+    while math.gcd(step, count) > 1:
+        step += 1
+    return step
