@@ -1,5 +1,7 @@
 """Start derain_node with a configuration file."""
 
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -7,7 +9,24 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 
-RESPAWN_DELAY_SECONDS = 2.0
+RESPAWN_DELAY_SECONDS = 1.0
+
+# glibc otherwise gives each frame buffer back to the kernel; docs/transport.md has figures.
+ALLOCATOR = {
+    'MALLOC_MMAP_THRESHOLD_': str(32 << 20),
+    'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
+    'MALLOC_TOP_PAD_': str(16 << 20),
+}
+
+# By the start of the RMW's name: the shipped profile, what goes before its path, the variables
+# for it, and what else in the environment says that the user has chosen.
+PROFILES = {
+    'rmw_fastrtps': (
+        'fastdds.xml', '',
+        ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'),  # Fast DDS 2 and 3
+        ('FASTDDS_BUILTIN_TRANSPORTS',)),
+    'rmw_cyclonedds': ('cyclonedds.xml', 'file://', ('CYCLONEDDS_URI',), ()),
+}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -37,7 +56,11 @@ def generate_launch_description() -> LaunchDescription:
             choices=['debug', 'info', 'warn', 'error', 'fatal'],
             description='Messages of the node below this level are left out.'),
         DeclareLaunchArgument(
-            name='respawn', default_value='false', choices=['true', 'false'],
+            name='dds_profile', default_value='auto',
+            description='DDS profile of the node. auto: that of this package for the RMW in '
+                        'use, unless the environment names one; none; or the path of one.'),
+        DeclareLaunchArgument(
+            name='respawn', default_value='true', choices=['true', 'false'],
             description='Start the node again when its process ends.'),
         OpaqueFunction(function=_node),
     ])
@@ -58,7 +81,36 @@ def _node(context) -> list[Node]:
         namespace=given('namespace'),
         parameters=[given('config'), *([chosen] if chosen else [])],
         arguments=['--ros-args', '--log-level', f'derain:={given("log_level")}'],
+        additional_env=_environment(given('dds_profile'), context),
         output='screen',
         respawn=given('respawn') == 'true',
         respawn_delay=RESPAWN_DELAY_SECONDS,
     )]
+
+
+def _environment(dds_profile: str, context) -> dict[str, str]:
+    """Return what to add to the environment of the node's process."""
+    present = context.environment
+    found = {}
+    if 'glibc.malloc.' not in present.get('GLIBC_TUNABLES', ''):
+        found = {name: value for name, value in ALLOCATOR.items() if name not in present}
+    rmw = present.get('RMW_IMPLEMENTATION') or 'rmw_fastrtps_cpp'
+    known = next((known for start, known in PROFILES.items() if rmw.startswith(start)), None)
+    if dds_profile == 'none' or (dds_profile == 'auto' and known is None):
+        return found
+    if known is None:
+        raise RuntimeError(
+            f'dds_profile is {dds_profile!r}, but how {rmw} is told of a profile is not known '
+            'here; set dds_profile:=none, and what it reads in the environment')
+    file_name, scheme, variables, others = known
+    if dds_profile == 'auto':
+        if any(present.get(name) for name in (*variables, *others)):
+            return found
+        share = FindPackageShare(package='derain_ros').perform(context)
+        path = Path(share) / 'config' / file_name
+    else:
+        path = Path(dds_profile).expanduser().absolute()
+    if not path.is_file():
+        raise RuntimeError(
+            f'dds_profile: there is no file {path}; give the path of a profile, auto or none')
+    return found | dict.fromkeys(variables, f'{scheme}{path}')
