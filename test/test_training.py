@@ -16,6 +16,7 @@ from derain_ros.cli import main  # noqa: E402
 from derain_ros.engines import create_engine  # noqa: E402
 from derain_ros.evaluation.metrics import PERFECT_DB  # noqa: E402
 from derain_ros.network.dual_stage import DualStageNetwork  # noqa: E402
+from derain_ros.training import clipping  # noqa: E402
 from derain_ros.training.checkpoint import fit_optimizer  # noqa: E402
 from derain_ros.training.config import ConfigError  # noqa: E402
 from derain_ros.training.dataset import DryPictures, RainyCrops, scene_of  # noqa: E402
@@ -103,7 +104,11 @@ def test_a_run_reports_its_steps(pictures, tmp_path):
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(accumulate, pictures, tmp_path):
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+        accumulate, pictures, tmp_path, monkeypatch):
+    # So soon that what earlier steps leave to the clipping counts, too.
+    monkeypatch.setattr(clipping, 'FEWEST', 2)
+    monkeypatch.setattr(clipping, 'LARGER_THAN_USUAL', 0.5)
     config = small_config(pictures, tmp_path / 'whole', steps=16, accumulate=accumulate)
     whole = Trainer(config, silent).run()
 

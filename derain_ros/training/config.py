@@ -41,7 +41,7 @@ class TrainingConfig:
     weight_decay
         Decoupled weight decay of AdamW.
     clip
-        Largest norm of the gradient.
+        Largest norm of the gradient; see also :mod:`derain_ros.training.clipping`.
     ema
         Decay of the averaged weights, which are the ones kept.
     non_finite_limit

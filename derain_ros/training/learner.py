@@ -29,6 +29,7 @@ from derain_ros.training.checkpoint import (
     load_weights,
     save_atomically,
 )
+from derain_ros.training.clipping import Clipping
 from derain_ros.training.config import ConfigError, TrainingConfig
 from derain_ros.training.losses import restoration_loss
 from derain_ros.training.ranks import Ranks
@@ -97,6 +98,7 @@ class Learner:
         self.skipped = 0
         config.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint = config.out / 'checkpoint.pt'
+        self.clipping = Clipping(config.clip)
         if self.checkpoint.exists():
             self._load()
         elif config.init:
@@ -131,8 +133,9 @@ class Learner:
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value / len(micro)
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clipping.limit())
         if torch.isfinite(norm):
+            self.clipping.add(float(norm))
             self.scaler.step(self.optimizer)
             self.average.update_parameters(self.network)
             self.skipped = 0
@@ -179,6 +182,7 @@ class Learner:
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),
             'scaler': self.scaler.state_dict(),
+            'norms': self.clipping.norms(),
             'random': torch.get_rng_state(),
             'config': {name: str(value) for name, value in asdict(self.config).items()},
         }
@@ -202,6 +206,7 @@ class Learner:
                 f'the model of that run, or another folder ({error})') from error
         if state.get('scaler') and self.scaler.is_enabled():
             self.scaler.load_state_dict(state['scaler'])
+        self.clipping.load(state.get('norms', ()))
         self.step = state['step']
         self.log(f'{self.checkpoint}: goes on from step {self.step}')
         self._name_new(new)
