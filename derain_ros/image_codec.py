@@ -27,6 +27,8 @@ __all__ = [
     'SUPPORTED_ENCODINGS',
     'EncodedImage',
     'ImageFormatError',
+    'arrange_pixels',
+    'check_image',
     'decode_compressed',
     'decode_image',
     'encode_image',
@@ -114,6 +116,16 @@ def decode_image(msg: Any) -> np.ndarray:
     return np.ascontiguousarray(pixel_format.to_bgr(rows, bool(msg.is_bigendian)))
 
 
+def check_image(msg: Any) -> None:
+    """Raise ImageFormatError unless :func:`decode_image` can read a message's fields."""
+    height, width = _image_size(msg)
+    pixel_format = PIXEL_FORMATS.get(_encoding(msg))
+    if pixel_format is None:
+        _decode_with_cv_bridge(msg, height, width)
+    else:
+        _rows(msg, height, width, pixel_format)
+
+
 def extract_alpha(msg: Any) -> np.ndarray | None:
     """Return the alpha channel (uint8, H×W, a copy) of a bgra8 or rgba8 image, else None.
 
@@ -159,10 +171,10 @@ def output_encoding(input_encoding: str, choice: str) -> str:
     return _KEPT_WITH_SAME.get(input_encoding, 'bgr8')
 
 
-def encode_image(
+def arrange_pixels(
     bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
-) -> EncodedImage:
-    """Write an image as the fields of a ``sensor_msgs/Image``.
+) -> np.ndarray:
+    """Return the pixels of an image as they lie in a ``sensor_msgs/Image``.
 
     Parameters
     ----------
@@ -175,8 +187,8 @@ def encode_image(
 
     Returns
     -------
-    EncodedImage
-        ``data`` is copied from the (converted) image once.
+    numpy.ndarray
+        uint8, C-contiguous, H rows; for ``bgr8`` the image itself where it is contiguous.
 
     Raises
     ------
@@ -195,7 +207,14 @@ def encode_image(
     if encoding == 'mono16':
         # Both bytes of value * 257 equal value, whatever their order.
         pixels = cv2.merge((pixels, pixels))
-    return _pack(pixels, bgr.shape[1], encoding)
+    return np.ascontiguousarray(pixels)
+
+
+def encode_image(
+    bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
+) -> EncodedImage:
+    """Write an image as the fields of a ``sensor_msgs/Image``; see :func:`arrange_pixels`."""
+    return _pack(arrange_pixels(bgr, encoding, alpha=alpha), bgr.shape[1], encoding)
 
 
 def encode_mono8(mask: np.ndarray) -> EncodedImage:

@@ -135,6 +135,16 @@ BOMBS = {
 }
 
 
+def test_a_jpeg_too_short_for_its_size_is_refused_before_decoding():
+    data = jpeg(textured(16, 16))
+    fits = int((512 * len(data)) ** 0.5) // 16 * 16
+    with pytest.raises(ImageFormatError, match=r'pixels in \d+ bytes.*a bit for each 8x8'):
+        decode_compressed(compressed('jpeg', with_jpeg_size(data, fits + 16, fits + 16)))
+    # What libjpeg makes of the missing blocks is its own business.
+    assert decode_compressed(
+        compressed('jpeg', with_jpeg_size(data, fits, fits))).shape == (fits, fits, 3)
+
+
 @pytest.mark.parametrize('data', BOMBS.values(), ids=BOMBS.keys())
 def test_announced_size_is_checked_before_decoding(data):
     with pytest.raises(ImageFormatError, match=r'data is a (PNG|JPEG) of \d+x\d+ pixels.*16384'):

@@ -3,14 +3,16 @@
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from derain_ros.engines import EngineError, create_engine, engine_report
-from derain_ros.engines.openvino_engine import KEPT_SIZES, OpenVinoEngine
+from derain_ros.engines import EngineError, contract, create_engine, engine_report
+from derain_ros.engines.contract import KEPT_SHAPES, forget_shapes
+from derain_ros.engines.openvino_engine import OpenVinoEngine
 from derain_ros.models import ModelInfo, find_model
 from derain_ros.rain import add_rain
 
@@ -154,10 +156,25 @@ def test_wrong_input_is_refused(openvino, torch_engine, images, message):
             engine.infer(images)
 
 
-def test_sizes_come_and_go_without_growing(openvino):
-    for k in range(KEPT_SIZES + 2):
+def test_sizes_come_and_go_without_growing(openvino, monkeypatch):
+    monkeypatch.setattr(contract, 'KEPT_SHAPES', 3)
+    for k in range(5):
         openvino.infer(frames(32, 64 + k))
-    assert len(openvino._requests) == KEPT_SIZES
+    assert [shape[2] for shape in openvino._requests] == [66, 67, 68]
+
+
+def test_shapes_are_kept_by_number_and_by_pixels():
+    def kept(*shapes):
+        found = OrderedDict.fromkeys(shapes)
+        forget_shapes(found)
+        return list(found)
+
+    small = [(1, 32, 32 + k, 3) for k in range(KEPT_SHAPES + 3)]
+    assert kept(*small) == small[3:]
+    large, other = (2, 2160, 3840, 3), (1, 1080, 1920, 3)  # 16.6 and 2.1 million pixels
+    assert kept(large, other) == [other]
+    assert kept(other, other, large) == [large]
+    assert kept(small[0], other) == [small[0], other]
 
 
 def test_closed_engines_say_so():

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from derain_ros.engines.contract import (
@@ -11,7 +12,7 @@ from derain_ros.engines.contract import (
     EngineError,
     EngineInfo,
 )
-from derain_ros.models import ModelError, find_model
+from derain_ros.models import ModelError, ModelInfo, find_model
 
 __all__ = [
     'ENGINES',
@@ -23,6 +24,7 @@ __all__ = [
     'EngineInfo',
     'EngineStatus',
     'create_engine',
+    'create_first',
     'engine_report',
 ]
 
@@ -95,33 +97,63 @@ def create_engine(
     """
     if engine != 'auto' and engine not in ENGINES:
         raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
+    if engine == 'auto':
+        return create_first(list(ENGINES), model, precision=precision)
+    found = _find(model, precision)
+    try:
+        created = _create(engine, found, precision)
+    except (EngineError, ModelError) as error:
+        raise EngineError(f'engine {engine}: {error}') from error
+    return _explain(created, model, [f'{engine} was asked for'], [])
+
+
+def create_first(names: Sequence[str], model: str, *, precision: str = 'auto') -> Engine:
+    """Create the first of several engines that works, and load a model into it.
+
+    Parameters
+    ----------
+    names
+        Names of back ends, in the order to try them.
+    model, precision
+        As for :func:`create_engine`.
+
+    Raises
+    ------
+    EngineError
+        As for :func:`create_engine`.
+
+    """
+    found = _find(model, precision)
+    skipped = []
+    for name in names:
+        try:
+            created = _create(name, found, precision)
+        except (EngineError, ModelError) as error:
+            skipped.append(f'{name}: {error}')
+            continue
+        return _explain(created, model, [f'{name} is the first that works here'], skipped)
+    raise EngineError('no engine works here: ' + '; '.join(skipped))
+
+
+def _find(model: str, precision: str) -> ModelInfo:
     if precision not in PRECISIONS:
         raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
     try:
-        found = find_model(model)
+        return find_model(model)
     except ModelError as error:
         raise EngineError(str(error)) from error
-    skipped = []
-    for name in ENGINES if engine == 'auto' else [engine]:
-        try:
-            created = importlib.import_module(ENGINES[name]).create(found, precision)
-        except (EngineError, ModelError) as error:
-            if engine != 'auto':
-                raise EngineError(f'engine {name}: {error}') from error
-            skipped.append(f'{name}: {error}')
-            continue
-        why = f'{name} is the first that works here'
-        if engine != 'auto':
-            why = f'{name} was asked for'
-        reasons = [why, created.info.reason, *(f'not {reason}' for reason in skipped)]
-        created.info = replace(created.info, model=model, reason='; '.join(reasons))
-        logging.getLogger(__name__).info(
-            'engine %s on %s, model %s, %s: %s',
-            name,
-            created.info.device,
-            model,
-            created.info.precision,
-            created.info.reason,
-        )
-        return created
-    raise EngineError('no engine works here: ' + '; '.join(skipped))
+
+
+def _create(name: str, model: ModelInfo, precision: str) -> Engine:
+    return importlib.import_module(ENGINES[name]).create(model, precision)
+
+
+def _explain(
+    engine: Engine, model: str, reasons: Sequence[str], skipped: Sequence[str]
+) -> Engine:
+    reasons = [*reasons, engine.info.reason, *(f'not {reason}' for reason in skipped)]
+    engine.info = replace(engine.info, model=model, reason='; '.join(reasons))
+    logging.getLogger(__name__).info(
+        'engine %s on %s, model %s, %s: %s', engine.info.engine, engine.info.device, model,
+        engine.info.precision, engine.info.reason)
+    return engine

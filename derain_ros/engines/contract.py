@@ -1,13 +1,29 @@
 """What every inference back end promises to its callers."""
 
+import math
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
+
+
+KEPT_SHAPES = 16
+"""Most shapes that an engine keeps ready,"""
+KEPT_PIXELS = 16_000_000
+"""and most pixels of all of them together, unless one alone has more."""
+
+
+def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
+    """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay."""
+    while len(kept) > 1 and (
+            len(kept) > KEPT_SHAPES
+            or sum(math.prod(shape[:3]) for shape in kept) > KEPT_PIXELS):
+        kept.popitem(last=False)
 
 
 class EngineError(RuntimeError):
@@ -63,6 +79,9 @@ class Engine(ABC):
     """
 
     info: EngineInfo
+
+    gains_by_batches: bool = False
+    """A batch of frames takes clearly less time than its frames one by one."""
 
     @abstractmethod
     def infer(self, images: np.ndarray) -> Derained:

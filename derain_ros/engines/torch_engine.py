@@ -65,15 +65,16 @@ class TorchEngine(Engine):
             raise EngineError(
                 f'{model.onnx}: torch needs the weights of a zoo model; use engine openvino'
             )
-        model.verify(model.weights)
-        from safetensors.torch import load_file
+        content = model.read(model.weights)
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
 
         network = DualStageNetwork(VARIANTS[model.variant])
         try:
-            network.load_state_dict(load_file(model.weights))
-        except (RuntimeError, ValueError) as error:
+            network.load_state_dict(load(content))
+        except (RuntimeError, ValueError, SafetensorError) as error:
             raise ModelError(f'{model.weights}: {error}') from error
         self._device, name = _device(torch)
         self._bf16 = precision == 'bf16'

@@ -1,0 +1,96 @@
+"""A look into an ONNX file before a back end reads it, without the onnx package."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from derain_ros.models import ModelError
+
+# The messages of onnx.proto that tensors lie in: which field of which holds which other.
+_CONTENT = {
+    'Model': {7: 'Graph', 20: 'Training', 25: 'Function'},
+    'Training': {1: 'Graph', 2: 'Graph'},
+    'Graph': {1: 'Node', 5: 'Tensor', 15: 'SparseTensor'},
+    'Function': {7: 'Node', 11: 'Attribute'},
+    'Node': {5: 'Attribute'},
+    'Attribute': {5: 'Tensor', 6: 'Graph', 10: 'Tensor', 11: 'Graph',
+                  22: 'SparseTensor', 23: 'SparseTensor'},
+    'SparseTensor': {1: 'Tensor', 2: 'Tensor'},
+    'Tensor': {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def check_one_file(file: Path, content: bytes) -> None:
+    """Refuse a model that keeps tensors in other files.
+
+    Its digest says nothing of those, and back ends differ in which paths they follow:
+    OpenVINO takes them from the working directory for a model that is loaded from memory, and
+    2025.1 goes after symbolic links out of the folder of the model.
+
+    Parameters
+    ----------
+    file
+        Name for the messages.
+    content
+        The whole file, a serialized ``ModelProto``.
+
+    Raises
+    ------
+    ModelError
+        A tensor refers to another file, or this is no ONNX file.
+
+    """
+    # No recursion: how deep graphs are nested is up to who wrote the file.
+    waiting: list[tuple[str, memoryview]] = [('Model', memoryview(content))]
+    try:
+        while waiting:
+            kind, message = waiting.pop()
+            for number, value in _fields(message):
+                if kind == 'Tensor' and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
+                    raise ModelError(
+                        f'{file}: keeps weights in another file (external data); export it as '
+                        'one file, as `derain export` does'
+                    )
+                inner = _CONTENT[kind].get(number)
+                if inner is not None and isinstance(value, memoryview):
+                    waiting.append((inner, value))
+    except (IndexError, _MalformedError) as error:
+        raise ModelError(f'{file}: no ONNX file, or a damaged one; export it again') from error
+
+
+class _MalformedError(Exception):
+    """Bytes that are no protobuf message."""
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield number and value of each field; 0 stands for a number of fixed width."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        wire = tag & 7
+        value: int | memoryview = 0
+        if wire == _VARINT:
+            value, position = _varint(message, position)
+        elif wire == _BYTES:
+            length, position = _varint(message, position)
+            value = message[position:position + length]
+            position += length
+        elif wire in (_FIXED32, _FIXED64):
+            position += 4 if wire == _FIXED32 else 8
+        else:
+            raise _MalformedError
+        if position > len(message):
+            raise _MalformedError
+        yield tag >> 3, value
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise _MalformedError
