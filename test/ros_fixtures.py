@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool, Trigger
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 64, 48
@@ -34,8 +36,13 @@ _domains = count(os.getpid() + 50)
 
 
 def new_domain() -> int:
-    """Return a ROS domain that no other test of this process uses."""
-    return 1 + next(_domains) % 101
+    """Return a ROS domain that no other test of this process, or process of this host, uses."""
+    for _ in range(101):
+        domain = 1 + next(_domains) % 101
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+            participant.bind(('', 7410 + 250 * domain))
+            return domain
+    raise RuntimeError('all ROS domains from 1 to 101 are in use')
 
 
 def ros_environment(domain: int) -> dict[str, str]:
@@ -95,14 +102,18 @@ def output(camera, name='image'):
 
 
 class NodeProcess:
-    """``derain_node`` with parameters, its log in a file; a context manager."""
+    """``derain_node`` with parameters, its log in a file; a context manager.
+
+    ``program`` is what Python runs in its place: ``-m`` and a module, or a script.
+    """
 
     def __init__(
         self, directory: Path, domain: int, parameters: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (), environment: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = ('-m', 'derain_ros.ros.main'),
     ):
         directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, '-m', 'derain_ros.ros.main', '--ros-args', *arguments]
+        command = [sys.executable, *program, '--ros-args', *arguments]
         if parameters is not None:
             file = directory / 'parameters.yaml'
             file.write_text(json.dumps({'derain': {'ros__parameters': parameters}}))
@@ -249,6 +260,14 @@ class Peer(Node):
         values = self._ask(GetParameters, 'get_parameters', request).values
         return [getattr(value, f'{Parameter.Type(value.type).name.lower()}_value')
                 for value in values]
+
+    def set_enabled(self, enabled: bool) -> bool:
+        """Switch deraining on or off; returns whether that succeeded."""
+        return self._ask(SetBool, 'set_enabled', SetBool.Request(data=enabled)).success
+
+    def reset(self) -> bool:
+        """Reset counters, gate and back-off of the engine; returns whether that succeeded."""
+        return self._ask(Trigger, 'reset', Trigger.Request()).success
 
     def _ask(self, service: type, name: str, request, seconds: float | None = None):
         client = self._asked.get(name)

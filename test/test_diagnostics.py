@@ -26,8 +26,9 @@ from derain_ros.ros.mailbox import Counts
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 REPORT = CameraReport(
     name='front', image_topic='/front/image_raw', active=True,
-    counts=Counts(received=9, published=5, dropped=2, failed=1, idle=1),
-    previous=Counts(received=4, published=2, dropped=1, failed=1, idle=0),
+    counts=Counts(9, derained=3, bypassed=1, passed_through=1, dropped=2, failed=1, idle=1),
+    previous=Counts(4, derained=2, dropped=1, failed=1),
+    seconds=2.0,
     encoding='rgb8', size='64x48', reliability='reliable',
     latencies={'infer_p50_ms': 12.3456},
 )
@@ -60,7 +61,7 @@ def test_every_stage_has_its_keys_before_the_first_frame():
     found = Latencies().percentiles()
     assert set(found) == {
         f'{stage}_p{percentile}_ms' for stage in STAGES for percentile in (50, 95, 99)}
-    assert STAGES == ('decode', 'infer', 'publish', 'age')
+    assert STAGES == ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
     assert all(math.isnan(value) for value in found.values())
 
 
@@ -80,8 +81,10 @@ def test_camera_status_has_counts_latencies_and_topic():
     assert status.hardware_id == '/front/image_raw'
     assert values(status) == {
         'received': '9', 'published': '5', 'dropped': '2', 'failed': '1', 'idle': '1',
+        'derained': '3', 'bypassed': '1', 'passed_through': '1', 'fps': '1.5',
         'infer_p50_ms': '12.35', 'image_topic': '/front/image_raw', 'encoding': 'rgb8',
-        'size': '64x48', 'reliability': 'reliable',
+        'size': '64x48', 'reliability': 'reliable', 'sync_group': '', 'gate': 'off',
+        'rain_intensity': '',
     }
     assert (status.level, status.message) == (OK, '3 published, 1 dropped since the last report')
 
@@ -101,6 +104,22 @@ def test_new_failures_raise_the_level_and_say_why(by_engine, level):
     assert status.message == '1 frames failed, the last one: step is 3'
 
 
+def test_frames_that_the_engine_left_are_told():
+    report = replace(REPORT, faults=3, failure=Failure('it hangs', by_engine=True))
+    status = camera_status(report)
+    assert (status.level, status.message) == (
+        ERROR, '3 frames were not derained, the last one: it hangs')
+    assert camera_status(replace(REPORT, failure=Failure('it hangs', by_engine=True))).level == OK
+
+
+def test_weather_and_misfits_are_shown():
+    status = camera_status(replace(REPORT, rain_intensity=0.12345, gate='wet', sync_group='pair'))
+    assert (values(status)['rain_intensity'], values(status)['gate']) == ('0.1235', 'wet')
+    assert values(status)['sync_group'] == 'pair'
+    status = camera_status(replace(REPORT, silence='silent', qos_problem='durability on /x'))
+    assert (status.level, status.message) == (WARN, 'durability on /x')
+
+
 def test_silence_and_idleness_are_told_apart():
     silent = camera_status(replace(REPORT, silence='no publisher on /front/image_raw'))
     assert (silent.level, silent.message) == (WARN, 'no publisher on /front/image_raw')
@@ -111,14 +130,14 @@ def test_silence_and_idleness_are_told_apart():
 
 
 def test_engine_status():
-    good = engine_status(INFO, '', 'not configured')
+    good = engine_status(INFO, '', 'not configured', {'state': 'ready', 'failures': 0})
     assert (good.name, good.level, good.hardware_id) == ('derain: engine', OK, 'a CPU')
     assert values(good) == {
         'engine': 'openvino', 'device': 'a CPU', 'model': 'nano', 'precision': 'f32',
-        'reason': 'it is there',
+        'reason': 'it is there', 'state': 'ready', 'failures': '0',
     }
-    bad = engine_status(INFO, 'out of memory', 'not configured')
+    bad = engine_status(INFO, 'out of memory', 'not configured', {})
     assert (bad.level, bad.message) == (ERROR, 'out of memory')
-    none = engine_status(None, '', 'not configured')
+    none = engine_status(None, '', 'not configured', {'state': 'none', 'failures': 0})
     assert (none.level, none.message) == (WARN, 'not configured')
     assert set(values(none)) == set(values(good))

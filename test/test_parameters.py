@@ -52,6 +52,8 @@ def test_the_defaults_have_no_problems():
         'rain_mask': '/camera/derained/rain_mask',
         'camera_info': '/camera/derained/camera_info',
         'overlay': '/camera/derained/overlay',
+        'image/compressed': '/camera/derained/image/compressed',
+        'status': '/camera/derained/status',
     }
 
 
@@ -109,6 +111,14 @@ def test_integers_are_numbers():
     ({'output_encoding': 'rgb'}, ["output_encoding is 'rgb'", 'same, bgr8, rgb8']),
     ({'input_reliability': 'RELIABLE'}, ['input_reliability', 'auto, reliable, best_effort']),
     ({'output_reliability': 'auto'}, ['output_reliability', 'reliable, best_effort']),
+    ({'on_fault': 'stop'}, ["on_fault is 'stop'", 'pass_through, drop']),
+    ({'max_age_ms': -1}, ['max_age_ms is -1', '0.0 to 60000.0']),
+    ({'jpeg_quality': 0}, ['jpeg_quality is 0', 'integer from 1 to 100']),
+    ({'jpeg_quality': 90.5}, ['jpeg_quality is 90.5', 'integer']),
+    ({'jpeg_quality': True}, ['jpeg_quality is True']),
+    ({'rain_gate_dry_below': 0.5}, ['rain_gate_dry_below is 0.5', 'rain_gate_wet_above']),
+    ({'rain_gate_dry_below': 0}, ['rain_gate_dry_below is 0', 'more than 0']),
+    ({'camera__sync_group': 3}, ['camera.sync_group is 3', 'string']),
     ({'cameras': []}, ['cameras is empty', 'at least one']),
     ({'cameras': ''}, ["cameras has ''"]),
     ({'cameras': [1, 2]}, ['cameras is [1, 2]', 'names']),
@@ -170,13 +180,30 @@ def test_descriptors_say_what_a_parameter_is(name):
     descriptor = describe(rule)
     assert descriptor.description
     assert descriptor.read_only == (name == 'autostart')
-    assert descriptor.dynamic_typing == (name in ('strength', 'cameras'))
+    assert descriptor.dynamic_typing == (name == 'cameras' or isinstance(rule.default, float))
     assert all(choice in descriptor.additional_constraints for choice in rule.choices)
     at_configure = 'when the node configures' in descriptor.additional_constraints
-    live = name in ('strength', 'enabled', 'publish_mask', 'publish_overlay')
-    assert at_configure == (not live and name != 'autostart')
-    ranges = [(limits.from_value, limits.to_value) for limits in descriptor.floating_point_range]
-    assert ranges == ([(0.0, 1.0)] if name == 'strength' else [])
+    assert at_configure == (not rule.live and name != 'autostart')
+    ranges = [(limits.from_value, limits.to_value)
+              for limits in [*descriptor.floating_point_range, *descriptor.integer_range]]
+    numeric = type(rule.default) in (int, float)
+    assert ranges == ([rule.limits] if numeric else [])
+
+
+def test_what_acts_at_once():
+    assert {name for name, rule in NODE_RULES.items() if rule.live} == {
+        'strength', 'enabled', 'publish_mask', 'publish_overlay', 'publish_compressed',
+        'jpeg_quality', 'rain_gate', 'rain_gate_wet_above', 'rain_gate_dry_below',
+        'rain_gate_dry_after', 'on_fault', 'max_age_ms', 'watchdog_ms', 'batch_wait_ms'}
+
+
+def test_times_are_read_in_seconds():
+    given = values(max_age_ms=50, watchdog_ms=250.0, batch_wait_ms=2, sync_tolerance_ms=8)
+    live = read_live_settings(given)
+    assert (live.max_age, live.watchdog, live.batch_wait) == (0.05, 0.25, 0.002)
+    assert read_settings(given, resolve).sync_tolerance == 0.008
+    assert not live.drop_on_fault
+    assert read_live_settings(values(on_fault='drop')).drop_on_fault
 
 
 @pytest.mark.parametrize('name', ['strenght', 'front.image', 'a__b.transport', '', 'use_sim_time'])

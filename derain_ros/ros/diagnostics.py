@@ -1,5 +1,6 @@
 """Latency windows, throttled logging, and the statuses that go to /diagnostics."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -12,14 +13,14 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from derain_ros.engines import EngineInfo
 from derain_ros.ros.mailbox import Counts
 
-STAGES = ('decode', 'infer', 'publish', 'age')
-"""Latencies of a frame: the three steps of the work, and now minus the frame's stamp."""
+STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
+"""Latencies of a frame: waiting to be taken, the steps of the work, and now minus its stamp."""
 
 WINDOW = 300
 """Frames that the percentiles look back on."""
 
-SILENCE_SECONDS = 2.0
-"""Without a frame for longer than this a camera counts as silent."""
+LOG_EVERY_SECONDS = 5.0
+"""An error of one kind on one camera is logged at most this often."""
 
 _PERCENTILES = (50, 95, 99)
 
@@ -80,18 +81,28 @@ class CameraReport:
 
     Attributes
     ----------
-    name, image_topic, encoding, size, reliability
+    name, image_topic, encoding, size, reliability, sync_group
         As in the status; ``size`` is ``<width>x<height>`` in pixels.
     active
         The node is active.
     counts, previous
         Counts now and at the last report.
+    seconds
+        Time between the two.
     latencies
         Values of :meth:`Latencies.percentiles`.
+    faults
+        Frames since the last report that the engine was to derain and did not.
     failure
         The last one of this camera.
     silence
         Why no frame comes in, with the remedy; empty while frames come.
+    qos_problem
+        Which publisher cannot be heard, with the remedy.
+    rain_intensity
+        0–1, NaN while unknown.
+    gate
+        ``wet``, ``dry`` or ``off``.
 
     """
 
@@ -100,33 +111,50 @@ class CameraReport:
     active: bool
     counts: Counts
     previous: Counts
+    seconds: float = 1.0
     encoding: str = ''
     size: str = ''
     reliability: str = ''
+    sync_group: str = ''
     latencies: Mapping[str, float] = field(default_factory=dict)
+    faults: int = 0
     failure: Failure | None = None
     silence: str = ''
+    qos_problem: str = ''
+    rain_intensity: float = math.nan
+    gate: str = 'off'
 
 
 def camera_status(report: CameraReport) -> DiagnosticStatus:
     """Return the status ``derain: <camera>``."""
     level, message = _camera_level(report)
     counts = report.counts
+    fps = report.counts.since(report.previous).published / max(report.seconds, 1e-3)
+    unknown = math.isnan(report.rain_intensity)
     return _status(f'derain: {report.name}', level, message, report.image_topic, {
         'received': counts.received,
         'published': counts.published,
         'dropped': counts.dropped,
         'failed': counts.failed,
         'idle': counts.idle,
+        'derained': counts.derained,
+        'bypassed': counts.bypassed,
+        'passed_through': counts.passed_through,
+        'fps': f'{fps:.1f}',
         **{key: f'{value:.2f}' for key, value in report.latencies.items()},
+        'rain_intensity': '' if unknown else f'{report.rain_intensity:.4f}',
+        'gate': report.gate,
         'image_topic': report.image_topic,
         'encoding': report.encoding,
         'size': report.size,
         'reliability': report.reliability,
+        'sync_group': report.sync_group,
     })
 
 
-def engine_status(info: EngineInfo | None, problem: str, idle_reason: str) -> DiagnosticStatus:
+def engine_status(
+    info: EngineInfo | None, problem: str, idle_reason: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
     """Return the status ``derain: engine``.
 
     Parameters
@@ -137,6 +165,8 @@ def engine_status(info: EngineInfo | None, problem: str, idle_reason: str) -> Di
         What the engine or the last attempt to configure failed with; empty if nothing did.
     idle_reason
         Why there is no engine, where that is no failure.
+    values
+        More of it, by key.
 
     """
     if problem:
@@ -145,25 +175,26 @@ def engine_status(info: EngineInfo | None, problem: str, idle_reason: str) -> Di
         level, message = DiagnosticStatus.WARN, idle_reason
     else:
         level, message = DiagnosticStatus.OK, f'{info.engine} on {info.device}'
-    values = {key: getattr(info, key, '')
-              for key in ('engine', 'device', 'model', 'precision', 'reason')}
-    return _status('derain: engine', level, message, values['device'], values)
+    known = {key: getattr(info, key, '')
+             for key in ('engine', 'device', 'model', 'precision', 'reason')}
+    return _status('derain: engine', level, message, known['device'], {**known, **values})
 
 
 def _camera_level(report: CameraReport) -> tuple[bytes, str]:
-    failed = report.counts.failed - report.previous.failed
     if not report.active:
         return DiagnosticStatus.OK, 'inactive'
-    if failed and report.failure is not None:
+    new = report.counts.since(report.previous)
+    bad = new.failed + report.faults
+    if bad and report.failure is not None:
         level = DiagnosticStatus.ERROR if report.failure.by_engine else DiagnosticStatus.WARN
-        return level, f'{failed} frames failed, the last one: {report.failure.reason}'
-    if report.silence:
-        return DiagnosticStatus.WARN, report.silence
-    published = report.counts.published - report.previous.published
-    if not published and report.counts.idle > report.previous.idle:
+        what = 'failed' if not report.faults else 'were not derained'
+        return level, f'{bad} frames {what}, the last one: {report.failure.reason}'
+    if report.silence or report.qos_problem:
+        return DiagnosticStatus.WARN, report.qos_problem or report.silence
+    if not new.published and new.idle:
         return DiagnosticStatus.OK, 'idle: nobody subscribes to the outputs'
-    dropped = report.counts.dropped - report.previous.dropped
-    return DiagnosticStatus.OK, f'{published} published, {dropped} dropped since the last report'
+    return DiagnosticStatus.OK, (
+        f'{new.published} published, {new.dropped} dropped since the last report')
 
 
 def _status(

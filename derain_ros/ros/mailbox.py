@@ -1,17 +1,30 @@
 """The newest frame of each camera, and the count of what became of every frame."""
 
+import statistics
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import Any
+from itertools import pairwise
+
+EXPECTED_PERIODS = 3
+"""A camera is overdue after this many of its median intervals,"""
+SHORTEST_WAIT = 0.5
+"""but not before this many seconds."""
+FIRST_WAIT = 2.0
+"""Seconds after which a camera without two frames is overdue."""
+
+_INTERVALS = 20
 
 
 class Outcome(Enum):
     """What became of a frame that was taken."""
 
-    PUBLISHED = 'published'
+    DERAINED = 'derained'
+    BYPASSED = 'bypassed'
+    PASSED_THROUGH = 'passed_through'
     DROPPED = 'dropped'
     FAILED = 'failed'
     IDLE = 'idle'
@@ -21,99 +34,222 @@ class Outcome(Enum):
 class Counts:
     """Frames of one camera so far.
 
-    ``received`` is the sum of the others, plus one while a frame is being worked on. A frame
-    that waits is not yet received: it becomes so when it is taken or displaced.
+    ``received`` is the sum of the others, plus those being worked on. A frame that waits is
+    not yet received: it becomes so when it is taken or displaced.
     """
 
     received: int = 0
-    published: int = 0
+    derained: int = 0
+    bypassed: int = 0
+    passed_through: int = 0
     dropped: int = 0
     failed: int = 0
     idle: int = 0
+
+    @property
+    def published(self) -> int:
+        """Frames published, in whatever way."""
+        return self.derained + self.bypassed + self.passed_through
+
+    def since(self, previous: 'Counts') -> 'Counts':
+        """Return what was counted after ``previous``."""
+        return Counts(*(getattr(self, one.name) - getattr(previous, one.name)
+                        for one in fields(self)))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A frame out of the mailbox.
+
+    Attributes
+    ----------
+    camera
+        Name of the camera.
+    data
+        Serialized message.
+    arrival
+        When it came in, seconds of ``time.monotonic``.
+
+    """
+
+    camera: str
+    data: bytes
+    arrival: float
 
 
 class Mailbox:
     """One slot for the newest frame of each camera; safe to use from several threads.
 
+    Cameras of a group share a slot, which holds a frame of each with stamps that belong
+    together; frames that find no partner are dropped.
+
     Parameters
     ----------
-    cameras
-        Names of the cameras.
+    groups
+        Group of each camera by name; an empty one stands for none.
+    tolerance
+        How far the stamps of a group may lie apart, seconds.
+    stamp
+        Returns the stamp of a serialized message, seconds.
 
     """
 
-    def __init__(self, cameras: Iterable[str]):
-        self._cameras = tuple(cameras)
+    def __init__(
+        self, groups: Mapping[str, str], tolerance: float, stamp: Callable[[bytes], float]
+    ):
+        self._tolerance = tolerance
+        self._stamp = stamp
+        self._slot_of = {
+            camera: ('group', group) if group else ('camera', camera)
+            for camera, group in groups.items()}
+        self._slots = tuple(dict.fromkeys(self._slot_of.values()))
+        self._members = {
+            slot: [camera for camera, found in self._slot_of.items() if found == slot]
+            for slot in self._slots}
         self._changed = threading.Condition()
-        self._waiting: dict[str, Any] = {}
-        self._counts = {camera: Counts() for camera in self._cameras}
-        self._arrivals: dict[str, float] = {}
+        self._ready: dict[tuple, list[Taken]] = {}
+        self._partial: dict[tuple, dict[str, tuple[float, Taken]]] = {}
+        self._arrivals = {camera: deque(maxlen=_INTERVALS) for camera in groups}
+        self._opened = 0.0
         self._turn = 0
         self._open = False
+        self._counts = {camera: Counts() for camera in groups}
 
     def open(self) -> None:
         """Accept frames from now on."""
         with self._changed:
             self._open = True
-            self._arrivals = dict.fromkeys(self._cameras, time.monotonic())
+            self._opened = time.monotonic()
+            for arrivals in self._arrivals.values():
+                arrivals.clear()
 
     def close(self) -> None:
         """Accept no frame, drop those that wait, and let :meth:`take` return None."""
         with self._changed:
             self._open = False
-            for camera in tuple(self._waiting):
-                del self._waiting[camera]
-                self._add(camera, received=1, dropped=1)
+            waiting = [taken for ready in self._ready.values() for taken in ready]
+            waiting += [taken for partial in self._partial.values()
+                        for _, taken in partial.values()]
+            self._ready.clear()
+            self._partial.clear()
+            self._drop(waiting)
             self._changed.notify_all()
 
-    def put(self, camera: str, frame: Any) -> None:
+    def put(self, camera: str, data: bytes) -> None:
         """Leave a frame; an older one that still waits is dropped and counted."""
+        taken = Taken(camera, data, time.monotonic())
         with self._changed:
             if not self._open:
                 return
-            if camera in self._waiting:
-                self._add(camera, received=1, dropped=1)
-            self._waiting[camera] = frame
-            self._arrivals[camera] = time.monotonic()
-            self._changed.notify()
+            self._arrivals[camera].append(taken.arrival)
+            slot = self._slot_of[camera]
+            if len(self._members[slot]) == 1:
+                self._fill(slot, [taken])
+            else:
+                self._join(slot, taken)
 
-    def take(self) -> tuple[str, Any] | None:
-        """Wait for a frame, camera by camera in turn.
+    def _join(self, slot: tuple, taken: Taken) -> None:
+        partial = self._partial.setdefault(slot, {})
+        if taken.camera in partial:
+            self._drop([partial[taken.camera][1]])
+        partial[taken.camera] = (self._stamp(taken.data), taken)
+        newest = max(stamp for stamp, _ in partial.values())
+        # Stamps of a camera grow, so what lies too far behind will find no partner any more.
+        for camera, (stamp, late) in tuple(partial.items()):
+            if newest - stamp > self._tolerance:
+                del partial[camera]
+                self._drop([late])
+        if len(partial) == len(self._members[slot]):
+            self._fill(slot, [partial[camera][1] for camera in self._members[slot]])
+            partial.clear()
+
+    def _fill(self, slot: tuple, frames: list[Taken]) -> None:
+        self._drop(self._ready.get(slot, ()))
+        self._ready[slot] = frames
+        self._changed.notify()
+
+    def take(self, most: int = 1, wait: float = 0.0) -> list[Taken] | None:
+        """Wait for frames, slot by slot in turn.
+
+        Parameters
+        ----------
+        most
+            Frames to take; the members of a group come together even if they are more.
+        wait
+            Seconds that the first frame may wait for others, where fewer are there.
 
         Returns
         -------
-        tuple of str and object, or None
-            Camera and frame; :meth:`finish` must follow. None once the mailbox is closed.
+        list of Taken, or None
+            :meth:`finish` must follow for each. None once the mailbox is closed.
 
         """
         with self._changed:
-            while self._open:
-                for step in range(len(self._cameras)):
-                    turn = (self._turn + step) % len(self._cameras)
-                    camera = self._cameras[turn]
-                    if camera in self._waiting:
-                        self._turn = turn + 1
-                        self._add(camera, received=1)
-                        return camera, self._waiting.pop(camera)
+            while self._open and not self._ready:
                 self._changed.wait()
-            return None
+            deadline = time.monotonic() + wait
+            while self._open and len(self._ready) < min(most, len(self._slots)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return self._collect(most) if self._open else None
+
+    def _collect(self, most: int) -> list[Taken]:
+        collected: list[Taken] = []
+        start = self._turn
+        for step in range(len(self._slots)):
+            turn = (start + step) % len(self._slots)
+            frames = self._ready.get(self._slots[turn])
+            if frames is None or (collected and len(collected) + len(frames) > most):
+                continue
+            del self._ready[self._slots[turn]]
+            collected += frames
+            self._turn = turn + 1
+            if len(collected) >= most:
+                break
+        for taken in collected:
+            self._add(taken.camera, 'received')
+        return collected
+
+    def waiting(self) -> bool:
+        """Tell whether a frame is there to be taken."""
+        with self._changed:
+            return bool(self._ready)
 
     def finish(self, camera: str, outcome: Outcome) -> None:
-        """Count what became of the frame taken last."""
+        """Count what became of a frame that was taken."""
         with self._changed:
-            self._add(camera, **{outcome.value: 1})
+            self._add(camera, outcome.value)
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts of every camera at one moment."""
         with self._changed:
             return dict(self._counts)
 
-    def seconds_since_frame(self, camera: str) -> float:
-        """Return the time since a frame came in, or since the opening if none has."""
+    def reset_counts(self) -> None:
+        """Count from zero; frames being worked on are counted as received."""
         with self._changed:
-            return time.monotonic() - self._arrivals[camera]
+            for camera, counts in self._counts.items():
+                done = counts.published + counts.dropped + counts.failed + counts.idle
+                self._counts[camera] = Counts(received=counts.received - done)
 
-    def _add(self, camera: str, **more: int) -> None:
+    def overdue(self, camera: str) -> bool:
+        """Tell whether a camera has been silent for longer than it used to be."""
+        with self._changed:
+            arrivals = list(self._arrivals[camera])
+            since = time.monotonic() - (arrivals[-1] if arrivals else self._opened)
+        if len(arrivals) < 2:
+            return since > FIRST_WAIT
+        intervals = [later - earlier for earlier, later in pairwise(arrivals)]
+        period = statistics.median(intervals)
+        return since > max(EXPECTED_PERIODS * period, SHORTEST_WAIT)
+
+    def _drop(self, frames: Iterable[Taken]) -> None:
+        for taken in frames:
+            self._add(taken.camera, 'received')
+            self._add(taken.camera, Outcome.DROPPED.value)
+
+    def _add(self, camera: str, key: str) -> None:
         counts = self._counts[camera]
-        self._counts[camera] = replace(
-            counts, **{key: getattr(counts, key) + value for key, value in more.items()})
+        self._counts[camera] = replace(counts, **{key: getattr(counts, key) + 1})

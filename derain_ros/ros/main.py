@@ -1,6 +1,7 @@
 """Entry point of the executable ``derain_node``."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -12,7 +13,9 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from derain_ros.ros.allocator import keep_large_buffers
 from derain_ros.ros.node import DerainNode
+from derain_ros.ros.shared_memory import remove_stale_segments
 
 SPIN_SECONDS = 0.2
 STOP_SECONDS = 1.2
@@ -33,6 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
         Exit status: 0 after a signal, 1 if the arguments of ROS cannot be read.
 
     """
+    keep_large_buffers()
     arguments = list(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(
         prog='derain_node', description=(
@@ -46,8 +50,9 @@ def main(args: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         parser.parse_args(remove_ros_args(['derain_node', *arguments])[1:])
+        remove_stale_segments()
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        node = DerainNode()
+        node = DerainNode(stop)
     except Exception as error:  # of several types, for bad arguments and parameter files
         print(f'derain_node: cannot start: {error}', file=sys.stderr)
         rclpy.try_shutdown()
@@ -55,9 +60,15 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         _spin(node, stop)
     finally:
-        node.close(STOP_SECONDS)
-        node.destroy_node()
-        rclpy.try_shutdown()
+        at_work = node.close(STOP_SECONDS)
+        if at_work != 'frame':  # or the publishers would be taken down under it
+            node.destroy_node()
+            rclpy.try_shutdown()
+        if at_work:
+            # The usual way out would wait for the thread, or crash under it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     return 0
 
 

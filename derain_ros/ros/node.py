@@ -1,9 +1,10 @@
 """The lifecycle node: parameters, topics and timing."""
 
+import threading
+import time
 import traceback
 from collections.abc import Callable
 
-from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
@@ -11,26 +12,28 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from derain_ros.engines import Engine, EngineError, create_engine
+from derain_ros.engines import ENGINES, EngineError, create_engine, create_first
 from derain_ros.models import ModelError
+from derain_ros.rain_gate import RainGate
 from derain_ros.ros.camera import Camera
-from derain_ros.ros.diagnostics import (
-    SILENCE_SECONDS,
-    CameraReport,
-    Throttle,
-    camera_status,
-    engine_status,
-)
-from derain_ros.ros.mailbox import Counts, Mailbox
+from derain_ros.ros.cdr import read_stamp
+from derain_ros.ros.inference import Supervisor
+from derain_ros.ros.mailbox import Mailbox
+from derain_ros.ros.messages import InPlaceMessages, RclpyMessages
 from derain_ros.ros.parameter_store import ParameterStore
-from derain_ros.ros.settings import LiveSettings, ParameterError
+from derain_ros.ros.reporter import Reporter
+from derain_ros.ros.services import offer_services
+from derain_ros.ros.settings import LiveSettings, ParameterError, Settings
 from derain_ros.ros.worker import Worker
 
-WATCH_SECONDS = 0.25
-"""How often the publishers of the inputs are looked at."""
+REPORT_SECONDS = 1.0
+"""How often the state goes to /diagnostics at least."""
 
-SILENCE_LOG_SECONDS = 30.0
-"""A camera without frames is logged at most this often."""
+WATCH_SECONDS = 0.2
+"""How often publishers, cameras and engine are looked at."""
+
+STOP_SECONDS = 5.0
+"""How long deactivating waits for the frame in work, and cleaning up for the engine."""
 
 
 class DerainNode(LifecycleNode):
@@ -41,26 +44,24 @@ class DerainNode(LifecycleNode):
     it was, so that parameters can be put right and the transition asked for again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: threading.Event | None = None) -> None:
         super().__init__('derain')
+        self._stop = stop or threading.Event()
         self._store = ParameterStore(self)
         self._configured = False
         self._live: LiveSettings | None = None
-        self._engine: Engine | None = None
+        self._supervisor: Supervisor | None = None
         self._mailbox: Mailbox | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker | None = None
-        self._active = False
-        self._problem = ''
-        self._reported: dict[str, Counts] = {}
-        self._silence_throttle = Throttle(SILENCE_LOG_SECONDS)
         self._guard_change_state()
 
         # Timers of the node's own clock would stand still in simulated time without /clock.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(1.0, self._report, clock=steady)
+        self._reporter = Reporter(self)
+        self.create_timer(REPORT_SECONDS, self._reporter.report, clock=steady)
         self.create_timer(WATCH_SECONDS, self._watch, clock=steady)
+        offer_services(self, self._reset)
         self._autostart = None
         if self.get_parameter('autostart').value:
             self._autostart = self.create_timer(0.0, self._start, clock=steady)
@@ -92,11 +93,23 @@ class DerainNode(LifecycleNode):
         """Free what a failed transition left; SUCCESS returns to unconfigured."""
         return self._transition('recover', self._release)
 
-    def close(self, timeout: float) -> None:
-        """Free everything before the process ends, waiting for a frame in work at most so long."""
+    def close(self, timeout: float) -> str:
+        """Free everything before the process ends.
+
+        Returns
+        -------
+        str
+            What is still at work after ``timeout`` seconds: ``frame``, so that publishers are
+            in use, or only ``engine``; empty if nothing is.
+
+        """
+        deadline = time.monotonic() + timeout
+        supervisor = self._supervisor
         if self._worker is not None and not self._worker.stop(timeout):
-            return  # closing an engine that is running would crash
-        self._release()
+            return 'frame'
+        self._release(0.0)
+        left = max(0.0, deadline - time.monotonic())
+        return '' if supervisor is None or supervisor.close(left) else 'engine'
 
     def _transition(
         self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
@@ -105,7 +118,7 @@ class DerainNode(LifecycleNode):
         try:
             action()
         except Exception as error:
-            self._problem = f'could not {name}: {error}'
+            self._reporter.problem = f'could not {name}: {error}'
             expected = isinstance(error, (ParameterError, EngineError, ModelError))
             detail = str(error) if expected else traceback.format_exc()
             self.get_logger().error(f'could not {name}: {detail}')
@@ -126,25 +139,38 @@ class DerainNode(LifecycleNode):
         settings = self._store.settings()
         self._live = self._store.live_settings()
         self._configured = True
-        self._engine = create_engine(settings.engine, settings.model)
-        info = self._engine.info
+        self._supervisor = self._supervise(settings)
+        self._supervisor.open(self._stop)
+        info = self._supervisor.info
         self.get_logger().info(
             f'engine {info.engine} on {info.device}, model {info.model}, {info.precision}: '
             f'{info.reason}')
         sources: dict[str, str] = {}
         for camera in settings.cameras:
-            self._cameras[camera.name] = Camera(self, camera, settings)
+            self._cameras[camera.name] = Camera(
+                self, camera, settings, RainGate(self._live.gate))
             first = sources.setdefault(camera.image_topic, camera.name)
             if first != camera.name:
                 self.get_logger().warning(
                     f'{camera.name} and {first} both subscribe to {camera.image_topic}; '
                     f'is {camera.name}.image_topic right?')
-        self._mailbox = Mailbox(self._cameras)
-        self._reported = {}
+        self._mailbox = Mailbox(
+            {camera.name: camera.sync_group for camera in settings.cameras},
+            settings.sync_tolerance, _stamp_seconds)
         self._worker = Worker(
-            self, self._cameras, self._mailbox, self._engine, settings.output_encoding,
-            lambda: self._live)
-        self._problem = ''
+            self, self._cameras, self._mailbox, self._supervisor,
+            InPlaceMessages() if settings.fast_path else RclpyMessages(),
+            settings.output_encoding, lambda: self._live, self._reporter.rain_is_listened_to)
+        self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
+
+    def _supervise(self, settings: Settings) -> Supervisor:
+        if settings.engine == 'auto':
+            return Supervisor(
+                list(ENGINES), lambda names: create_first(names, settings.model),
+                self._log_engine)
+        return Supervisor(
+            [settings.engine], lambda names: create_engine(names[0], settings.model),
+            self._log_engine)
 
     def _activate(self) -> None:
         self._worker.start()
@@ -154,25 +180,42 @@ class DerainNode(LifecycleNode):
             self.get_logger().info(
                 f'{name}: {topics.image_topic} ({camera.message_type.__name__}, '
                 f'{camera.reliability}) -> {topics.outputs["image"]}')
-        self._active = True
-        self._problem = ''
+        self._reporter.activate(lambda: self._live)
 
     def _deactivate(self) -> None:
-        self._active = False
+        self._reporter.deactivate()
         for camera in self._cameras.values():
             camera.stop()
-        if self._worker is not None:
-            self._worker.stop()
+        if self._worker is not None and not self._worker.stop(STOP_SECONDS):
+            raise EngineError(f'the frame in work was not done after {STOP_SECONDS:g} s')
 
-    def _release(self) -> None:
+    def _release(self, timeout: float = STOP_SECONDS) -> None:
         self._deactivate()
+        self._reporter.forget()
         for name in tuple(self._cameras):
             self._cameras.pop(name).close()
         self._worker = self._mailbox = None
-        engine, self._engine = self._engine, None
+        supervisor, self._supervisor = self._supervisor, None
         self._configured = False
-        if engine is not None:
-            engine.close()
+        if supervisor is not None:
+            supervisor.close(0.0 if self._stop.is_set() else timeout)
+
+    def _reset(self) -> str:
+        """Forget what was counted, seen and failed; returns what to answer."""
+        if self._mailbox is None:
+            return 'nothing to reset: the node is not configured'
+        self._mailbox.reset_counts()
+        self._supervisor.reset()
+        for camera in self._cameras.values():
+            camera.reset_gate()
+        self._reporter.reset()
+        return 'counters, rain gate and engine back-off are reset'
+
+    def _log_engine(self, text: str, bad: bool) -> None:
+        if bad:
+            self.get_logger().error(f'engine: {text}')
+        else:
+            self.get_logger().info(f'engine: {text}')
 
     def _start(self) -> None:
         self._autostart.cancel()
@@ -230,46 +273,11 @@ class DerainNode(LifecycleNode):
         return result
 
     def _watch(self) -> None:
-        if self._active:
-            for camera in self._cameras.values():
-                camera.follow_publishers()
+        if self._supervisor is not None:
+            self._supervisor.tend()
+        self._reporter.watch_cameras()
 
-    def _report(self) -> None:
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        counts = {} if self._mailbox is None else self._mailbox.counts()
-        reports = [self._camera_report(camera, counts[name])
-                   for name, camera in self._cameras.items()]
-        problem = self._problem
-        for report in reports:
-            failed = report.counts.failed > report.previous.failed
-            if failed and report.failure is not None and report.failure.by_engine:
-                problem = report.failure.reason
-        info = None if self._engine is None else self._engine.info
-        message.status = [
-            engine_status(info, problem, 'not configured'), *map(camera_status, reports)]
-        self._diagnostics.publish(message)
-        self._reported = counts
 
-    def _camera_report(self, camera: Camera, counts: Counts) -> CameraReport:
-        return CameraReport(
-            name=camera.name,
-            image_topic=camera.settings.image_topic,
-            active=self._active,
-            counts=counts,
-            previous=self._reported.get(camera.name, Counts()),
-            encoding=camera.encoding,
-            size=camera.size,
-            reliability=camera.reliability,
-            latencies=camera.latencies.percentiles(),
-            failure=camera.failure,
-            silence=self._silence(camera) if self._active else '',
-        )
-
-    def _silence(self, camera: Camera) -> str:
-        if self._mailbox.seconds_since_frame(camera.name) < SILENCE_SECONDS:
-            return ''
-        reason = camera.silence()
-        if self._silence_throttle.allows(reason):
-            self.get_logger().warning(f'{camera.name}: {reason}')
-        return reason
+def _stamp_seconds(data: bytes) -> float:
+    seconds, nanoseconds = read_stamp(data) or (0, 0)
+    return seconds + nanoseconds * 1e-9

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE
 
 _CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
 
@@ -21,6 +23,8 @@ class Rule:
         For ``ros2 param describe``.
     choices
         Allowed strings; empty where any will do.
+    limits
+        Lowest and highest value of a number.
     live
         Takes effect at once; other parameters do so when the node configures.
     read_only
@@ -28,9 +32,10 @@ class Rule:
 
     """
 
-    default: bool | float | str | list[str]
+    default: bool | int | float | str | list[str]
     description: str
     choices: tuple[str, ...] = ()
+    limits: tuple[float, float] = (0.0, 1.0)
     live: bool = False
     read_only: bool = False
 
@@ -58,6 +63,39 @@ NODE_RULES = {
     'strength': Rule(
         1.0, 'Share of the derained image in the output; 0 returns the input.', live=True),
     'enabled': Rule(True, 'Derain; false passes frames through unchanged.', live=True),
+    'rain_gate': Rule(
+        True, 'Pass frames through without running the network while it is dry.', live=True),
+    'rain_gate_wet_above': Rule(
+        WET_ABOVE, 'Rain intensity (share of the picture under streaks) above which it rains.',
+        live=True),
+    'rain_gate_dry_below': Rule(
+        DRY_BELOW, 'Rain intensity below which it is dry; at most rain_gate_wet_above.',
+        live=True),
+    'rain_gate_dry_after': Rule(
+        DRY_AFTER, 'Seconds below rain_gate_dry_below before the network is left out.',
+        limits=(0.0, 3600.0), live=True),
+    'on_fault': Rule(
+        'pass_through',
+        'What becomes of a frame that the engine fails on, hangs on, or is not ready for.',
+        ('pass_through', 'drop'), live=True),
+    'max_age_ms': Rule(
+        0.0, 'Age in ms at which a frame is no longer waited for but treated as on_fault says; '
+        '0: no limit.', limits=(0.0, 60_000.0), live=True),
+    'watchdog_ms': Rule(
+        0.0, 'An inference that takes longer, in ms, counts as stuck; 0: four times the slowest '
+        'of the last ones, at least 200 ms.', limits=(0.0, 600_000.0), live=True),
+    'batch_wait_ms': Rule(
+        5.0, 'How long a frame may wait for those of other cameras, in ms, if the engine is '
+        'faster on batches.', limits=(0.0, 1000.0), live=True),
+    'sync_tolerance_ms': Rule(
+        5.0, 'How far the stamps of one sync_group may lie apart, in ms.',
+        limits=(0.0, 1000.0)),
+    'publish_compressed': Rule(
+        False, 'Publish <output_namespace>/image/compressed, as JPEG.', live=True),
+    'jpeg_quality': Rule(90, 'Quality of that JPEG.', limits=(1, 100), live=True),
+    'fast_path': Rule(
+        True, 'Read and write image messages in place; false leaves that to rclpy, which takes '
+        'longer.'),
 }
 """Parameters of the whole node."""
 
@@ -70,6 +108,9 @@ CAMERA_RULES = {
         'auto is compressed where image_topic ends in /compressed, else raw.',
         ('auto', 'raw', 'compressed')),
     'output_namespace': Rule('/{camera}/derained', 'Where the outputs are published.'),
+    'sync_group': Rule(
+        '', 'Cameras with the same word here, a stereo pair for example, are processed or '
+        'dropped together.'),
 }
 """Parameters of each camera, named ``<camera>.<key>``."""
 
@@ -94,12 +135,16 @@ def describe(rule: Rule) -> ParameterDescriptor:
         # rclpy would refuse an integer for a double, or a string for a list.
         dynamic_typing=isinstance(rule.default, (float, list)),
     )
+    lowest, highest = rule.limits
     if isinstance(rule.default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=1.0)]
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(lowest), to_value=float(highest))]
+    elif _is_integer(rule.default):
+        descriptor.integer_range = [IntegerRange(from_value=lowest, to_value=highest, step=1)]
     return descriptor
 
 
-def default_of(name: str) -> bool | float | str | list[str]:
+def default_of(name: str) -> bool | int | float | str | list[str]:
     """Return the default of a known parameter."""
     rule = rule_of(name)
     if not isinstance(rule.default, str):
@@ -128,8 +173,14 @@ def value_problem(name: str, value: object) -> str | None:
     if isinstance(rule.default, bool):
         fits, wanted = isinstance(value, bool), 'true or false, without quotes'
     elif isinstance(rule.default, float):
+        lowest, highest = rule.limits
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits, wanted = number and 0 <= value <= 1, 'a number from 0.0 to 1.0'
+        fits, wanted = number and lowest <= value <= highest, (
+            f'a number from {float(lowest)} to {float(highest)}')
+    elif _is_integer(rule.default):
+        lowest, highest = rule.limits
+        fits = _is_integer(value) and lowest <= value <= highest
+        wanted = f'an integer from {lowest} to {highest}'
     elif rule.choices:
         fits, wanted = value in rule.choices, f'one of {", ".join(rule.choices)}'
     else:
@@ -153,6 +204,10 @@ def cameras_problems(value: object) -> list[str]:
         for name in repeated
     ]
     return problems
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _camera_problem(name: object) -> str | None:

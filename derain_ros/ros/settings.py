@@ -8,6 +8,7 @@ from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
+from derain_ros.rain_gate import GateSettings
 from derain_ros.ros.parameters import (
     NODE_RULES,
     camera_names,
@@ -17,10 +18,11 @@ from derain_ros.ros.parameters import (
     value_problem,
 )
 
-OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay')
+COMPRESSED = 'image/compressed'
+OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status')
 """Topics below a camera's output namespace."""
 
-_COMPRESSED = '/compressed'
+_COMPRESSED_SUFFIX = '/compressed'
 
 Resolve = Callable[..., str]
 """``Node.resolve_topic_name``: a topic name expanded and, unless ``only_expand``, remapped."""
@@ -46,6 +48,8 @@ class CameraSettings:
         Topic subscribed to.
     outputs
         Topic published for each of :data:`OUTPUTS`.
+    sync_group
+        Cameras of one group are processed or dropped together; empty: by itself.
 
     """
 
@@ -54,16 +58,25 @@ class CameraSettings:
     compressed: bool
     camera_info_topic: str
     outputs: Mapping[str, str]
+    sync_group: str = ''
 
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """Settings that may change between two frames."""
+    """Settings that may change between two frames; times in seconds, 0 where there is none."""
 
     strength: float
     enabled: bool
     publish_mask: bool
     publish_overlay: bool
+    publish_compressed: bool
+    jpeg_quality: int
+    rain_gate: bool
+    gate: GateSettings
+    drop_on_fault: bool
+    max_age: float
+    watchdog: float
+    batch_wait: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,8 @@ class Settings:
     output_encoding: str
     input_reliability: str
     output_reliability: str
+    fast_path: bool
+    sync_tolerance: float
     cameras: tuple[CameraSettings, ...]
 
 
@@ -99,6 +114,10 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
         problem for name in NODE_RULES
         if (problem := value_problem(name, values[name])) is not None
     ]
+    if not problems and not 0 < values['rain_gate_dry_below'] <= values['rain_gate_wet_above']:
+        problems.append(
+            f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
+            f'most rain_gate_wet_above, {values["rain_gate_wet_above"]}')
     problems += cameras_problems(values['cameras'])
     sound = []
     for camera in camera_names(values['cameras']):
@@ -127,6 +146,8 @@ def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
         output_encoding=values['output_encoding'],
         input_reliability=values['input_reliability'],
         output_reliability=values['output_reliability'],
+        fast_path=values['fast_path'],
+        sync_tolerance=values['sync_tolerance_ms'] / 1e3,
         cameras=tuple(
             _camera_settings(camera, values, resolve)
             for camera in camera_names(values['cameras'])
@@ -141,6 +162,17 @@ def read_live_settings(values: Mapping[str, object]) -> LiveSettings:
         enabled=values['enabled'],
         publish_mask=values['publish_mask'],
         publish_overlay=values['publish_overlay'],
+        publish_compressed=values['publish_compressed'],
+        jpeg_quality=values['jpeg_quality'],
+        rain_gate=values['rain_gate'],
+        gate=GateSettings(
+            wet_above=float(values['rain_gate_wet_above']),
+            dry_below=float(values['rain_gate_dry_below']),
+            dry_after=float(values['rain_gate_dry_after'])),
+        drop_on_fault=values['on_fault'] == 'drop',
+        max_age=values['max_age_ms'] / 1e3,
+        watchdog=values['watchdog_ms'] / 1e3,
+        batch_wait=values['batch_wait_ms'] / 1e3,
     )
 
 
@@ -148,13 +180,13 @@ def _camera_problems(camera: str, values: Mapping[str, object]) -> list[str]:
     problems = []
     for name in camera_parameters(camera):
         problem = value_problem(name, values[name])
-        if problem is None and not name.endswith('.transport'):
+        if problem is None and not name.endswith(('.transport', '.sync_group')):
             problem = _topic_name_problem(name, values[name])
         if problem is not None:
             problems.append(problem)
     if not problems:
         topic = values[f'{camera}.image_topic']
-        if values[f'{camera}.transport'] == 'raw' and topic.endswith(_COMPRESSED):
+        if values[f'{camera}.transport'] == 'raw' and topic.endswith(_COMPRESSED_SUFFIX):
             problems.append(
                 f'{camera}.transport is raw, but {camera}.image_topic is {topic!r}; '
                 'set transport to compressed, or take /compressed off the topic')
@@ -183,10 +215,10 @@ def _camera_settings(
     given = values[f'{camera}.image_topic']
     transport = values[f'{camera}.transport']
     compressed = transport == 'compressed' or (
-        transport == 'auto' and given.endswith(_COMPRESSED))
-    base = given.removesuffix(_COMPRESSED) if compressed else given
+        transport == 'auto' and given.endswith(_COMPRESSED_SUFFIX))
+    base = given.removesuffix(_COMPRESSED_SUFFIX) if compressed else given
     # A remapped base topic takes its compressed topic along, as with image_transport.
-    image_topic = resolve(resolve(base) + _COMPRESSED) if compressed else resolve(base)
+    image_topic = resolve(resolve(base) + _COMPRESSED_SUFFIX) if compressed else resolve(base)
     info_topic = values[f'{camera}.camera_info_topic']
     namespace = values[f'{camera}.output_namespace'].rstrip('/')
     return CameraSettings(
@@ -195,6 +227,7 @@ def _camera_settings(
         compressed=compressed,
         camera_info_topic=resolve(info_topic) if info_topic else _sibling_info(base, resolve),
         outputs={output: resolve(f'{namespace}/{output}') for output in OUTPUTS},
+        sync_group=values[f'{camera}.sync_group'],
     )
 
 

@@ -1,0 +1,299 @@
+"""Engines that fail, hang or lag, and cameras that stop or lose their sense of time.
+
+The node is a process of its own with the engine of faulty_engine.py; cameras and listeners are
+here, joined to it by DDS alone. A frame period is that of a camera of 10 Hz. Not asserted: that
+an engine survives which holds the GIL while it hangs (nothing in Python can), that a crash of the
+process is survived (the launch file starts it again), and what rain is (the rain gate is off).
+"""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from faulty_engine import Controls, mark
+from lens import Lens, paced
+from rig import Rig
+from ros_fixtures import wait_for
+from rosgraph_msgs.msg import Clock
+
+PERIOD = 0.1
+WATCHDOG = 0.2
+PARAMETERS = {'watchdog_ms': 1e3 * WATCHDOG, 'cameras': ['front']}
+
+
+@pytest.fixture(scope='module')
+def rig(tmp_path_factory):
+    parameters = PARAMETERS | {'cameras': ['front', 'slow']}
+    with Rig(tmp_path_factory.mktemp('rig'), parameters) as rig:
+        yield rig.active()
+
+
+@pytest.fixture(scope='module')
+def lens(rig):
+    return Lens(rig.peer, 'front')
+
+
+@pytest.fixture
+def front(rig, lens):
+    """The camera of most tests, while the engine works."""
+    rig.heal(lens)
+    yield lens
+    events = {event['event'] for event in rig.engine.events()}
+    assert not events & {'two at once', 'closed while running'}
+
+
+def assert_passed_through(answer, seconds=PERIOD, level=DiagnosticStatus.ERROR):
+    assert (answer.word, answer.level) == ('fault', level)
+    assert answer.values['reason']
+    assert answer.identical
+    assert answer.seconds < seconds
+
+
+@pytest.mark.parametrize(('mode', 'words'), [
+    ('raise', 'as commanded'), ('crash', 'ZeroDivisionError'), ('memory', 'out of memory'),
+    ('black', ''), ('nan', 'float32'), ('shape', '24'),
+])
+def test_frames_pass_through_while_the_engine_fails(rig, front, mode, words):
+    rig.engine.command(mode=mode, creation='fail')
+    answers = front.play(5, 1 / PERIOD)
+    for answer in answers:
+        assert_passed_through(answer)
+    assert words in answers[0].values['reason']
+    wait_for(lambda: rig.level('engine') == DiagnosticStatus.ERROR, 'error')
+    assert rig.state() == 'failed'
+    assert int(rig.peer.values('engine')['failures']) >= 1
+    rig.engine.command()
+    assert rig.peer.reset()
+    assert front.derains() < 1
+    wait_for(lambda: rig.level('engine') == DiagnosticStatus.OK, 'recovery')
+    assert rig.state() == 'ready'
+
+
+def test_a_hung_inference_holds_up_one_frame_and_the_engine_comes_back(rig, front):
+    rig.engine.command(mode='hang', creation='fail')
+    stuck = front.send()
+    assert_passed_through(front.answer(stuck), WATCHDOG + PERIOD)
+    for answer in front.play(5, 1 / PERIOD):
+        assert_passed_through(answer)
+    wait_for(lambda: rig.level('engine') == DiagnosticStatus.ERROR, 'error')
+    wait_for(lambda: rig.state() in ('stuck', 'failed'), 'word of the hang')
+    rig.engine.command()
+    front.derains()
+    assert front.play(3)[-1].derained
+    # The late result of the frame that was passed through is discarded.
+    front.answer(stuck)
+
+
+def test_on_fault_drop(rig, front):
+    assert rig.peer.set('on_fault', 'drop') == ''
+    try:
+        before = rig.peer.counts('front')
+        rig.engine.command(mode='raise')
+        stamps = [front.send() for _ in paced(5, 1 / PERIOD)]
+        wait_for(lambda: rig.level('front') == DiagnosticStatus.ERROR, 'error')
+        assert 'as commanded' in rig.peer.status('front').message
+        after = rig.peer.counts('front')
+        assert after['received'] == before['received'] + 5
+        assert after['dropped'] + after['failed'] == before['dropped'] + before['failed'] + 5
+        assert not set(stamps) & set(front.images)
+    finally:
+        assert rig.peer.set('on_fault', 'pass_through') == ''
+
+
+def test_creation_is_tried_again_ever_more_rarely_until_reset(rig, front):
+    start = time.monotonic()
+    rig.engine.command(mode='raise', creation='fail')
+
+    def tries():
+        return [event['time'] for event in rig.engine.events('create', start)]
+
+    with front.streaming(1 / PERIOD):
+        wait_for(lambda: len(tries()) == 2, 'second attempt')
+        failed = rig.engine.events('infer', start)[0]['time']
+        first, second = tries()
+        assert 0.9 < first - failed < 1.5
+        assert 1.8 < second - first < 2.5
+        rig.engine.command()
+        pressed = time.monotonic()
+        assert rig.peer.reset()
+        wait_for(lambda: len(tries()) == 3, 'attempt after the reset')
+        assert tries()[2] - pressed < 0.5
+    front.derains(1)
+
+
+def test_max_age(rig, front):
+    assert rig.peer.set_together(max_age_ms=80.0, watchdog_ms=5000.0) == ''
+    try:
+        rig.engine.command(infer_ms=400)
+        answers = front.play(8, 1 / PERIOD)
+        for answer in answers:
+            # The engine is slow but works: that is no error.
+            assert_passed_through(answer, 0.08 + PERIOD, DiagnosticStatus.WARN)
+        assert 'max_age_ms' in answers[0].values['reason']
+        # No age can be told from these, so they are not too old.
+        rig.engine.command()
+        front.derains()
+        for stamp in ((0, 0), (int(time.time()) + 3600, 5)):
+            assert front.answer(front.send(stamp)).derained
+        assert front.answer(front.send((int(time.time()) - 5, 6))).word == 'fault'
+        # Nothing came out twice, late results included.
+        assert all(len(images) == 1 for images in front.images.values())
+    finally:
+        assert rig.peer.set_together(max_age_ms=0.0, watchdog_ms=1e3 * WATCHDOG) == ''
+
+
+def test_stamps_may_be_missing_ahead_or_jump_back(rig, front):
+    now = int(time.time())
+    for number, seconds in enumerate((0, now + 3600, now, now - 3600, 1, now)):
+        answer = front.answer(front.send((seconds, 1000 + number)))
+        assert (answer.word, answer.derained) == ('derained', True)
+        assert answer.image.header.frame_id == 'front'
+    assert float(rig.peer.values('front')['age_p99_ms']) >= 0
+
+
+def test_size_and_encoding_change_in_mid_stream(rig, front):
+    rig.engine.command(warm_up_ms=3e3 * WATCHDOG)
+    size, front.size = front.size, (81, 60)
+    try:
+        answers = front.play(5, 1 / PERIOD)
+        for answer in answers:
+            assert_passed_through(answer, level=DiagnosticStatus.WARN)
+            assert (answer.image.width, answer.image.height) == (81, 60)
+        assert 'warming up' in answers[0].values['reason']
+        wait_for(lambda: rig.state() == 'warming up', 'word of the warm-up', 2)
+        front.derains()
+        assert rig.state() != 'stuck'
+        for encoding in ('rgb8', 'mono8', 'bgr8'):
+            answer = front.answer(front.send(encoding=encoding))
+            assert (answer.word, answer.derained) == ('derained', True)
+            assert answer.image.encoding == encoding
+            assert (answer.image.width, answer.image.height) == (81, 60)
+        front.size = size
+        assert front.play(2)[-1].derained
+    finally:
+        front.size = size
+
+
+def test_a_covered_lens_is_no_fault(rig, front):
+    for level in (0, 77, 255):
+        picture = np.full((48, 64, 3), level, np.uint8)
+        answer = front.answer(front.send(picture=picture))
+        assert (answer.word, bytes(answer.image.data)) == ('derained', mark(picture).tobytes())
+
+
+def test_set_enabled_and_reset(rig, front):
+    assert rig.peer.set_enabled(False)
+    try:
+        assert rig.peer.get('enabled') == [False]
+        answer = front.play(3)[-1]
+        assert (answer.word, answer.level) == ('bypassed', DiagnosticStatus.OK)
+        assert answer.identical
+        assert answer.values['infer_ms'] == ''
+        assert 'enabled' in answer.values['reason']
+    finally:
+        assert rig.peer.set_enabled(True)
+    answer = front.play(3)[-1]
+    assert answer.derained
+    assert float(answer.values['infer_ms']) > 0
+    assert float(answer.values['age_ms']) > 0
+    assert rig.peer.reset()
+    assert not any(rig.peer.counts('front').values())
+    front.play(2)
+    assert rig.peer.counts('front')['published'] == 2
+    ways = ('derained', 'bypassed', 'passed_through')
+    assert [rig.peer.values('front')[way] for way in ways] == ['2', '0', '0']
+
+
+def test_a_camera_that_stops_is_named_after_its_own_period(rig, front):
+    slow = Lens(rig.peer, 'slow')
+    levels = []
+
+    def front_warns():
+        levels.append(rig.level('slow'))
+        return rig.level('front') == DiagnosticStatus.WARN
+    with slow.streaming(1):
+        with front.streaming(10):
+            wait_for(lambda: len(slow.images) == 4, 'frames of the slow camera')
+        stopped = time.monotonic()
+        wait_for(front_warns, 'warning')
+        # 3 of its periods are less than the least wait of 0.5 s; a report comes each second.
+        assert 0.4 < time.monotonic() - stopped < 2.2
+        assert '/front/image_raw' in rig.peer.status('front').message
+        time.sleep(1)
+        with front.streaming(10):
+            wait_for(lambda: not front_warns(), 'end of the warning', 2.2)
+    assert set(levels) == {DiagnosticStatus.OK}
+    wait_for(lambda: rig.level('slow') == DiagnosticStatus.WARN, 'warning', 5)
+
+
+def test_sigterm_while_idle(rig, front):
+    rig.ends(signal.SIGTERM)
+
+
+def test_in_simulated_time_the_next_engine_takes_over(tmp_path):
+    with Rig(tmp_path, PARAMETERS | {'engine': 'auto', 'use_sim_time': True}) as rig:
+        front = Lens(rig.active().peer, 'front')
+        clock = rig.peer.publisher(Clock, '/clock')
+        front.derains()
+        rig.peer.matched(clock)
+        assert rig.peer.set('max_age_ms', 300.0) == ''
+        for number, seconds in enumerate((100, 5000, 20)):
+            message = Clock()
+            message.clock.sec, message.clock.nanosec = seconds, 20_000_000
+            clock.publish(message)
+            time.sleep(PERIOD)
+            answer = front.answer(front.send((seconds, number)))
+            assert (answer.word, answer.derained) == ('derained', True)
+            assert float(answer.values['age_ms']) == pytest.approx(20, abs=1)
+        assert rig.peer.set('max_age_ms', 0.0) == ''
+
+        # The clock stands still, and the attempts go on.
+        rig.engine.command(mode='raise')
+        front.derains(15)
+        wait_for(lambda: rig.peer.values('engine')['engine'] == 'faulty2', 'next engine')
+        created = [event['name'] for event in rig.engine.events('created')]
+        assert created == ['faulty'] * 3 + ['faulty2']
+        assert front.answer(front.send()).derained
+        rig.engine.command('faulty2', mode='stuck')
+        front.send()
+        time.sleep(WATCHDOG / 2)
+        rig.ends(signal.SIGTERM)
+
+
+def test_two_hung_inferences_leave_one_thread_behind_and_frames_pass(tmp_path):
+    with Rig(tmp_path, PARAMETERS) as rig:
+        front = Lens(rig.active().peer, 'front')
+        front.derains()
+        threads = rig.threads()
+        for hung in range(2):
+            rig.engine.command(mode='stuck')
+            assert_passed_through(front.answer(front.send()), WATCHDOG + PERIOD)
+            rig.engine.command()
+            if not hung:
+                front.derains()
+        rig.peer.reset()
+        for answer in front.play(60, 20):
+            assert_passed_through(answer)
+        assert rig.threads() <= threads + 1
+        assert len(rig.engine.events('create')) == 2
+        assert rig.state() == 'stuck'
+        assert rig.level('engine') == DiagnosticStatus.ERROR
+        for words in (rig.peer.status('engine').message, answer.values['reason']):
+            assert 'restart' in words
+        rig.ends(signal.SIGINT)
+
+
+@pytest.mark.parametrize(('number', 'creation'), [
+    (signal.SIGINT, 'stuck'), (signal.SIGTERM, 'hang')])
+def test_a_signal_while_the_engine_is_built(tmp_path, number, creation):
+    Controls(tmp_path / 'engines').command(creation=creation)
+    with Rig(tmp_path) as rig:
+        wait_for(lambda: rig.engine.events('create'), 'creation')
+        time.sleep(0.2)
+        rig.ends(number)
+    assert not rig.engine.events('created')
