@@ -27,6 +27,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         share('launch'),
         share('config'),
+        share('config/sros2'),
         share('config/train'),
         share('models'),
     ],
@@ -35,6 +36,7 @@ setup(
         'numpy>=1.21',
         'opencv-python-headless>=4.7',
         'openvino>=2024.4',
+        'rich>=12',
         'rosbags>=0.11.9',
         'tqdm>=4.64',
     ],
@@ -64,6 +66,7 @@ setup(
         'console_scripts': [
             'derain = derain_ros.cli:main',
             'derain_node = derain_ros.ros.main:main',
+            'derain_top = derain_ros.commands.top:main',
         ],
     },
 )

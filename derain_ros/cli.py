@@ -17,11 +17,15 @@ from derain_ros.commands import (
     image,
     info,
     pack,
+    policy,
     rain,
+    soak,
+    top,
     train,
 )
 
-_COMMANDS = (image, bag, info, demo, bench, rain, evaluate, pack, train, export, ablate)
+_COMMANDS = (
+    image, bag, info, demo, top, bench, soak, rain, evaluate, pack, train, export, ablate, policy)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
@@ -33,6 +37,7 @@ examples:
   derain image photos -o out --overlay         a folder of images
   derain bag drive -o drive_derained           a recorded rosbag2
   derain demo -o out/demo                      the ROS 2 node on a short rainy clip
+  derain top                                   what the running nodes do
   derain bench                                 how fast it is here
   derain rain photos -o rainy                  rainy test data of your own
   derain train photos -o runs/nano             a network of your own

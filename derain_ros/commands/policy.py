@@ -1,0 +1,59 @@
+"""``derain policy``: the SROS2 policy of the node."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.demo import require_ros
+
+_DESCRIPTION = """\
+Print the SROS2 policy of derain_node for a parameter file: the topics and services that the
+node uses with these cameras, and nothing else. The enclave has the full name of the node.
+"""
+
+_EPILOG = """\
+examples:
+  derain policy --config my_cameras.yaml -o derain_policy.xml
+  derain policy --config my_cameras.yaml --namespace /car -o derain_policy.xml
+  ros2 security create_permission keystore /derain derain_policy.xml
+
+Topics that are remapped when the node is started have to be renamed in the policy. How to
+use it: docs/security.md of the source.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'policy', help='SROS2 policy of the node', description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', type=Path, metavar='FILE',
+                        help='parameter file of the node (default: the installed derain.yaml)')
+    parser.add_argument('--namespace', default='/', metavar='NS',
+                        help='namespace that the node runs in (default: /)')
+    parser.add_argument('-o', '--output', type=Path, metavar='FILE',
+                        help='file to write (default: standard output)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the policy."""
+    require_ros()
+
+    from derain_ros.models import ModelError, share_directory
+    from derain_ros.ros.policy import PolicyError, read_policy, to_xml
+
+    try:
+        config = args.config or share_directory() / 'config' / 'derain.yaml'
+        text = to_xml(read_policy(config, args.namespace))
+    except (PolicyError, ModelError) as error:
+        raise CommandError(str(error), USAGE) from error
+    if args.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        args.output.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise CommandError(f'{args.output}: {error.strerror or error}', USAGE) from error
+    return 0

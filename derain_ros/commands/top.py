@@ -1,0 +1,73 @@
+"""``derain top``: a live view of the running nodes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.demo import require_ros
+
+_DESCRIPTION = """\
+Show what the derain nodes of this ROS domain report on /diagnostics: state, frames a second,
+what became of the frames, latencies, rain, and what is the matter. q or Ctrl-C quits.
+"""
+
+_EPILOG = """\
+examples:
+  derain top
+  derain top --node /car/derain
+  derain top --once          one picture, for scripts
+  ros2 run derain_ros derain_top
+
+columns: rates are frames a second since the report before; age is now minus stamp when a frame
+was published, the stages are medians, all in ms over the last 300 frames; the bar is the root
+of the rain intensity.
+
+exit status: 0 success, 1 with --once: no node was heard
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'top', help='live view of the running nodes', description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--once', action='store_true', help='print one picture and end')
+    parser.add_argument('--node', default='', metavar='NAME',
+                        help='show this node only, a full name or the last part of it')
+    parser.add_argument('--wait', type=_seconds, default=5.0, metavar='S',
+                        help='with --once: how long to listen at most (default: 5 seconds)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the nodes."""
+    require_ros()
+
+    from rich.console import Console
+
+    from derain_ros.ros.top import show_live, show_once
+
+    console = Console()
+    if args.once:
+        return show_once(console, args.node, args.wait)
+    if not console.is_terminal:
+        raise CommandError('the output is no terminal; use --once', USAGE)
+    return show_live(console, args.node)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``derain_top``, which is ``derain top``."""
+    from derain_ros import cli
+
+    return cli.main(['top', *(sys.argv[1:] if argv is None else argv)])
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds')
+    return value
