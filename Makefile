@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+MINUTES ?= 30
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=$(VENV)/constraints.txt PYTHONWARNINGS=ignore::UserWarning \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -20,13 +21,14 @@ EXTRA_ROS := ros,
 CONSTRAINT :=
 endif
 
-.PHONY: help setup setup-test demo test test-all lint bench clean
+.PHONY: help setup setup-test demo test test-all lint bench soak clean
 
 help:
 	@echo 'make demo      set up, then derain a rainy driving clip through the node'
 	@echo 'make test      set up with torch, then lint and tests (under 10 minutes)'
 	@echo 'make test-all  the same with the long tests'
-	@echo 'make bench     frames a second through the engine and through the node'
+	@echo 'make bench     speed of engines and node, each figure beside its bar'
+	@echo 'make soak      the node under full load for MINUTES=30; curves in out/soak/'
 	@echo 'make setup     only leave .venv/bin/{python,derain,derain_node}'
 	@echo 'make clean     remove what the others made'
 
@@ -60,7 +62,10 @@ lint: setup-test
 	$(BIN)/python -m ruff check .
 
 bench: setup
-	$(BIN)/derain bench
+	$(BIN)/derain bench --json out/bench.json
+
+soak: setup
+	$(BIN)/derain soak --minutes $(MINUTES) --output out/soak
 
 clean:
 	rm -rf $(VENV) build install log out *.egg-info

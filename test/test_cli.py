@@ -13,7 +13,8 @@ import pytest
 
 from derain_ros.cli import main
 
-COMMANDS = ('image', 'bag', 'rain', 'evaluate', 'info', 'demo', 'bench', 'train', 'pack', 'export')
+COMMANDS = ('image', 'bag', 'rain', 'evaluate', 'info', 'demo', 'bench', 'soak', 'top', 'policy',
+            'train', 'pack', 'export')
 
 
 def _run(*arguments, **options):

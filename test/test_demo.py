@@ -3,7 +3,6 @@
 What is not asserted: a frame rate or a latency. They depend on what else the machine does.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -138,22 +137,6 @@ def test_demo_keeps_a_foreign_folder(command, tmp_path):
     assert process.returncode == 1
     assert str(tmp_path / 'bag') in errors
     assert [path.name for path in tmp_path.rglob('*')] == ['bag', 'mine']
-
-
-@pytest.mark.slow
-def test_bench_of_the_node_adds_up(command, tmp_path):
-    process = command('bench', '--bag', CLIP, '--engines', 'openvino', '--seconds', '2',
-                      '--sizes', '96x64', '--rate', '30', '--json', tmp_path / 'bench.json')
-    table, errors = process.communicate(timeout=150)
-    assert process.returncode == 0, errors
-    assert 'published' in table
-    node = json.loads((tmp_path / 'bench.json').read_text())['node']
-    counts = node['counts']
-    assert counts['received'] == sum(
-        counts[key] for key in ('published', 'dropped', 'failed', 'idle'))
-    assert counts['published'] > 0 and counts['failed'] == 0
-    assert node['age_ms'] == sorted(node['age_ms'])
-    assert all(value > 0 for value in node['stages_ms'].values())
 
 
 def test_clip_of_the_repository():

@@ -1,139 +1,154 @@
 """``derain bench``: how fast the engines and the node are on this machine."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.commands import CommandError
+from derain_ros.commands import FAILURE, CommandError
 from derain_ros.commands.demo import find_clip, require_ros
+from derain_ros.ros.benchmarks import SCENARIOS
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.speed import EngineTiming
-    from derain_ros.ros.bench import NodeTiming
+    from derain_ros.ros.benchmarks.figures import Result
+    from derain_ros.ros.benchmarks.setting import Setting
 
 _DESCRIPTION = """\
-Time each engine on frames in memory (uint8 in, uint8 out), then the node as a whole:
-another process offers 640x480 frames, a third listens to images and masks. The node keeps
-the newest frame and drops older ones, so that offering more than it can take shows its
-highest rate. All figures are of this machine as it is: close what else runs on it.
+Time the engines alone, then the node in scenarios as a vehicle meets them: another process
+offers frames, a third listens to images and masks, over real DDS. Where a figure has a bar,
+the bar is printed beside it, and whether it was met. All figures are of this machine as it
+is: close what else runs on it.
+
+scenarios:
 """
 
 _EPILOG = """\
 examples:
   derain bench
-  derain bench --sizes 640x480 1280x720 --seconds 10 --json bench.json
+  derain bench --only vga overhead --json bench.json
+  derain bench --only engine --sizes 640x480 1280x720 --seconds 10
   derain bench --engines openvino --skip-node
+
+exit status: 0 all was measured, 1 a scenario failed; a missed bar is no failure
 """
 
-_NODE_SIZE = (640, 480)
+CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the sub-command."""
+    listed = ''.join(f'  {name:<10}{text}\n' for name, text in SCENARIOS.items())
     parser = subparsers.add_parser(
-        'bench', help='measure the speed of engines and node', description=_DESCRIPTION,
+        'bench', help='measure the speed of engines and node', description=_DESCRIPTION + listed,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sizes', nargs='+', type=_size, default=[(640, 480)],
-                        metavar='WxH', help='frame sizes for the engines (default: 640x480)')
+    parser.add_argument('--only', nargs='+', choices=SCENARIOS, default=list(SCENARIOS),
+                        metavar='SCENARIO', help='scenarios to run (default: all)')
+    parser.add_argument('--quick', action='store_true',
+                        help='as short as can be: shows that all works, not how fast')
+    parser.add_argument('--seconds', type=positive_number, metavar='N',
+                        help='seconds per measurement (default: that of each scenario)')
+    parser.add_argument('--sizes', nargs='+', type=size_in_pixels, metavar='WxH',
+                        default=[(640, 480), (1280, 720), (1920, 1080)],
+                        help='frame sizes of engine and stages '
+                             '(default: 640x480 1280x720 1920x1080)')
     parser.add_argument('--engines', nargs='+', default=['auto'], metavar='NAME',
-                        help='engines to time; auto takes all that can run (default: auto)')
+                        help='engines to time; auto takes all that can run. A single one is '
+                             'that of the node too (default: auto)')
     parser.add_argument('--model', default='nano', metavar='NAME', help='model (default: nano)')
-    parser.add_argument('--seconds', type=_positive, default=5.0, metavar='N',
-                        help='seconds per measurement (default: 5; the node gets twice that)')
-    parser.add_argument('--rate', type=_positive, default=30.0, metavar='HZ',
-                        help='frames a second to offer to the node (default: 30)')
-    parser.add_argument('--skip-node', action='store_true', help='time the engines only')
+    parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
+                        help='frames a second to offer in vga; its bars hold at 30 (default: 30)')
+    parser.add_argument('--skip-node', action='store_true',
+                        help='time the engines only, which needs no ROS')
     parser.add_argument('--bag', type=Path, metavar='BAG',
-                        help='clip for the node (default: test/data/driving_rain)')
+                        help='rosbag2 with a dry clip (default: test/data/driving_rain)')
+    parser.add_argument('--topic', default=CLEAN_TOPIC, metavar='TOPIC',
+                        help=f'image topic of the dry clip (default: {CLEAN_TOPIC})')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    if not args.skip_node:
-        require_ros()
-        args.bag = args.bag or find_clip()
-    print(f'{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f} before the start')
-    engines = _time_engines(args)
-    node = None if args.skip_node else _time_node(args)
-    if args.json:
-        figures = {'engines': [asdict(timing) for timing in engines],
-                   'node': node and asdict(node)}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(figures, indent=2) + '\n')
-    return 0
-
-
-def _time_engines(args: argparse.Namespace) -> list['EngineTiming']:
-    from derain_ros.engines import EngineError, create_engine, engine_report
-    from derain_ros.evaluation.speed import time_engine
-
-    names = args.engines
-    if names == ['auto']:
-        names = [status.engine for status in engine_report() if status.available]
+    names = [name for name in args.only if name == 'engine' or not args.skip_node]
     if not names:
-        raise CommandError('no engine can run here; `derain info` says why')
-    timings = []
-    print(f'{"engine":<10} {"precision":<9} {"size":>10} {"median":>10} {"p95":>10} {"rate":>9}')
-    for name in names:
-        try:
-            engine = create_engine(name, args.model)
-            for width, height in args.sizes:
-                timing = time_engine(engine, width, height, args.seconds)
-                timings.append(timing)
-                size = f'{width}x{height}'
-                print(f'{timing.engine:<10} {timing.precision:<9} {size:>10} '
-                      f'{timing.median_ms:>7.1f} ms {timing.p95_ms:>7.1f} ms '
-                      f'{1e3 / timing.median_ms:>5.1f} fps', flush=True)
-            engine.close()
-        except EngineError as error:
-            raise CommandError(f'{name}: {error}') from error
-    return timings
+        raise CommandError('--skip-node leaves none of the scenarios of --only')
+    bag = Path()
+    if names != ['engine']:
+        require_ros()
+        bag = args.bag or find_clip()
+
+    from derain_ros.ros.benchmarks.setting import Setting
+    from derain_ros.ros.processes import terminate_cleanly
+
+    machine = {'cores': os.cpu_count(), 'load before the start': round(os.getloadavg()[0], 1)}
+    print(', '.join(f'{key}: {value}' for key, value in machine.items()))
+    results, failures = {}, {}
+    with tempfile.TemporaryDirectory(prefix='derain_bench_') as folder, terminate_cleanly():
+        setting = Setting(
+            bag=bag, folder=Path(folder), topic=args.topic,
+            parameters={
+                'model': args.model,
+                'engine': args.engines[0] if len(args.engines) == 1 else 'auto'},
+            engines=() if args.engines == ['auto'] else tuple(args.engines),
+            sizes=tuple(args.sizes), rate=args.rate, duration=args.seconds, quick=args.quick)
+        for name in names:
+            try:
+                results[name] = _measure(name, setting)
+            except CommandError as error:
+                failures[name] = str(error)
+                print(f'derain: error: {name}: {error}', file=sys.stderr, flush=True)
+    _summarize(results, failures)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({
+            'machine': machine, 'quick': args.quick, 'failed': failures,
+            'scenarios': {name: result.as_json() for name, result in results.items()},
+        }, indent=2) + '\n')
+    return FAILURE if failures else 0
 
 
-def _time_node(args: argparse.Namespace) -> 'NodeTiming':
-    from derain_ros.ros.bench import time_node
-    from derain_ros.ros.demo import RAINY_TOPIC
-    from derain_ros.ros.live_run import LiveRunError
+def _measure(name: str, setting: 'Setting') -> 'Result':
+    from derain_ros.engines import EngineError
+    from derain_ros.ros.processes import LiveRunError
 
-    width, height = _NODE_SIZE
-    engine = args.engines[0] if len(args.engines) == 1 else 'auto'
-    with tempfile.TemporaryDirectory(prefix='derain_bench_') as logs:
-        try:
-            timing = time_node(
-                args.bag, Path(logs), {'model': args.model, 'engine': engine},
-                width=width, height=height, rate=args.rate, seconds=2 * args.seconds,
-                topic=RAINY_TOPIC)
-        except (LiveRunError, ValueError, OSError) as error:
-            raise CommandError(str(error)) from error
-    counts = timing.counts
-    stages = ', '.join(f'{name} {value:.1f}' for name, value in timing.stages_ms.items())
-    print(f'node, {width}x{height} bgr8, {timing.offered_fps:.1f} fps offered:')
-    print(f'  published   {timing.published_fps:.1f} fps')
-    print('  age         p50 {:.0f}, p95 {:.0f}, p99 {:.0f} ms, stamp to image received'.format(
-        *timing.age_ms))
-    print(f'  frames      {timing.sent} sent, {counts["received"]} received, '
-          f'{counts["published"]} published, {counts["dropped"]} dropped, '
-          f'{counts["failed"]} failed, {counts["idle"]} idle')
-    print(f'  stages p50  {stages} ms')
-    sys.stdout.flush()
-    return timing
+    scenario = importlib.import_module(f'derain_ros.ros.benchmarks.{name}')
+    try:
+        result = scenario.run(setting)
+    except (LiveRunError, EngineError, ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    print(f'\n{result.table()}', flush=True)
+    return result
 
 
-def _size(text: str) -> tuple[int, int]:
+def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:
+    verdicts = [(name, figure) for name, result in results.items()
+                for figure in result.figures if figure.bar is not None]
+    if not verdicts:
+        return
+    met = sum(figure.verdict == 'met' for _, figure in verdicts)
+    print(f'\n{met} of {len(verdicts)} bars met')
+    for name, figure in verdicts:
+        if figure.verdict != 'met':
+            what, value, bar, verdict = figure.cells()
+            print(f'  {verdict}: {name}: {what} {value}, {bar}')
+    for name in failures:
+        print(f'  failed: {name}')
+
+
+def size_in_pixels(text: str) -> tuple[int, int]:
+    """Read an option such as 640x480: width and height."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 640x480')
     return int(width), int(height)
 
 
-def _positive(text: str) -> float:
+def positive_number(text: str) -> float:
+    """Read an option that must be above 0 and finite."""
     try:
         value = float(text)
     except ValueError:

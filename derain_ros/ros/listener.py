@@ -3,28 +3,33 @@
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
 CAMERA = '/camera'
-OUTPUTS = {
-    f'{CAMERA}/derained/image': Image,
-    f'{CAMERA}/derained/rain_mask': Image,
-    f'{CAMERA}/derained/camera_info': CameraInfo,
-}
+_TYPES = {'image': Image, 'rain_mask': Image, 'camera_info': CameraInfo}
 DIAGNOSTICS = '/diagnostics'
 COUNTS = ('received', 'published', 'dropped', 'failed', 'idle')
 """Keys of the frame counts in a status of /diagnostics."""
 
 
-@dataclass(frozen=True)
+def output_topics(camera: str, outputs: Iterable[str] = tuple(_TYPES)) -> dict[str, type]:
+    """Return topics and types of a camera's outputs, under its default namespace."""
+    return {f'{camera}/derained/{output}': _TYPES[output] for output in outputs}
+
+
+OUTPUTS = output_topics(CAMERA)
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A message as it came in.
 
@@ -47,22 +52,85 @@ class Recorded:
     data: bytes
 
 
-class Listener(Node):
-    """Subscribes to the node's outputs and its diagnostics."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What ``<camera>/derained/status`` says of a frame.
 
-    def __init__(self, context: Context, topics: Iterable[str], keep: bool):
+    Attributes
+    ----------
+    message
+        ``derained``, ``bypassed`` or ``fault``.
+    values
+        The values of the status; the plain node of the benchmarks has some of its own.
+
+    """
+
+    message: str
+    values: Mapping[str, str]
+
+    @property
+    def infer_ms(self) -> float:
+        """Time of the inference in milliseconds; NaN where the network did not run."""
+        return number(self.values, 'infer_ms')
+
+
+Report = Mapping[str, Mapping[str, str]]
+"""A message of /diagnostics: values by the name of the status."""
+
+
+def number(values: Mapping[str, str], key: str) -> float:
+    """Return a value of a status as a number; NaN where it is missing or is none."""
+    try:
+        return float(values.get(key, 'nan'))
+    except ValueError:
+        return float('nan')
+
+
+def make_executor(context: Context) -> Executor:
+    """Return the executor that costs least."""
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError:  # before Jazzy
+        return SingleThreadedExecutor(context=context)
+    return EventsExecutor(context=context)
+
+
+class Listener(Node):
+    """Subscribes to the node's outputs, to its word on each frame, and to its diagnostics.
+
+    Parameters
+    ----------
+    context
+        ROS context to live in.
+    topics
+        Outputs to listen to, with their types.
+    cameras
+        Namespaces of the cameras.
+    keep
+        Topics whose messages are kept; of the others, arrival and stamp alone.
+
+    """
+
+    def __init__(
+        self, context: Context, topics: Mapping[str, type], cameras: Iterable[str],
+        keep: Collection[str],
+    ):
         super().__init__('listener', context=context)
-        self._keep = keep
-        self._lock = threading.Lock()
+        self._keep = set(keep)
+        self._lock = threading.Condition()
         self._recorded: list[Recorded] = []
-        self._statuses: dict[str, DiagnosticStatus] = {}
-        self._status_count = 0
+        self._told: dict[str, dict[int, Told]] = {camera: {} for camera in cameras}
+        self._errors: dict[str, str] = {}
+        self._reports: list[Report] = []
+        self._report_count = 0
         self._topics = tuple(topics)
         # Deep enough that the listener itself never drops what the node has published.
         qos = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
-        for topic in self._topics:
+        for topic, message_type in topics.items():
+            self.create_subscription(message_type, topic, self._recorder(topic), qos, raw=True)
+        for camera in self._told:
             self.create_subscription(
-                OUTPUTS[topic], topic, self._recorder(topic), qos, raw=True)
+                DiagnosticArray, f'{camera}/derained/status', self._teller(camera), qos)
         self.create_subscription(DiagnosticArray, DIAGNOSTICS, self._on_diagnostics, 10)
         self._state = self.create_client(GetState, '/derain/get_state')
 
@@ -73,39 +141,89 @@ class Listener(Node):
             # that say, among others, the byte order.
             order = '<' if data[1] & 1 else '>'
             seconds, nanoseconds = struct.unpack_from(order + 'iI', data, 4)
-            kept = data if self._keep else b''
+            kept = data if topic in self._keep else b''
             with self._lock:
                 self._recorded.append(
                     Recorded(topic, arrival, seconds * 10**9 + nanoseconds, kept))
+                self._lock.notify_all()
         return record
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        with self._lock:
+    def _teller(self, camera: str) -> Callable[[DiagnosticArray], None]:
+        def tell(message: DiagnosticArray) -> None:
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
             for status in message.status:
-                self._statuses[status.name] = status
-            self._status_count += 1
+                told = Told(status.message, _values(status))
+                with self._lock:
+                    self._told[camera][stamp] = told
+                    self._lock.notify_all()
+        return tell
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        report = {status.name: _values(status) for status in message.status}
+        with self._lock:
+            self._reports.append(report)
+            self._report_count += 1
+            for status in message.status:
+                failed = status.level == DiagnosticStatus.ERROR
+                self._errors[status.name] = status.message if failed else ''
+
+    def keep(self, topic: str) -> None:
+        """Keep the messages of a topic from now on."""
+        self._keep.add(topic)
 
     def recorded(self, topic: str | None = None) -> list[Recorded]:
         """Messages so far, of one topic or of all, in order of arrival."""
         with self._lock:
             return [found for found in self._recorded if topic in (None, found.topic)]
 
-    def values(self, name: str) -> dict[str, str]:
+    def wait_for(self, topic: str, stamp: int, timeout: float) -> Recorded | None:
+        """Wait for the message with a stamp; None after ``timeout`` seconds."""
+        def found() -> Recorded | None:
+            newest_first = (last for last in reversed(self._recorded) if last.topic == topic)
+            return next((last for last in newest_first if last.stamp == stamp), None)
+
+        with self._lock:
+            return self._lock.wait_for(found, timeout)
+
+    def wait_until_told(self, stamp: int, timeout: float, camera: str = CAMERA) -> Told | None:
+        """Wait for the word on the frame with a stamp; None after ``timeout`` seconds."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._told[camera].get(stamp), timeout)
+
+    def told(self, camera: str = CAMERA) -> dict[int, Told]:
+        """Return what was said of each frame, by its stamp; empty where nothing is said."""
+        with self._lock:
+            return dict(self._told[camera])
+
+    def drain(self) -> list[Recorded]:
+        """Return all messages since the last call, and let go of all but the newest report."""
+        with self._lock:
+            drained, self._recorded = self._recorded, []
+            for told in self._told.values():
+                told.clear()
+            del self._reports[:-1]
+        return drained
+
+    def reports(self, name: str) -> list[Mapping[str, str]]:
+        """Return the values of a status in every message on /diagnostics that had it."""
+        with self._lock:
+            return [report[name] for report in self._reports if name in report]
+
+    def values(self, name: str) -> Mapping[str, str]:
         """Return the newest values of a status of /diagnostics; empty before the first."""
         with self._lock:
-            status = self._statuses.get(name, DiagnosticStatus())
-        return {pair.key: pair.value for pair in status.values}
+            found = (report[name] for report in reversed(self._reports) if name in report)
+            return next(found, {})
 
     def error(self, name: str) -> str:
         """Return the message of a status of /diagnostics that is an error, else nothing."""
         with self._lock:
-            status = self._statuses.get(name, DiagnosticStatus())
-        return status.message if status.level == DiagnosticStatus.ERROR else ''
+            return self._errors.get(name, '')
 
-    def status_count(self) -> int:
+    def report_count(self) -> int:
         """Return how many messages came on /diagnostics."""
         with self._lock:
-            return self._status_count
+            return self._report_count
 
     def outputs_found(self) -> bool:
         """Whether the node offers every output that is listened to."""
@@ -120,3 +238,7 @@ class Listener(Node):
         while not answer.done() and time.monotonic() < deadline:
             time.sleep(0.02)
         return answer.result().current_state.label if answer.done() else 'unknown'
+
+
+def _values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}

@@ -3,95 +3,97 @@
 Everything goes over DDS between processes, in a domain of its own on this host alone.
 """
 
-import json
-import os
-import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException
 
-from derain_ros.models import share_directory
-from derain_ros.ros.listener import CAMERA, COUNTS, OUTPUTS, Listener
+from derain_ros.ros.listener import CAMERA, COUNTS, Listener, make_executor, output_topics
+from derain_ros.ros.processes import (
+    ALLOCATOR,
+    DERAIN,
+    LiveRunError,
+    Program,
+    child,
+    isolate,
+    tail,
+    terminate_cleanly,
+)
+from derain_ros.ros.replay_process import Played, ReplayProcess, Sent
+
+__all__ = ['LiveRun', 'LiveRunError', 'Played', 'live_run', 'percentile_ms']
 
 _START_TIMEOUT = 90.0
 _SETTLE_TIMEOUT = 60.0
-_STOP_TIMEOUT = 5.0
-_LOG_TAIL = 12
-# What the Fast DDS profile takes: a segment each for node, replay and listener.
-_SHARED_MEMORY = 3 * 80 << 20
-
-
-class LiveRunError(RuntimeError):
-    """A process of the run failed; the message holds the end of its log."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """What was sent into the node, and what it says it did with it.
-
-    Attributes
-    ----------
-    frames
-        Index in the clip and stamp (ns) of each frame sent.
-    seconds
-        From the first to the last.
-    counts
-        Counts of these frames, by the keys of :data:`COUNTS`.
-    status
-        All values of the camera in /diagnostics.
-
-    """
-
-    frames: list[tuple[int, int]]
-    seconds: float
-    counts: dict[str, int]
-    status: dict[str, str]
+_WARM_UP_TIMEOUT = 180.0
 
 
 class LiveRun:
-    """A running node with its listener; made by :func:`live_run`."""
+    """A running node with its listener; made by :func:`live_run`.
 
-    def __init__(self, node: subprocess.Popen, log: Path, listener: Listener, stack: ExitStack):
+    Attributes
+    ----------
+    listener
+        Where the messages are.
+    pid
+        Of the node's process.
+
+    """
+
+    def __init__(
+        self, node: subprocess.Popen, log: Path, listener: Listener, cameras: Sequence[str],
+    ):
         self._node = node
         self._log = log
-        self._stack = stack
+        self._cameras = cameras
         self.listener = listener
+        self.pid = node.pid
 
     def check(self) -> None:
         """Raise LiveRunError if the node's process has ended."""
         if self._node.poll() is not None:
             raise LiveRunError(
-                f'derain_node ended with status {self._node.returncode}:\n{_tail(self._log)}')
+                f'the node ended with status {self._node.returncode}:\n{tail(self._log)}')
 
-    def wait_until_active(self) -> None:
-        """Wait for the node to be active and for its outputs to be found."""
+    def wait_until_active(self, *, managed: bool) -> None:
+        """Wait for the node's outputs to be found and, if managed, for it to be active."""
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             self.check()
             if error := self.listener.error('derain: engine'):
                 raise LiveRunError(f'derain_node does not become active: {error}')
-            if self.listener.node_state() == 'active' and self.listener.outputs_found():
+            active = not managed or self.listener.node_state() == 'active'
+            if active and self.listener.outputs_found():
                 return
             time.sleep(0.1)
+        state = self.listener.node_state() if managed else 'not managed'
         raise LiveRunError(
-            f'derain_node did not become active within {_START_TIMEOUT:g} s '
-            f'(state: {self.listener.node_state()}):\n{_tail(self._log)}')
+            f'the node did not become active within {_START_TIMEOUT:g} s (state: {state}):\n'
+            f'{tail(self._log)}')
 
-    def play(self, arguments: Sequence[str], timeout: float) -> Played:
+    @contextmanager
+    def replay(self, arguments: Sequence[str]) -> Iterator[ReplayProcess]:
+        """Start a replay that waits for commands."""
+        log, report = self._log.with_name('replay.log'), self._log.with_name('replay.json')
+        with child(
+            ['derain_ros.ros.replay', '--commands', '--report', str(report), *arguments,
+             '--camera', *self._cameras], log, commands=True, answers=True,
+        ) as process:
+            yield ReplayProcess(process, log, report)
+
+    def play(
+        self, arguments: Sequence[str], timeout: float, watch: Callable[[], None] | None = None,
+    ) -> Played:
         """Play a clip into the node from another process.
 
-        One frame goes ahead, so that loading and compiling for its size are over when the
-        clip begins; it is not part of the result.
+        Frames go ahead until the engine is ready for their size, so that loading and compiling
+        are over when the clip begins; they are not part of the result.
 
         Parameters
         ----------
@@ -99,6 +101,8 @@ class LiveRun:
             Of :mod:`derain_ros.ros.replay`.
         timeout
             Seconds that the clip may take.
+        watch
+            Called some twenty times a second while the clip plays.
 
         Raises
         ------
@@ -106,69 +110,84 @@ class LiveRun:
             One of the processes failed or is stuck.
 
         """
-        log, report_file = self._log.with_name('replay.log'), self._log.with_name('replay.json')
-        process = self._stack.enter_context(_process(
-            ['derain_ros.ros.replay', '--frame-ahead', '--report', str(report_file), *arguments],
-            log, stdin=subprocess.PIPE))
-        before = self._settle(process, log)
-        process.stdin.close()
-        deadline = time.monotonic() + timeout
-        while process.poll() is None:
+        def look() -> None:
             self.check()
-            if time.monotonic() > deadline:
-                raise LiveRunError(f'the replay did not end within {timeout:g} s')
-            time.sleep(0.05)
-        self._check_replay(process, log)
+            if watch is not None:
+                watch()
+
+        with self.replay(arguments) as replay:
+            before = self.warm_up(replay)
+            replay.command('play')
+            report = replay.finish(timeout, look)
         after = self._settle()
-        report = json.loads(report_file.read_text())
-        report_file.unlink()
         return Played(
-            frames=[(index, stamp) for index, stamp in report['sent']],
-            seconds=report['seconds'],
-            counts={key: int(after[key]) - int(before[key]) for key in COUNTS},
-            status=after,
-        )
+            sent={camera: [Sent(*frame) for frame in sent]
+                  for camera, sent in report['sent'].items()},
+            seconds=report['seconds'], before=before, after=after)
+
+    def warm_up(self, replay: ReplayProcess) -> dict[str, Mapping[str, str]]:
+        """Send frames until one has come while the engine was ready; returns the statuses."""
+        received = 0
+        deadline = time.monotonic() + _WARM_UP_TIMEOUT
+        while time.monotonic() < deadline:
+            replay.command('frame')
+            statuses = self._settle(replay, received)
+            if self.engine_ready():
+                return statuses
+            received = max(int(status['received']) for status in statuses.values())
+            while not self.engine_ready() and time.monotonic() < deadline:
+                self.check()
+                time.sleep(0.05)
+        state = self.listener.values('derain: engine').get('state', '')
+        raise LiveRunError(
+            f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: {state}):\n'
+            f'{tail(self._log)}')
+
+    def engine_ready(self) -> bool:
+        """Whether the engine's newest status says that it is ready, or does not say."""
+        return self.listener.values('derain: engine').get('state', 'ready') == 'ready'
 
     def _settle(
-        self, process: subprocess.Popen | None = None, log: Path | None = None
-    ) -> dict[str, str]:
-        """Wait until the node has received something and has nothing left to do."""
-        name = f'derain: {CAMERA.strip("/")}'
+        self, replay: ReplayProcess | None = None, received: int = 0
+    ) -> dict[str, Mapping[str, str]]:
+        """Wait until every camera has received more, and the node has nothing left to do."""
+        names = {camera: f'derain: {camera.strip("/")}' for camera in self._cameras}
         deadline = time.monotonic() + _SETTLE_TIMEOUT
         # The next message may have been made before the last frame was done.
-        seen = self.listener.status_count() + 1
-        previous: list[int] = []
+        seen = self.listener.report_count() + 1
+        previous: list[list[int]] = []
         while time.monotonic() < deadline:
             self.check()
-            if process is not None and process.poll() is not None:
-                self._check_replay(process, log)
-            if self.listener.status_count() > seen:
-                status = self.listener.values(name)
-                counts = [int(status.get(key, 0)) for key in COUNTS]
-                if counts == previous and counts[0] == sum(counts[1:]) > 0:
-                    return status
-                previous, seen = counts, self.listener.status_count()
+            if replay is not None:
+                replay.check()
+            if self.listener.report_count() > seen:
+                seen = self.listener.report_count()
+                statuses = {
+                    camera: self.listener.values(name) for camera, name in names.items()}
+                counts = [[int(status.get(key, 0)) for key in COUNTS]
+                          for status in statuses.values()]
+                if counts == previous and all(
+                    count[0] == sum(count[1:]) > received for count in counts
+                ):
+                    return statuses
+                previous = counts
             time.sleep(0.05)
         raise LiveRunError(
-            f'/diagnostics has no steady status {name!r} after {_SETTLE_TIMEOUT:g} s:\n'
-            f'{_tail(self._log)}')
-
-    @staticmethod
-    def _check_replay(process: subprocess.Popen, log: Path) -> None:
-        if process.returncode:
-            raise LiveRunError(
-                f'the replay ended with status {process.returncode}:\n{_tail(log)}')
+            f'/diagnostics has no steady status of {", ".join(names.values())} after '
+            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self._log)}')
 
 
 @contextmanager
 def live_run(
     logs: Path,
-    parameters: dict[str, str],
+    parameters: Mapping[str, str],
     *,
-    topics: Iterable[str] = tuple(OUTPUTS),
-    keep: bool = True,
-):
-    """Start the node and a listener; every process is gone when the context ends.
+    cameras: Sequence[str] = (CAMERA,),
+    outputs: Iterable[str] = ('image', 'rain_mask', 'camera_info'),
+    keep: Collection[str] | None = None,
+    program: Program = DERAIN,
+) -> Iterator[LiveRun]:
+    """Start a node and a listener; every process is gone when the context ends.
 
     Parameters
     ----------
@@ -176,10 +195,14 @@ def live_run(
         Folder for ``node.log`` and ``replay.log``.
     parameters
         Parameters of the node.
-    topics
-        Outputs to listen to, of :data:`OUTPUTS`.
+    cameras
+        Namespaces of the cameras, such as ``/front``.
+    outputs
+        Outputs of each camera to listen to.
     keep
-        Keep the contents of what comes in, not its times alone.
+        Topics whose messages are kept, not their times alone; by default all.
+    program
+        The node.
 
     Yields
     ------
@@ -193,27 +216,27 @@ def live_run(
 
     """
     logs.mkdir(parents=True, exist_ok=True)
-    domain = _isolate()
-    arguments = ['derain_ros.ros.main', '--ros-args']
+    domain = isolate(profile=program.tuned)
+    names = ','.join(camera.strip('/') for camera in cameras)
+    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{names}]']
     for key, value in parameters.items():
         arguments += ['-p', f'{key}:={value}']
+    topics: dict[str, type] = {}
+    for camera in cameras:
+        topics |= output_topics(camera, outputs)
     with ExitStack() as stack:
         # Without this a SIGTERM would leave the other processes behind.
-        stack.enter_context(_terminate_cleanly())
+        stack.enter_context(terminate_cleanly())
         log = logs / 'node.log'
-        node = stack.enter_context(_process(arguments, log))
+        node = stack.enter_context(
+            child(arguments, log, environment=ALLOCATOR if program.tuned else None))
         context = Context()
         context.init(domain_id=domain)
         stack.callback(context.try_shutdown)
-        listener = Listener(context, topics, keep)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(listener)
-        thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
-        thread.start()
-        stack.callback(thread.join, 2.0)
-        stack.callback(executor.shutdown)
-        run = LiveRun(node, log, listener, stack)
-        run.wait_until_active()
+        listener = Listener(context, topics, cameras, topics if keep is None else keep)
+        stack.enter_context(_spinning(listener, make_executor(context)))
+        run = LiveRun(node, log, listener, tuple(cameras))
+        run.wait_until_active(managed=program.managed)
         yield run
 
 
@@ -222,68 +245,22 @@ def percentile_ms(nanoseconds: Sequence[int], share: float) -> float:
     return float(np.percentile(nanoseconds, share)) / 1e6 if len(nanoseconds) else float('nan')
 
 
-def _spin(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):
-        executor.spin()
-
-
-def _isolate() -> int:
-    """Keep this process and its children to themselves; returns the ROS domain."""
-    domain = 1 + os.getpid() % 101
-    os.environ['ROS_DOMAIN_ID'] = str(domain)
-    if os.environ.get('ROS_DISTRO') == 'humble':
-        os.environ['ROS_LOCALHOST_ONLY'] = '1'
-    else:
-        os.environ.pop('ROS_LOCALHOST_ONLY', None)
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    if _shared_memory() >= _SHARED_MEMORY:
-        profile = share_directory() / 'config' / 'fastdds.xml'
-        os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(profile)
-    else:
-        os.environ.pop('FASTRTPS_DEFAULT_PROFILES_FILE', None)
-        print(f'derain: note: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB to spare, so '
-              'images go over UDP, which is slower (in Docker: --shm-size 512m)',
-              file=sys.stderr)
-    return domain
-
-
-def _shared_memory() -> int:
-    try:
-        return shutil.disk_usage('/dev/shm').free
-    except OSError:
-        return 0
-
-
 @contextmanager
-def _process(arguments: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL):
-    with log.open('wb') as sink:
-        process = subprocess.Popen(
-            [sys.executable, '-m', *arguments], stdin=stdin, stdout=sink, stderr=sink,
-            start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def _spinning(listener: Listener, executor: Executor) -> Iterator[None]:
+    executor.add_node(listener)
+    stop = threading.Event()
 
+    def spin() -> None:
+        # Not spin(): without a timeout, that of EventsExecutor burns a core on some builds.
+        with suppress(ExternalShutdownException):
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=0.2)
 
-@contextmanager
-def _terminate_cleanly():
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, leave)
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors='replace').splitlines()[-_LOG_TAIL:]
-    return '\n'.join(['  ' + line for line in lines] + [f'(whole log: {log})'])
+        stop.set()
+        thread.join(2.0)
+        executor.shutdown()

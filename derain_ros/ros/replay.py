@@ -1,233 +1,210 @@
-"""Publish the images of a bag as a live camera would.
+"""Publish frames as live cameras would.
 
-``python -m derain_ros.ros.replay BAG`` sends one image topic of a rosbag2, decoded to
-``bgr8``, with the camera_info beside it, each stamped with the time it is sent.
+``python -m derain_ros.ros.replay CLIP`` sends the images of a rosbag2, decoded to ``bgr8``,
+or those of a NumPy file, each stamped with the time it is sent, and camera_info with them.
+Messages are serialized before the start, so that publishing costs little beside the node.
 """
 
 import argparse
 import json
+import struct
 import sys
 import time
 from array import array
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import rclpy
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rclpy.serialization import deserialize_message
-from rosbags.rosbag2 import Reader
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, message_types
-from derain_ros.image_codec import decode_compressed, decode_image
+from derain_ros.ros.clips import Clip, Plan, load_clip, load_frames, load_plan, schedule
 
 _SETTLE_SECONDS = 0.5
+_STAMP = slice(4, 12)
+"""Where the stamp of a header stands in a serialized message that begins with one."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """Frames of one camera, in memory.
+class Stamped:
+    """A serialized message that begins with a header, to be sent under ever new stamps."""
 
-    Attributes
-    ----------
-    frames
-        uint8, H×W×3, BGR.
-    offsets
-        Seconds from the first frame, one per frame.
-    camera_info
-        Calibration of the camera; uncalibrated where the bag has none.
+    def __init__(self, message: Image | CameraInfo):
+        data = serialize_message(message)
+        self._head = data[:_STAMP.start]
+        self._tail = data[_STAMP.stop:]
+        self._stamp = struct.Struct(('<' if data[1] & 1 else '>') + 'iI')
 
-    """
-
-    frames: list[np.ndarray]
-    offsets: list[float]
-    camera_info: CameraInfo
-
-    def resized(self, width: int, height: int) -> 'Clip':
-        """Return the clip at another size in pixels, calibration included."""
-        frames = [
-            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-            for frame in self.frames
-        ]
-        old_height, old_width = self.frames[0].shape[:2]
-        scale = np.array([[width / old_width], [height / old_height], [1.0]])
-        info = self.camera_info
-        resized = CameraInfo(
-            header=info.header, height=height, width=width,
-            distortion_model=info.distortion_model, d=info.d, r=info.r,
-            k=(info.k.reshape(3, 3) * scale).ravel(), p=(info.p.reshape(3, 4) * scale).ravel(),
-        )
-        return Clip(frames, self.offsets, resized)
-
-
-def load_clip(bag: Path, topic: str) -> Clip:
-    """Read an image topic of a bag, and the camera_info beside it.
-
-    Raises
-    ------
-    ValueError
-        The bag has no such topic, or no message on it.
-
-    """
-    types = message_types()
-    frames, times = [], []
-    with Reader(bag) as reader:
-        connections = [found for found in reader.connections if found.topic == topic]
-        if not connections:
-            listed = ', '.join(sorted(found.topic for found in reader.connections))
-            raise ValueError(f'{bag}: no topic {topic} (topics: {listed})')
-        for connection, bag_time, data in reader.messages(connections):
-            message = types.deserialize_cdr(data, connection.msgtype)
-            decode = (
-                decode_compressed if connection.msgtype == COMPRESSED_IMAGE else decode_image
-            )
-            frames.append(decode(message))
-            times.append(bag_time)
-        if not frames:
-            raise ValueError(f'{bag}: no frame on {topic}')
-        height, width = frames[0].shape[:2]
-        info = CameraInfo(height=height, width=width)
-        info_topic = f'{topic.removesuffix("/compressed").rpartition("/")[0]}/camera_info'
-        infos = [found for found in reader.connections if found.topic == info_topic]
-        for _, _, data in reader.messages(infos) if infos else ():
-            info = deserialize_message(bytes(data), CameraInfo)
-            break
-    return Clip(frames, [(bag_time - times[0]) / 1e9 for bag_time in times], info)
-
-
-def schedule(clip: Clip, *, rate: float | None, seconds: float | None) -> list[tuple[int, float]]:
-    """Plan which frame is sent when.
-
-    Parameters
-    ----------
-    clip
-        The frames.
-    rate
-        Frames per second; None keeps the intervals of the bag.
-    seconds
-        How long to send, the clip from its start again and again; None sends it once.
-
-    Returns
-    -------
-    list of (int, float)
-        Index of the frame, and seconds from the start.
-
-    """
-    count = len(clip.frames)
-    if rate is not None:
-        total = count if seconds is None else max(1, round(seconds * rate))
-        return [(number % count, number / rate) for number in range(total)]
-    if seconds is None:
-        return list(enumerate(clip.offsets))
-    last = clip.offsets[-1]
-    period = last + (last / (count - 1) if count > 1 else 0.1)
-    plan = []
-    for number in range(round(seconds / period + 1) * count):
-        offset = number // count * period + clip.offsets[number % count]
-        if offset < seconds:
-            plan.append((number % count, offset))
-    return plan
+    def at(self, nanoseconds: int) -> bytes:
+        """Return the message with a stamp given in nanoseconds since the epoch."""
+        stamp = self._stamp.pack(*divmod(nanoseconds, 10**9))
+        return b''.join((self._head, stamp, self._tail))
 
 
 class Replay(Node):
-    """Publishes frames of a clip on ``<camera>/image_raw`` and ``<camera>/camera_info``."""
+    """Publishes a clip on ``<camera>/image_raw`` and ``<camera>/camera_info`` of each camera.
 
-    def __init__(self, camera: str, clip: Clip):
+    Parameters
+    ----------
+    cameras
+        Namespaces to publish in; each gets the whole clip.
+    clip
+        The frames.
+    infos
+        Publish camera_info too.
+
+    """
+
+    def __init__(self, cameras: Iterable[str], clip: Clip, *, infos: bool = True):
         super().__init__('replay')
         qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
-        self._images = self.create_publisher(Image, f'{camera}/image_raw', qos)
-        self._infos = self.create_publisher(CameraInfo, f'{camera}/camera_info', qos)
-        self._info = clip.camera_info
-        self._messages = [self._message(frame) for frame in clip.frames]
-
-    def _message(self, frame: np.ndarray) -> Image:
-        message = Image(
-            height=frame.shape[0], width=frame.shape[1], encoding='bgr8', step=frame.shape[1] * 3
-        )
-        message.header.frame_id = self._info.header.frame_id
-        message.data = array('B', np.ascontiguousarray(frame).tobytes())
-        return message
+        self._images = {
+            camera: self.create_publisher(Image, f'{camera}/image_raw', qos)
+            for camera in cameras}
+        self._infos = {
+            camera: self.create_publisher(CameraInfo, f'{camera}/camera_info', qos)
+            for camera in cameras if infos}
+        self._info = Stamped(clip.camera_info)
+        self._frames = [
+            Stamped(_message(frame, clip.camera_info.header.frame_id)) for frame in clip.frames]
+        self.sent: dict[str, list[tuple[int, int, int]]] = {camera: [] for camera in cameras}
 
     def wait_for_subscriber(self, timeout: float) -> bool:
-        """Wait until someone listens to both topics; False after ``timeout`` seconds."""
+        """Wait until someone listens to every topic; False after ``timeout`` seconds."""
+        publishers = [*self._images.values(), *self._infos.values()]
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if self._images.get_subscription_count() and self._infos.get_subscription_count():
+            if all(publisher.get_subscription_count() for publisher in publishers):
                 # The other side may not have found us yet; a calibration
                 # sent ahead is there for the first frame.
                 time.sleep(_SETTLE_SECONDS)
-                self._infos.publish(self._info)
+                self._send_info(time.time_ns())
                 time.sleep(_SETTLE_SECONDS)
                 return True
             time.sleep(0.05)
         return False
 
-    def send(self, index: int) -> int:
-        """Publish a frame, stamped now; returns the stamp in nanoseconds."""
-        now = self.get_clock().now()
-        message = self._messages[index]
-        message.header.stamp = self._info.header.stamp = now.to_msg()
-        self._infos.publish(self._info)
-        self._images.publish(message)
-        return now.nanoseconds
+    def send(self, index: int, *, counted: bool = True) -> None:
+        """Publish a frame on every camera, stamped now.
+
+        What is counted goes to ``sent``: index, stamp, and the time when the message was handed
+        to the middleware, both in nanoseconds since the epoch.
+        """
+        for camera, images in self._images.items():
+            stamp = time.time_ns()
+            if camera in self._infos:
+                self._infos[camera].publish(self._info.at(stamp))
+            message = self._frames[index].at(stamp)
+            handed_over = time.time_ns()
+            images.publish(message)
+            if counted:
+                self.sent[camera].append((index, stamp, handed_over))
+
+    def play(self, plan: Plan) -> float:
+        """Send frames by a plan; returns the seconds that it took."""
+        start = time.monotonic()
+        for index, offset in plan:
+            time.sleep(max(0.0, start + offset - time.monotonic()))
+            self.send(index)
+        return time.monotonic() - start
 
     def finish(self) -> None:
         """Wait until every subscriber has what was sent."""
-        self._images.wait_for_all_acked(Duration(seconds=2))
+        for publisher in self._images.values():
+            publisher.wait_for_all_acked(Duration(seconds=2))
+
+    def _send_info(self, stamp: int) -> None:
+        for publisher in self._infos.values():
+            publisher.publish(self._info.at(stamp))
+
+
+def _message(frame: np.ndarray, frame_id: str) -> Image:
+    message = Image(
+        height=frame.shape[0], width=frame.shape[1], encoding='bgr8', step=frame.shape[1] * 3)
+    message.header.frame_id = frame_id
+    message.data = array('B', np.ascontiguousarray(frame).tobytes())
+    return message
+
+
+def _obey(node: Replay, plan: Plan) -> float:
+    """Do what the lines of the standard input say, until its end; returns seconds of playing."""
+    seconds = 0.0
+    steps = 0
+    for line in sys.stdin:
+        command = line.strip()
+        if command == 'frame':
+            node.send(plan[0][0], counted=False)
+        elif command == 'step':
+            node.send(plan[steps % len(plan)][0])
+            steps += 1
+            print(json.dumps(next(iter(node.sent.values()))[-1]), flush=True)
+        elif command == 'play':
+            seconds += node.play(plan)
+        else:
+            raise ValueError(f'{command!r} is no command; there are frame, step and play')
+    return seconds
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the replay; 1 if nobody listens or the bag does not fit."""
-    parser = argparse.ArgumentParser(prog='replay', description=__doc__)
-    parser.add_argument('bag', type=Path)
-    parser.add_argument('--topic', default='/camera/image_raw/compressed',
-                        help='image topic of the bag')
-    parser.add_argument('--camera', default='/camera', help='namespace to publish in')
-    parser.add_argument('--rate', type=float, help='frames per second (default: as recorded)')
-    parser.add_argument('--seconds', type=float, help='repeat the clip for this long')
-    parser.add_argument('--size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
-                        help='resize the frames')
-    parser.add_argument('--frame-ahead', action='store_true',
-                        help='send the first frame, then wait for the end of the standard '
-                             'input; that frame is not counted')
-    parser.add_argument('--report', type=Path, help='write JSON there: what was sent, when')
-    parser.add_argument('--timeout', type=float, default=30.0,
-                        help='seconds to wait for a subscriber')
-    args = parser.parse_args(argv)
+    """Run the replay; 1 if nobody listens or the clip does not fit."""
+    args = _parser().parse_args(argv)
     try:
-        clip = load_clip(args.bag, args.topic)
+        clip = load_frames(args.clip) if args.clip.suffix == '.npy' else (
+            load_clip(args.clip, args.topic))
+        if args.size:
+            clip = clip.resized(*args.size)
+        plan = load_plan(args.plan, len(clip.frames)) if args.plan else (
+            schedule(clip, rate=args.rate, seconds=args.seconds))
     except (ValueError, OSError) as error:
         print(f'replay: error: {error}', file=sys.stderr)
         return 1
-    if args.size:
-        clip = clip.resized(*args.size)
     rclpy.init()
     try:
-        node = Replay(args.camera, clip)
+        node = Replay(args.camera, clip, infos=not args.no_camera_info)
         if not node.wait_for_subscriber(args.timeout):
-            print(f'replay: error: nobody subscribed to {args.camera}/image_raw and '
-                  f'{args.camera}/camera_info within {args.timeout:g} s', file=sys.stderr)
+            topics = ', '.join(f'{camera}/image_raw' for camera in args.camera)
+            print(f'replay: error: nobody subscribed to {topics} and camera_info beside it '
+                  f'within {args.timeout:g} s', file=sys.stderr)
             return 1
-        if args.frame_ahead:
-            node.send(0)
-            sys.stdin.read()
-        sent = []
-        start = time.monotonic()
-        for index, offset in schedule(clip, rate=args.rate, seconds=args.seconds):
-            time.sleep(max(0.0, start + offset - time.monotonic()))
-            sent.append((index, node.send(index)))
-        elapsed = time.monotonic() - start
+        seconds = _obey(node, plan) if args.commands else node.play(plan)
         node.finish()
         if args.report:
-            args.report.write_text(json.dumps({'sent': sent, 'seconds': elapsed}))
+            args.report.write_text(json.dumps({'sent': node.sent, 'seconds': seconds}))
         node.destroy_node()
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='replay', description=__doc__)
+    parser.add_argument('clip', type=Path,
+                        help='rosbag2, or .npy file of uint8 frames, N x H x W x 3, BGR')
+    parser.add_argument('--topic', default='/camera/image_raw/compressed',
+                        help='image topic of the bag')
+    parser.add_argument('--camera', nargs='+', default=['/camera'], metavar='NAMESPACE',
+                        help='namespaces to publish in, all frames in each')
+    parser.add_argument('--no-camera-info', action='store_true', help='send images alone')
+    parser.add_argument('--rate', type=float, help='frames per second (default: as recorded)')
+    parser.add_argument('--seconds', type=float, help='repeat the clip for this long')
+    parser.add_argument('--plan', type=Path,
+                        help='JSON list of [index of the frame, seconds from the start], '
+                             'instead of --rate and --seconds')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
+                        help='resize the frames')
+    parser.add_argument('--commands', action='store_true',
+                        help='wait for lines on the standard input: frame (send the first one, '
+                             'not counted), step (send the next one, and print its line of the '
+                             'report), play (send all by the plan); the end of the input ends '
+                             'the replay')
+    parser.add_argument('--report', type=Path,
+                        help='write JSON there: index, stamp and time of sending of each frame')
+    parser.add_argument('--timeout', type=float, default=30.0,
+                        help='seconds to wait for a subscriber')
+    return parser
 
 
 if __name__ == '__main__':
