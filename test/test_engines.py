@@ -171,10 +171,15 @@ def test_shapes_are_kept_by_number_and_by_pixels():
 
     small = [(1, 32, 32 + k, 3) for k in range(KEPT_SHAPES + 3)]
     assert kept(*small) == small[3:]
-    large, other = (2, 2160, 3840, 3), (1, 1080, 1920, 3)  # 16.6 and 2.1 million pixels
-    assert kept(large, other) == [other]
-    assert kept(other, other, large) == [large]
-    assert kept(small[0], other) == [small[0], other]
+    large = [(1, 2160 + k, 3840, 3) for k in range(6)]  # 8.3 million pixels
+    patch = (1, 192, 256, 3)
+    assert kept(*large) == large[2:]
+    assert kept(large[0], *small[:4]) == [large[0], *small[:4]]
+    assert kept(large[0], large[1], *small[:4]) == [large[1], *small[:4]]
+    # What one camera needs stays, however large it is.
+    assert kept((1, 3648, 5472, 3), patch) == [(1, 3648, 5472, 3), patch]
+    batches = [(batch, 1080, 1920, 3) for batch in range(1, 9)]
+    assert kept(*batches, patch) == [*batches, patch]
 
 
 def test_closed_engines_say_so():

@@ -25,6 +25,8 @@ class Obedient(Engine):
     def infer(self, images):
         behaviour = self.rig.behaviour
         self.rig.calls += 1
+        if images.shape in self.rig.too_much:
+            raise MemoryError(f'no room for {images.shape}')
         if isinstance(behaviour, Exception):
             raise behaviour
         if isinstance(behaviour, threading.Event):
@@ -32,7 +34,8 @@ class Obedient(Engine):
         masks = np.full(images.shape[:3], 9, np.uint8)
         if behaviour == 'flat':
             return Derained(np.zeros_like(images), masks)
-        if behaviour == 'far':
+        noise = np.array_equal(images, FRAME)
+        if behaviour == 'far' or (behaviour == 'far on noise' and noise):
             return Derained(np.where(images < 128, 255, 0).astype(np.uint8), masks)
         if behaviour == 'small':
             return Derained(images[:, ::2], masks)
@@ -48,6 +51,7 @@ class Rig:
     def __init__(self, line=('first',)):
         self.behaviour = 'good'
         self.refuses = set()
+        self.too_much = set()
         self.created = []
         self.calls = self.closed = 0
         self.log = []
@@ -236,6 +240,75 @@ def test_creation_ends_when_the_node_is_told_to():
     assert not supervisor.close(0.0)
     release.set()
     assert supervisor.close(5.0)
+
+
+def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
+    one = rig()
+    big = (1, 96, 64, 3)
+    one.too_much = {big}
+    assert not one.supervisor.prepare([big])
+    wait_for(lambda: one.supervisor.state() == 'ready')
+    with pytest.raises(FaultError, match='64x96: MemoryError: no room'):
+        one.supervisor.prepare([big])
+    assert one.supervisor.prepare([FRAME.shape])
+    assert np.array_equal(one.infer()[0].image, FRAME // 2)
+    assert (one.created, one.supervisor.failures) == (['first'], 0)
+    one.too_much = set()
+    one.supervisor.reset()
+    wait_for(lambda: one.supervisor.prepare([big]))
+
+
+def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
+    one = rig()
+    other = (1, 96, 64, 3)
+    one.behaviour = gate = threading.Event()
+    one.supervisor.prepare([other])
+    wait_for(lambda: one.supervisor.state() == 'warming up')
+    job = one.supervisor._thread.job
+    job.limit = 0.001  # as if a minute were over
+    wait_for(lambda: one.supervisor.tend() or len(one.created) == 2)
+    one.behaviour = 'good'
+    lines = len(one.log)
+    gate.set()
+    wait_for(lambda: one.supervisor.prepare([FRAME.shape]))
+    assert not any('64x96' in text for text, _ in one.log[lines:])
+    assert not one.supervisor.prepare([other])
+    wait_for(lambda: one.supervisor.prepare([other]))
+
+
+def test_a_frame_that_is_too_old_already_costs_no_inference(rig):
+    one = rig()
+    calls = one.calls
+    assert 'max_age_ms' in one.fault(until=time.monotonic() - 0.01)
+    assert one.calls == calls
+
+
+def test_nobody_waits_for_a_hung_inference_while_the_node_is_deactivated(rig):
+    one = rig()
+    one.behaviour = threading.Event()
+    threading.Timer(0.1, one.supervisor.cancel).start()
+    start = time.monotonic()
+    assert 'deactivated' in one.fault(limit=30.0)
+    assert time.monotonic() - start < 2
+    one.supervisor.cancel(False)
+
+
+def test_a_slow_inference_that_came_back_is_no_problem_any_more(rig):
+    one = rig()
+    one.behaviour = gate = threading.Event()
+    one.fault(limit=0.05)
+    assert one.supervisor.problem
+    gate.set()
+    wait_for(lambda: one.supervisor.tend() or not one.supervisor.problem)
+
+
+def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
+    one = rig()
+    one.behaviour = 'far on noise'
+    assert 'so it is the frame' in one.fault()
+    assert (one.created, one.supervisor.failures) == (['first'], 0)
+    one.behaviour = 'good'
+    assert np.array_equal(one.infer()[0].image, FRAME // 2)
 
 
 def test_warming_up_happens_in_the_background(rig):

@@ -268,9 +268,12 @@ def test_counts_add_up_under_overload(stream):
     peer.matched(images)
     large = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
     reports = []
-    deadline = time.monotonic() + 3
+    deadline = None
     sent = 0
-    while time.monotonic() < deadline:
+    while deadline is None or time.monotonic() < deadline:
+        if deadline is None and derained_one(peer, 'busy'):
+            deadline = time.monotonic() + 3
+        assert sent < 60 * 60, 'the engine is not warm after a minute'
         images.publish(image(sent + 1, large))
         sent += 1
         values = peer.values('busy')

@@ -12,17 +12,19 @@ MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
 
 
-KEPT_SHAPES = 16
+KEPT_SHAPES = 32
 """Most shapes that an engine keeps ready,"""
 KEPT_PIXELS = 16_000_000
-"""and most pixels of all of them together, unless one alone has more."""
+"""and most pixels of all of them together,"""
+KEPT_SIZES = 4
+"""unless they are of no more than so many frame sizes, in batches of any length."""
 
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
     """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay."""
-    while len(kept) > 1 and (
-            len(kept) > KEPT_SHAPES
-            or sum(math.prod(shape[:3]) for shape in kept) > KEPT_PIXELS):
+    while len(kept) > KEPT_SHAPES or (
+            len({shape[1:3] for shape in kept}) > KEPT_SIZES
+            and sum(math.prod(shape[:3]) for shape in kept) > KEPT_PIXELS):
         kept.popitem(last=False)
 
 

@@ -1,5 +1,6 @@
 """The topics of one camera."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -50,6 +51,7 @@ class Camera:
         self.latencies = Latencies()
         self.failure: Failure | None = None
         self.faults = 0
+        self.mask_time = -math.inf
         self.encoding = ''
         self.size = ''
         self._node = node

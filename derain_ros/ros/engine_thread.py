@@ -69,7 +69,7 @@ class Job:
 class EngineThread:
     """Creates an engine, runs jobs on it, closes it; daemonic, as an engine may hang.
 
-    If the engine cannot be created the thread tries again, after waits that double.
+    If the engine cannot be created the thread tries again.
 
     Parameters
     ----------
@@ -77,16 +77,21 @@ class EngineThread:
         Creates the engine.
     delay
         Seconds before the first attempt.
+    again
+        Returns the seconds before the next one.
 
     """
 
-    def __init__(self, make: Callable[[], Engine], delay: float):
+    def __init__(
+        self, make: Callable[[], Engine], delay: float, again: Callable[[], float]
+    ):
         self.info: EngineInfo | None = None
         self.gains_by_batches = False
         self.failure = ''
         self.attempted = threading.Event()
         self._make = make
         self._delay = delay
+        self._again = again
         self._changed = threading.Condition()
         self._job: Job | None = None
         self._hurried = False
@@ -149,7 +154,7 @@ class EngineThread:
             except Exception as error:
                 self.failure = str(error)
                 self.attempted.set()
-                delay = min(max(2 * delay, 1.0), 60.0)
+                delay = self._again()
                 continue
             self.gains_by_batches = engine.gains_by_batches
             self.info = engine.info

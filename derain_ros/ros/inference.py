@@ -10,7 +10,7 @@ import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
 from derain_ros.engines.contract import forget_shapes
-from derain_ros.engines.plausibility import find_implausible
+from derain_ros.engines.plausibility import find_implausible, harmless_picture
 from derain_ros.ros.engine_thread import ClosedError, EngineThread, Job
 
 LEAST_LIMIT = 0.2
@@ -32,10 +32,15 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds before an engine is created anew; doubled with each failure in a row."""
 
 
+TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
 OUT_OF_ORDER = (
     'two inferences hang, and no frame is derained until one of them returns; restart the node')
 
+SMALL_SHAPE = (1, 64, 64, 3)
+"""What an engine is tried with that has done nothing yet."""
+
 _REMEMBERED = 100
+_LOOK_SECONDS = 0.1
 
 
 class FaultError(Exception):
@@ -79,7 +84,10 @@ class Supervisor:
         self._failures = 0
         self._in_a_row = 0
         self._current = 0
+        self._late = False
+        self._cancelled = threading.Event()
         self._seconds: OrderedDict[tuple, deque] = OrderedDict()
+        self._refused: dict[tuple, tuple[str, float]] = {}
 
     # What there is
 
@@ -166,8 +174,16 @@ class Supervisor:
         """Forget failures, and create a failed engine anew at once."""
         with self._lock:
             self._failures = self._in_a_row = 0
+            self._refused.clear()
             if self._thread is not None:
                 self._thread.hurry()
+
+    def cancel(self, cancelled: bool = True) -> None:
+        """Let nobody wait for an inference, from now on or no more."""
+        if cancelled:
+            self._cancelled.set()
+        else:
+            self._cancelled.clear()
 
     def tend(self) -> None:
         """Abandon an inference that hangs; to be called now and then."""
@@ -176,8 +192,12 @@ class Supervisor:
                 return
             if self._abandoned is not None and self._abandoned.ended(0.0):
                 self._abandoned = None
+            self._ending = [thread for thread in self._ending if not thread.ended(0.0)]
             thread = self._thread
             job = None if thread is None else thread.job
+            if self._late and job is None:
+                self._late = False
+                self._problem = ''
             if job is None or not job.overdue(GIVE_UP):
                 return
             if self._abandoned is not None:
@@ -192,12 +212,25 @@ class Supervisor:
     # Work
 
     def prepare(self, shapes: Sequence[tuple[int, ...]]) -> bool:
-        """Return whether the engine is warm for these shapes; if not, begin to warm it up."""
+        """Return whether the engine is warm for these shapes; if not, begin to warm it up.
+
+        Raises
+        ------
+        FaultError
+            The engine cannot do one of them.
+
+        """
         with self._lock:
-            missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._seconds]
-            if not missing:
-                for shape in shapes:
+            missing = []
+            for shape in dict.fromkeys(shapes):
+                reason, until = self._refused.get(shape, ('', 0.0))
+                if time.monotonic() < until:
+                    raise FaultError(reason)
+                if shape in self._seconds:
                     self._seconds.move_to_end(shape)
+                else:
+                    missing.append(shape)
+            if not missing:
                 return True
             thread = self._thread
             if thread is not None and thread.job is None:
@@ -240,20 +273,32 @@ class Supervisor:
             raise FaultError(self.why_not(), serious=not busy.preparing)
         limit = limit or self._limit(images.shape)
         try:
-            if busy is not None and not busy.wait(min(until, time.monotonic() + limit)):
+            if busy is not None and not self._await(busy, min(until, time.monotonic() + limit)):
                 raise FaultError('the engine is still busy with an earlier frame',
                                  serious=busy.overdue())
+            if time.monotonic() >= until:
+                raise FaultError(TOO_OLD, serious=False)
             job = thread.submit(lambda engine: engine.infer(images), limit=limit)
         except ClosedError:
             raise FaultError(self.why_not()) from None
-        if not job.wait(min(until, time.monotonic() + limit)):
-            if time.monotonic() < until:
-                self._problem = f'an inference takes longer than {limit * 1e3:.0f} ms'
-                self._log(self._problem, True)
-                raise FaultError(self._problem)
-            raise FaultError('the frame grew older than max_age_ms before it was derained',
-                             serious=False)
+        if not self._await(job, min(until, time.monotonic() + limit)):
+            if time.monotonic() >= until:
+                raise FaultError(TOO_OLD, serious=False)
+            reason = f'an inference takes longer than {limit * 1e3:.0f} ms'
+            with self._lock:
+                self._problem, self._late = reason, True
+            self._log(reason, True)
+            raise FaultError(reason)
         return self._judge(thread, job, images)
+
+    def _await(self, job: Job, until: float) -> bool:
+        """Wait for a job; False at a moment of ``time.monotonic``."""
+        while not job.wait(min(until, time.monotonic() + _LOOK_SECONDS)):
+            if self._cancelled.is_set():
+                raise FaultError('the node is being deactivated', serious=False)
+            if time.monotonic() >= until:
+                return False
+        return True
 
     def _judge(
         self, thread: EngineThread, job: Job, images: np.ndarray
@@ -267,25 +312,22 @@ class Supervisor:
                                  serious=False)
         with self._lock:
             if not reason:
-                self._recovered()
-                self._seconds.setdefault(images.shape, deque(maxlen=_REMEMBERED)).append(
-                    job.seconds)
+                if thread is self._thread:
+                    self._recovered()
+                    self._seconds.setdefault(
+                        images.shape, deque(maxlen=_REMEMBERED)).append(job.seconds)
                 return job.result, job.seconds
-            if thread is self._thread:
-                self._note(reason)
-                thread.abandon()
-                self._start(self._delay())
+            self._replace(thread, reason)
         raise FaultError(reason)
 
     def _sound(self, thread: EngineThread, job: Job, shape: tuple[int, ...]) -> bool:
         """Tell whether the engine does well on a picture that is known to be harmless."""
-        ramp = np.linspace(0, 255, shape[2]).astype(np.uint8)
-        picture = np.ascontiguousarray(np.broadcast_to(ramp[:, np.newaxis], shape))
+        picture = harmless_picture(shape)
         try:
             again = thread.submit(lambda engine: engine.infer(picture), limit=job.limit)
         except ClosedError:
             return False
-        return (again.wait(time.monotonic() + job.limit) and again.error is None
+        return (self._await(again, time.monotonic() + job.limit) and again.error is None
                 and not find_implausible(picture, again.result))
 
     def _limit(self, shape: tuple[int, ...]) -> float:
@@ -296,7 +338,7 @@ class Supervisor:
         """Say why no inference can begin now."""
         state = self.state()
         if state in ('warming up', 'ready'):
-            return 'the engine is warming up for this size'
+            return 'the engine is warming up for a new size'
         if state == 'stuck':
             return self._problem or 'the engine is stuck: an inference does not return'
         return f'the engine is being created anew: {self._problem}'
@@ -304,31 +346,55 @@ class Supervisor:
     def _warm_up(
         self, thread: EngineThread, engine: Engine, shapes: Sequence[tuple[int, ...]]
     ) -> None:
-        try:
-            for shape in shapes:
+        for shape in shapes:
+            try:
                 start = time.monotonic()
                 engine.warm_up(*shape[1:3], batch=shape[0])
                 compiled = time.monotonic()
                 engine.warm_up(*shape[1:3], batch=shape[0])
                 again = time.monotonic() - compiled
-                self._log(f'ready for {shape[2]}x{shape[1]} after {compiled - start:.2f} s of '
-                          'warm-up', False)
-                with self._lock:
-                    self._seconds[shape] = deque([again], maxlen=_REMEMBERED)
-                    forget_shapes(self._seconds)
-        except Exception as error:
+            except Exception as error:
+                self._refuse(thread, engine, shape, _engine_words(error))
+                return
             with self._lock:
-                if thread is self._thread:
-                    self._note(_engine_words(error))
-                    thread.abandon()
-                    self._start(self._delay())
+                if thread is not self._thread:
+                    return
+                self._seconds[shape] = deque([again], maxlen=_REMEMBERED)
+                forget_shapes(self._seconds)
+            self._log(f'ready for {shape[2]}x{shape[1]} after {compiled - start:.2f} s of '
+                      'warm-up', False)
+
+    def _refuse(
+        self, thread: EngineThread, engine: Engine, shape: tuple[int, ...], reason: str
+    ) -> None:
+        """Refuse a shape for a while if the engine does well on another; else it has failed."""
+        picture = harmless_picture(next(reversed(self._seconds), SMALL_SHAPE))
+        try:
+            sound = not find_implausible(picture, engine.infer(picture))
+        except Exception:
+            sound = False
+        with self._lock:
+            if sound:
+                reason = f'{shape[2]}x{shape[1]}: {reason}'
+                self._refused[shape] = reason, time.monotonic() + LONGEST_DELAY
+                self._log(f'{reason}; such frames are not derained for {LONGEST_DELAY:g} s', True)
+            else:
+                self._replace(thread, reason)
 
     # Failure and recovery, under the lock
 
     def _start(self, delay: float) -> None:
         self._seconds.clear()
+        self._late = False
         if not self._closed:
-            self._thread = EngineThread(self._make, delay)
+            self._thread = EngineThread(self._make, delay, self._delay)
+
+    def _replace(self, thread: EngineThread, reason: str) -> None:
+        if thread is self._thread:
+            self._note(reason)
+            thread.abandon()
+            self._ending.append(thread)
+            self._start(self._delay())
 
     def _make(self) -> Engine:
         """Create an engine, in the thread that is to run it."""

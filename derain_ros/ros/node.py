@@ -54,6 +54,7 @@ class DerainNode(LifecycleNode):
         self._mailbox: Mailbox | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker | None = None
+        self._lingering: list[Supervisor] = []
         self._guard_change_state()
 
         # Timers of the node's own clock would stand still in simulated time without /clock.
@@ -104,12 +105,12 @@ class DerainNode(LifecycleNode):
 
         """
         deadline = time.monotonic() + timeout
-        supervisor = self._supervisor
         if self._worker is not None and not self._worker.stop(timeout):
             return 'frame'
         self._release(0.0)
-        left = max(0.0, deadline - time.monotonic())
-        return '' if supervisor is None or supervisor.close(left) else 'engine'
+        ended = [supervisor.close(max(0.0, deadline - time.monotonic()))
+                 for supervisor in self._lingering]
+        return '' if all(ended) else 'engine'
 
     def _transition(
         self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
@@ -139,6 +140,11 @@ class DerainNode(LifecycleNode):
         settings = self._store.settings()
         self._live = self._store.live_settings()
         self._configured = True
+        self._lingering = [one for one in self._lingering if not one.close(0.0)]
+        if self._lingering:
+            self.get_logger().warning(
+                'an engine of before still hangs and holds its memory; restart the node to '
+                'free it')
         self._supervisor = self._supervise(settings)
         self._supervisor.open(self._stop)
         info = self._supervisor.info
@@ -197,8 +203,9 @@ class DerainNode(LifecycleNode):
         self._worker = self._mailbox = None
         supervisor, self._supervisor = self._supervisor, None
         self._configured = False
-        if supervisor is not None:
-            supervisor.close(0.0 if self._stop.is_set() else timeout)
+        if supervisor is not None and not supervisor.close(
+                0.0 if self._stop.is_set() else timeout):
+            self._lingering.append(supervisor)
 
     def _reset(self) -> str:
         """Forget what was counted, seen and failed; returns what to answer."""
@@ -224,6 +231,8 @@ class DerainNode(LifecycleNode):
                 done = trigger() == TransitionCallbackReturn.SUCCESS
             except Exception as error:  # somebody else has changed the state meanwhile
                 self.get_logger().warning(f'autostart stops: {error}')
+                return
+            if self._stop.is_set():
                 return
             if not done:
                 name = self.get_fully_qualified_name()

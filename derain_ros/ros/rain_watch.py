@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from derain_ros.engines.contract import MINIMUM_SIDE
-from derain_ros.rain_gate import PROBE_SECONDS, PROBE_SIDE
+from derain_ros.rain_gate import FORGET_SECONDS, PROBE_SECONDS, PROBE_SIDE
 from derain_ros.ros.camera import Camera
 from derain_ros.ros.inference import FaultError, Supervisor
 from derain_ros.ros.settings import LiveSettings
@@ -21,8 +21,13 @@ def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:
     """Tell whether it rains before a camera or another one of its group."""
     group = camera.settings.sync_group
     if not group:
-        return camera.gate.wet
-    return any(other.gate.wet for other in cameras if other.settings.sync_group == group)
+        return _may_be_wet(camera)
+    return any(_may_be_wet(other) for other in cameras if other.settings.sync_group == group)
+
+
+def _may_be_wet(camera: Camera) -> bool:
+    # A gate that has seen no mask for so long, as no engine makes any, knows nothing.
+    return camera.gate.wet or time.monotonic() - camera.mask_time > FORGET_SECONDS
 
 
 class RainWatch:
@@ -43,7 +48,6 @@ class RainWatch:
         self._cameras = cameras
         self._supervisor = supervisor
         self._logger = logger
-        self._seen: dict[str, float] = {}
 
     def wet(self, camera: Camera) -> bool:
         """See :func:`is_wet`."""
@@ -56,7 +60,7 @@ class RainWatch:
         gate = camera.gate
         if gate.settings != live.gate:
             gate.settings = live.gate
-        self._seen[camera.name] = now
+        camera.mask_time = now
         before = gate.wet
         if gate.update(mask, now) != before and live.rain_gate:
             self._logger.info(f'{camera.name}: {"it rains" if gate.wet else "it is dry"}, '
@@ -67,7 +71,7 @@ class RainWatch:
         if not (live.rain_gate and live.enabled):
             return False
         if camera.gate.wet:  # while nobody but for the rain intensity listens
-            return now - self._seen.get(camera.name, -np.inf) >= PROBE_SECONDS
+            return now - camera.mask_time >= PROBE_SECONDS
         return camera.gate.probe_due(now)
 
     def probe(self, camera: Camera, frame: np.ndarray, live: LiveSettings) -> None:
@@ -77,7 +81,8 @@ class RainWatch:
             return
         patch = np.ascontiguousarray(frame[camera.gate.next_patch(height, width)])[np.newaxis]
         try:
-            if self._supervisor.prepare([patch.shape]):
+            # The whole frame, too, so that nothing is to be compiled when the rain comes.
+            if self._supervisor.prepare([(1, *frame.shape), patch.shape]):
                 result, _ = self._supervisor.infer(patch, limit=live.watchdog)
                 self.update(camera, result.rain_mask[0], time.monotonic(), live)
         except FaultError:

@@ -102,12 +102,12 @@ class Reporter:
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         counts = {} if self._mailbox is None else self._mailbox.counts()
-        cameras = [camera_status(self._camera_report(camera, counts[name], now))
+        faults = {name: camera.faults for name, camera in self._cameras.items()}
+        cameras = [camera_status(self._camera_report(camera, counts[name], faults[name], now))
                    for name, camera in self._cameras.items()]
         message.status = [self._engine_status(), *cameras]
         self._diagnostics.publish(message)
-        self._time, self._counts = now, counts
-        self._faults = {name: camera.faults for name, camera in self._cameras.items()}
+        self._time, self._counts, self._faults = now, counts, faults
 
     def _engine_status(self):
         supervisor = self._supervisor
@@ -120,7 +120,9 @@ class Reporter:
         return engine_status(
             supervisor.info, problem, 'being created anew', values | gpu_values())
 
-    def _camera_report(self, camera: Camera, counts: Counts, now: float) -> CameraReport:
+    def _camera_report(
+        self, camera: Camera, counts: Counts, faults: int, now: float
+    ) -> CameraReport:
         live = None if self._live is None else self._live()
         gate = 'off'
         if live is not None and live.rain_gate and live.enabled:
@@ -137,7 +139,7 @@ class Reporter:
             reliability=camera.reliability,
             sync_group=camera.settings.sync_group,
             latencies=camera.latencies.percentiles(),
-            faults=camera.faults - self._faults.get(camera.name, 0),
+            faults=faults - self._faults.get(camera.name, 0),
             failure=camera.failure,
             silence=self._silence(camera, counts) if live is not None else '',
             qos_problem=camera.qos_problem(),

@@ -158,7 +158,7 @@ def _rain_cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: Node
     intensity = _number(values, 'rain_intensity')
     if intensity is None:
         return Text(f'{"-":>{BAR_CELLS + 6}}')
-    # By the root: the gate opens at 0.02 of the picture, and a downpour covers a third.
+    # By the root: the gate opens at 0.025 of the picture, and a downpour covers a third.
     eighths = round(8 * BAR_CELLS * math.sqrt(min(max(intensity, 0.0), 1.0)))
     bar = '█' * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else '')
     return Text.assemble((f'{bar:<{BAR_CELLS}}', 'blue on grey30'), f' {intensity:.3f}')

@@ -79,6 +79,7 @@ class Worker:
     def start(self) -> None:
         """Start the thread and open the mailbox."""
         self._stopping = False
+        self._supervisor.cancel(False)
         self._mailbox.open()
         # A daemon, so that it cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name='derain', daemon=True)
@@ -99,6 +100,7 @@ class Worker:
 
         """
         self._stopping = True
+        self._supervisor.cancel()
         self._mailbox.close()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -128,7 +130,7 @@ class Worker:
                 work.camera.latencies.add('wait', now - work.taken.arrival)
                 self._guarded(self._begin, work)
             self._drop_without_partner(works)
-            self._derain([work for work in works if work.needs_engine], live)
+            self._derain(works, live)
             for work in works:
                 if work.outcome is None:
                     self._guarded(self._end, work)
@@ -162,6 +164,9 @@ class Worker:
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
             published = camera.publish_info(work.received)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
+            if published and 'status' in work.wanted:
+                work.reason = 'only camera_info is subscribed to'
+                camera.publish('status', self._outputs.status(work, self._age(work)))
             return
         work.reason = self._reason_to_bypass(work)
         work.needs_engine = not work.reason and bool(work.wanted)
@@ -212,12 +217,15 @@ class Worker:
             return work.frame.shape
 
         most = MOST_IN_A_BATCH if self._supervisor.gains_by_batches else 1
-        for _, same in groupby(sorted(works, key=shape), key=shape):
+        waiting = [work for work in works if work.needs_engine]
+        for _, same in groupby(sorted(waiting, key=shape), key=shape):
             same = list(same)
             for first in range(0, len(same), most):
                 self._infer(same[first:first + most], live)
         faults = {work.camera.settings.sync_group: work for work in works if work.fault}
         for work in works:
+            if work.outcome is not None:
+                continue
             partner = faults.get(work.camera.settings.sync_group)
             if work.camera.settings.sync_group and partner is not None:
                 work.derained, work.fault = None, partner.fault
@@ -235,7 +243,11 @@ class Worker:
             images = np.stack(frames) if len(frames) > 1 else frames[0][np.newaxis]
             result, seconds = self._supervisor.infer(
                 images, limit=live.watchdog, until=min(self._until(work) for work in works))
-        except FaultError as fault:
+        except Exception as error:
+            fault = error
+            if not isinstance(error, FaultError):
+                fault = FaultError(f'{type(error).__name__}: {error}')
+                self._node.get_logger().error(traceback.format_exc())
             for work in works:
                 work.fault = fault
             return
