@@ -107,7 +107,8 @@ def test_bench_times_an_engine(tmp_path, capsys):
     arguments = ['bench', '--skip-node', '--engines', 'openvino', '--sizes', '96x64',
                  '--seconds', '0.2', '--json', str(figures)]
     assert main(arguments) == 0
-    timing, = json.loads(figures.read_text())['engines']
+    scenario = json.loads(figures.read_text())['scenarios']['engine']
+    timing, = scenario['details']['timings']
     assert (timing['width'], timing['height'], timing['engine']) == (96, 64, 'openvino')
     assert 0 < timing['median_ms'] <= timing['p95_ms']
     assert '96x64' in capsys.readouterr().out
