@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from derain_ros.engines import EngineError, contract, create_engine, engine_report
-from derain_ros.engines.contract import KEPT_SHAPES, forget_shapes
+from derain_ros.engines.contract import KEPT_SHAPES, KEPT_SIZES, forget_shapes
 from derain_ros.engines.openvino_engine import OpenVinoEngine
 from derain_ros.models import ModelInfo, find_model
 from derain_ros.rain import add_rain
@@ -169,8 +169,10 @@ def test_shapes_are_kept_by_number_and_by_pixels():
         forget_shapes(found)
         return list(found)
 
-    small = [(1, 32, 32 + k, 3) for k in range(KEPT_SHAPES + 3)]
+    small = [(1, 32, 32 + k, 3) for k in range(KEPT_SIZES + 3)]
     assert kept(*small) == small[3:]
+    batches = [(batch, 32, 32, 3) for batch in range(1, KEPT_SHAPES + 2)]
+    assert kept(*batches) == batches[1:]
     large = [(1, 2160 + k, 3840, 3) for k in range(6)]  # 8.3 million pixels
     patch = (1, 192, 256, 3)
     assert kept(*large) == large[2:]

@@ -14,17 +14,22 @@ MINIMUM_SIDE = 32
 
 KEPT_SHAPES = 32
 """Most shapes that an engine keeps ready,"""
+KEPT_SIZES = 10
+"""most frame sizes that these may be of, as each takes some 25 MB,"""
 KEPT_PIXELS = 16_000_000
 """and most pixels of all of them together,"""
-KEPT_SIZES = 4
-"""unless they are of no more than so many frame sizes, in batches of any length."""
+FEW_SIZES = 4
+"""unless they are of no more than so many sizes."""
 
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
     """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay."""
-    while len(kept) > KEPT_SHAPES or (
-            len({shape[1:3] for shape in kept}) > KEPT_SIZES
-            and sum(math.prod(shape[:3]) for shape in kept) > KEPT_PIXELS):
+    while kept:
+        sizes = len({shape[1:3] for shape in kept})
+        pixels = sum(math.prod(shape[:3]) for shape in kept)
+        if len(kept) <= KEPT_SHAPES and sizes <= KEPT_SIZES and (
+                sizes <= FEW_SIZES or pixels <= KEPT_PIXELS):
+            return
         kept.popitem(last=False)
 
 
