@@ -24,7 +24,8 @@ from evaluate_files import (
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.evaluate import ModelFacts, evaluate
+from derain_ros.evaluation.evaluate import evaluate
+from derain_ros.evaluation.model_facts import ModelFacts
 from derain_ros.evaluation.pairs import FolderPairs
 from derain_ros.models import digest
 
@@ -99,7 +100,7 @@ def test_names_of_the_json_are_stable(tmp_path, models):
     _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json')
     found = _figures(tmp_path / 'f.json')
     assert list(found) == [
-        'format', 'versions', 'source', 'clip', 'pairs', 'failed', 'models']
+        'format', 'kind', 'versions', 'host', 'source', 'clip', 'pairs', 'failed', 'models']
     model, = found['models']
     assert list(model) == [
         'model', 'file', 'sha256', 'engine', 'device', 'precision', 'reason', 'parameters',

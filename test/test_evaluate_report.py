@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.evaluate import Evaluation, ModelFacts, ModelScores
+from derain_ros.evaluation.evaluate import Evaluation, ModelScores
 from derain_ros.evaluation.gallery import JPEG_BYTES, LONGEST_SIDE, Gallery
 from derain_ros.evaluation.html_report import render_report
+from derain_ros.evaluation.model_facts import ModelFacts
 from derain_ros.evaluation.pairs import BadPair, printable
 from derain_ros.evaluation.rain_metrics import MaskCounts
 from derain_ros.evaluation.scores import ImageScore

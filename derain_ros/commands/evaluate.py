@@ -1,8 +1,6 @@
 """``derain evaluate``: how well models derain pictures whose truth is known."""
 
 import argparse
-import json
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +16,7 @@ from derain_ros.commands import (
 )
 
 if TYPE_CHECKING:
-    from derain_ros.engines import Engine
-    from derain_ros.evaluation.evaluate import Evaluation, ModelFacts, ModelScores
+    from derain_ros.evaluation.evaluate import Evaluation, ModelScores
     from derain_ros.evaluation.pairs import PairSource
 
 _DESCRIPTION = """\
@@ -77,6 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate as ``args`` say; 1 if a pair failed."""
     from derain_ros.evaluation.evaluate import evaluate
+    from derain_ros.evaluation.model_facts import model_facts
 
     source = _open_source(args)
     _check_outputs(args)
@@ -87,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             for name in names:
                 options = argparse.Namespace(**{**vars(args), 'model': name})
                 engine = stack.enter_context(open_engine(options))
-                models.append((engine, _facts(name, engine)))
+                models.append((engine, model_facts(name, engine)))
             with progress_bar(len(source), 'pair') as bar:
                 evaluation = evaluate(
                     source, models, clip=args.clip or args.bag is not None,
@@ -156,48 +154,16 @@ def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Find out before the work that its results can be written."""
+    from derain_ros.evaluation.run_files import RunFileError, check_output
+
     outputs = [path for path in (args.json, args.html) if path]
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise CommandError(f'--json and --html both name {args.json}; give two names', USAGE)
     for path in outputs:
-        if path.is_dir():
-            raise CommandError(f'{path}: is a folder; name a file', USAGE)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f'{path.parent}: {error.strerror or error}', USAGE) from error
-        if not os.access(path.parent, os.W_OK):
-            raise CommandError(f'{path.parent}: cannot be written to', USAGE)
-
-
-def _facts(name: str, engine: 'Engine') -> 'ModelFacts':
-    from derain_ros.evaluation.evaluate import ModelFacts
-    from derain_ros.evaluation.pairs import printable
-    from derain_ros.models import digest, find_model
-
-    model, info = find_model(name), engine.info
-    file = model.weights if info.engine == 'torch' else model.onnx
-    sha256 = digest(file)
-    facts = {'parameters': model.parameters, 'flops_per_pixel': model.flops_per_pixel}
-    if not model.flops_per_pixel:
-        facts.update(_facts_beside(model.onnx, sha256))
-    return ModelFacts(
-        model=printable(name), file=printable(file.name), sha256=sha256,
-        engine=info.engine, device=info.device, precision=info.precision,
-        reason=info.reason, parameters=facts['parameters'] or None,
-        flops_per_pixel=facts['flops_per_pixel'] or None)
-
-
-def _facts_beside(onnx: Path, sha256: str) -> dict[str, int]:
-    """Read size and cost of an ONNX file from the JSON that ``derain export`` put beside it."""
-    try:
-        found = json.loads(onnx.with_suffix('.json').read_text(encoding='utf-8'))
-        if found['sha256'][onnx.name] != sha256:
-            return {}
-        facts = {key: found[key] for key in ('parameters', 'flops_per_pixel')}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return facts if all(type(value) is int and value >= 0 for value in facts.values()) else {}
+            check_output(path)
+        except RunFileError as error:
+            raise CommandError(str(error), USAGE) from error
 
 
 def _report_failures(evaluation: 'Evaluation') -> None:
@@ -247,23 +213,17 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
 def _write_outputs(args: argparse.Namespace, evaluation: 'Evaluation') -> None:
     from derain_ros.evaluation.html_report import render_report
     from derain_ros.evaluation.pairs import printable
+    from derain_ros.evaluation.run_files import RunFileError, write_run, write_text
 
-    outputs = {}
-    if args.json:
-        outputs[args.json] = json.dumps(evaluation.figures(), indent=2, allow_nan=False) + '\n'
-    if args.html:
-        outputs[args.html] = render_report(evaluation)
-    for path, text in outputs.items():
-        # Renamed when whole, so that a full disk leaves an earlier report as it was.
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-        try:
-            temporary.write_text(text, encoding='utf-8')
-            temporary.replace(path)
-        except OSError as error:
-            raise CommandError(f'{path}: {error.strerror or error}') from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        print(f'{printable(str(path))} written')
+    try:
+        if args.json:
+            write_run(args.json, evaluation.figures())
+            print(f'{printable(str(args.json))} written')
+        if args.html:
+            write_text(args.html, render_report(evaluation))
+            print(f'{printable(str(args.html))} written')
+    except RunFileError as error:
+        raise CommandError(str(error)) from error
 
 
 def _share(value: float | None) -> str:

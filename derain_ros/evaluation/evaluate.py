@@ -1,18 +1,15 @@
 """Run models over pairs of rainy and clean pictures, and measure them."""
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import Any
 
-import cv2
 import numpy as np
 
-from derain_ros import __version__
 from derain_ros.engines import Engine
 from derain_ros.evaluation.gallery import Exhibit, Gallery
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
+from derain_ros.evaluation.model_facts import ModelFacts
 from derain_ros.evaluation.pairs import BadPair, Pair, PairSource
 from derain_ros.evaluation.rain_metrics import (
     count_mask,
@@ -21,38 +18,8 @@ from derain_ros.evaluation.rain_metrics import (
     mask_coverage,
     streak_energy,
 )
+from derain_ros.evaluation.run_files import FORMAT, host, versions
 from derain_ros.evaluation.scores import ImageScore, summarise
-
-FORMAT = 1
-"""Version of the figures; it rises when a name changes its meaning or goes away."""
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What was measured.
-
-    Attributes
-    ----------
-    model
-        Name as it was asked for; printable.
-    file, sha256
-        The file that ran, and its digest, hexadecimal.
-    engine, device, precision, reason
-        See :class:`derain_ros.engines.EngineInfo`.
-    parameters, flops_per_pixel
-        Size and cost (a multiply-add counts two); None where unknown.
-
-    """
-
-    model: str
-    file: str
-    sha256: str
-    engine: str
-    device: str
-    precision: str
-    reason: str
-    parameters: int | None
-    flops_per_pixel: int | None
 
 
 @dataclass
@@ -97,7 +64,9 @@ class Evaluation:
         """Return everything but the pictures, fit for JSON."""
         return {
             'format': FORMAT,
-            'versions': _versions(),
+            'kind': 'pairs',
+            'versions': versions(),
+            'host': host(),
             'source': self.source,
             'clip': self.clip,
             'pairs': len(self.models[0].images),
@@ -217,18 +186,3 @@ def _measure(
         )
         results.append((score, derained))
     return results, _Before(pair.position, errors)
-
-
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {
-        'derain_ros': __version__,
-        'python': platform.python_version(),
-        'numpy': np.__version__,
-        'opencv': cv2.__version__,
-    }
-    for name in ('openvino', 'torch'):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
