@@ -2,22 +2,16 @@
 
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
-from derain_ros.engines.contract import forget_shapes
 from derain_ros.engines.plausibility import find_implausible, harmless_picture
+from derain_ros.ros.engine_line import EngineLine
 from derain_ros.ros.engine_thread import ClosedError, EngineThread, Job
-
-LEAST_LIMIT = 0.2
-"""Shortest automatic limit for an inference, seconds."""
-
-SLOWER_THAN_USUAL = 4.0
-"""The automatic limit is so many times the slowest of the last inferences of that size."""
+from derain_ros.ros.shape_record import REFUSED_FOR, ShapeRecord
 
 FIRST_LIMIT = 60.0
 """Limit for the first inference of a size, which compiles; frames do not wait for it."""
@@ -25,21 +19,10 @@ FIRST_LIMIT = 60.0
 GIVE_UP = 5.0
 """After this many limits a stuck inference is abandoned, and the engine created anew."""
 
-FAILURES_PER_ENGINE = 3
-"""Failures in a row after which the next engine in line is tried."""
-
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds before an engine is created anew; doubled with each failure in a row."""
-
-
 TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
 OUT_OF_ORDER = (
     'two inferences hang, and no frame is derained until one of them returns; restart the node')
 
-SMALL_SHAPE = (1, 64, 64, 3)
-"""What an engine is tried with that has done nothing yet."""
-
-_REMEMBERED = 100
 _LOOK_SECONDS = 0.1
 
 
@@ -71,7 +54,7 @@ class Supervisor:
         self, line: Sequence[str], create: Callable[[list[str]], Engine],
         log: Callable[[str, bool], None],
     ):
-        self._line = list(line)
+        self._line = EngineLine(line)
         self._create = create
         self._log = log
         self._lock = threading.RLock()
@@ -81,13 +64,9 @@ class Supervisor:
         self._closed = False
         self._opening = True
         self._problem = ''
-        self._failures = 0
-        self._in_a_row = 0
-        self._current = 0
         self._late = False
         self._cancelled = threading.Event()
-        self._seconds: OrderedDict[tuple, deque] = OrderedDict()
-        self._refused: dict[tuple, tuple[str, float]] = {}
+        self._shapes = ShapeRecord()
 
     # What there is
 
@@ -106,7 +85,7 @@ class Supervisor:
     @property
     def failures(self) -> int:
         """Failures since the start or the last reset."""
-        return self._failures
+        return self._line.failures
 
     @property
     def problem(self) -> str:
@@ -173,8 +152,8 @@ class Supervisor:
     def reset(self) -> None:
         """Forget failures, and create a failed engine anew at once."""
         with self._lock:
-            self._failures = self._in_a_row = 0
-            self._refused.clear()
+            self._line.reset()
+            self._shapes.accept_all()
             if self._thread is not None:
                 self._thread.hurry()
 
@@ -207,7 +186,7 @@ class Supervisor:
             self._note(f'an inference has been stuck for {job.elapsed():.1f} s')
             thread.abandon()
             self._abandoned = thread
-            self._start(self._delay())
+            self._start(self._line.delay())
 
     # Work
 
@@ -221,15 +200,9 @@ class Supervisor:
 
         """
         with self._lock:
-            missing = []
-            for shape in dict.fromkeys(shapes):
-                reason, until = self._refused.get(shape, ('', 0.0))
-                if time.monotonic() < until:
-                    raise FaultError(reason)
-                if shape in self._seconds:
-                    self._seconds.move_to_end(shape)
-                else:
-                    missing.append(shape)
+            if reason := self._shapes.why_refused(shapes):
+                raise FaultError(reason)
+            missing = self._shapes.missing(shapes)
             if not missing:
                 return True
             thread = self._thread
@@ -271,7 +244,9 @@ class Supervisor:
         busy = thread.job
         if busy is not None and (busy.preparing or busy.overdue()):
             raise FaultError(self.why_not(), serious=not busy.preparing)
-        limit = limit or self._limit(images.shape)
+        if not limit:
+            with self._lock:
+                limit = self._shapes.limit(images.shape)
         try:
             if busy is not None and not self._await(busy, min(until, time.monotonic() + limit)):
                 raise FaultError('the engine is still busy with an earlier frame',
@@ -314,8 +289,7 @@ class Supervisor:
             if not reason:
                 if thread is self._thread:
                     self._recovered()
-                    self._seconds.setdefault(
-                        images.shape, deque(maxlen=_REMEMBERED)).append(job.seconds)
+                    self._shapes.took(images.shape, job.seconds)
                 return job.result, job.seconds
             self._replace(thread, reason)
         raise FaultError(reason)
@@ -329,10 +303,6 @@ class Supervisor:
             return False
         return (self._await(again, time.monotonic() + job.limit) and again.error is None
                 and not find_implausible(picture, again.result))
-
-    def _limit(self, shape: tuple[int, ...]) -> float:
-        with self._lock:
-            return max(LEAST_LIMIT, SLOWER_THAN_USUAL * max(self._seconds.get(shape, [0.0])))
 
     def why_not(self) -> str:
         """Say why no inference can begin now."""
@@ -359,8 +329,7 @@ class Supervisor:
             with self._lock:
                 if thread is not self._thread:
                     return
-                self._seconds[shape] = deque([again], maxlen=_REMEMBERED)
-                forget_shapes(self._seconds)
+                self._shapes.warm(shape, again)
             self._log(f'ready for {shape[2]}x{shape[1]} after {compiled - start:.2f} s of '
                       'warm-up', False)
 
@@ -368,7 +337,8 @@ class Supervisor:
         self, thread: EngineThread, engine: Engine, shape: tuple[int, ...], reason: str
     ) -> None:
         """Refuse a shape for a while if the engine does well on another; else it has failed."""
-        picture = harmless_picture(next(reversed(self._seconds), SMALL_SHAPE))
+        with self._lock:
+            picture = harmless_picture(self._shapes.last_used())
         try:
             sound = not find_implausible(picture, engine.infer(picture))
         except Exception:
@@ -376,32 +346,30 @@ class Supervisor:
         with self._lock:
             if sound:
                 reason = f'{shape[2]}x{shape[1]}: {reason}'
-                self._refused[shape] = reason, time.monotonic() + LONGEST_DELAY
-                self._log(f'{reason}; such frames are not derained for {LONGEST_DELAY:g} s', True)
+                self._shapes.refuse(shape, reason)
+                self._log(f'{reason}; such frames are not derained for {REFUSED_FOR:g} s', True)
             else:
                 self._replace(thread, reason)
 
     # Failure and recovery, under the lock
 
     def _start(self, delay: float) -> None:
-        self._seconds.clear()
+        self._shapes.new_engine()
         self._late = False
         if not self._closed:
-            self._thread = EngineThread(self._make, delay, self._delay)
+            self._thread = EngineThread(self._make, delay, self._line.delay)
 
     def _replace(self, thread: EngineThread, reason: str) -> None:
         if thread is self._thread:
             self._note(reason)
             thread.abandon()
             self._ending.append(thread)
-            self._start(self._delay())
+            self._start(self._line.delay())
 
     def _make(self) -> Engine:
         """Create an engine, in the thread that is to run it."""
         with self._lock:
-            if self._next_is_due():
-                self._current = (self._current + 1) % len(self._line)
-            names = self._line[self._current:] + self._line[:self._current]
+            names = self._line.next_names()
         try:
             engine = self._create(names)
         except Exception as error:
@@ -410,21 +378,16 @@ class Supervisor:
                 self._note(reason)
             raise EngineError(reason) from error
         with self._lock:
-            if engine.info.engine in self._line:
-                self._current = self._line.index(engine.info.engine)
+            self._line.created(engine.info.engine)
             if self._problem:
                 self._log(f'{engine.info.engine} was created anew', False)
         return engine
 
     def _note(self, reason: str) -> None:
         self._problem = reason
-        self._failures += 1
-        self._in_a_row += 1
+        self._line.failed()
         if not self._closed and not self._opening:
-            self._log(f'{reason}; the next attempt follows in {self._delay():g} s', True)
-
-    def _next_is_due(self) -> bool:
-        return self._in_a_row > 0 and self._in_a_row % FAILURES_PER_ENGINE == 0
+            self._log(f'{reason}; the next attempt follows in {self._line.delay():g} s', True)
 
     def _give_up(self) -> None:
         if self._problem != OUT_OF_ORDER:
@@ -435,12 +398,7 @@ class Supervisor:
         if self._problem:
             self._log('the engine works again', False)
         self._problem = ''
-        self._in_a_row = 0
-
-    def _delay(self) -> float:
-        if self._next_is_due() and len(self._line) > 1:
-            return 0.0  # the waits are for the engine that failed
-        return min(LONGEST_DELAY, FIRST_DELAY * 2 ** max(0, self._in_a_row - 1))
+        self._line.worked()
 
 
 def _engine_words(error: BaseException) -> str:
