@@ -27,6 +27,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         share('launch'),
         share('config'),
+        share('config/detectors'),
         share('config/sros2'),
         share('config/train'),
         share('models'),
@@ -38,6 +39,7 @@ setup(
         'openvino>=2024.4',
         'rich>=12',
         'rosbags>=0.11.9',
+        'ruamel.yaml>=0.17',
         'tqdm>=4.64',
     ],
     extras_require={

@@ -12,6 +12,7 @@ from derain_ros.commands import (
     bag,
     bench,
     demo,
+    detections,
     evaluate,
     export,
     image,
@@ -22,10 +23,12 @@ from derain_ros.commands import (
     soak,
     top,
     train,
+    video,
 )
 
 _COMMANDS = (
-    image, bag, info, demo, top, bench, soak, rain, evaluate, pack, train, export, ablate, policy)
+    image, bag, info, demo, top, bench, soak, rain, evaluate, detections, video, pack,
+    train, export, ablate, policy)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
@@ -40,6 +43,9 @@ examples:
   derain top                                   what the running nodes do
   derain bench                                 how fast it is here
   derain rain photos -o rainy                  rainy test data of your own
+  derain detections --rainy a --clean b --detector d.yaml
+                                               does it help your detector?
+  derain video rainy.mp4 -o split.mp4          rain on the left, none on the right
   derain train photos -o runs/nano             a network of your own
 
 `derain COMMAND --help` explains a command. The ROS 2 node itself is `derain_node`.
@@ -100,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _package_of(module: str) -> str:
     """Name under which pip knows a module."""
     name = module.partition('.')[0]
-    return {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}.get(name, name)
+    return {'cv2': 'opencv-python-headless', 'ruamel': 'ruamel.yaml',
+            'yaml': 'pyyaml'}.get(name, name)
 
 
 if __name__ == '__main__':

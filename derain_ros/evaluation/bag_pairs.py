@@ -1,19 +1,22 @@
 """Pairs of rainy and clean frames from two topics of one rosbag2."""
 
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 
+from derain_ros.evaluation.bag_frames import (
+    decode_frame,
+    find_image_topic,
+    header_stamp,
+    topic_frames,
+)
 from derain_ros.evaluation.bag_source import BagError, open_bag
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, message_types
+from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE
 from derain_ros.evaluation.pairs import BadPair, Pair, check_sizes, printable
-from derain_ros.image_codec import decode_compressed, decode_image
 
 
 class BagPairs:
@@ -49,13 +52,13 @@ class BagPairs:
         self._bag = bag
         with open_bag(bag) as reader:
             images = image_topics(reader)
-            self._rainy = _find(rainy_topic, images)
-            self._clean = _find(clean_topic, images)
+            self._rainy = find_image_topic(rainy_topic, images)
+            self._clean = find_image_topic(clean_topic, images)
             if self._rainy == self._clean:
                 raise BagError(f'{self._rainy} is named as the rainy and as the clean topic')
             stamps: dict[str, Counter] = {self._rainy: Counter(), self._clean: Counter()}
-            for connection, data in _frames(bag, reader, *stamps):
-                stamps[connection.topic][_stamp(data)] += 1
+            for connection, _, data in topic_frames(bag, reader, *stamps):
+                stamps[connection.topic][header_stamp(data)] += 1
         self.repeated = {
             topic: sum(count for stamp, count in counts.items() if count > 1 or stamp is None)
             for topic, counts in stamps.items()
@@ -98,20 +101,21 @@ class BagPairs:
 
         """
         with open_bag(self._bag) as first, open_bag(self._bag) as second:
-            clean = _frames(self._bag, second, self._clean)
+            clean = topic_frames(self._bag, second, self._clean)
             waiting: dict[int, tuple[Connection, bytes]] = {}
-            for position, (connection, data) in enumerate(
-                    _frames(self._bag, first, self._rainy)):
-                stamp = _stamp(data)
+            for position, (connection, _, data) in enumerate(
+                    topic_frames(self._bag, first, self._rainy)):
+                stamp = header_stamp(data)
                 if stamp not in self._common:
                     continue
                 while stamp not in waiting:
                     partner = next(clean, None)
                     if partner is None:
                         raise BagError(f'{self._bag}: has changed while it was read')
-                    found = _stamp(partner[1])
+                    owner, _, content = partner
+                    found = header_stamp(content)
                     if found in self._common:
-                        waiting[found] = partner
+                        waiting[found] = owner, content
                 yield self._pair(position, stamp, (connection, data), waiting.pop(stamp))
 
     def _pair(
@@ -123,7 +127,7 @@ class BagPairs:
         images = []
         for connection, data in (rainy, clean):
             try:
-                images.append(_decode(connection, data))
+                images.append(decode_frame(connection, data))
             except (SerdeError, ValueError) as error:
                 return BadPair(name, printable(f'{connection.topic} at {name}: {error}'))
         try:
@@ -138,44 +142,3 @@ def image_topics(reader: Reader) -> list[str]:
     return sorted({
         connection.topic for connection in reader.connections
         if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)})
-
-
-def _find(name: str, images: list[str]) -> str:
-    base = '/' + name.lstrip('/')
-    for candidate in (base, base + '/compressed'):
-        if candidate in images:
-            return candidate
-    raise BagError(
-        f'{name} is not an image topic of the bag; those are: {", ".join(images) or "none"}')
-
-
-def _frames(bag: Path, reader: Reader, *topics: str) -> Iterator[tuple[Connection, bytes]]:
-    connections = [
-        connection for connection in reader.connections
-        if connection.topic in topics and connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
-    try:
-        for connection, _, data in reader.messages(connections=connections):
-            yield connection, bytes(data)
-    except Exception as error:
-        # rosbags lets errors of SQLite, zstd, struct and others through on a damaged bag.
-        reason = str(error) or type(error).__name__
-        raise BagError(f'{bag}: cannot be read to its end ({reason}); `ros2 bag reindex` or '
-                       '`mcap recover` may mend it') from error
-
-
-def _stamp(data: bytes) -> int | None:
-    """Return header.stamp in ns; it comes first in both types, after four bytes of CDR.
-
-    None where it is zero, which stands for no stamp, or where the message is torn.
-    """
-    if len(data) < 12:
-        return None
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return seconds * 10**9 + nanoseconds or None
-
-
-def _decode(connection: Connection, data: bytes) -> np.ndarray:
-    message = message_types().deserialize_cdr(data, connection.msgtype)
-    if connection.msgtype == COMPRESSED_IMAGE:
-        return decode_compressed(message)
-    return np.ascontiguousarray(decode_image(message))

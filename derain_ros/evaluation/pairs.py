@@ -139,7 +139,7 @@ def _pictures(folder: Path, other: Path) -> dict[PurePath, Path]:
     except ImageFileError as error:
         raise PairError(str(error)) from error
     found = {job.source.relative_to(folder): job.source for job in jobs}
-    return dict(sorted(found.items(), key=lambda item: _natural(item[0].as_posix())))
+    return dict(sorted(found.items(), key=lambda item: natural_key(item[0].as_posix())))
 
 
 def _match(
@@ -180,7 +180,7 @@ def _describe_missing(missing: Sequence[tuple[Path, Path]], paired: int) -> str:
     return printable('; '.join([*lines, advice]))
 
 
-def _natural(text: str) -> list:
+def natural_key(text: str) -> list:
     """Sort frame_2 before frame_10."""
     parts = re.split('([0-9]+)', text)
     return [(int(part), part) if number % 2 else part for number, part in enumerate(parts)]

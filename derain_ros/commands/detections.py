@@ -1,0 +1,267 @@
+"""``derain detections``: whether deraining helps the detector behind it."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    add_engine_options,
+    open_engine,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from derain_ros.evaluation.detection.comparison import Comparison
+    from derain_ros.evaluation.detection.description import Description
+    from derain_ros.evaluation.detection.detector import Detector
+    from derain_ros.evaluation.detection.labels import Labels
+    from derain_ros.evaluation.frame_sources import FrameSource
+
+_DESCRIPTION = """\
+Run an object detector on rainy and on derained frames, and count what it finds: precision,
+recall and mAP@0.5, by class and by size, and the frames where deraining helps or hurts most.
+
+Frames are topics of a rosbag2, by header stamp, or folders of pictures, by file name. What is
+not given derained is derained on the fly. The truth is --labels, or else what the detector
+itself finds on the clean frames; with both, the clean frames are measured too.
+
+The detector is any ONNX file with a short YAML description: size, colours, output, NMS. Those
+of YOLOv8 and YOLO11 exports (yolov8) and of FastestDet (fastestdet) are in config/detectors;
+yolov8.yaml explains every key. The ONNX files themselves do not come with this package.
+"""
+
+_EPILOG = """\
+examples:
+  derain detections --rainy rainy --clean dry --detector yolov8 --onnx yolov8n.onnx
+  derain detections --rainy rainy --derained out --labels coco.json --detector mine.yaml
+  derain detections drive_rainy --rainy-topic /cam/image_raw \\
+      --clean-topic /cam/image_raw/dry --detector mine.yaml --classes car truck
+
+Precision, recall, F1 and counts are those of the detections from --score on, where the
+detector is operated. mAP@0.5 judges the order of all detections from score 0.05 on, as is
+usual: area under the monotone precision-recall curve (PASCAL VOC since 2010), mean over the
+classes that occur. A detection is right if it overlaps an object of its class with an IoU of
+0.5 or more that none of higher score has taken. Sizes are those of COCO: small below 32x32,
+large from 96x96 pixels on. Labels: COCO JSON, or a folder of YOLO text files (an empty one
+says that nothing is there; frames without labels are left out).
+
+exit status: 0 all done, 1 some frames failed (each is named), 2 wrong arguments
+"""
+
+_SHOWN = 10
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'detections', help='measure whether deraining helps an object detector',
+        description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
+                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
+    parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
+    parser.add_argument('--derained-topic', metavar='TOPIC',
+                        help='derained topic of BAG (default: the one of `derain bag`, '
+                             '<namespace>/derained/image, if there is one)')
+    parser.add_argument('--clean-topic', metavar='TOPIC', help='image topic of BAG without rain')
+    parser.add_argument('--rainy', type=Path, metavar='DIR', help='folder of rainy pictures')
+    parser.add_argument('--derained', type=Path, metavar='DIR',
+                        help='folder of the same pictures, derained')
+    parser.add_argument('--clean', type=Path, metavar='DIR',
+                        help='folder of the same pictures without rain')
+    group = parser.add_argument_group('detector and truth')
+    group.add_argument('--detector', required=True, metavar='YAML',
+                       help='description of the detector: a file, yolov8 or fastestdet')
+    group.add_argument('--onnx', type=Path, metavar='FILE',
+                       help='the ONNX file, where it is not the one that the description names')
+    group.add_argument('--labels', type=Path, metavar='FILE',
+                       help='COCO JSON, or a folder of YOLO text files')
+    group.add_argument('--classes', nargs='+', metavar='CLASS',
+                       help='count these classes only (default: all that the labels tell of)')
+    group.add_argument('--score', type=_share, metavar='S',
+                       help='score from which on a detection counts, 0 to 1 (default: '
+                            'score_threshold of the description)')
+    add_engine_options(parser)
+    parser.add_argument('--verbose', action='store_true',
+                        help='print all classes, and the counts of each frame')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write all figures there, of each frame too')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare as ``args`` say; 1 if a frame failed."""
+    from derain_ros.evaluation.detection.comparison import compare
+    from derain_ros.evaluation.detection.detector import DetectorError
+    from derain_ros.evaluation.detection.summary import summarise
+    from derain_ros.evaluation.model_facts import model_facts
+
+    source, detector, labels, classes = _open(args)
+    try:
+        with ExitStack() as stack:
+            engine = model = None
+            if not source.has('derained'):
+                engine = stack.enter_context(open_engine(args))
+                model = model_facts(args.model, engine)
+            bar = stack.enter_context(progress_bar(len(source), 'frame'))
+            comparison = compare(
+                source, detector, engine=engine, model=model, labels=labels, classes=classes,
+                score=args.score, progress=bar.update)
+    except (ValueError, DetectorError) as error:
+        raise CommandError(_printable(error)) from error
+    _report(comparison)
+    for line in summarise(comparison, verbose=args.verbose):
+        print(line)
+    if args.json:
+        _write(args.json, comparison)
+    return FAILURE if comparison.failed else 0
+
+
+def _open(
+    args: argparse.Namespace,
+) -> tuple['FrameSource', 'Detector', 'Labels | None', frozenset[int] | None]:
+    """Open everything that can be wrong before the work begins."""
+    from derain_ros.evaluation.detection.detector import Detector, DetectorError
+    from derain_ros.evaluation.detection.labels import read_labels
+    from derain_ros.evaluation.run_files import check_output
+
+    _check_sources(args)
+    try:
+        if args.json:
+            check_output(args.json)
+        description = _describe(args)
+        classes = _classes(args, description)
+        labels = read_labels(args.labels, description.classes) if args.labels else None
+        for note in labels.notes if labels else ():
+            print(f'derain: note: {note}', file=sys.stderr)
+        if args.bag is None:
+            from derain_ros.evaluation.frame_sources import FolderFrames
+
+            source = FolderFrames(args.rainy, args.derained, args.clean)
+        else:
+            from derain_ros.evaluation.frame_sources import BagFrames
+
+            source = BagFrames(
+                args.bag, args.rainy_topic, args.derained_topic, args.clean_topic)
+            for note in source.notes:
+                print(f'derain: note: {note}', file=sys.stderr)
+        return source, Detector(description), labels, classes
+    except (ValueError, DetectorError) as error:
+        raise CommandError(_printable(error), USAGE) from error
+
+
+def _check_sources(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together, or are missing."""
+    for_bag = {'--rainy-topic': args.rainy_topic, '--derained-topic': args.derained_topic,
+               '--clean-topic': args.clean_topic}
+    for_folders = {'--rainy': args.rainy, '--derained': args.derained, '--clean': args.clean}
+    unwanted, kind = (for_bag, 'pictures') if args.bag is None else (for_folders, 'a bag')
+    for option, value in unwanted.items():
+        if value is not None:
+            raise CommandError(f'{option} does not go with {kind}; choose a bag with '
+                               '--rainy-topic, or pictures with --rainy', USAGE)
+    if args.bag is None and args.rainy is None:
+        raise CommandError(
+            'name the pictures with --rainy, or a bag with --rainy-topic', USAGE)
+    if args.bag is not None and args.rainy_topic is None:
+        raise CommandError(
+            f'--rainy-topic is missing; image topics of {args.bag}: {_topics(args.bag)}', USAGE)
+    if not (args.labels or args.clean or args.clean_topic):
+        other = '--clean' if args.bag is None else '--clean-topic'
+        raise CommandError(
+            f'the truth is missing: name the frames without rain with {other}, or --labels', USAGE)
+
+
+def _topics(bag: Path) -> str:
+    from derain_ros.evaluation.bag_pairs import image_topics
+    from derain_ros.evaluation.bag_source import BagError, open_bag
+
+    try:
+        with open_bag(bag) as reader:
+            return _printable(', '.join(image_topics(reader)) or 'none')
+    except BagError as error:
+        raise CommandError(_printable(error), USAGE) from error
+
+
+def _describe(args: argparse.Namespace) -> 'Description':
+    """Read the description that is named by its path, or by its name if it is shipped."""
+    from derain_ros.evaluation.detection.description import read_description
+    from derain_ros.models import ModelError, share_directory
+
+    path = Path(args.detector)
+    if not path.suffix and not path.exists():
+        try:
+            shipped = share_directory() / 'config' / 'detectors'
+        except ModelError as error:
+            raise CommandError(str(error)) from error
+        names = sorted(file.stem for file in shipped.glob('*.yaml'))
+        if args.detector not in names:
+            raise CommandError(_printable(
+                f'{args.detector}: no such description; name a YAML file, or one of '
+                f'{", ".join(names)}'), USAGE)
+        path = shipped / f'{args.detector}.yaml'
+    return read_description(path, args.onnx)
+
+
+def _classes(args: argparse.Namespace, description: 'Description') -> frozenset[int] | None:
+    from derain_ros.evaluation.detection.labels import match_names
+
+    if not args.classes:
+        return None
+    known = match_names(args.classes, description.classes)
+    for name in args.classes:
+        if name not in known:
+            shown = ', '.join(description.classes[:_SHOWN])
+            more = ' ...' if len(description.classes) > _SHOWN else ''
+            raise CommandError(
+                _printable(f'--classes {name}: the detector has no such class; it has {shown}')
+                + more, USAGE)
+    return frozenset(known.values())
+
+
+def _report(comparison: 'Comparison') -> None:
+    """Tell which frames were left out, and stop where none is left."""
+    for bad in comparison.failed[:_SHOWN]:
+        print(f'derain: error: {bad.reason}', file=sys.stderr)
+    more = len(comparison.failed) - _SHOWN
+    if more > 0:
+        print(f'derain: error: {more} more frames failed; --json names them', file=sys.stderr)
+    unlabelled = comparison.unlabelled
+    if unlabelled:
+        shown = ', '.join(unlabelled[:3]) + (' ...' if len(unlabelled) > 3 else '')
+        print(f'derain: note: {len(unlabelled)} frames are not in the labels and are left out: '
+              f'{shown}', file=sys.stderr)
+    if not comparison.frames:
+        raise CommandError('no frame could be measured' + (
+            '; labels go by file name, or by stamp in a bag' if unlabelled else ''))
+
+
+def _write(path: Path, comparison: 'Comparison') -> None:
+    from derain_ros.evaluation.run_files import RunFileError, write_run
+
+    try:
+        write_run(path, comparison.figures())
+    except RunFileError as error:
+        raise CommandError(str(error)) from error
+    print(f'{_printable(path)} written')
+
+
+def _printable(value: object) -> str:
+    from derain_ros.evaluation.pairs import printable
+
+    return printable(str(value))
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
+    return value

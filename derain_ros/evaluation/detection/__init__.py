@@ -1,0 +1,1 @@
+"""What a detector makes of rainy, derained and clean frames."""

@@ -1,0 +1,171 @@
+"""Run the ONNX file of a detector, by OpenVINO on the CPU."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from derain_ros.engines.onnx_file import check_one_file
+from derain_ros.evaluation.detection.boxes import Detections, areas, suppress
+from derain_ros.evaluation.detection.decode import check_shape, decode
+from derain_ros.evaluation.detection.description import Description
+from derain_ros.evaluation.detection.placement import place
+from derain_ros.evaluation.pairs import printable
+from derain_ros.models import ModelError, find_model
+
+MOST_DETECTIONS = 300
+"""Most detections in one image, the best."""
+
+
+class DetectorError(RuntimeError):
+    """A detector cannot be loaded or run; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class DetectorFacts:
+    """What ran: names are printable, the digest is hexadecimal, sides are in pixels."""
+
+    name: str
+    file: str
+    sha256: str
+    width: int
+    height: int
+
+
+class Detector:
+    """A detector that turns uint8 frames into boxes.
+
+    It computes in float32, so that its figures do not depend on the processor.
+
+    Parameters
+    ----------
+    description
+        What to load and how to read it.
+
+    Raises
+    ------
+    DetectorError
+        The file cannot be loaded, or OpenVINO is missing.
+    ValueError
+        Its inputs or outputs are not as described.
+
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        try:
+            import openvino
+        except ImportError as error:
+            raise DetectorError(f'{error}; install it with `pip install openvino`') from error
+        path = description.model
+        if path.suffix != '.onnx':
+            raise DetectorError(f'{path}: a detector is a file that ends in .onnx')
+        try:
+            model = find_model(str(path))
+            content = model.read(model.onnx)
+            check_one_file(path, content)
+        except ModelError as error:
+            raise DetectorError(str(error)) from error
+        form = description.input
+        self.facts = DetectorFacts(
+            description.name, printable(path.name), model.sha256[model.onnx.name], form.width,
+            form.height)
+        core = openvino.Core()
+        try:
+            network = core.read_model(content)
+            self._type = self._fit_input(network)
+            self._output = self._find_output(network)
+            compiled = core.compile_model(network, 'CPU', {
+                'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32',
+                'ENABLE_CPU_PINNING': False})
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())
+            raise DetectorError(
+                f'{path}: OpenVINO cannot load it: {printable(reason)[:300]}') from error
+
+    def _fit_input(self, network) -> type:
+        """Set the input to the described size, and return its type."""
+        description, form = self.description, self.description.input
+        wanted = [1, 3, form.height, form.width]
+        if form.layout == 'nhwc':
+            wanted = [1, form.height, form.width, 3]
+        shapes = [str(port.partial_shape) for port in network.inputs]
+        if len(shapes) != 1 or not network.inputs[0].partial_shape.compatible(
+                _partial_shape(wanted)):
+            raise DetectorError(
+                f'{description.model}: its inputs are {", ".join(shapes) or "none"}, but '
+                f'{description.file} says {wanted}; correct `input` there, or the export')
+        types = {'f32': np.float32, 'f16': np.float16}
+        name = network.inputs[0].element_type.get_type_name()
+        if name not in types:
+            raise DetectorError(f'{description.model}: takes {name} images, expected f32 or f16; '
+                                'export it with a float input')
+        if network.inputs[0].partial_shape.is_dynamic:
+            network.reshape(wanted)
+        return types[name]
+
+    def _find_output(self, network) -> int:
+        """Return the number of the output to read."""
+        description = self.description
+        names = [port.any_name if port.names else f'#{number}'
+                 for number, port in enumerate(network.outputs)]
+        wanted = description.output.name
+        if wanted is None and len(names) > 1:
+            raise DetectorError(f'{description.model}: has several outputs '
+                                f'({printable(", ".join(names))}); set `output: name` in '
+                                f'{description.file}')
+        found = [number for number, port in enumerate(network.outputs)
+                 if wanted is None or wanted in port.names]
+        if not found:
+            raise DetectorError(printable(
+                f'{description.model}: has no output {wanted!r}, only {", ".join(names)}; correct '
+                f'`output: name` in {description.file}'))
+        shape = network.outputs[found[0]].partial_shape
+        if shape.rank.is_static:
+            check_shape(tuple(
+                side.get_length() if side.is_static else -1 for side in shape), description)
+        return found[0]
+
+    def detect(self, image: np.ndarray, threshold: float) -> Detections:
+        """Find objects in a frame.
+
+        Parameters
+        ----------
+        image
+            uint8, H×W×3, BGR, 0–255.
+        threshold
+            Least score, 0–1.
+
+        Returns
+        -------
+        Detections
+            After suppression, by descending score, :data:`MOST_DETECTIONS` at most; boxes in
+            pixels of the frame.
+
+        Raises
+        ------
+        DetectorError
+            The back end failed.
+        DecodeError
+            The output is not as described.
+
+        """
+        description = self.description
+        values, placement = place(image, description.input)
+        try:
+            self._request.infer([values.astype(self._type, copy=False)])
+            output = np.array(self._request.get_output_tensor(self._output).data)
+        except RuntimeError as error:
+            raise DetectorError(f'{description.model}: OpenVINO failed: {error}') from error
+        found = decode(output, description, threshold)
+        found = found._replace(boxes=placement.to_image(found.boxes))
+        found = found.where(areas(found.boxes) > 0)
+        return suppress(
+            found, description.iou_threshold, across_classes=description.class_agnostic,
+            most=MOST_DETECTIONS)
+
+
+def _partial_shape(sides: list[int]):
+    import openvino
+
+    return openvino.PartialShape(sides)

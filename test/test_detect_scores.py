@@ -1,0 +1,207 @@
+"""Overlap, matching and average precision: values computed by hand, and what must hold."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derain_ros.evaluation.detection.average_precision import average_precision
+from derain_ros.evaluation.detection.boxes import Detections, iou, suppress
+from derain_ros.evaluation.detection.matching import Truths, match
+from derain_ros.evaluation.detection.tally import Tally
+
+
+def _found(*rows):
+    """Detections from (left, top, right, bottom, score, class)."""
+    rows = np.array(rows, np.float64).reshape(-1, 6)
+    return Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+
+
+def _there(*rows):
+    """Truths from (left, top, right, bottom, class, ignored)."""
+    rows = np.array(rows, np.float64).reshape(-1, 6)
+    return Truths(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5].astype(bool))
+
+
+def test_iou_by_hand():
+    a = np.array([[0, 0, 10, 10], [5, 5, 5, 9]], float)
+    b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4]], float)
+    assert iou(a, b) == pytest.approx(np.array([[1, 1 / 3, 0, 0.04], [0, 0, 0, 0]]))
+    assert iou(a[1:], a[1:]) == pytest.approx(0)
+
+
+def test_suppression_by_hand():
+    # IoU of neighbours 6 apart of 20 wide: 14/26 = 0.538; 12 apart: 8/32 = 0.25.
+    found = _found((0, 0, 20, 10, 0.6, 0), (6, 0, 26, 10, 0.9, 0), (12, 0, 32, 10, 0.7, 0),
+                   (6, 0, 26, 10, 0.8, 1))
+    assert suppress(found, 0.5).scores.tolist() == [0.9, 0.8]
+    assert suppress(found, 0.6).scores.tolist() == [0.9, 0.8, 0.7, 0.6]
+    assert suppress(found, 0.5, across_classes=True).scores.tolist() == [0.9]
+    assert suppress(found, 0.6, most=2).scores.tolist() == [0.9, 0.8]
+    # The first in line is gone, so the third does not suppress what the second would not.
+    assert suppress(found.where(np.array([0, 2])), 0.5).scores.tolist() == [0.7, 0.6]
+
+
+@pytest.mark.parametrize(('scores', 'hits', 'truths', 'expected'), [
+    # Recall 1/3, 1/3, 2/3, 2/3, 1 at precision 1, 1/2, 2/3, 1/2, 3/5.
+    ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], 3, (1 + 2 / 3 + 3 / 5) / 3),
+    # A false start lowers all: precision 0, 1/2, 2/3, and the last is the best.
+    ([0.9, 0.8, 0.7], [0, 1, 1], 2, 2 / 3),
+    # The better precision at higher recall counts for the lower recall too.
+    ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2, (1 + 1 / 2) / 2),
+    # One of two is never found.
+    ([0.9], [1], 2, 0.5),
+    # Equal scores enter together: precision 1/2 from the start.
+    ([0.9, 0.9], [1, 0], 1, 0.5),
+    ([0.9, 0.9], [0, 1], 1, 0.5),
+    ([0.3, 0.2], [0, 0], 4, 0.0),
+    ([], [], 4, 0.0),
+    ([], [], 0, None),
+    ([0.9], [0], 0, None),
+])
+def test_average_precision_by_hand(scores, hits, truths, expected):
+    found = average_precision(np.array(scores, float), np.array(hits, bool), truths)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+_DETECTIONS = st.lists(
+    st.tuples(st.integers(1, 99).map(lambda value: value / 100), st.booleans()), max_size=30)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=_DETECTIONS, missed=st.integers(0, 5), seed=st.randoms())
+def test_average_precision_does_not_depend_on_order_or_scale(rows, missed, seed):
+    truths = sum(hit for _, hit in rows) + missed
+
+    def measure(rows, change=lambda score: score):
+        return average_precision(
+            np.array([change(score) for score, _ in rows], float),
+            np.array([hit for _, hit in rows], bool), truths)
+
+    found = measure(rows)
+    assert found is None if not truths else 0 <= found <= 1
+    shuffled = list(rows)
+    seed.shuffle(shuffled)
+    assert measure(shuffled) == found
+    assert measure(rows, lambda score: score**3 / 2) == found
+    if truths:
+        assert measure([row for row in rows if row[1]]) == pytest.approx(
+            (truths - missed) / truths)
+        assert measure([(score, False) for score, _ in rows]) == 0
+        assert measure([*rows, (0.001, False)]) <= found + 1e-12
+        assert found <= (truths - missed) / truths + 1e-12
+
+
+def test_a_truth_is_found_once_and_by_the_highest_score():
+    matches = match(
+        _found((0, 0, 10, 10, 0.6, 0), (0, 1, 10, 11, 0.9, 0), (0, 0, 10, 10, 0.8, 1)),
+        _there((0, 0, 10, 10, 0, False)))
+    assert dict(zip(matches.scores, matches.hits, strict=True)) == {
+        0.9: True, 0.6: False, 0.8: False}
+    assert matches.found_by.tolist() == [0.9] and matches.truth_areas.tolist() == [100]
+    assert matches.counts(0.0) == (1, 2, 0)
+    assert matches.counts(0.7) == (1, 1, 0)
+    assert matches.counts(0.95) == (0, 0, 1)
+
+
+def test_a_second_detection_takes_the_next_truth():
+    # Both overlap the first truth most; the second has IoU 8/12 with the other one too.
+    matches = match(
+        _found((0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 0)),
+        _there((0, 0, 10, 10, 0, False), (2, 0, 12, 10, 0, False)))
+    assert matches.hits.all() and matches.found_by.tolist() == [0.9, 0.8]
+
+
+def test_iou_of_a_half_is_enough_and_less_is_not():
+    for right, hit in ((20, True), (20.1, False)):
+        matches = match(_found((0, 0, right, 10, 0.9, 0)), _there((0, 0, 10, 10, 0, False)))
+        assert matches.hits.tolist() == [hit]
+
+
+def test_nothing_counts_in_an_ignored_region():
+    there = _there((0, 0, 100, 100, 0, True), (0, 0, 10, 10, 0, False))
+    matches = match(_found(
+        (0, 0, 10, 10, 0.9, 0),        # the object itself
+        (50, 50, 60, 60, 0.8, 0),      # in the crowd
+        (50, 50, 60, 60, 0.7, 1),      # of another class
+        (90, 0, 110, 10, 0.6, 0),      # just half in it
+        (95, 0, 110, 10, 0.5, 0),      # a third in it
+    ), there)
+    assert dict(zip(matches.scores, matches.hits, strict=True)) == {
+        0.9: True, 0.7: False, 0.5: False}
+    assert len(matches.found_by) == 1
+
+
+_BOXES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6)).map(
+    lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3]))
+_ROWS = st.lists(st.tuples(_BOXES, st.sampled_from([0.2, 0.4, 0.6, 0.8]), st.integers(0, 1)),
+                 max_size=8)
+_THERE = st.lists(st.tuples(_BOXES, st.integers(0, 1), st.booleans()), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=_ROWS, there=_THERE, seed=st.randoms())
+def test_matching_does_not_depend_on_order_or_on_lower_scores(rows, there, seed):
+    truths = _there(*((*box, number, ignored) for box, number, ignored in there))
+
+    def run(rows):
+        return match(_found(*((*box, score, number) for box, score, number in rows)), truths)
+
+    def outcome(matches, score=0.0):
+        kept = matches.scores >= score
+        return sorted(zip(matches.scores[kept], matches.classes[kept], matches.hits[kept],
+                          strict=True))
+
+    found = run(rows)
+    shuffled = list(rows)
+    seed.shuffle(shuffled)
+    assert outcome(run(shuffled)) == outcome(found)
+    assert outcome(run([row for row in rows if row[1] >= 0.5])) == outcome(found, 0.5)
+    assert found.hits.sum() == (found.found_by >= 0).sum() <= len(found.truth_classes)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=_ROWS)
+def test_what_is_kept_above_a_score_does_not_depend_on_what_is_below(rows):
+    found = _found(*((*box, score, number) for box, score, number in rows))
+    everything = suppress(found, 0.3)
+    above = suppress(found.where(found.scores >= 0.5), 0.3)
+    assert everything.where(everything.scores >= 0.5).boxes.tolist() == above.boxes.tolist()
+
+
+def test_a_tally_by_hand():
+    tally = Tally(0.5)
+    # 20x20 is small, 50x50 medium, 100x100 large.
+    tally.add(match(
+        _found((0, 0, 20, 20, 0.9, 0), (0, 0, 50, 50, 0.4, 1), (300, 0, 310, 10, 0.8, 0)),
+        _there((0, 0, 20, 20, 0, False), (0, 0, 50, 50, 1, False))))
+    tally.add(match(_found(), _there((0, 0, 100, 100, 0, False))))
+    assert tally.figures() == {
+        'precision': 1 / 2, 'recall': 1 / 3, 'f1': 2 / 5, 'map50': pytest.approx((0.5 + 1) / 2),
+        'detections': 2, 'truths': 3, 'images': 2}
+    assert tally.class_figures(0) == {
+        'ap50': pytest.approx(0.5), 'precision': 1 / 2, 'recall': 1 / 2}
+    assert tally.class_figures(1) == {'ap50': 1.0, 'precision': None, 'recall': 0.0}
+    assert tally.class_figures(7) == {'ap50': None, 'precision': None, 'recall': None}
+    assert [tally.size_recall(size) for size in ('small', 'medium', 'large')] == [1.0, 0.0, 0.0]
+    assert tally.truths() == {0: 2, 1: 1}
+
+
+def test_the_sizes_are_those_of_coco():
+    tally = Tally(0.5)
+    for side in (31.9, 32, 95.9, 96):
+        tally.add(match(_found(), _there((0, 0, side, side, 0, False))))
+    assert tally.sizes() == {'small': 1, 'medium': 2, 'large': 1}
+
+
+def test_perfect_and_absent_detections():
+    boxes = [(10 * number, 0, 10 * number + 8, 8) for number in range(5)]
+    there = _there(*((*box, number % 2, False) for number, box in enumerate(boxes)))
+    for rows, value in (
+        ([(*box, 0.9, number % 2) for number, box in enumerate(boxes)], 1.0), ([], 0.0),
+    ):
+        tally = Tally(0.5)
+        tally.add(match(_found(*rows), there))
+        figures = tally.figures()
+        assert figures['map50'] == figures['recall'] == figures['f1'] == value
+        assert figures['precision'] == (1.0 if rows else None)
