@@ -11,6 +11,7 @@ from derain_ros.commands import (
     ablate,
     bag,
     bench,
+    build_engine,
     demo,
     detections,
     evaluate,
@@ -27,8 +28,8 @@ from derain_ros.commands import (
 )
 
 _COMMANDS = (
-    image, bag, info, demo, top, bench, soak, rain, evaluate, detections, video, pack,
-    train, export, ablate, policy)
+    image, bag, info, demo, top, bench, soak, rain, evaluate, detections, video, pack, train,
+    export, ablate, build_engine, policy)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.

@@ -1,0 +1,153 @@
+"""``derain build-engine``: compile a model by TensorRT, into the cache or a file."""
+
+import argparse
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.bench import size_in_pixels
+
+if TYPE_CHECKING:
+    from derain_ros.engines.build_progress import Progress
+
+_DESCRIPTION = """\
+Compile a model by TensorRT for the sizes of your cameras, and keep the result in the cache of
+engines. The precision is that of the ONNX file: fp16 takes NAME_fp16.onnx.
+
+An engine in the cache is found again by everything that it depends on: the model's sha256,
+TensorRT and its version, GPU, driver, sizes, precision and options. A damaged or foreign one
+is built anew, never used.
+"""
+
+_EPILOG = """\
+examples:
+  derain build-engine --size 1280x720
+  derain build-engine --model base --size 1920x1080 --size 640x480 --batch 4
+  derain build-engine --size 640x480 --precision fp32 --cache /data/engines
+
+tensorrt builds for the GPU that is there, and not without one; tensorrt_rtx also builds on a
+machine without. exit status: 0 built or found, 1 failed, 2 wrong arguments
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'build-engine', help='compile a model by TensorRT', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', default='nano', metavar='NAME',
+                        help='model, a name that `derain info` lists or an .onnx file '
+                             '(default: nano)')
+    parser.add_argument('--size', type=size_in_pixels, action='append', required=True,
+                        metavar='WxH', help='frame size in pixels; may be given several times')
+    parser.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16',
+                        help='which ONNX file (default: fp16)')
+    parser.add_argument('--batch', type=_positive, default=1, metavar='N',
+                        help='most frames at once, for N cameras of one size (default: 1)')
+    parser.add_argument('--workspace', type=_positive, metavar='MIB',
+                        help='most scratch memory of the GPU (default: as TensorRT likes)')
+    parser.add_argument('--flavour', choices=('tensorrt', 'tensorrt_rtx'), default='',
+                        help='Python module to use (default: the first that is there)')
+    parser.add_argument('--cache', type=Path, metavar='DIR',
+                        help='folder of the cache (default: ~/.cache/derain_ros/engines)')
+    parser.add_argument('--cache-limit', type=_positive, default=4096, metavar='MIB',
+                        help='most that the cache may take; engines used longest ago go first '
+                             '(default: 4096)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build as ``args`` say."""
+    from derain_ros.engines import EngineError
+    from derain_ros.engines.engine_cache import EngineCache
+    from derain_ros.engines.gpu_identity import find_gpu
+    from derain_ros.engines.tensorrt_build import BuildRequest, build_engine
+    from derain_ros.engines.tensorrt_library import find_library
+    from derain_ros.models import ModelError, find_model
+
+    try:
+        request = BuildRequest(
+            model=find_model(args.model), precision=args.precision,
+            sizes=tuple(dict.fromkeys((height, width) for width, height in args.size)),
+            batch=args.batch, workspace=args.workspace and args.workspace << 20)
+        content = request.read()
+    except (EngineError, ModelError) as error:
+        raise CommandError(str(error), USAGE) from error
+    gpu = find_gpu()
+    bar = _Bar()
+    stop = threading.Event()
+    try:
+        library = find_library(args.flavour)
+        if library.needs_gpu and gpu.missing:
+            raise EngineError(
+                f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
+                'machine that is to run it, or use tensorrt_rtx')
+        where = f'{gpu.name}, compute capability {gpu.compute_capability}' if gpu.name else (
+            'no GPU: it is built for all that this flavour knows')
+        print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
+        cache = EngineCache(
+            args.cache, limit=args.cache_limit << 20,
+            log=lambda text: print(f'derain: note: {text}', file=sys.stderr))
+        start = time.monotonic()
+        key = request.key(content, library, gpu)
+        # In a thread, as Ctrl-C would otherwise be raised within a callback of TensorRT.
+        with ThreadPoolExecutor(1) as pool:
+            job = pool.submit(
+                cache.get_or_build, key,
+                lambda: build_engine(request, content, library, report=bar.show, stop=stop),
+                stop=stop, waiting=_tell_of_waiting)
+            try:
+                engine, found = job.result()
+            except KeyboardInterrupt:
+                stop.set()
+                raise
+    except (EngineError, ModelError) as error:
+        raise CommandError(str(error)) from error
+    finally:
+        bar.close()
+    seconds = time.monotonic() - start
+    done = 'found in the cache' if found else f'built in {seconds:.1f} s'
+    sizes = ', '.join(f'{width}x{height}' for height, width in request.sizes)
+    print(f'{args.model}, {args.precision}, {sizes}, batch {args.batch}: {done}, '
+          f'{len(engine) / 2**20:.1f} MiB')
+    path = cache.directory / f'{key.digest()}.engine'
+    if not path.is_file():
+        raise CommandError('the engine could not be kept; see above')
+    print(path)
+    return 0
+
+
+def _tell_of_waiting() -> None:
+    print('derain: another process builds this engine; waiting for it', file=sys.stderr)
+
+
+class _Bar:
+    """A line on the terminal; in a log, one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = 0.0
+        self._shown = False
+
+    def show(self, progress: 'Progress') -> None:
+        text = f'{progress.percent:3.0f} %  {progress.seconds:5.1f} s  {progress.phase}'
+        if self._live:
+            print(f'\r\x1b[Kderain: {text}', end='', file=sys.stderr, flush=True)
+            self._shown = True
+        elif progress.seconds - self._last >= 10:
+            self._last = progress.seconds
+            print(f'derain: {text}', file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._shown:
+            print(file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 on')
+    return int(text)
