@@ -198,10 +198,10 @@ def test_closed_engines_say_so():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'engine': 'warp'}, "unknown engine 'warp'; known: auto, openvino, torch"),
+        ({'engine': 'warp'}, "unknown engine 'warp'; known: auto, tensorrt, openvino, torch"),
         ({'model': 'mega'}, "unknown model 'mega'; known: .*nano"),
         ({'model': 'absent.onnx'}, 'no such file'),
-        ({'precision': 'int4'}, "unknown precision 'int4'; known: auto, f32, bf16"),
+        ({'precision': 'int4'}, "unknown precision 'int4'; known: auto, f32, f16, bf16"),
     ],
 )
 def test_unknown_names_are_refused(arguments, message):
@@ -241,11 +241,11 @@ def test_a_damaged_zoo_model_never_runs(tmp_path):
 
 def test_report_names_every_engine():
     report = {status.engine: status for status in engine_report()}
-    assert list(report) == ['openvino', 'torch']
+    assert list(report) == ['tensorrt', 'openvino', 'torch']
     assert report['openvino'].available
     assert 'OpenVINO 20' in report['openvino'].detail
     for status in report.values():
-        assert status.available or 'pip install' in status.detail
+        assert status.available or 'pip install' in status.detail or 'GPU' in status.detail
 
 
 def test_the_vehicle_needs_no_torch():

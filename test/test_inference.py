@@ -321,3 +321,40 @@ def test_warming_up_happens_in_the_background(rig):
     one.behaviour = 'good'
     gate.set()
     wait_for(lambda: one.supervisor.prepare([other, FRAME.shape]))
+
+
+class Builder(Obedient):
+    """Takes long to prepare a size, says how far it is, and can be told to stop."""
+
+    preparation_limit = 30.0
+
+    def __init__(self, rig, name):
+        super().__init__(rig, name)
+        self.cancelled = threading.Event()
+
+    def warm_up(self, height, width, batch=1):
+        self.activity = f'building {width}x{height}, 40 %'
+        if self.cancelled.wait(20.0):
+            raise EngineError('the build was aborted')
+
+    def cancel(self):
+        self.cancelled.set()
+
+
+def test_a_long_build_tells_how_far_it_is_and_ends_with_the_node():
+    one = Rig()
+    one.create = lambda names: Builder(one, names[0])
+    supervisor = Supervisor(['first'], one.create, lambda text, bad: None)
+    supervisor.open(threading.Event())
+    assert supervisor.activity == ''
+    assert not supervisor.prepare([FRAME.shape])
+    wait_for(lambda: supervisor.activity == 'building 64x48, 40 %')
+    assert supervisor.state() == 'warming up'
+    assert supervisor.why_not().endswith('a new size (building 64x48, 40 %)')
+    with pytest.raises(FaultError, match='building 64x48, 40 %'):
+        supervisor.infer(FRAME)
+    start = time.monotonic()
+    assert supervisor.close(5.0)
+    assert time.monotonic() - start < 2
+    assert one.closed == 1
+    assert supervisor.activity == ''

@@ -44,10 +44,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help='model to run, a name that `derain info` lists or an .onnx file (default: nano)')
     group.add_argument(
         '--engine', default='auto', metavar='NAME',
-        help='back end: auto, openvino or torch (default: auto, the fastest that is there)')
+        help='back end: auto, tensorrt, openvino or torch (default: auto, the first that works)')
     group.add_argument(
         '--precision', default='auto', metavar='TYPE',
-        help='arithmetic: auto, bf16 or f32 (default: auto)')
+        help='arithmetic: auto, f16, bf16 or f32 (default: auto)')
 
 
 def add_strength_option(parser: argparse.ArgumentParser) -> None:

@@ -29,13 +29,14 @@ __all__ = [
 ]
 
 ENGINES = {
+    'tensorrt': 'derain_ros.engines.tensorrt_engine',
     'openvino': 'derain_ros.engines.openvino_engine',
     'torch': 'derain_ros.engines.torch_engine',
 }
 """Back ends by name, best first; each module has ``probe()`` and ``create(model, precision)``."""
 
-PRECISIONS = ('auto', 'f32', 'bf16')
-"""What ``precision`` may be; ``auto`` is bf16 where it is fast and agrees with f32."""
+PRECISIONS = ('auto', 'f32', 'f16', 'bf16')
+"""What ``precision`` may be; ``auto`` is f16 or bf16 where it is fast and agrees with f32."""
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,20 @@ FEW_SIZES = 4
 """unless they are of no more than so many sizes."""
 
 
-def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
-    """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay."""
+def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> list[Any]:
+    """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay.
+
+    Returns what was kept for those taken out.
+    """
+    forgotten: list[Any] = []
     while kept:
         sizes = len({shape[1:3] for shape in kept})
         pixels = sum(math.prod(shape[:3]) for shape in kept)
         if len(kept) <= KEPT_SHAPES and sizes <= KEPT_SIZES and (
                 sizes <= FEW_SIZES or pixels <= KEPT_PIXELS):
-            return
-        kept.popitem(last=False)
+            break
+        forgotten.append(kept.popitem(last=False)[1])
+    return forgotten
 
 
 class EngineError(RuntimeError):
@@ -60,13 +65,13 @@ class EngineInfo:
     Attributes
     ----------
     engine
-        Back end name, ``openvino`` or ``torch``.
+        Back end name, ``tensorrt``, ``openvino`` or ``torch``.
     device
         Device name as the back end reports it.
     model
         Model name from the zoo, or the path of the model file.
     precision
-        Arithmetic used for inference, ``f32`` or ``bf16``.
+        Arithmetic used for inference, ``f32``, ``f16`` or ``bf16``.
     reason
         Why this back end and precision were taken, one sentence.
 
@@ -89,6 +94,12 @@ class Engine(ABC):
 
     gains_by_batches: bool = False
     """A batch of frames takes clearly less time than its frames one by one."""
+
+    preparation_limit: float = 60.0
+    """Seconds after which the first inference of a shape, which compiles, counts as stuck."""
+
+    activity: str = ''
+    """What is being prepared and how far it is; empty while nothing is."""
 
     @abstractmethod
     def infer(self, images: np.ndarray) -> Derained:
@@ -117,6 +128,10 @@ class Engine(ABC):
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
         """Run once at a size, in pixels, so that the first real frame is not slow."""
         self.infer(np.zeros((batch, height, width, 3), np.uint8))
+
+    def cancel(self) -> None:
+        """Abort a preparation that takes long; the one call that any thread may make."""
+        return  # most engines have none
 
     @abstractmethod
     def close(self) -> None:

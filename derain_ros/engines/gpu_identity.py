@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from derain_ros.engines.contract import EngineError
+from derain_ros.engines.cuda_runtime import ask, cuda
+
 
 @dataclass(frozen=True)
 class GpuIdentity:
@@ -29,29 +32,15 @@ class GpuIdentity:
 def find_gpu(index: int = 0) -> GpuIdentity:
     """Return the GPU with a number, asked of the CUDA runtime through ``cuda-bindings``."""
     try:
-        try:
-            from cuda.bindings import runtime
-        except ImportError:
-            from cuda import cudart as runtime  # cuda-python before 12.6
-    except ImportError:
-        return GpuIdentity(missing='no Python module cuda.bindings; `pip install cuda-bindings`')
-    try:
-        count = _ask(runtime, runtime.cudaGetDeviceCount())
+        runtime = cuda()
+        count = ask(runtime.cudaGetDeviceCount())
         if index >= count:
             return GpuIdentity(missing=f'no NVIDIA GPU with number {index}; there are {count}')
-        properties = _ask(runtime, runtime.cudaGetDeviceProperties(index))
-        driver = _ask(runtime, runtime.cudaDriverGetVersion())
-    except RuntimeError as error:
+        properties = ask(runtime.cudaGetDeviceProperties(index))
+        driver = ask(runtime.cudaDriverGetVersion())
+    except EngineError as error:
         return GpuIdentity(missing=f'no NVIDIA GPU can be used ({error})')
     return GpuIdentity(
         name=properties.name.split(b'\0')[0].decode('ascii', 'replace'),
         compute_capability=f'{properties.major}.{properties.minor}',
         driver=f'{driver // 1000}.{driver % 1000 // 10}')
-
-
-def _ask(runtime, answer: tuple):
-    """Return the value of an answer of CUDA; raises RuntimeError where it is an error."""
-    error, *values = answer
-    if error != runtime.cudaError_t.cudaSuccess:
-        raise RuntimeError(getattr(error, 'name', str(error)))
-    return values[0]

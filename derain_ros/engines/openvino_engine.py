@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
 from derain_ros.engines.contract import (
     Derained,
     Engine,
@@ -15,9 +16,6 @@ from derain_ros.engines.contract import (
 )
 from derain_ros.engines.onnx_file import check_one_file
 from derain_ros.models import ModelInfo
-
-AGREEMENT_DB = 45.0
-"""Least PSNR of bf16 against f32 on a test frame for bf16 to be used."""
 
 SMALL_PIXELS = 1 << 16
 """Up to so many pixels one thread is as fast as several, for less CPU time.
@@ -56,7 +54,7 @@ class OpenVinoEngine(Engine):
         Model to load; its file is checked first.
     precision
         ``f32``, ``bf16``, or ``auto``: bf16 where the CPU computes in it and the
-        result agrees with f32 to :data:`AGREEMENT_DB`.
+        result agrees with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`.
 
     Raises
     ------
@@ -79,6 +77,8 @@ class OpenVinoEngine(Engine):
         self._check_interface(model)
         self._requests: OrderedDict = OrderedDict()
         native = 'BF16' in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        if precision == 'f16':
+            raise EngineError('OpenVINO computes in f32 or bf16 on a CPU; use one of them or auto')
         if precision == 'bf16' and not native:
             raise EngineError('this CPU has no bf16 arithmetic; use precision f32 or auto')
         self._precision, reason = 'f32', 'f32 was asked for'
@@ -103,22 +103,21 @@ class OpenVinoEngine(Engine):
     def _choose_precision(self, native: bool) -> tuple[str, str]:
         if not native:
             return 'f32', 'the CPU has no bf16 arithmetic'
-        frame = _test_frame()
+        frame = test_frame()
         results = []
         for self._precision in ('f32', 'bf16'):
             try:
-                results.append(self.infer(frame).image.astype(np.float64))
+                results.append(self.infer(frame))
             except EngineError as error:
                 if self._precision == 'f32':
                     raise
                 self._requests.clear()
                 return 'f32', f'the model does not run in bf16: {error}'
             self._requests.clear()
-        error = np.mean((results[0] - results[1]) ** 2)
-        agreement = 10 * np.log10(255**2 / max(error, 1e-9))
-        if agreement < AGREEMENT_DB:
-            return 'f32', f'bf16 agrees with f32 to {agreement:.1f} dB only'
-        return 'bf16', f'bf16 agrees with f32 to {min(agreement, 99):.0f} dB'
+        found = agreement(*results)
+        if found < LEAST_DB:
+            return 'f32', f'bf16 agrees with f32 to {found:.1f} dB only'
+        return 'bf16', f'bf16 agrees with f32 to {found:.0f} dB'
 
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`. A new size compiles first."""
@@ -163,12 +162,3 @@ class OpenVinoEngine(Engine):
         """Release the compiled models."""
         self._requests.clear()
         self._model = None
-
-
-def _test_frame() -> np.ndarray:
-    """Make a frame with gradients, edges and streaks, uint8, 1×128×192×3."""
-    rows, columns = np.mgrid[:128, :192]
-    frame = np.stack([columns, rows + 40, 255 - columns], -1)
-    frame[32:96, 64:128] += 60
-    frame[:, ::13] += 90
-    return np.clip(frame, 0, 255).astype(np.uint8)[None]

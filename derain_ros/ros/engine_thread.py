@@ -87,6 +87,7 @@ class EngineThread:
     ):
         self.info: EngineInfo | None = None
         self.gains_by_batches = False
+        self.preparation_limit = 0.0
         self.failure = ''
         self.attempted = threading.Event()
         self._make = make
@@ -94,6 +95,7 @@ class EngineThread:
         self._again = again
         self._changed = threading.Condition()
         self._job: Job | None = None
+        self._engine: Engine | None = None
         self._hurried = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name='derain engine', daemon=True)
@@ -103,6 +105,12 @@ class EngineThread:
     def job(self) -> Job | None:
         """The job in work."""
         return self._job
+
+    @property
+    def activity(self) -> str:
+        """What the engine prepares; empty while it prepares nothing."""
+        engine = self._engine
+        return '' if engine is None else engine.activity
 
     def submit(
         self, work: Callable[[Engine], Any], limit: float, *, preparing: bool = False
@@ -120,6 +128,9 @@ class EngineThread:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
+            engine = self._engine
+        if engine is not None:
+            engine.cancel()
 
     def hurry(self) -> None:
         """Make the next attempt at once."""
@@ -143,7 +154,7 @@ class EngineThread:
                     self._job = None  # first, so that who waited may give the next
                 job.finish()
         finally:
-            self.info = None
+            self.info = self._engine = None
             engine.close()
 
     def _create(self) -> Engine | None:
@@ -157,6 +168,8 @@ class EngineThread:
                 delay = self._again()
                 continue
             self.gains_by_batches = engine.gains_by_batches
+            self.preparation_limit = engine.preparation_limit
+            self._engine = engine
             self.info = engine.info
             self.attempted.set()
             return engine

@@ -13,9 +13,6 @@ from derain_ros.ros.engine_line import EngineLine
 from derain_ros.ros.engine_thread import ClosedError, EngineThread, Job
 from derain_ros.ros.shape_record import REFUSED_FOR, ShapeRecord
 
-FIRST_LIMIT = 60.0
-"""Limit for the first inference of a size, which compiles; frames do not wait for it."""
-
 GIVE_UP = 5.0
 """After this many limits a stuck inference is abandoned, and the engine created anew."""
 
@@ -91,6 +88,12 @@ class Supervisor:
     def problem(self) -> str:
         """What the engine failed with; empty while it works."""
         return self._problem
+
+    @property
+    def activity(self) -> str:
+        """What the engine prepares and how far it is; empty while it prepares nothing."""
+        thread = self._thread
+        return '' if thread is None else thread.activity
 
     @property
     def broken(self) -> bool:
@@ -209,7 +212,7 @@ class Supervisor:
             if thread is not None and thread.job is None:
                 with suppress(ClosedError):
                     thread.submit(lambda engine: self._warm_up(thread, engine, missing),
-                                  limit=FIRST_LIMIT * len(missing), preparing=True)
+                                  limit=thread.preparation_limit * len(missing), preparing=True)
             return False
 
     def infer(
@@ -308,7 +311,8 @@ class Supervisor:
         """Say why no inference can begin now."""
         state = self.state()
         if state in ('warming up', 'ready'):
-            return 'the engine is warming up for a new size'
+            activity = self.activity
+            return f'the engine is warming up for a new size{activity and f" ({activity})"}'
         if state == 'stuck':
             return self._problem or 'the engine is stuck: an inference does not return'
         return f'the engine is being created anew: {self._problem}'

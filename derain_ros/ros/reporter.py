@@ -115,7 +115,8 @@ class Reporter:
         if supervisor is None:
             values |= {'state': 'none', 'failures': 0}
             return engine_status(None, self.problem, 'not configured', values)
-        values |= {'state': supervisor.state(), 'failures': supervisor.failures}
+        values |= {'state': supervisor.state(), 'failures': supervisor.failures,
+                   'activity': supervisor.activity}
         problem = self.problem or supervisor.problem
         return engine_status(
             supervisor.info, problem, 'being created anew', values | gpu_values())

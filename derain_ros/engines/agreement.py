@@ -1,0 +1,30 @@
+"""Whether two engines see the same: a test frame, and the PSNR between two results."""
+
+import numpy as np
+
+from derain_ros.engines.contract import Derained
+
+LEAST_DB = 45.0
+"""Least PSNR against the f32 reference for an engine to be used, in dB."""
+
+MOST_DB = 99.0
+"""What stands for equality, in dB."""
+
+
+def test_frame(height: int = 128, width: int = 192) -> np.ndarray:
+    """Make a frame with gradients, edges and streaks, uint8, 1×H×W×3."""
+    rows, columns = np.mgrid[:height, :width]
+    frame = np.stack([columns * 192 // width, rows * 128 // height + 40,
+                      255 - columns * 192 // width], -1)
+    frame[height // 4:3 * height // 4, width // 3:2 * width // 3] += 60
+    frame[:, ::13] += 90
+    return np.clip(frame, 0, 255).astype(np.uint8)[None]
+
+
+test_frame.__test__ = False  # pytest takes it for a test otherwise
+
+
+def agreement(reference: Derained, found: Derained) -> float:
+    """Return the PSNR of two results' images in dB, at most :data:`MOST_DB`."""
+    difference = reference.image.astype(np.float64) - found.image
+    return min(MOST_DB, 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))

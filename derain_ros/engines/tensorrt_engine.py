@@ -1,0 +1,196 @@
+"""TensorRT on an NVIDIA GPU: compiled for each frame size, cached, verified before use."""
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
+from derain_ros.engines.build_progress import Progress
+from derain_ros.engines.contract import (
+    Derained,
+    Engine,
+    EngineError,
+    EngineInfo,
+    check_images,
+    forget_shapes,
+)
+from derain_ros.engines.cuda_runtime import Stream
+from derain_ros.engines.engine_cache import CancelledError, EngineCache
+from derain_ros.engines.gpu_identity import GpuIdentity, find_gpu
+from derain_ros.engines.tensorrt_build import BuildRequest, build_engine
+from derain_ros.engines.tensorrt_library import Library, LogBook, find_library
+from derain_ros.engines.tensorrt_plan import Plan
+from derain_ros.models import ModelInfo
+
+_FILES = {'f16': 'fp16', 'f32': 'fp32'}
+
+
+def probe() -> tuple[str, str]:
+    """Return device and version, or raise EngineError with what is missing."""
+    gpu, library = _find()
+    return (f'{gpu.name}, compute capability {gpu.compute_capability}',
+            f'{library.flavour} {library.version}')
+
+
+def create(model: ModelInfo, precision: str) -> Engine:
+    """Load a model; ``precision`` is auto, f16 or f32. Raises EngineError, ModelError."""
+    return TensorRtEngine(model, precision)
+
+
+def _find() -> tuple[GpuIdentity, Library]:
+    # The GPU first: without one the library need not be loaded.
+    gpu = find_gpu()
+    if gpu.missing:
+        raise EngineError(gpu.missing)
+    return gpu, find_library()
+
+
+class TensorRtEngine(Engine):
+    """Runs a model compiled by TensorRT; a new frame size is compiled first.
+
+    A freshly compiled engine is compared with OpenVINO in f32 on a test frame of its size, and
+    neither used nor kept if they agree to less than :data:`derain_ros.engines.agreement.LEAST_DB`.
+
+    Parameters
+    ----------
+    model
+        Model to load; its file is checked first.
+    precision
+        ``f16``, ``f32``, or ``auto``: f16 where the model has a file of it.
+    cache
+        Where compiled engines are kept; None takes the default folder.
+
+    Raises
+    ------
+    EngineError
+        There is no GPU or no TensorRT, or it cannot be used.
+    ModelError
+        The model file is damaged.
+
+    """
+
+    preparation_limit = 1800.0
+
+    def __init__(
+        self, model: ModelInfo, precision: str, *, cache: EngineCache | None = None
+    ) -> None:
+        if precision == 'bf16':
+            raise EngineError('TensorRT runs the types of the file: f16 or f32')
+        self._gpu, self._library = _find()
+        self._log = logging.getLogger(__name__)
+        self._cache = cache or EngineCache(log=self._log.warning)
+        reason = f'{precision} was asked for'
+        if precision == 'auto':
+            precision = 'f32' if model.onnx_fp16 is None else 'f16'
+            reason = 'the model has no file in f16' if precision == 'f32' else 'f16 is faster'
+        self._model, self._precision = model, precision
+        self._content = self._request((1, 64, 64, 3)).read()
+        self._stop = threading.Event()
+        self._book = LogBook()
+        self._logger = self._book.logger(self._library)
+        self._runtime = self._library.module.Runtime(self._logger)
+        if self._runtime is None:
+            raise EngineError(f'TensorRT has no runtime here: {"; ".join(self._book.errors[:3])}')
+        self._stream = Stream()
+        self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
+        if model.origin:
+            reason = f'{reason}; {model.origin}'
+        self.info = EngineInfo(
+            'tensorrt', f'{self._gpu.name}, {self._library.flavour} {self._library.version}',
+            model.name, precision, reason)
+
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain a batch; see :meth:`Engine.infer`. A new size compiles first, for minutes."""
+        check_images(images)
+        if self._runtime is None:
+            raise EngineError('the engine is closed')
+        if images.shape in self._plans:
+            self._plans.move_to_end(images.shape)
+        else:
+            self._plans[images.shape] = self._plan(images.shape)
+            for plan in forget_shapes(self._plans):
+                plan.close()
+        return self._plans[images.shape].run(images)
+
+    def cancel(self) -> None:
+        """Abort a build that is under way; may be called from any thread."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Release all memory of the GPU; calling it twice is harmless."""
+        if self._runtime is None:
+            return
+        while self._plans:
+            self._plans.popitem()[1].close()
+        self._stream.close()
+        self._runtime = None
+
+    def _request(self, shape: tuple[int, ...]) -> BuildRequest:
+        return BuildRequest(
+            self._model, _FILES[self._precision], (tuple(shape[1:3]),), batch=shape[0])
+
+    def _plan(self, shape: tuple[int, ...]) -> Plan:
+        """Make the engine of a shape ready: from the cache, or compiled and verified."""
+        request = self._request(shape)
+        key = request.key(self._content, self._library, self._gpu)
+        ready: list[Plan] = []
+
+        def build() -> bytes:
+            serialized = build_engine(
+                request, self._content, self._library, report=self._report, stop=self._stop)
+            ready.append(self._verified(self._load(serialized, shape), shape))
+            return serialized
+
+        try:
+            serialized, _ = self._cache.get_or_build(
+                key, build, stop=self._stop, waiting=self._tell_of_waiting)
+        except CancelledError as error:
+            raise EngineError(str(error)) from error
+        finally:
+            self.activity = ''
+        plan = ready[0] if ready else self._load(serialized, shape)
+        if plan.not_captured:
+            self._log.warning('%dx%d: no CUDA graph (%s)', shape[2], shape[1], plan.not_captured)
+        return plan
+
+    def _load(self, serialized: bytes, shape: tuple[int, ...]) -> Plan:
+        engine = self._runtime.deserialize_cuda_engine(serialized)
+        if engine is None:
+            said = '; '.join(self._book.errors[-3:]) or 'it does not say why'
+            raise EngineError(f'TensorRT cannot load the engine: {said}')
+        return Plan(self._library.module, engine, shape, self._stream)
+
+    def _verified(self, plan: Plan, shape: tuple[int, ...]) -> Plan:
+        """Return a plan that agrees with the reference; closes it and raises otherwise."""
+        try:
+            from derain_ros.engines.openvino_engine import OpenVinoEngine
+
+            self.activity = f'{shape[2]}x{shape[1]}: comparing with the reference'
+            frames = np.ascontiguousarray(np.broadcast_to(test_frame(*shape[1:3]), shape))
+            reference = OpenVinoEngine(self._model, 'f32')
+            try:
+                found = agreement(reference.infer(frames), plan.run(frames))
+            finally:
+                reference.close()
+            self._log.info('%dx%d: agrees with the f32 reference to %.1f dB; sha256 of the model '
+                           '%s', shape[2], shape[1], found,
+                           hashlib.sha256(self._content).hexdigest()[:16])
+            if found < LEAST_DB:
+                raise EngineError(
+                    f'{shape[2]}x{shape[1]}: the compiled engine agrees with the f32 reference to '
+                    f'{found:.1f} dB only, expected {LEAST_DB:g}; it is not used')
+        except BaseException:
+            plan.close()
+            raise
+        return plan
+
+    def _report(self, progress: Progress) -> None:
+        self.activity = (f'building, {progress.percent:.0f} %, {progress.seconds:.0f} s: '
+                         f'{progress.phase}')
+
+    def _tell_of_waiting(self) -> None:
+        self.activity = 'another process builds this engine; waiting for it'
+        self._log.info(self.activity)
