@@ -46,7 +46,7 @@ $(VENV)/.setup: setup.py setup.cfg Makefile
 # This torch release first: its build for the CPU satisfies the range of the extra.
 $(VENV)/.setup-test: $(VENV)/.setup
 	$(PIP) torch==2.13.0
-	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)train,test]'
+	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)train,tensorrt,test]'
 	touch $@
 
 demo: setup

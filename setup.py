@@ -57,6 +57,11 @@ setup(
             'tensorboard>=2.14',
             'torch>=2.6',
         ],
+        # The compiler of TensorRT for RTX GPUs, which also builds on machines without a GPU.
+        'tensorrt': [
+            'cuda-bindings>=12.6',
+            'tensorrt_rtx_cu13>=1.2; platform_machine == "x86_64"',
+        ],
         'test': ['hypothesis>=6.80', 'mcap>=1.1', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
     },
     zip_safe=False,

@@ -97,7 +97,7 @@ def probe() -> tuple[str, str]:
     return 'test bench', 'faulty'
 
 
-def create(name, model, precision) -> Engine:
+def create(name, model, precision, options=None) -> Engine:
     """Create the engine of a name; see the contract of ``derain_ros.engines``."""
     _log(name, 'create')
     creation = _command(name).creation

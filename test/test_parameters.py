@@ -179,11 +179,11 @@ def test_descriptors_say_what_a_parameter_is(name):
     rule = rule_of(name)
     descriptor = describe(rule)
     assert descriptor.description
-    assert descriptor.read_only == (name == 'autostart')
+    assert descriptor.read_only == (name in ('autostart', 'build_only'))
     assert descriptor.dynamic_typing == (name == 'cameras' or isinstance(rule.default, float))
     assert all(choice in descriptor.additional_constraints for choice in rule.choices)
     at_configure = 'when the node configures' in descriptor.additional_constraints
-    assert at_configure == (not rule.live and name != 'autostart')
+    assert at_configure == (not rule.live and not rule.read_only)
     ranges = [(limits.from_value, limits.to_value)
               for limits in [*descriptor.floating_point_range, *descriptor.integer_range]]
     numeric = type(rule.default) in (int, float)

@@ -11,6 +11,7 @@ from derain_ros.engines.contract import (
     Engine,
     EngineError,
     EngineInfo,
+    EngineOptions,
 )
 from derain_ros.models import ModelError, ModelInfo, find_model
 
@@ -22,6 +23,7 @@ __all__ = [
     'Engine',
     'EngineError',
     'EngineInfo',
+    'EngineOptions',
     'EngineStatus',
     'create_engine',
     'create_first',
@@ -33,7 +35,9 @@ ENGINES = {
     'openvino': 'derain_ros.engines.openvino_engine',
     'torch': 'derain_ros.engines.torch_engine',
 }
-"""Back ends by name, best first; each module has ``probe()`` and ``create(model, precision)``."""
+"""Back ends by name, best first; each module has ``probe()`` and ``create()``."""
+
+_NO_OPTIONS = EngineOptions()
 
 PRECISIONS = ('auto', 'f32', 'f16', 'bf16')
 """What ``precision`` may be; ``auto`` is f16 or bf16 where it is fast and agrees with f32."""
@@ -76,7 +80,8 @@ def engine_report() -> list[EngineStatus]:
 
 
 def create_engine(
-    engine: str = 'auto', model: str = 'nano', *, precision: str = 'auto'
+    engine: str = 'auto', model: str = 'nano', *, precision: str = 'auto',
+    options: EngineOptions = _NO_OPTIONS,
 ) -> Engine:
     """Create an engine and load a model into it.
 
@@ -89,6 +94,8 @@ def create_engine(
         Name in the model zoo, or the path of an ``.onnx`` file.
     precision
         One of :data:`PRECISIONS`.
+    options
+        What else back ends may be told.
 
     Raises
     ------
@@ -99,23 +106,26 @@ def create_engine(
     if engine != 'auto' and engine not in ENGINES:
         raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
     if engine == 'auto':
-        return create_first(list(ENGINES), model, precision=precision)
+        return create_first(list(ENGINES), model, precision=precision, options=options)
     found = _find(model, precision)
     try:
-        created = _create(engine, found, precision)
+        created = _create(engine, found, precision, options)
     except (EngineError, ModelError) as error:
         raise EngineError(f'engine {engine}: {error}') from error
     return _explain(created, model, [f'{engine} was asked for'], [])
 
 
-def create_first(names: Sequence[str], model: str, *, precision: str = 'auto') -> Engine:
+def create_first(
+    names: Sequence[str], model: str, *, precision: str = 'auto',
+    options: EngineOptions = _NO_OPTIONS,
+) -> Engine:
     """Create the first of several engines that works, and load a model into it.
 
     Parameters
     ----------
     names
         Names of back ends, in the order to try them.
-    model, precision
+    model, precision, options
         As for :func:`create_engine`.
 
     Raises
@@ -128,7 +138,7 @@ def create_first(names: Sequence[str], model: str, *, precision: str = 'auto') -
     skipped = []
     for name in names:
         try:
-            created = _create(name, found, precision)
+            created = _create(name, found, precision, options)
         except (EngineError, ModelError) as error:
             skipped.append(f'{name}: {error}')
             continue
@@ -145,8 +155,8 @@ def _find(model: str, precision: str) -> ModelInfo:
         raise EngineError(str(error)) from error
 
 
-def _create(name: str, model: ModelInfo, precision: str) -> Engine:
-    return importlib.import_module(ENGINES[name]).create(model, precision)
+def _create(name: str, model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
+    return importlib.import_module(ENGINES[name]).create(model, precision, options)
 
 
 def _explain(

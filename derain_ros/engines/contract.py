@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,26 @@ class EngineInfo:
     model: str
     precision: str
     reason: str
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine may be told besides model and precision; others than TensorRT need none.
+
+    Attributes
+    ----------
+    cache_directory
+        Where compiled engines are kept; None takes the default folder.
+    cache_limit
+        Bytes that they may take there.
+    workspace
+        Most bytes of scratch memory of the GPU; None leaves it to the back end.
+
+    """
+
+    cache_directory: Path | None = None
+    cache_limit: int = 4 << 30
+    workspace: int | None = None
 
 
 class Engine(ABC):

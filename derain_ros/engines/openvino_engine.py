@@ -11,6 +11,7 @@ from derain_ros.engines.contract import (
     Engine,
     EngineError,
     EngineInfo,
+    EngineOptions,
     check_images,
     forget_shapes,
 )
@@ -32,7 +33,9 @@ def probe() -> tuple[str, str]:
     return device, f'OpenVINO {openvino.__version__.split("-")[0]}'
 
 
-def create(model: ModelInfo, precision: str) -> Engine:
+def create(
+    model: ModelInfo, precision: str, options: EngineOptions | None = None
+) -> Engine:
     """Load a model; ``precision`` is auto, f32 or bf16. Raises EngineError, ModelError."""
     return OpenVinoEngine(model, precision)
 

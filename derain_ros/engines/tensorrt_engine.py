@@ -14,6 +14,7 @@ from derain_ros.engines.contract import (
     Engine,
     EngineError,
     EngineInfo,
+    EngineOptions,
     check_images,
     forget_shapes,
 )
@@ -35,9 +36,11 @@ def probe() -> tuple[str, str]:
             f'{library.flavour} {library.version}')
 
 
-def create(model: ModelInfo, precision: str) -> Engine:
+def create(
+    model: ModelInfo, precision: str, options: EngineOptions | None = None
+) -> Engine:
     """Load a model; ``precision`` is auto, f16 or f32. Raises EngineError, ModelError."""
-    return TensorRtEngine(model, precision)
+    return TensorRtEngine(model, precision, options or EngineOptions())
 
 
 def _find() -> tuple[GpuIdentity, Library]:
@@ -60,8 +63,8 @@ class TensorRtEngine(Engine):
         Model to load; its file is checked first.
     precision
         ``f16``, ``f32``, or ``auto``: f16 where the model has a file of it.
-    cache
-        Where compiled engines are kept; None takes the default folder.
+    options
+        Where compiled engines are kept, and how much scratch memory they may take.
 
     Raises
     ------
@@ -74,14 +77,14 @@ class TensorRtEngine(Engine):
 
     preparation_limit = 1800.0
 
-    def __init__(
-        self, model: ModelInfo, precision: str, *, cache: EngineCache | None = None
-    ) -> None:
+    def __init__(self, model: ModelInfo, precision: str, options: EngineOptions) -> None:
         if precision == 'bf16':
             raise EngineError('TensorRT runs the types of the file: f16 or f32')
         self._gpu, self._library = _find()
         self._log = logging.getLogger(__name__)
-        self._cache = cache or EngineCache(log=self._log.warning)
+        self._cache = EngineCache(
+            options.cache_directory, limit=options.cache_limit, log=self._log.warning)
+        self._workspace = options.workspace
         reason = f'{precision} was asked for'
         if precision == 'auto':
             precision = 'f32' if model.onnx_fp16 is None else 'f16'
@@ -130,7 +133,8 @@ class TensorRtEngine(Engine):
 
     def _request(self, shape: tuple[int, ...]) -> BuildRequest:
         return BuildRequest(
-            self._model, _FILES[self._precision], (tuple(shape[1:3]),), batch=shape[0])
+            self._model, _FILES[self._precision], (tuple(shape[1:3]),), batch=shape[0],
+            workspace=self._workspace)
 
     def _plan(self, shape: tuple[int, ...]) -> Plan:
         """Make the engine of a shape ready: from the cache, or compiled and verified."""

@@ -11,6 +11,7 @@ from derain_ros.engines.contract import (
     Engine,
     EngineError,
     EngineInfo,
+    EngineOptions,
     check_images,
     forget_shapes,
 )
@@ -23,7 +24,9 @@ def probe() -> tuple[str, str]:
     return _device(torch)[1], f'torch {torch.__version__}'
 
 
-def create(model: ModelInfo, precision: str) -> Engine:
+def create(
+    model: ModelInfo, precision: str, options: EngineOptions | None = None
+) -> Engine:
     """Load a model; ``precision`` is auto, f32, f16 or bf16. Raises EngineError, ModelError."""
     return TorchEngine(model, precision)
 

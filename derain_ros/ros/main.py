@@ -33,7 +33,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 after a signal, 1 if the arguments of ROS cannot be read.
+        Exit status: 0 after a signal, 1 if the arguments of ROS cannot be read, or if building
+        alone was asked for and failed.
 
     """
     keep_large_buffers()
@@ -68,8 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
             # The usual way out would wait for the thread, or crash under it.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)
-    return 0
+            os._exit(node.exit_status)
+    return node.exit_status
 
 
 def _spin(node: DerainNode, stop: threading.Event) -> None:

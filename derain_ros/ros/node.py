@@ -4,6 +4,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
@@ -17,13 +18,14 @@ from derain_ros.models import ModelError
 from derain_ros.rain_gate import RainGate
 from derain_ros.ros.camera import Camera
 from derain_ros.ros.cdr import read_stamp
-from derain_ros.ros.inference import Supervisor
+from derain_ros.ros.inference import FaultError, Supervisor
 from derain_ros.ros.mailbox import Mailbox
 from derain_ros.ros.messages import InPlaceMessages, RclpyMessages
 from derain_ros.ros.parameter_store import ParameterStore
 from derain_ros.ros.reporter import Reporter
 from derain_ros.ros.services import offer_services
 from derain_ros.ros.settings import LiveSettings, ParameterError, Settings
+from derain_ros.ros.warm_up import ActivityLog, shapes_of, wait_until_warm
 from derain_ros.ros.worker import Worker
 
 REPORT_SECONDS = 1.0
@@ -55,6 +57,8 @@ class DerainNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker | None = None
         self._lingering: list[Supervisor] = []
+        self._activity = ActivityLog(lambda text: self.get_logger().info(f'engine: {text}'))
+        self.exit_status = 0
         self._guard_change_state()
 
         # Timers of the node's own clock would stand still in simulated time without /clock.
@@ -151,6 +155,7 @@ class DerainNode(LifecycleNode):
         self.get_logger().info(
             f'engine {info.engine} on {info.device}, model {info.model}, {info.precision}: '
             f'{info.reason}')
+        self._warm_up(settings)
         sources: dict[str, str] = {}
         for camera in settings.cameras:
             self._cameras[camera.name] = Camera(
@@ -170,13 +175,30 @@ class DerainNode(LifecycleNode):
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
 
     def _supervise(self, settings: Settings) -> Supervisor:
+        model, options = settings.model, settings.engine_options
         if settings.engine == 'auto':
             return Supervisor(
-                list(ENGINES), lambda names: create_first(names, settings.model),
+                list(ENGINES), lambda names: create_first(names, model, options=options),
                 self._log_engine)
         return Supervisor(
-            [settings.engine], lambda names: create_engine(names[0], settings.model),
+            [settings.engine], lambda names: create_engine(names[0], model, options=options),
             self._log_engine)
+
+    def _warm_up(self, settings: Settings) -> None:
+        if not settings.warm_up_sizes:
+            return
+        if not settings.wait_for_warm_up:
+            with suppress(FaultError):  # told again when a frame of that size comes
+                self._supervisor.prepare(shapes_of(settings.warm_up_sizes))
+            return
+
+        def report() -> None:
+            # This thread is the one that the timers run on.
+            self._activity.look(self._supervisor.activity)
+            self._reporter.report()
+
+        self._reporter.watch({}, None, self._supervisor)
+        wait_until_warm(self._supervisor, settings.warm_up_sizes, self._stop, report)
 
     def _activate(self) -> None:
         self._worker.start()
@@ -226,6 +248,9 @@ class DerainNode(LifecycleNode):
 
     def _start(self) -> None:
         self._autostart.cancel()
+        if self.get_parameter('build_only').value:
+            self._build_only()
+            return
         for trigger in (self.trigger_configure, self.trigger_activate):
             try:
                 done = trigger() == TransitionCallbackReturn.SUCCESS
@@ -241,6 +266,13 @@ class DerainNode(LifecycleNode):
                     f'"ros2 param set {name} ...", then "ros2 lifecycle set {name} '
                     'configure" and "... activate", or start the node again')
                 return
+
+    def _build_only(self) -> None:
+        done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        self.exit_status = 0 if done else 1
+        if done:
+            self.get_logger().info('the engine is ready; ending, as build_only is set')
+        self._stop.set()
 
     def _guard_change_state(self) -> None:
         # rclpy raises, and never answers, when a state does not allow the transition asked for.
@@ -284,6 +316,7 @@ class DerainNode(LifecycleNode):
     def _watch(self) -> None:
         if self._supervisor is not None:
             self._supervisor.tend()
+            self._activity.look(self._supervisor.activity)
         self._reporter.watch_cameras()
 
 

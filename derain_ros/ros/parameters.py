@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE
+from derain_ros.ros.warm_up import sizes_problem
 
 _CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
 
@@ -43,6 +44,22 @@ class Rule:
 NODE_RULES = {
     'model': Rule('nano', 'Name of a model, or the path of an ONNX file.'),
     'engine': Rule('auto', 'Inference back end; auto takes the best one present.'),
+    'engine_cache': Rule(
+        '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.'),
+    'engine_cache_limit_mib': Rule(
+        4096, 'Most that compiled engines may take there, in MiB; those used longest ago go '
+        'first.', limits=(1, 1 << 20)),
+    'engine_workspace_mib': Rule(
+        0, 'Most scratch memory of the GPU for an engine, in MiB; 0: as TensorRT likes.',
+        limits=(0, 1 << 20)),
+    'warm_up_sizes': Rule(
+        '', "Frame sizes to get the engine ready for before the first frame, such as '1280x720 "
+        "640x480'."),
+    'wait_for_warm_up': Rule(
+        False, 'Become active only when that is done; false passes frames through meanwhile.'),
+    'build_only': Rule(
+        False, 'Get the engine ready for warm_up_sizes, which fills the cache, and end.',
+        read_only=True),
     'autostart': Rule(True, 'Configure and activate by itself at the start.', read_only=True),
     'cameras': Rule(
         ['camera'],
@@ -170,6 +187,8 @@ def value_problem(name: str, value: object) -> str | None:
     rule = rule_of(name)
     if isinstance(rule.default, list):
         return None  # by cameras_problems
+    if name == 'warm_up_sizes':
+        return sizes_problem(value)
     if isinstance(rule.default, bool):
         fits, wanted = isinstance(value, bool), 'true or false, without quotes'
     elif isinstance(rule.default, float):

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
+from derain_ros.engines import EngineOptions
 from derain_ros.rain_gate import GateSettings
 from derain_ros.ros.parameters import (
     NODE_RULES,
@@ -17,6 +19,7 @@ from derain_ros.ros.parameters import (
     default_of,
     value_problem,
 )
+from derain_ros.ros.warm_up import Size, read_sizes
 
 COMPRESSED = 'image/compressed'
 OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status')
@@ -85,6 +88,9 @@ class Settings:
 
     model: str
     engine: str
+    engine_options: EngineOptions
+    warm_up_sizes: tuple[Size, ...]
+    wait_for_warm_up: bool
     output_encoding: str
     input_reliability: str
     output_reliability: str
@@ -118,6 +124,8 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
         problems.append(
             f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
             f'most rain_gate_wet_above, {values["rain_gate_wet_above"]}')
+    if values['build_only'] and values['warm_up_sizes'] == '':
+        problems.append('build_only needs warm_up_sizes, for example 1280x720')
     problems += cameras_problems(values['cameras'])
     sound = []
     for camera in camera_names(values['cameras']):
@@ -143,6 +151,13 @@ def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
     return Settings(
         model=values['model'],
         engine=values['engine'],
+        engine_options=EngineOptions(
+            cache_directory=(
+                Path(values['engine_cache']).expanduser() if values['engine_cache'] else None),
+            cache_limit=values['engine_cache_limit_mib'] << 20,
+            workspace=values['engine_workspace_mib'] << 20 or None),
+        warm_up_sizes=read_sizes(values['warm_up_sizes']),
+        wait_for_warm_up=values['wait_for_warm_up'] or values['build_only'],
         output_encoding=values['output_encoding'],
         input_reliability=values['input_reliability'],
         output_reliability=values['output_reliability'],
