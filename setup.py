@@ -34,6 +34,7 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=[
+        'mcap>=1.1',
         'numpy>=1.21',
         'opencv-python-headless>=4.7',
         'openvino>=2024.4',
@@ -62,7 +63,7 @@ setup(
             'cuda-bindings>=12.6',
             'tensorrt_rtx_cu13>=1.2; platform_machine == "x86_64"',
         ],
-        'test': ['hypothesis>=6.80', 'mcap>=1.1', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
+        'test': ['hypothesis>=6.80', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
     },
     zip_safe=False,
     maintainer='derain_ros maintainers',

@@ -183,3 +183,17 @@ def tree(path):
 def messages_on(rows, *topics):
     """Those messages that are on the topics."""
     return [row for row in rows if row.topic in topics]
+
+
+def long_drive(frames=48):
+    """Rows of a longer drive than :func:`drive`, with latched topics at its beginning."""
+    rows = [('/wheels', CUSTOM, START - 5 + number, wheel(number)) for number in range(3)]
+    for number in range(frames):
+        time = START + number * 33_333_333
+        rows += [
+            ('/cam/image_raw', IMAGE, time, image(number, time - 7_000_000)),
+            ('/wheels', CUSTOM, time + 1_000_000, wheel(number)),
+            ('/rear/image_raw/compressed', COMPRESSED, time + 2_000_000,
+             compressed(number, time - 5_000_000)),
+        ]
+    return rows

@@ -167,15 +167,22 @@ def test_no_bag_is_one_line(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('storage', STORAGES)
-def test_a_damaged_bag_leaves_nothing_behind(storage, tmp_path, capsys):
+def test_of_a_damaged_bag_the_beginning_is_derained(storage, tmp_path, capsys):
     source = write_bag(tmp_path / 'in', drive() * 12, storage)
     data_file = next(path for path in source.iterdir() if path.suffix != '.yaml')
     data = bytearray(data_file.read_bytes())
     data[len(data) // 2:len(data) // 2 + 200_000] = bytes(200_000)
     data_file.write_bytes(data)
-    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) != 0
-    assert 'Traceback' not in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ['in']
+    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 1
+    captured = capsys.readouterr()
+    assert 'Traceback' not in captured.err
+    assert f'{data_file.name}' in captured.err and 'last message' in captured.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
+    kept = read_bag(tmp_path / 'out')
+    inputs = messages_on(kept, '/cam/image_raw')
+    assert 12 <= len(inputs) < 48
+    assert [row.time for row in messages_on(kept, '/cam/derained/image')] == [
+        row.time for row in inputs]
 
 
 def test_what_exists_is_never_touched(tmp_path, capsys):
@@ -191,7 +198,7 @@ def test_what_exists_is_never_touched(tmp_path, capsys):
         blocker.rmdir()
 
 
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path, engine):
+def test_an_interrupted_run_is_gone_on_with(tmp_path, engine):
     source = write_bag(tmp_path / 'in', drive())
     seen = []
 
@@ -205,14 +212,18 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path, engine):
     plan = plan_bag(source, tmp_path / 'out')
     with pytest.raises(KeyboardInterrupt):
         derain_bag(plan, engine, progress=interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ['in']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out.partial']
+    derain_bag(plan_bag(source, tmp_path / 'out'), engine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
 
 
-def test_progress_counts_every_message(tmp_path, engine):
+def test_progress_counts_every_frame(tmp_path, engine):
     plan = plan_bag(write_bag(tmp_path / 'in', drive()), tmp_path / 'out')
     counts = []
     summary = derain_bag(plan, engine, progress=counts.append)
-    assert sum(counts) == plan.message_count == summary.messages == 16
+    assert sum(counts) == plan.frame_count == 8
+    assert plan.message_count == summary.messages == 16
+    assert summary.written == 16 + 2 * 8
     assert summary.derained == {'/cam/image_raw': 4, '/rear/image_raw/compressed': 4}
 
 

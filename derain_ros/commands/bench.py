@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from derain_ros.commands import FAILURE, CommandError
 from derain_ros.commands.demo import find_clip, require_ros
-from derain_ros.ros.benchmarks import SCENARIOS
+from derain_ros.ros.benchmarks import LONG, SCENARIOS, WITHOUT_ROS
 
 if TYPE_CHECKING:
     from derain_ros.ros.benchmarks.figures import Result
@@ -32,6 +32,7 @@ examples:
   derain bench --only vga overhead --json bench.json
   derain bench --only engine --sizes 640x480 1280x720 --seconds 10
   derain bench --engines openvino --skip-node
+  derain bench --only bag --seconds 60
 
 exit status: 0 all was measured, 1 a scenario failed; a missed bar is no failure
 """
@@ -45,8 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         'bench', help='measure the speed of engines and node', description=_DESCRIPTION + listed,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', nargs='+', choices=SCENARIOS, default=list(SCENARIOS),
-                        metavar='SCENARIO', help='scenarios to run (default: all)')
+    parser.add_argument('--only', nargs='+', choices=SCENARIOS,
+                        default=[name for name in SCENARIOS if name not in LONG],
+                        metavar='SCENARIO', help='scenarios to run (default: all but bag)')
     parser.add_argument('--quick', action='store_true',
                         help='as short as can be: shows that all works, not how fast')
     parser.add_argument('--seconds', type=positive_number, metavar='N',
@@ -73,11 +75,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    names = [name for name in args.only if name == 'engine' or not args.skip_node]
+    names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise CommandError('--skip-node leaves none of the scenarios of --only')
     bag = Path()
-    if names != ['engine']:
+    if not WITHOUT_ROS.issuperset(names):
         require_ros()
         bag = args.bag or find_clip()
 

@@ -3,11 +3,17 @@
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Qos,
+)
 from rosbags.rosbag2 import (
     CompressionFormat,
     CompressionMode,
@@ -101,6 +107,39 @@ def new_bag(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+class TopicList:
+    """Collects the topics of a new bag, as :class:`rosbags.rosbag2.Writer` would.
+
+    Attributes
+    ----------
+    connections
+        The topics; their ids count from 1.
+
+    """
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+
+    def add_connection(
+        self,
+        topic: str,
+        msgtype: str,
+        *,
+        msgdef: str,
+        rihs01: str,
+        serialization_format: str = 'cdr',
+        offered_qos_profiles: Sequence[Qos] = (),
+    ) -> Connection:
+        """Add a topic, with the text and the hash of its definition."""
+        idl = msgdef.startswith('=' * 80 + '\nIDL: ')
+        kind = MessageDefinitionFormat.IDL if idl else MessageDefinitionFormat.MSG
+        ext = ConnectionExtRosbag2(serialization_format, list(offered_qos_profiles))
+        self.connections.append(Connection(
+            len(self.connections) + 1, topic, msgtype, MessageDefinition(kind, msgdef), rihs01,
+            0, ext, None))
+        return self.connections[-1]
+
+
 class TopicCopier:
     """Makes topics of a new bag after those of a recorded one.
 
@@ -116,7 +155,7 @@ class TopicCopier:
 
     """
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: Writer | TopicList):
         self._writer = writer
         self._written: dict[tuple[str, str, str], Connection] = {}
         self.undefined_types: list[str] = []

@@ -13,5 +13,12 @@ SCENARIOS = {
     'dry': 'the rain gate closed: CPU time, and frames bit by bit',
     'onset': 'the rain gate when rain begins',
     'stages': 'every stage at three sizes, with fast_path and without',
+    'bag': 'derain bag beside the engine alone, 10000 frames; only where it is asked for',
 }
 """Scenarios by the name of their module, in the order in which they run."""
+
+WITHOUT_ROS = frozenset({'engine', 'bag'})
+"""Those that need neither ROS nor a clip."""
+
+LONG = frozenset({'bag'})
+"""Those that take so long that they run only where they are asked for."""
