@@ -21,6 +21,8 @@ from derain_ros.commands import (
     pack,
     policy,
     rain,
+    replay_bench,
+    report,
     soak,
     top,
     train,
@@ -28,8 +30,8 @@ from derain_ros.commands import (
 )
 
 _COMMANDS = (
-    image, bag, info, demo, top, bench, soak, rain, evaluate, detections, video, pack, train,
-    export, ablate, build_engine, policy)
+    image, bag, info, demo, top, bench, soak, replay_bench, rain, evaluate, detections, report,
+    video, pack, train, export, ablate, build_engine, policy)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.

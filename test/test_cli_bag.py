@@ -101,6 +101,17 @@ def test_two_runs_write_the_same_bytes(tmp_path, engine):
     assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
 
 
+def test_the_messages_file_is_the_same_under_any_name(tmp_path, engine):
+    for storage, suffix in zip(STORAGES, ('mcap', 'db3'), strict=True):
+        source = write_bag(tmp_path / storage / 'in', drive(), storage)
+        contents = []
+        for name in ('first', 'second'):
+            output = tmp_path / storage / name
+            derain_bag(plan_bag(source, output), engine)
+            contents.append((output / f'{name}.{suffix}').read_bytes())
+        assert contents[0] == contents[1]
+
+
 def test_strength_zero_gives_the_input_back(tmp_path, engine):
     source = write_bag(tmp_path / 'in', drive())
     derain_bag(plan_bag(source, tmp_path / 'out'), engine, strength=0)

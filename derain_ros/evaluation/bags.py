@@ -292,8 +292,11 @@ class _Making:
             plan.compression, '')
         name = f'{self._name}.zstd' if packed == 'file' else self._name
         metadata = metadata_text(name, plan.storage, packed, self._topics, totals)
-        inner = '\n'.join(line[2:] for line in metadata.splitlines()[1:])
-        self._result.finish(inner)
+        # The copy within the storage file has a name of no meaning, as folders are renamed: so
+        # the file is the same bytes whatever it is called.
+        inner = metadata_text(
+            f'bag{self._messages.suffix}', plan.storage, packed, self._topics, totals)
+        self._result.finish('\n'.join(line[2:] for line in inner.splitlines()[1:]))
         self._bag.mkdir()
         if packed == 'file':
             with self._messages.open('rb') as plain, zstd.open(self._bag / name, 'wb') as out:

@@ -1,6 +1,7 @@
 """The worst pictures of an evaluation, kept small."""
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -79,7 +80,7 @@ class Gallery:
         if not self._limit or (full and rank < self._kept[0][:2]):
             return
         pictures = (rainy, derained, clean, draw_overlay(rainy, mask))
-        height, width, files = _encode(pictures)
+        height, width, files = encode_pictures(pictures)
         entry = (*rank, Exhibit(score, width, height, *files))
         if full:
             heapq.heapreplace(self._kept, entry)
@@ -91,8 +92,24 @@ class Gallery:
         return [entry[2] for entry in sorted(self._kept, key=lambda entry: (-entry[0], -entry[1]))]
 
 
-def _encode(pictures: tuple[np.ndarray, ...]) -> tuple[int, int, list[bytes]]:
-    """Write JPEGs of one size, each of at most :data:`JPEG_BYTES`."""
+def encode_pictures(
+    pictures: Sequence[np.ndarray], most: int = JPEG_BYTES
+) -> tuple[int, int, list[bytes]]:
+    """Write JPEGs of one size.
+
+    Parameters
+    ----------
+    pictures
+        uint8, H×W×3, BGR, of one size.
+    most
+        Bytes that each may have.
+
+    Returns
+    -------
+    tuple
+        Height and width of the JPEGs, and the files. Pictures are reduced until they fit.
+
+    """
     height, width = pictures[0].shape[:2]
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     while True:
@@ -101,16 +118,16 @@ def _encode(pictures: tuple[np.ndarray, ...]) -> tuple[int, int, list[bytes]]:
             reduced = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in pictures]
         else:
             reduced = list(pictures)
-        files = [_jpeg(picture) for picture in reduced]
+        files = [_jpeg(picture, most) for picture in reduced]
         if all(file is not None for file in files) or max(size) <= 64:
             return size[1], size[0], [file or b'' for file in files]
         scale *= 0.75
 
 
-def _jpeg(picture: np.ndarray) -> bytes | None:
+def _jpeg(picture: np.ndarray, most: int) -> bytes | None:
     """Write the best JPEG that is small enough; None where none is."""
     for quality in _QUALITIES:
         _, data = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if data.size <= JPEG_BYTES:
+        if data.size <= most:
             return data.tobytes()
     return None

@@ -67,7 +67,7 @@ for (const article of document.querySelectorAll('article')) {
   const mask = article.querySelector('input[type=checkbox]');
   const show = () => {
     box.style.setProperty('--at', slider.value + '%');
-    box.classList.toggle('masked', mask.checked);
+    box.classList.toggle('masked', mask?.checked ?? false);
     slider.setAttribute('aria-valuetext', slider.value + ' % rainy');
   };
   const follow = event => {
@@ -82,7 +82,7 @@ for (const article of document.querySelectorAll('article')) {
   });
   box.addEventListener('pointermove', event => { if (event.buttons) follow(event); });
   slider.addEventListener('input', show);
-  mask.addEventListener('change', show);
+  mask?.addEventListener('change', show);
   show();
 }
 """

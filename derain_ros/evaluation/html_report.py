@@ -5,8 +5,6 @@ those and the one style and the one script that it is made with. Names of files 
 models are taken to be hostile: every one is escaped where it is written.
 """
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
@@ -14,6 +12,15 @@ from derain_ros import __version__
 from derain_ros.evaluation.evaluate import Evaluation, ModelScores
 from derain_ros.evaluation.gallery import Exhibit
 from derain_ros.evaluation.html_assets import SCRIPT, STYLE
+from derain_ros.evaluation.html_page import (
+    code,
+    count,
+    decibel,
+    document,
+    jpeg_address,
+    percent,
+    ssim,
+)
 from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.evaluation.rain_metrics import MASK_THRESHOLD, STREAK_WIDTH, TRUTH_THRESHOLD
 from derain_ros.evaluation.scores import ImageScore
@@ -38,19 +45,7 @@ def render_report(evaluation: Evaluation) -> str:
 
     """
     shown = evaluation.models[0]
-    policy = (f"default-src 'none'; img-src data:; style-src '{_hash(STYLE)}'; "
-              f"script-src '{_hash(SCRIPT)}'; base-uri 'none'; form-action 'none'")
-    return '\n'.join([
-        '<!DOCTYPE html>',
-        '<html lang="en">',
-        '<head>',
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{escape(shown.facts.model)}: derain report</title>',
-        f'<style>{STYLE}</style>',
-        '</head>',
-        '<body>',
+    return document(f'{shown.facts.model}: derain report', STYLE, SCRIPT, [
         *_head(evaluation),
         '<main>',
         *_summary(evaluation),
@@ -58,28 +53,20 @@ def render_report(evaluation: Evaluation) -> str:
         *_pictures(evaluation),
         *_all_images(shown),
         '</main>',
-        f'<script>{SCRIPT}</script>',
-        '</body>',
-        '</html>',
-        '',
     ])
-
-
-def _hash(text: str) -> str:
-    return 'sha256-' + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _head(evaluation: Evaluation) -> Iterable[str]:
     facts, source = evaluation.models[0].facts, evaluation.source
     if source['kind'] == 'bag':
-        read = (f'{_code(source["bag"])}, topic {_code(source["rainy_topic"])} against '
-                f'{_code(source["clean_topic"])}')
+        read = (f'{code(source["bag"])}, topic {code(source["rainy_topic"])} against '
+                f'{code(source["clean_topic"])}')
     else:
-        read = f'{_code(source["rainy"])} against {_code(source["clean"])}'
+        read = f'{code(source["rainy"])} against {code(source["clean"])}'
     yield '<header>'
-    yield f'<h1>{escape(facts.model)} on {_count(evaluation.models[0].images, "pair")}</h1>'
+    yield f'<h1>{escape(facts.model)} on {count(evaluation.models[0].images, "pair")}</h1>'
     yield f'<p class="soft">{read}<br>{escape(facts.engine)}, {escape(facts.precision)}, '
-    yield f'{escape(facts.device)}; {_code(facts.file)}, sha256 {_code(facts.sha256[:16])}; '
+    yield f'{escape(facts.device)}; {code(facts.file)}, sha256 {code(facts.sha256[:16])}; '
     yield f'derain_ros {escape(__version__)}</p>'
     left_out = [f'{source[key]} {words}' for key, words in (
         ('unpaired_rainy', 'rainy frames without truth'),
@@ -90,7 +77,7 @@ def _head(evaluation: Evaluation) -> Iterable[str]:
     if left_out:
         yield f'<p>Left out: {escape(", ".join(left_out))}.</p>'
     if evaluation.failed:
-        yield f'<p><strong>{_count(evaluation.failed, "pair")} could not be measured</strong> '
+        yield f'<p><strong>{count(evaluation.failed, "pair")} could not be measured</strong> '
         yield 'and are in none of the figures:</p><ul>'
         for bad in evaluation.failed[:_LISTED_FAILURES]:
             yield f'<li>{escape(bad.reason)}</li>'
@@ -128,34 +115,34 @@ def _summary(evaluation: Evaluation) -> Iterable[str]:
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str, Callable, str]]:
     """Label, key of the input, key of the model, form, meaning."""
     rows = [
-        ('PSNR, dB', 'input_psnr', 'psnr', _decibel,
+        ('PSNR, dB', 'input_psnr', 'psnr', decibel,
          'closeness to the clean picture on luma, mean; higher is better, +6 halves the error'),
-        ('worst PSNR, dB', '', 'worst_psnr', _decibel, 'the picture that came out least close'),
-        ('SSIM', 'input_ssim', 'ssim', _ssim,
+        ('worst PSNR, dB', '', 'worst_psnr', decibel, 'the picture that came out least close'),
+        ('SSIM', 'input_ssim', 'ssim', ssim,
          'likeness of structure on luma, mean; 1 is the clean picture'),
-        ('worst SSIM', '', 'worst_ssim', _ssim, 'the picture least like its clean one'),
+        ('worst SSIM', '', 'worst_ssim', ssim, 'the picture least like its clean one'),
         ('made worse', '', 'made_worse', str,
          f'pictures whose PSNR fell, of {len(evaluation.models[0].images)}'),
-        ('streaks left', '', 'streak_energy_left', _percent,
+        ('streaks left', '', 'streak_energy_left', percent,
          f'energy of upright errors up to {STREAK_WIDTH} pixels wide, of that before; 0 % is all '
          'gone'),
-        ('mask precision', '', 'mask_precision', _percent,
+        ('mask precision', '', 'mask_precision', percent,
          f'of what the mask (from {MASK_THRESHOLD}) calls rain, how much is'),
-        ('mask recall', '', 'mask_recall', _percent,
+        ('mask recall', '', 'mask_recall', percent,
          f'of the rain (brighter by more than {TRUTH_THRESHOLD:g} of 255), how much the mask '
          'finds'),
-        ('mask F1', '', 'mask_f1', _percent, 'precision and recall in one, their harmonic mean'),
-        ('mask IoU', '', 'mask_iou', _percent, 'rain that both see, of what either sees'),
-        ('dry pictures, PSNR, dB', '', 'clean_psnr', _decibel,
+        ('mask F1', '', 'mask_f1', percent, 'precision and recall in one, their harmonic mean'),
+        ('mask IoU', '', 'mask_iou', percent, 'rain that both see, of what either sees'),
+        ('dry pictures, PSNR, dB', '', 'clean_psnr', decibel,
          f'the clean pictures as input: how little is changed; {PERFECT_DB:g} is nothing at all'),
-        ('dry pictures, worst, dB', '', 'worst_clean_psnr', _decibel,
+        ('dry pictures, worst, dB', '', 'worst_clean_psnr', decibel,
          'the clean picture that was changed most'),
-        ('dry pictures, mask', '', 'clean_mask_coverage', _percent,
+        ('dry pictures, mask', '', 'clean_mask_coverage', percent,
          'share of the clean pictures that is taken for rain; lower is better'),
     ]
     if evaluation.clip:
         rows.append((
-            'flicker', 'input_flicker', 'flicker', _decibel,
+            'flicker', 'input_flicker', 'flicker', decibel,
             'change of the error from frame to frame, RMS in levels of 255; lower is steadier'))
     return rows
 
@@ -173,7 +160,7 @@ def _plots(evaluation: Evaluation) -> Iterable[str]:
         ]
         yield cost_plot(points, known[0].summary['input_psnr'])
     if unknown:
-        names = ', '.join(_code(model.facts.model) for model in unknown)
+        names = ', '.join(code(model.facts.model) for model in unknown)
         yield f'<p>Not in the plot, cost unknown: {names}.</p>'
     images = sorted(evaluation.models[0].images, key=lambda score: score.psnr)
     yield '<h2>Each picture</h2>'
@@ -204,15 +191,14 @@ def _article(number: int, exhibit: Exhibit) -> Iterable[str]:
 
     def picture(data: bytes, alt: str, style: str = '') -> str:
         kind = f' class="{style}"' if style else ''
-        encoded = base64.b64encode(data).decode()
         return (f'<img{kind} {size} alt="{escape(alt)}: {name}" decoding="async" '
-                f'src="data:image/jpeg;base64,{encoded}">')
+                f'src="{jpeg_address(data)}">')
 
     yield f'<article aria-labelledby="n{number}"><h3 id="n{number}">{number}. {name}</h3>'
-    yield (f'<p class="soft">PSNR {_decibel(score.input_psnr)} → {_decibel(score.psnr)} dB, '
-           f'SSIM {_ssim(score.input_ssim)} → {_ssim(score.ssim)}, '
-           f'streaks left {_percent(score.streak_energy_left)}, '
-           f'mask F1 {_percent(score.mask.f1)}</p>')
+    yield (f'<p class="soft">PSNR {decibel(score.input_psnr)} → {decibel(score.psnr)} dB, '
+           f'SSIM {ssim(score.input_ssim)} → {ssim(score.ssim)}, '
+           f'streaks left {percent(score.streak_energy_left)}, '
+           f'mask F1 {percent(score.mask.f1)}</p>')
     yield '<div class="pair"><figure><div class="compare">'
     yield picture(exhibit.derained, 'Derained')
     yield picture(exhibit.rainy, 'Rainy', 'over')
@@ -228,16 +214,16 @@ def _article(number: int, exhibit: Exhibit) -> Iterable[str]:
 
 def _all_images(model: ModelScores) -> Iterable[str]:
     columns: Sequence[tuple[str, Callable[[ImageScore], str]]] = (
-        ('PSNR rainy', lambda score: _decibel(score.input_psnr)),
-        ('derained', lambda score: _decibel(score.psnr)),
-        ('SSIM rainy', lambda score: _ssim(score.input_ssim)),
-        ('derained', lambda score: _ssim(score.ssim)),
-        ('streaks left', lambda score: _percent(score.streak_energy_left)),
-        ('mask F1', lambda score: _percent(score.mask.f1)),
-        ('dry PSNR', lambda score: _decibel(score.clean_psnr)),
-        ('dry mask', lambda score: _percent(score.clean_mask_coverage)),
+        ('PSNR rainy', lambda score: decibel(score.input_psnr)),
+        ('derained', lambda score: decibel(score.psnr)),
+        ('SSIM rainy', lambda score: ssim(score.input_ssim)),
+        ('derained', lambda score: ssim(score.ssim)),
+        ('streaks left', lambda score: percent(score.streak_energy_left)),
+        ('mask F1', lambda score: percent(score.mask.f1)),
+        ('dry PSNR', lambda score: decibel(score.clean_psnr)),
+        ('dry mask', lambda score: percent(score.clean_mask_coverage)),
     )
-    yield (f'<h2>All figures</h2><details><summary>{_count(model.images, "pair")}, '
+    yield (f'<h2>All figures</h2><details><summary>{count(model.images, "pair")}, '
            f'{escape(model.facts.model)}</summary>')
     yield ('<div class="scroll" role="region" aria-label="Figures of each picture" tabindex="0">'
            '<table><thead><tr><th scope="col" class="note">picture</th>')
@@ -250,26 +236,6 @@ def _all_images(model: ModelScores) -> Iterable[str]:
     yield '</tbody></table></div></details>'
 
 
-def _code(text: str) -> str:
-    return f'<code>{escape(text)}</code>'
-
-
-def _count(things: Sequence, noun: str) -> str:
-    return f'{len(things)} {noun}{"" if len(things) == 1 else "s"}'
-
-
 def _cost(model: ModelScores) -> str:
     flops = model.facts.flops_per_pixel
     return f'{flops / 1e3:.1f}' if flops else 'unknown'
-
-
-def _decibel(value: float | None) -> str:
-    return '–' if value is None else f'{value:.2f}'
-
-
-def _ssim(value: float | None) -> str:
-    return '–' if value is None else f'{value:.4f}'
-
-
-def _percent(value: float | None) -> str:
-    return '–' if value is None else f'{100 * value:.1f}\N{NO-BREAK SPACE}%'

@@ -52,32 +52,32 @@ def cost_plot(points: Sequence[CostPoint], input_psnr: float) -> str:
     parts = []
     for tick in ticks:
         y = y_of(tick)
-        parts.append(_line(_LEFT, y, _WIDTH - _RIGHT, y, 'grid'))
-        parts.append(_text(_LEFT - 8, y + 4, f'{tick:g}', 'end'))
-    for tick in _log_ticks(low, high):
+        parts.append(line(_LEFT, y, _WIDTH - _RIGHT, y, 'grid'))
+        parts.append(text(_LEFT - 8, y + 4, f'{tick:g}', 'end'))
+    for tick in log_ticks(low, high):
         x = x_of(tick)
-        parts.append(_line(x, _TOP, x, _HEIGHT - _BOTTOM, 'grid'))
-        parts.append(_text(x, _HEIGHT - _BOTTOM + 18, f'{tick:g}', 'middle'))
-    parts.append(_text(_LEFT + plot_width / 2, _HEIGHT - 8, 'kFLOP per pixel', 'middle'))
+        parts.append(line(x, _TOP, x, _HEIGHT - _BOTTOM, 'grid'))
+        parts.append(text(x, _HEIGHT - _BOTTOM + 18, f'{tick:g}', 'middle'))
+    parts.append(text(_LEFT + plot_width / 2, _HEIGHT - 8, 'kFLOP per pixel', 'middle'))
     y = y_of(input_psnr)
-    parts.append(_line(_LEFT, y, _WIDTH - _RIGHT, y, 'input'))
+    parts.append(line(_LEFT, y, _WIDTH - _RIGHT, y, 'input'))
     # Beside the right edge, on the side of the line where there is room.
     above = y - _TOP > 2 * _LABEL_GAP
-    parts.append(_text(_WIDTH - _RIGHT - 4, y - 6 if above else y + 16,
-                       f'rainy input, {input_psnr:.2f} dB', 'end'))
+    parts.append(text(_WIDTH - _RIGHT - 4, y - 6 if above else y + 16,
+                      f'rainy input, {input_psnr:.2f} dB', 'end'))
     last = -math.inf
     for point in sorted(points, key=lambda point: -point.psnr):
         x, y = x_of(point.kiloflops), y_of(point.psnr)
-        label = f'{_shorten(point.label, 40)}, {point.psnr:.2f} dB'
+        label = f'{shorten(point.label, 40)}, {point.psnr:.2f} dB'
         fits = x + 10 + _CHARACTER * len(label) < _WIDTH
         last = max(y + 4, last + _LABEL_GAP)
-        parts.append(_dot(x, y, 6, 'point'))
-        parts.append(_text(x + 11 if fits else x - 11, last, label, 'start' if fits else 'end'))
+        parts.append(dot(x, y, 6, 'point'))
+        parts.append(text(x + 11 if fits else x - 11, last, label, 'start' if fits else 'end'))
     described = '; '.join(
         f'{point.label}: {point.kiloflops:g} kFLOP per pixel, {point.psnr:.2f} dB'
         for point in points)
-    return _svg(_HEIGHT, 'PSNR against cost',
-                f'{described}; rainy input: {input_psnr:.2f} dB', parts)
+    return svg(_HEIGHT, 'PSNR against cost',
+               f'{described}; rainy input: {input_psnr:.2f} dB', parts)
 
 
 def change_plot(rows: Sequence[tuple[str, float, float]]) -> str:
@@ -104,45 +104,50 @@ def change_plot(rows: Sequence[tuple[str, float, float]]) -> str:
     parts = []
     for tick in ticks:
         x = x_of(tick)
-        parts.append(_line(x, _TOP, x, height - _BOTTOM, 'grid'))
-        parts.append(_text(x, height - _BOTTOM + 18, f'{tick:g}', 'middle'))
-    parts.append(_text((left + _WIDTH - _RIGHT) / 2, height - 8,
-                       'PSNR, dB: ring rainy, dot derained', 'middle'))
+        parts.append(line(x, _TOP, x, height - _BOTTOM, 'grid'))
+        parts.append(text(x, height - _BOTTOM + 18, f'{tick:g}', 'middle'))
+    parts.append(text((left + _WIDTH - _RIGHT) / 2, height - 8,
+                      'PSNR, dB: ring rainy, dot derained', 'middle'))
     for number, (name, before, after) in enumerate(rows):
         y = _TOP + _ROW * (number + 0.5)
         style = 'gain' if after >= before else 'loss'
-        parts.append(_text(left - 12, y + 4, _shorten(name, 26), 'end'))
-        parts.append(_line(x_of(before), y, x_of(after), y, style))
-        parts.append(_dot(x_of(before), y, 4.5, 'ring'))
-        parts.append(_dot(x_of(after), y, 5, 'point' if after >= before else 'bad'))
+        parts.append(text(left - 12, y + 4, shorten(name, 26), 'end'))
+        parts.append(line(x_of(before), y, x_of(after), y, style))
+        parts.append(dot(x_of(before), y, 4.5, 'ring'))
+        parts.append(dot(x_of(after), y, 5, 'point' if after >= before else 'bad'))
     worse = sum(after < before for _, before, after in rows)
-    return _svg(height, 'PSNR of each picture, rainy and derained',
-                f'{len(rows)} pictures, {worse} of them made worse; the figures stand in the '
-                'table below', parts)
+    return svg(height, 'PSNR of each picture, rainy and derained',
+               f'{len(rows)} pictures, {worse} of them made worse; the figures stand in the '
+               'table below', parts)
 
 
-def _svg(height: float, title: str, description: str, parts: Sequence[str]) -> str:
+def svg(height: float, title: str, description: str, parts: Sequence[str]) -> str:
+    """Return an ``<svg>`` element, 720 wide, that says in words what it shows."""
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height:g}" role="img" '
         f'aria-label="{escape(f"{title}. {description}")}">'
-        f'<title>{escape(title)}</title>{"".join(parts)}</svg>')
+        f'<title>{escape(title)}</title><desc>{escape(description)}</desc>{"".join(parts)}</svg>')
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """Return a line of a class of the page."""
     return (f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}">'
             '</line>')
 
 
-def _dot(x: float, y: float, radius: float, style: str) -> str:
+def dot(x: float, y: float, radius: float, style: str) -> str:
+    """Return a disc of a class of the page."""
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"></circle>'
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str) -> str:
+    """Return a text; ``anchor`` is ``start``, ``middle`` or ``end``."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else '…' + text[1 - length:]
+def shorten(words: str, length: int) -> str:
+    """Return the end of a text, where names of files differ."""
+    return words if len(words) <= length else '…' + words[1 - length:]
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
@@ -159,7 +164,7 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(number * step, 9) for number in range(first, last + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times powers of ten between two exponents."""
     factors = (1, 2, 5) if high - low < 3 else (1,)
     found = [

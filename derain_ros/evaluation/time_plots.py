@@ -116,16 +116,16 @@ def _panel(
         parts.append(f'<rect x="{legend:g}" y="{top + 12:g}" width="12" height="12" '
                      f'fill="{colour}"/>')
         parts.append(_text(legend + 17, top + 22, label, 'start'))
-        for points in _runs(times, series):
+        for points in unbroken(times, series):
             path = ' '.join(f'{x_of(time):.1f},{y_of(value):.1f}' for time, value in points)
             parts.append(f'<polyline stroke="{colour}" points="{path}"/>')
     return parts
 
 
-def _runs(
+def unbroken(
     times: Sequence[float], series: Sequence[float]
 ) -> list[list[tuple[float, float]]]:
-    """Split a series at its gaps."""
+    """Split a series at its gaps, which are NaN."""
     runs: list[list[tuple[float, float]]] = [[]]
     for time, value in zip(times, series, strict=True):
         if math.isfinite(value):

@@ -1,0 +1,92 @@
+"""``derain report``: one page with figures, plots and pictures of what was measured."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+
+_DESCRIPTION = """\
+Make one HTML file from what other commands have measured: summary, latency, rain over time,
+pictures before and after, quality against the truth, and what a detector makes of it. Several
+runs stand side by side. The page holds all it needs and opens without a network.
+
+RUN.json is what --json of `derain bag`, `evaluate`, `replay-bench` or `detections` has
+written; any number and mix of them.
+"""
+
+_EPILOG = """\
+examples:
+  derain bag drive -o drive_nano --json nano.json
+  derain report nano.json -o report.html
+  derain report nano.json base.json pairs.json -o report.html --title "Rain, 3 May"
+
+Pictures are read from the bags that `derain bag` has written, which are looked for where the
+run file says: below the working directory, the folder of the run file, or --bag-root. They are
+shown only if the sha256 is still that of the run. PSNR comes from `derain evaluate` on the same
+topic and stamps; without it, worst and best frames are those of the most and the least rain.
+
+exit status: 0 done, 1 the page cannot be written, 2 wrong arguments or a bad run file
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'report', help='make one HTML page of what was measured',
+        description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN.json',
+                        help='file that --json of another command has written')
+    parser.add_argument('-o', '--output', required=True, type=Path, metavar='FILE',
+                        help='page to write')
+    parser.add_argument('--title', default='Deraining report', metavar='TEXT',
+                        help='title of the page (default: Deraining report)')
+    parser.add_argument('--label', action='append', default=[], metavar='TEXT',
+                        help='what to call a run instead of its file name; once for each, in '
+                             'their order')
+    parser.add_argument('--bag-root', type=Path, metavar='DIR',
+                        help='folder to look for the bags in')
+    parser.add_argument('--pictures', type=_count, default=3, metavar='N',
+                        help='frames shown of each camera, from the worst to the best '
+                             '(default: 3; 0 shows none)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page that ``args`` ask for."""
+    from derain_ros.evaluation.pairs import printable
+    from derain_ros.evaluation.report.page import make_page
+    from derain_ros.evaluation.report.runs import load_entries
+    from derain_ros.evaluation.run_files import RunFileError, check_output, write_text
+
+    if len(args.label) > len(args.runs):
+        raise CommandError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
+                           'give at most one for each', USAGE)
+    try:
+        check_output(args.output)
+        if any(_same(args.output, path) for path in args.runs):
+            raise RunFileError(f'{args.output}: is one of the run files; name another output')
+        entries = load_entries(args.runs, args.label)
+    except RunFileError as error:
+        raise CommandError(printable(str(error)), USAGE) from error
+    page, notes = make_page(
+        entries, title=printable(args.title), bag_root=args.bag_root, pictures=args.pictures)
+    for note in notes:
+        print(f'derain: note: {note}', file=sys.stderr)
+    try:
+        write_text(args.output, page)
+    except RunFileError as error:
+        raise CommandError(printable(str(error))) from error
+    print(f'{printable(str(args.output))} written, {len(page.encode()) / 1e6:.1f} MB')
+    return 0
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)

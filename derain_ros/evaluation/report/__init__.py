@@ -1,0 +1,1 @@
+"""The report of ``derain report``: one HTML page made from run files."""
