@@ -139,6 +139,30 @@ def test_figures_stand_in_the_columns_of_their_runs(all_runs):
     assert found['recall, derained'][0] == ['70.0', '%', '+20.0', 'points', 'against', 'rainy']
 
 
+@pytest.mark.parametrize(('build', 'change'), [
+    (bag_run, lambda run: run['source'].update(sha256='e' * 64)),
+    (bag_run, lambda run: run.update(every=2)),
+    (pairs_run, lambda run: run['source'].update(bag='another')),
+    (replay_run, lambda run: run['runs'][0].update(factor=2.0)),
+    (replay_run, lambda run: run['bag'].update(sha256='e' * 64)),
+    (detections_run, lambda run: run.update(reference='clean')),
+    (detections_run, lambda run: run['detector'].update(score_threshold=0.5)),
+    (detections_run, lambda run: run['source'].update(rainy='other')),
+])
+def test_runs_are_compared_only_where_they_measured_the_same(tmp_path, build, change):
+    """Another bag, speed or detector makes figures differ that no model has to answer for."""
+    first = build('nano') if build is not pairs_run else build(('nano',))
+    other = build('base') if build is not pairs_run else build(('base',))
+    path = write(tmp_path, 'first.json', first)
+    same = make_page(load_entries([path, write(tmp_path, 'same.json', other)]))[0]
+    assert re.search('<small( class="(better|worse)")?>[^<]*(better|worse|same)</small>', same)
+    assert 'where both measured the same frames' in same
+    change(other)
+    found = make_page(load_entries([path, write(tmp_path, 'other.json', other)]))[0]
+    assert not re.search('<small[^>]*>[^<]*(better|worse|same)</small>', found)
+    assert 'where both measured the same frames' not in found
+
+
 def test_the_plots_hold_the_figures_of_the_runs(all_runs):
     run = replay_run('nano', cameras=('front',))
     frames = run['runs'][0]['cameras'][0]['frames']

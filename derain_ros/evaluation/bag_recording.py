@@ -387,7 +387,7 @@ _NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 def _check_source(source: Path) -> None:
     if not source.exists():
         raise BagError(f'{source}: no such bag')
-    if source.suffix == '.bag':
+    if source.suffix == '.bag' and source.is_file():
         raise BagError(
             f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src {source} --dst OUT`')
     if source.is_file() and not {'.mcap', '.db3'} & set(source.suffixes[-2:]):

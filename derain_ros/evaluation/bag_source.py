@@ -29,7 +29,7 @@ def open_bag(source: Path) -> Iterator[Reader]:
     """
     if not source.exists():
         raise BagError(f'{source}: no such bag')
-    if source.suffix == '.bag':
+    if source.suffix == '.bag' and source.is_file():
         raise BagError(
             f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src {source} --dst OUT`'
         )

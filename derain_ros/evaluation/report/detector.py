@@ -27,8 +27,8 @@ def detector_section(entries: Sequence[Entry]) -> Iterable[str]:
                f'{code(detector["sha256"][:16])}), score from {detector["score_threshold"]:g}. '
                f'Truth: {_TRUTHS[run["reference"]]}; a detection is right from an overlap (IoU) '
                f'of {run["match_iou"]:g} on.</p>')
-        yield (f'<p>By F1, {run["helped"]} frames are better after deraining, {run["hurt"]} '
-               f'worse, {run["same"]} the same.</p>')
+        yield (f'<p>Frames by F1 after deraining: {run["helped"]} better, {run["hurt"]} worse, '
+               f'{run["same"]} the same.</p>')
         yield from _inputs(entry)
         yield from _classes(entry)
         yield from _sizes(entry)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from pathlib import PurePath
 
 from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.evaluation.report.runs import Entry, of_kind
 from derain_ros.evaluation.report.tables import Row, decimals, head, share, table, whole
+from derain_ros.evaluation.run_files import KINDS
 
 _TWO, _FOUR, _ONE = decimals(2), decimals(4), decimals(1)
 
@@ -13,11 +15,9 @@ _TWO, _FOUR, _ONE = decimals(2), decimals(4), decimals(1)
 def summary(entries: Sequence[Entry]) -> Iterable[str]:
     """Yield the section."""
     yield '<h2 id="summary">Summary</h2>'
-    compared = any(len(of_kind(entries, kind)) > 1
-                   for kind in ('bag', 'pairs', 'replay', 'detections'))
-    if compared:
+    if any(sum(_comparable(of_kind(entries, kind))) > 1 for kind in KINDS):
         yield ('<p class="soft">Beneath a figure stands how it differs from that of the first run '
-               'of its table.</p>')
+               'of its table, where both measured the same frames.</p>')
     for kind, title, build in (
             ('pairs', 'Quality against truth', _pairs),
             ('replay', 'Live, on the replayed bag', _replay),
@@ -32,6 +32,32 @@ def summary(entries: Sequence[Entry]) -> Iterable[str]:
 
 def _heads(entries: Sequence[Entry]) -> list[str]:
     return [head(entry) for entry in entries]
+
+
+def _comparable(entries: Sequence[Entry]) -> list[bool]:
+    """Tell for each run of a kind whether it measured the same as the first one."""
+    return [_basis(entry) == _basis(entries[0]) for entry in entries]
+
+
+def _basis(entry: Entry) -> tuple:
+    """Return what was measured, whatever measured it; equal where figures can be compared."""
+    run = entry.run
+    if entry.kind == 'bag':
+        return (run['source']['sha256'], run['start_s'], run['duration_s'], run['every'],
+                *(camera['source'] for camera in run['cameras']))
+    if entry.kind == 'replay':
+        first = run['runs'][0]
+        return (run['bag']['sha256'], first['factor'],
+                *(camera['topic'] for camera in first['cameras']))
+    source = run['source']
+    # The same bag may be named from another working directory.
+    read = (PurePath(source.get('bag') or '').name,
+            *(source.get(key) for key in ('rainy_topic', 'clean_topic', 'rainy', 'clean')))
+    if entry.kind == 'pairs':
+        return *read, entry.data['summary']['pairs']
+    detector, rainy = run['detector'], run['inputs']['rainy']
+    return (*read, detector['sha256'], detector['score_threshold'], run['reference'],
+            run['match_iou'], rainy['images'], rainy['truths'])
 
 
 def _pairs(entries: Sequence[Entry]) -> Iterable[str]:
@@ -56,7 +82,7 @@ def _pairs(entries: Sequence[Entry]) -> Iterable[str]:
         row('dry frames, PSNR, dB', 'clean_psnr', _TWO, 1,
             f'how little dry frames are changed; {PERFECT_DB:g} is nothing at all'),
         row('flicker', 'flicker', _TWO, -1, 'change of the error from frame to frame, of 255'),
-    ])
+    ], _comparable(entries))
 
 
 def _bags(entries: Sequence[Entry]) -> Iterable[str]:
@@ -74,7 +100,7 @@ def _bags(entries: Sequence[Entry]) -> Iterable[str]:
         Row('frames per second', [run['frames_per_second'] for run in runs], _ONE, 1,
             meaning='reading, deraining and writing'),
         Row('processes', [run['workers'] for run in runs], whole),
-    ])
+    ], _comparable(entries))
 
 
 def _mean_rain(cameras: Sequence[dict]) -> float | None:
@@ -92,7 +118,8 @@ def _replay(entries: Sequence[Entry]) -> Iterable[str]:
 
     def total(key: str) -> list[float | None]:
         return [sum(camera[key] for camera in run['cameras'] if camera[key] is not None)
-                if run['cameras'] else None for run in runs]
+                if any(camera[key] is not None for camera in run['cameras']) else None
+                for run in runs]
 
     searches = [entry.run['search'] or {} for entry in entries]
     yield from table('The node on the replayed bag', _heads(entries), [
@@ -116,7 +143,7 @@ def _replay(entries: Sequence[Entry]) -> Iterable[str]:
         Row('highest factor', [one.get('highest_factor') for one in searches], _TWO, 1,
             meaning='times the recorded rate that it keeps up with'),
         Row('highest rate, frames/s', [one.get('highest_fps') for one in searches], _ONE, 1),
-    ])
+    ], _comparable(entries))
 
 
 def _detections(entries: Sequence[Entry]) -> Iterable[str]:
@@ -134,7 +161,8 @@ def _detections(entries: Sequence[Entry]) -> Iterable[str]:
     for label, key, better in (('frames helped', 'helped', 1), ('frames hurt', 'hurt', -1)):
         rows.append(Row(label, [entry.run[key] for entry in entries], whole, better,
                         meaning=f'frames whose F1 {"rose" if better > 0 else "fell"}'))
-    yield from table('The detector on rainy and on derained frames', _heads(entries), rows)
+    yield from table('The detector on rainy and on derained frames', _heads(entries), rows,
+                     _comparable(entries))
 
 
 def _gain(inputs: dict, key: str) -> str:

@@ -39,10 +39,9 @@ class Row:
 
 
 def table(
-    caption: str, columns: Sequence[str], rows: Sequence[Row], *, first: int = 0,
-    compare: bool = True,
+    caption: str, columns: Sequence[str], rows: Sequence[Row], comparable: Sequence[bool]
 ) -> Iterable[str]:
-    """Yield a table whose columns are compared with one of them.
+    """Yield a table whose columns are compared with the first one.
 
     Parameters
     ----------
@@ -52,10 +51,8 @@ def table(
         Heads of the columns, HTML.
     rows
         Rows; those without any value are left out.
-    first
-        Column to compare those after it with.
-    compare
-        Whether to compare at all.
+    comparable
+        Whether a column measured the same as the first one; for each column.
 
     """
     yield from open_table(caption)
@@ -69,8 +66,8 @@ def table(
         cells = []
         for number, value in enumerate(row.values):
             cell = DASH if value is None else row.form(value)
-            if compare and number > first:
-                cell += _change(row, row.values[first], value)
+            if number and comparable[number]:
+                cell += _change(row, row.values[0], value)
             if row.notes and row.notes[number]:
                 cell += f'<small>{escape(row.notes[number])}</small>'
             cells.append(f'<td>{cell}</td>')
