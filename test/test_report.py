@@ -338,7 +338,7 @@ def test_an_edited_file_gives_a_page_or_an_error(tmp_path, data):
             for key in place[:-1]:
                 parent = parent[key]
             if not place or data.draw(st.booleans()):
-                value = data.draw(VALUES)
+                value = copy.deepcopy(data.draw(VALUES))  # or edits of it would last
                 if not place:
                     run = value
                 else:
