@@ -43,15 +43,17 @@ class LiveRun:
         Where the messages are.
     pid
         Of the node's process.
+    log
+        What the node has printed.
 
     """
 
     def __init__(
-        self, node: subprocess.Popen, log: Path, listener: Listener, cameras: Sequence[str],
+        self, node: subprocess.Popen, log: Path, listener: Listener, cameras: Mapping[str, str],
     ):
         self._node = node
-        self._log = log
         self._cameras = cameras
+        self.log = log
         self.listener = listener
         self.pid = node.pid
 
@@ -59,7 +61,7 @@ class LiveRun:
         """Raise LiveRunError if the node's process has ended."""
         if self._node.poll() is not None:
             raise LiveRunError(
-                f'the node ended with status {self._node.returncode}:\n{tail(self._log)}')
+                f'the node ended with status {self._node.returncode}:\n{tail(self.log)}')
 
     def wait_until_active(self, *, managed: bool) -> None:
         """Wait for the node's outputs to be found and, if managed, for it to be active."""
@@ -75,12 +77,12 @@ class LiveRun:
         state = self.listener.node_state() if managed else 'not managed'
         raise LiveRunError(
             f'the node did not become active within {_START_TIMEOUT:g} s (state: {state}):\n'
-            f'{tail(self._log)}')
+            f'{tail(self.log)}')
 
     @contextmanager
     def replay(self, arguments: Sequence[str]) -> Iterator[ReplayProcess]:
         """Start a replay that waits for commands."""
-        log, report = self._log.with_name('replay.log'), self._log.with_name('replay.json')
+        log, report = self.log.with_name('replay.log'), self.log.with_name('replay.json')
         with child(
             ['derain_ros.ros.replay', '--commands', '--report', str(report), *arguments,
              '--camera', *self._cameras], log, commands=True, answers=True,
@@ -119,19 +121,35 @@ class LiveRun:
             before = self.warm_up(replay)
             replay.command('play')
             report = replay.finish(timeout, look)
-        after = self._settle()
+        after = self.settle()
         return Played(
             sent={camera: [Sent(*frame) for frame in sent]
                   for camera, sent in report['sent'].items()},
             seconds=report['seconds'], before=before, after=after)
 
-    def warm_up(self, replay: ReplayProcess) -> dict[str, Mapping[str, str]]:
-        """Send frames until one has come while the engine was ready; returns the statuses."""
+    def warm_up(
+        self, replay: ReplayProcess, command: str = 'frame'
+    ) -> dict[str, Mapping[str, str]]:
+        """Send frames until one has come while the engine was ready; returns the statuses.
+
+        Parameters
+        ----------
+        replay
+            Where the frames come from.
+        command
+            Makes it send a frame on each camera.
+
+        Raises
+        ------
+        LiveRunError
+            One of the processes failed, or the engine does not become ready.
+
+        """
         received = 0
         deadline = time.monotonic() + _WARM_UP_TIMEOUT
         while time.monotonic() < deadline:
-            replay.command('frame')
-            statuses = self._settle(replay, received)
+            replay.command(command)
+            statuses = self.settle(replay, received)
             if self.engine_ready():
                 return statuses
             received = max(int(status['received']) for status in statuses.values())
@@ -141,17 +159,36 @@ class LiveRun:
         state = self.listener.values('derain: engine').get('state', '')
         raise LiveRunError(
             f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: {state}):\n'
-            f'{tail(self._log)}')
+            f'{tail(self.log)}')
 
     def engine_ready(self) -> bool:
         """Whether the engine's newest status says that it is ready, or does not say."""
         return self.listener.values('derain: engine').get('state', 'ready') == 'ready'
 
-    def _settle(
+    def settle(
         self, replay: ReplayProcess | None = None, received: int = 0
     ) -> dict[str, Mapping[str, str]]:
-        """Wait until every camera has received more, and the node has nothing left to do."""
-        names = {camera: f'derain: {camera.strip("/")}' for camera in self._cameras}
+        """Wait until every camera has received more, and the node has nothing left to do.
+
+        Parameters
+        ----------
+        replay
+            Looked at meanwhile, if there is one.
+        received
+            Frames that each camera must have received in excess of.
+
+        Returns
+        -------
+        dict
+            All values of each camera in /diagnostics, by its namespace.
+
+        Raises
+        ------
+        LiveRunError
+            One of the processes has ended, or the counts do not come to rest.
+
+        """
+        names = {camera: f'derain: {name}' for camera, name in self._cameras.items()}
         deadline = time.monotonic() + _SETTLE_TIMEOUT
         # The next message may have been made before the last frame was done.
         seen = self.listener.report_count() + 1
@@ -174,7 +211,7 @@ class LiveRun:
             time.sleep(0.05)
         raise LiveRunError(
             f'/diagnostics has no steady status of {", ".join(names.values())} after '
-            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self._log)}')
+            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self.log)}')
 
 
 @contextmanager
@@ -186,6 +223,7 @@ def live_run(
     outputs: Iterable[str] = ('image', 'rain_mask', 'camera_info'),
     keep: Collection[str] | None = None,
     program: Program = DERAIN,
+    names: Sequence[str] | None = None,
 ) -> Iterator[LiveRun]:
     """Start a node and a listener; every process is gone when the context ends.
 
@@ -203,6 +241,8 @@ def live_run(
         Topics whose messages are kept, not their times alone; by default all.
     program
         The node.
+    names
+        Names of the cameras, where those of the namespaces will not do.
 
     Yields
     ------
@@ -217,8 +257,9 @@ def live_run(
     """
     logs.mkdir(parents=True, exist_ok=True)
     domain = isolate(profile=program.tuned)
-    names = ','.join(camera.strip('/') for camera in cameras)
-    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{names}]']
+    if names is None:
+        names = [camera.strip('/') for camera in cameras]
+    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{",".join(names)}]']
     for key, value in parameters.items():
         arguments += ['-p', f'{key}:={value}']
     topics: dict[str, type] = {}
@@ -231,11 +272,12 @@ def live_run(
         node = stack.enter_context(
             child(arguments, log, environment=ALLOCATOR if program.tuned else None))
         context = Context()
-        context.init(domain_id=domain)
+        # Not the arguments of this process: what looks like NAME:=VALUE there is for the node.
+        context.init(args=[], domain_id=domain)
         stack.callback(context.try_shutdown)
         listener = Listener(context, topics, cameras, topics if keep is None else keep)
         stack.enter_context(_spinning(listener, make_executor(context)))
-        run = LiveRun(node, log, listener, tuple(cameras))
+        run = LiveRun(node, log, listener, dict(zip(cameras, names, strict=True)))
         run.wait_until_active(managed=program.managed)
         yield run
 

@@ -1,6 +1,7 @@
 """The replay as a process of its own, and what it sent."""
 
 import json
+import select
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -91,12 +92,40 @@ class ReplayProcess:
     def step(self) -> Sent:
         """Send the next frame."""
         self.command('step')
+        return Sent(*json.loads(self._answer()))
+
+    def await_answer(self, timeout: float, watch: Callable[[], None]) -> str:
+        """Wait for the next line of its standard output.
+
+        Parameters
+        ----------
+        timeout
+            Seconds that this may take.
+        watch
+            Called some twenty times a second meanwhile.
+
+        Raises
+        ------
+        LiveRunError
+            The process has ended, or the time is over.
+
+        """
+        deadline = time.monotonic() + timeout
+        while not select.select([self._process.stdout], [], [], 0.05)[0]:
+            watch()
+            self.check()
+            if time.monotonic() > deadline:
+                raise LiveRunError(
+                    f'the replay did not answer within {timeout:g} s:\n{tail(self._log)}')
+        return self._answer().strip()
+
+    def _answer(self) -> str:
         answer = self._process.stdout.readline()
         if not answer:
             self._process.wait(5.0)
             self.check()
             raise LiveRunError(f'the replay ended:\n{tail(self._log)}')
-        return Sent(*json.loads(answer))
+        return answer
 
     def finish(self, timeout: float, watch: Callable[[], None]) -> dict:
         """Wait until all commands are done; returns the replay's report.

@@ -1,0 +1,185 @@
+"""``derain replay-bench``: a recorded bag through the real node, timed."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.bench import positive_number
+from derain_ros.commands.demo import require_ros
+
+_DESCRIPTION = """\
+Publish a rosbag2 as its cameras did, over DDS, into derain_node in another process, and measure
+what comes out of it: rate, loss, latency, age, CPU and memory, for each camera. Messages go out
+as they were recorded, raw or compressed, with the time of sending for a stamp. The node has its
+default parameters but for what is asked for here, and has warmed up before. Runs in a ROS domain
+of its own, on this host alone.
+
+latency is the time from handing the message to DDS to the derained image in the listener, age
+that from the stamp; loss is the share of the frames that never came back, wherever they went.
+"""
+
+_EPILOG = """\
+examples:
+  derain replay-bench drive
+  derain replay-bench drive --topics /front/image_raw --rate 2 --json replay.json
+  derain replay-bench drive --search --trial-seconds 20 --param rain_gate:=false
+  derain replay-bench drive --seconds 600 --param max_age_ms:=100
+
+--search doubles the rate until more is lost than --loss allows, halves the gap, raises the best
+one in steps of 5 %, and plays it once more in full.
+
+Where it is dry the node passes frames through without the network, here as in the vehicle: they
+are counted as bypassed. Truth that `derain rain` has put beside a rainy topic (.../dry) is not
+played, unless it is named.
+
+exit status: 0 measured, 1 a process failed, 2 wrong arguments or a bag that cannot be read,
+130 interrupted
+"""
+
+_OURS = ('cameras', 'autostart', 'publish_mask')
+_OURS_OF_CAMERA = ('image_topic', 'transport', 'camera_info_topic', 'output_namespace')
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'replay-bench', help='play a recorded bag into the node and time it',
+        description=_DESCRIPTION, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('bag', type=Path, metavar='BAG',
+                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
+    parser.add_argument('--topics', nargs='+', metavar='TOPIC',
+                        help='image topics to play (default: all of them)')
+    parser.add_argument('--rate', type=positive_number, default=1.0, metavar='FACTOR',
+                        help='how much faster than recorded to play (default: 1)')
+    parser.add_argument('--seconds', type=positive_number, metavar='S',
+                        help='how long to play, repeating or cutting the bag (default: once)')
+    parser.add_argument('--search', action='store_true',
+                        help='search for the highest factor that the node keeps up with')
+    parser.add_argument('--loss', type=_percent, default=1.0, metavar='PERCENT',
+                        help='loss up to which it keeps up (default: 1)')
+    parser.add_argument('--trial-seconds', type=positive_number, default=10.0, metavar='S',
+                        help='how long to play for each factor of the search (default: 10)')
+    parser.add_argument('--no-mask', dest='mask', action='store_false',
+                        help='do not listen to rain masks, so that the node makes none')
+    parser.add_argument('--model', default='nano', metavar='NAME',
+                        help='model of the node (default: nano)')
+    parser.add_argument('--engine', default='auto', metavar='NAME',
+                        help='back end of the node (default: auto)')
+    parser.add_argument('--param', action='append', default=[], metavar='NAME:=VALUE',
+                        help='parameter of the node; may be given several times')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write all figures there, of each frame too, for `derain report`')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the bag and print what came of it."""
+    require_ros()
+
+    from derain_ros.evaluation.bag_source import BagError
+    from derain_ros.evaluation.run_files import RunFileError, check_output
+    from derain_ros.ros.bag_replay.recording import scan
+    from derain_ros.ros.processes import LiveRunError, terminate_cleanly
+
+    try:
+        if args.json:
+            check_output(args.json)
+        parameters = {'model': args.model, 'engine': args.engine, **_parameters(args.param)}
+        print(f'derain: reading {args.bag}', file=sys.stderr)
+        recording = scan(args.bag, args.topics)
+        _check_cameras(parameters, [camera.name for camera in recording.cameras])
+    except (BagError, RunFileError) as error:
+        raise CommandError(str(error), USAGE) from error
+    try:
+        with tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly():
+            return _measure(args, parameters, recording, Path(folder))
+    except (LiveRunError, RunFileError, OSError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
+    from derain_ros.evaluation.run_files import (
+        FORMAT,
+        bag_facts,
+        host,
+        versions,
+        write_run,
+    )
+    from derain_ros.ros.bag_replay.bench import replay_bench
+    from derain_ros.ros.bag_replay.session import facts_of, measure, search_note
+    from derain_ros.ros.bag_replay.tables import run_table, trial_line
+
+    limit = args.loss / 100
+
+    def told(kind: str, figures: dict) -> None:
+        text = run_table(figures) if kind == 'run' else trial_line(figures, limit)
+        print(text, flush=True)
+
+    bag = bag_facts(args.bag) if args.json else None
+    names = ', '.join(camera.topic for camera in recording.cameras)
+    print(f'derain: playing {names} into derain_node', file=sys.stderr)
+    with replay_bench(folder, recording, parameters, mask=args.mask) as bench:
+        model = facts_of(parameters['model'], bench.engine())
+        print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
+              flush=True)
+        runs, search = measure(
+            bench, factor=args.rate, seconds=args.seconds, loss_limit=limit,
+            trial_seconds=args.trial_seconds if args.search else None, told=told)
+    if search is not None:
+        print(search_note(search))
+    if args.json:
+        write_run(args.json, {
+            'format': FORMAT, 'kind': 'replay', 'versions': versions(), 'host': host(),
+            'model': model, 'bag': bag, 'parameters': parameters, 'mask': args.mask,
+            'runs': runs, 'search': search})
+        print(f'Figures of all frames: {args.json}')
+    return 0
+
+
+def _parameters(given: list[str]) -> dict[str, str]:
+    """Read ``--param`` options; raises CommandError for what the node does not have."""
+    import difflib
+
+    from derain_ros.evaluation.pairs import printable
+    from derain_ros.ros.parameters import NODE_RULES, rule_of
+
+    found = {}
+    for text in given:
+        name, separator, value = text.partition(':=')
+        if not separator or not name or not value:
+            raise CommandError(
+                f'--param {printable(text)}: expected NAME:=VALUE, for example '
+                'rain_gate:=false', USAGE)
+        if rule_of(name) is None:
+            close = difflib.get_close_matches(name, NODE_RULES, n=1)
+            hint = f'; did you mean {close[0]}?' if close else ''
+            raise CommandError(
+                f'--param {printable(name)} is no parameter of derain_node{hint}', USAGE)
+        if name in _OURS or name.partition('.')[2] in _OURS_OF_CAMERA:
+            raise CommandError(
+                f'--param {name} is set by replay-bench itself; choose what is played with '
+                '--topics and --no-mask', USAGE)
+        found[name] = value
+    return found
+
+
+def _check_cameras(parameters: dict[str, str], names: list[str]) -> None:
+    for name in parameters:
+        camera, dot, _ = name.partition('.')
+        if dot and camera not in names:
+            raise CommandError(
+                f'--param {name}: there is no camera {camera}; the cameras of this bag are '
+                f'{", ".join(names)}', USAGE)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 100:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a percentage from 0 to below 100')
+    return value

@@ -1,0 +1,89 @@
+"""A thread that reads from disk ahead of the one that publishes."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+Message = tuple[int, str, bytes]
+"""Time from the start (ns), topic, serialized message."""
+
+LIMIT_BYTES = 256 << 20
+"""How much is read ahead: some 40 frames of 1080p raw."""
+
+
+class ReadAhead:
+    """Messages of an iterator, read by a thread into a buffer; a context manager.
+
+    Parameters
+    ----------
+    source
+        The messages.
+    limit
+        Bytes to hold at most; but one message always.
+
+    """
+
+    def __init__(self, source: Iterator[Message], limit: int = LIMIT_BYTES):
+        self._source = source
+        self._limit = limit
+        self._condition = threading.Condition()
+        self._buffer: deque[Message] = deque()
+        self._bytes = 0
+        self._ended = self._closed = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._read, name='read ahead', daemon=True)
+
+    def __enter__(self) -> 'ReadAhead':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+        self._thread.join()
+
+    def wait_until_full(self, timeout: float) -> None:
+        """Wait until the buffer is full, or holds everything, or ``timeout`` seconds."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._ended or self._bytes >= self._limit, timeout)
+
+    def take(self) -> tuple[Message | None, bool]:
+        """Return the next message, None at the end, and whether it had to be waited for.
+
+        Raises
+        ------
+        Exception
+            What the iterator has raised, after what it gave before.
+
+        """
+        with self._condition:
+            late = not self._buffer and not self._ended
+            self._condition.wait_for(lambda: self._buffer or self._ended)
+            if not self._buffer:
+                if self._error is not None:
+                    raise self._error
+                return None, False
+            message = self._buffer.popleft()
+            self._bytes -= len(message[2])
+            self._condition.notify_all()
+            return message, late
+
+    def _read(self) -> None:
+        try:
+            for message in self._source:
+                with self._condition:
+                    self._condition.wait_for(
+                        lambda: self._closed or not self._buffer or self._bytes < self._limit)
+                    if self._closed:
+                        return
+                    self._buffer.append(message)
+                    self._bytes += len(message[2])
+                    self._condition.notify_all()
+        except Exception as error:  # of a damaged bag; take() raises it
+            self._error = error
+        finally:
+            with self._condition:
+                self._ended = True
+                self._condition.notify_all()

@@ -1,0 +1,190 @@
+"""launch/evaluate_bag.launch.py: its arguments, and what it runs.
+
+What is not asserted: that ``ros2 bag`` takes these arguments. It cannot be installed by pip; a
+script that writes down its arguments stands in for it, and another one for the node.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from ros_fixtures import ROOT
+
+LAUNCH_FILE = ROOT / 'launch' / 'evaluate_bag.launch.py'
+ARGUMENTS = {'bag', 'config', 'model', 'engine', 'rate', 'delay', 'output', 'record'}
+needs_launch = pytest.mark.skipif(
+    importlib.util.find_spec('launch_ros') is None,
+    reason='launch_ros comes with a ROS installation, not by pip')
+STAND_IN = """#!{python}
+import json, os, sys, time
+name = os.path.basename(sys.argv[0])
+if name == 'ros2':
+    name = sys.argv[2]
+with open(os.path.join({folder!r}, name + '.part'), 'w') as file:
+    json.dump(sys.argv[1:], file)
+os.rename(file.name, os.path.join({folder!r}, name + '.json'))
+time.sleep(0.5 if name == 'play' else 60)
+sys.exit(int(os.environ.get('STATUS', 0)) if name == 'play' else 0)
+"""
+RUN = """
+import sys
+import rclpy
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, *arguments = sys.argv[1:]
+arguments = [tuple(argument.split(':=', 1)) for argument in arguments]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([
+    IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+
+
+# The file itself, wherever Python runs
+
+def test_the_file_compiles_and_its_arguments_are_described():
+    source = LAUNCH_FILE.read_text()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    compile(source, LAUNCH_FILE.name, 'exec')
+    declared = {}
+    for call in calls:
+        if getattr(call.func, 'id', '') == 'DeclareLaunchArgument':
+            given = {word.arg: word.value for word in call.keywords}
+            declared[given['name'].value] = given
+    assert set(declared) == ARGUMENTS
+    for name, given in declared.items():
+        assert isinstance(given['description'].value, str) and given['description'].value
+        assert ('default_value' in given) == (name != 'bag')
+    wanted = {call.args[0].value for call in calls
+              if getattr(call.func, 'id', '') == 'given' and call.args}
+    assert wanted == ARGUMENTS
+    assert 'Not run with ``ros2 bag``' in ast.get_docstring(ast.parse(source))
+
+
+def test_the_topics_that_are_recorded_by_default():
+    pattern = re.search(r"default_value='(/derained.*)'", LAUNCH_FILE.read_text())[1]
+    for topic in ('/front/derained/image', '/derained/rain_mask', '/diagnostics',
+                  '/a/b/derained/camera_info', '/front/derained/status'):
+        assert re.search(pattern, topic), topic
+    for topic in ('/front/image_raw', '/front/derained/image/compressed', '/clock', '/rosout',
+                  '/front/derained/overlay', '/mine/diagnostics'):
+        assert not re.search(pattern, topic), topic
+
+
+# A launch of it
+
+class Launched:
+    """A launch in a process of its own, with stand-ins for ``ros2`` and the node."""
+
+    def __init__(self, folder, *arguments, ros2=True, **variables):
+        self.folder = folder
+        prefix = folder / 'prefix'
+        marker = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'derain_ros'
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        for name in ('launch', 'config'):
+            shutil.copytree(ROOT / name, prefix / 'share' / 'derain_ros' / name)
+        scripts = [prefix / 'lib' / 'derain_ros' / 'derain_node']
+        modules = folder / 'modules'
+        if ros2:
+            scripts.append(folder / 'bin' / 'ros2')
+            (modules / 'ros2bag').mkdir(parents=True)
+            (modules / 'ros2bag' / '__init__.py').touch()
+        for script in scripts:
+            script.parent.mkdir(parents=True)
+            script.write_text(STAND_IN.format(python=sys.executable, folder=str(folder)))
+            script.chmod(0o755)
+
+        def joined(name, path):
+            return os.pathsep.join([str(path), os.environ.get(name, '')])
+
+        environment = os.environ | {
+            'AMENT_PREFIX_PATH': joined('AMENT_PREFIX_PATH', prefix),
+            'PATH': joined('PATH', folder / 'bin'), 'PYTHONPATH': joined('PYTHONPATH', modules),
+            'ROS_LOG_DIR': str(folder / 'log'), **variables}
+        with (folder / 'launch.log').open('wb') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, '-c', RUN, str(LAUNCH_FILE), *arguments],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def log(self):
+        return (self.folder / 'launch.log').read_text(errors='replace')
+
+    def commands(self, count):
+        """Return what the stand-ins were called with, once there are so many."""
+        deadline = time.monotonic() + 30
+        while len(found := sorted(self.folder.glob('*.json'))) < count:
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log()
+            time.sleep(0.02)
+        return {file.stem: json.loads(file.read_text()) for file in found}
+
+
+@needs_launch
+def test_node_player_and_recorder_run_and_end_with_the_bag(tmp_path):
+    bag = tmp_path / 'a drive'
+    bag.mkdir()
+    with Launched(tmp_path, f'bag:={bag}', 'rate:=0.5', 'model:=base', 'delay:=2',
+                  f'output:={tmp_path / "live"}') as launched:
+        found = launched.commands(3)
+        assert launched.process.wait(30) == 0, launched.log()
+    assert found['play'] == [
+        'bag', 'play', str(bag), '--clock', '200', '--rate', '0.5', '--delay', '2',
+        '--disable-keyboard-controls']
+    record = found['record']
+    assert record[:5] == [
+        'bag', 'record', '--output', str(tmp_path / 'live'), '--use-sim-time']
+    assert record[5] == '--regex' and '/diagnostics' in record[6] and len(record) == 7
+    node = shlex.join(found['derain_node'])
+    files = [word for word in found['derain_node'] if word.endswith(('.yaml', '.yml'))
+             or '/launch_params' in word]
+    assert len(files) == 2 and files[0].endswith('config/derain.yaml'), node
+    assert 'The bag has been played' in launched.log()
+
+
+@needs_launch
+def test_without_an_output_nothing_is_recorded(tmp_path):
+    with Launched(tmp_path, f'bag:={tmp_path}') as launched:
+        assert set(launched.commands(2)) == {'play', 'derain_node'}
+        assert launched.process.wait(30) == 0, launched.log()
+
+
+@needs_launch
+def test_a_player_that_fails_ends_the_launch_at_once_and_says_so(tmp_path):
+    with Launched(tmp_path, f'bag:={tmp_path}', STATUS='3') as launched:
+        assert launched.process.wait(30) == 1
+        assert 'ros2 bag play ended with status 3' in launched.log()
+
+
+@needs_launch
+@pytest.mark.parametrize(('arguments', 'ros2', 'said'), [
+    (['bag:=/nowhere/drive'], True, 'there is no /nowhere/drive'),
+    (['bag:=/'], False, 'ros2 bag is not installed'),
+    (['bag:=/', 'rate:=0'], True, "rate is '0', expected a number above 0"),
+    (['bag:=/', 'rate:=fast'], True, "rate is 'fast'"),
+    (['bag:=/', 'output:=/'], True, 'output: / exists already'),
+])
+def test_what_cannot_be_run_is_an_error_that_says_why(tmp_path, arguments, ros2, said):
+    with Launched(tmp_path, *arguments, ros2=ros2) as launched:
+        assert launched.process.wait(30) != 0
+        assert said in launched.log()
+        assert not list(tmp_path.glob('*.json'))
