@@ -15,9 +15,9 @@ from mcap.stream_reader import StreamReader
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.bag_recording import Recording
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
+from derain_ros.evaluation.bags.recording import Recording
+from derain_ros.evaluation.bags.source import BagError
 
 
 @pytest.fixture(scope='module')

@@ -17,7 +17,7 @@ from bag_files import STORAGES, long_drive, read_bag, tree, write_bag
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
 
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1'}
 
@@ -88,13 +88,13 @@ def _wait_for(process, condition):
 
 
 @pytest.mark.parametrize('module, name, when, count', [
-    ('bag_segments', 'Workplace.claim', 'before', 1),
-    ('bag_segments', 'Workplace.claim', 'after', 1),
-    ('bag_chunks', 'SegmentRecord.save', 'before', 1),
-    ('bag_chunks', 'SegmentRecord.save', 'after', 5),
-    ('bags', 'metadata_text', 'after', 1),
-    ('bag_segments', 'Workplace.publish', 'before', 1),
-    ('bag_segments', 'Workplace.publish', 'after', 1),
+    ('bags.segments', 'Workplace.claim', 'before', 1),
+    ('bags.segments', 'Workplace.claim', 'after', 1),
+    ('bags.chunks', 'SegmentRecord.save', 'before', 1),
+    ('bags.chunks', 'SegmentRecord.save', 'after', 5),
+    ('bags.derain', 'metadata_text', 'after', 1),
+    ('bags.segments', 'Workplace.publish', 'before', 1),
+    ('bags.segments', 'Workplace.publish', 'after', 1),
 ])
 @both
 def test_killed_at_a_certain_point(module, name, when, count, whole, go_on, tmp_path):

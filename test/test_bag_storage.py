@@ -19,7 +19,7 @@ from bag_files import (
 from rosbags.highlevel import AnyReader
 
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
 
 
 @pytest.fixture(scope='module')

@@ -19,7 +19,7 @@ from mcap.stream_reader import StreamReader
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
 
 CAMERAS = ('/cam/image_raw', '/rear/image_raw/compressed')
 TF = 'tf2_msgs/msg/TFMessage'

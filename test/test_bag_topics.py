@@ -5,8 +5,8 @@ from bag_files import COMPRESSED, CUSTOM, IMAGE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_topics import choose_cameras, output_namespace
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.topics import choose_cameras, output_namespace
 
 
 @pytest.mark.parametrize('topics, selection, words', [

@@ -26,7 +26,7 @@ from rosbags.highlevel import AnyReader
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
 from derain_ros.image_codec import decode_compressed, decode_image
 
 

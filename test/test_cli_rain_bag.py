@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from derain_ros.cli import main
-from derain_ros.evaluation.bag_source import BagError
+from derain_ros.evaluation.bags.source import BagError
 from derain_ros.evaluation.rainy_bags import dry_topic, plan_rainy_bag, rain_bag
 from derain_ros.image_codec import decode_compressed, decode_image
 from derain_ros.rain import RainClip

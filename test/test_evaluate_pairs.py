@@ -9,8 +9,8 @@ from evaluate_files import clean_picture, rainy_picture, write_pairs, write_pict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.bag_pairs import BagPairs
-from derain_ros.evaluation.bag_source import BagError
+from derain_ros.evaluation.bags.pairs import BagPairs
+from derain_ros.evaluation.bags.source import BagError
 from derain_ros.evaluation.pairs import BadPair, FolderPairs, PairError, printable
 
 RAINY, CLEAN = '/cam/image_raw', '/cam/image_raw/dry'

@@ -24,7 +24,7 @@ from ros_fixtures import ROOT
 from sensor_msgs.msg import CameraInfo
 
 from derain_ros.cli import main
-from derain_ros.evaluation.bag_source import BagError
+from derain_ros.evaluation.bags.source import BagError
 from derain_ros.evaluation.run_files import read_run
 from derain_ros.ros.bag_replay import figures, recording, session
 from derain_ros.ros.bag_replay.figures import Frame, Sample

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from derain_ros.engines import Engine
-    from derain_ros.evaluation.bags import BagPlan, BagSummary
+    from derain_ros.evaluation.bags.derain import BagPlan, BagSummary
 
 _DESCRIPTION = """\
 Copy a rosbag2 (mcap or sqlite3) and add derained images and rain masks.
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
     """Derain the bag that ``args`` names; 1 if a frame failed or the bag is damaged."""
     import time
 
-    from derain_ros.evaluation.bag_source import BagError
-    from derain_ros.evaluation.bags import derain_bag, plan_bag
+    from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
+    from derain_ros.evaluation.bags.source import BagError
     from derain_ros.evaluation.run_files import RunFileError, check_output
     from derain_ros.ros.allocator import keep_large_buffers
 
@@ -155,7 +155,7 @@ def _write_json(
     args: argparse.Namespace, plan: 'BagPlan', summary: 'BagSummary', engine: 'Engine',
     seconds: float
 ) -> None:
-    from derain_ros.evaluation.bag_figures import bag_figures
+    from derain_ros.evaluation.bags.figures import bag_figures
     from derain_ros.evaluation.run_files import write_run
 
     write_run(args.json, bag_figures(

@@ -178,8 +178,8 @@ def _check_sources(args: argparse.Namespace) -> None:
 
 
 def _topics(bag: Path) -> str:
-    from derain_ros.evaluation.bag_pairs import image_topics
-    from derain_ros.evaluation.bag_source import BagError, open_bag
+    from derain_ros.evaluation.bags.pairs import image_topics
+    from derain_ros.evaluation.bags.source import BagError, open_bag
 
     try:
         with open_bag(bag) as reader:

@@ -134,8 +134,8 @@ def _open_source(args: argparse.Namespace) -> 'PairSource':
 
 
 def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
-    from derain_ros.evaluation.bag_pairs import BagPairs, image_topics
-    from derain_ros.evaluation.bag_source import open_bag
+    from derain_ros.evaluation.bags.pairs import BagPairs, image_topics
+    from derain_ros.evaluation.bags.source import open_bag
 
     if missing:
         with open_bag(args.bag) as reader:

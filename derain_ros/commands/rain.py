@@ -177,7 +177,7 @@ def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
 
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.evaluation.bag_source import BagError
+    from derain_ros.evaluation.bags.source import BagError
     from derain_ros.evaluation.rainy_bags import plan_rainy_bag, rain_bag
 
     try:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag and print what came of it."""
     require_ros()
 
-    from derain_ros.evaluation.bag_source import BagError
+    from derain_ros.evaluation.bags.source import BagError
     from derain_ros.evaluation.run_files import RunFileError, check_output
     from derain_ros.ros.bag_replay.recording import scan
     from derain_ros.ros.processes import LiveRunError, terminate_cleanly

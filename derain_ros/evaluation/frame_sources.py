@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.evaluation.bag_frames import (
+from derain_ros.evaluation.bags.frames import (
     PartnerFrames,
     StampIndex,
     decode_frame,
@@ -17,9 +17,9 @@ from derain_ros.evaluation.bag_frames import (
     header_stamp,
     topic_frames,
 )
-from derain_ros.evaluation.bag_pairs import image_topics
-from derain_ros.evaluation.bag_source import BagError, open_bag
-from derain_ros.evaluation.bag_topics import output_namespace
+from derain_ros.evaluation.bags.pairs import image_topics
+from derain_ros.evaluation.bags.source import BagError, open_bag
+from derain_ros.evaluation.bags.topics import output_namespace
 from derain_ros.evaluation.image_files import ImageFileError, collect_images, read_image
 from derain_ros.evaluation.pairs import BadPair, FolderPairs, PairError, check_sizes, printable
 

@@ -121,7 +121,7 @@ def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
 
 def mask_coverage(mask: np.ndarray) -> float:
     """Return the share of pixels, 0–1, that a uint8 H×W mask calls rain."""
-    return float(np.mean(mask >= MASK_THRESHOLD))
+    return np.count_nonzero(mask >= MASK_THRESHOLD) / mask.size
 
 
 def streak_energy(error: np.ndarray) -> float:

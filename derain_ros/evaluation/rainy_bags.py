@@ -17,7 +17,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionMode, Reader, Writer
 from rosbags.serde import SerdeError
 
-from derain_ros.evaluation.bag_copy import (
+from derain_ros.evaluation.bags.copies import (
     TopicCopier,
     check_complete,
     check_destination,
@@ -25,8 +25,8 @@ from derain_ros.evaluation.bag_copy import (
     new_bag,
     recorded_compression,
 )
-from derain_ros.evaluation.bag_source import BagError, open_bag, read_messages, storage_of
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, message_types
+from derain_ros.evaluation.bags.source import BagError, open_bag, read_messages, storage_of
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.evaluation.rainy_messages import (
     rain_on_compressed,
     rain_on_image,

@@ -11,7 +11,7 @@ from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo
 
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, message_types
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, message_types
 from derain_ros.image_codec import decode_compressed, decode_image
 
 Plan = list[tuple[int, float]]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from derain_ros.evaluation.bag_topics import IMAGE, message_types
+from derain_ros.evaluation.bags.topics import IMAGE, message_types
 from derain_ros.evaluation.image_files import write_png
 from derain_ros.evaluation.metrics import psnr_y, ssim_y
 from derain_ros.image_codec import decode_image

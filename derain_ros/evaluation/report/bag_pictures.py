@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.evaluation.bag_frames import decode_frame, header_stamp, topic_frames
-from derain_ros.evaluation.bag_pairs import image_topics
-from derain_ros.evaluation.bag_source import BagError, open_bag
+from derain_ros.evaluation.bags.frames import decode_frame, header_stamp, topic_frames
+from derain_ros.evaluation.bags.pairs import image_topics
+from derain_ros.evaluation.bags.source import BagError, open_bag
 from derain_ros.evaluation.pairs import printable
 from derain_ros.evaluation.report.runs import Entry
 from derain_ros.evaluation.run_files import bag_facts

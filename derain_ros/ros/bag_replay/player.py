@@ -18,8 +18,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE
 from derain_ros.ros.bag_replay.pacing import Pacer, Stamps, restamped
 from derain_ros.ros.bag_replay.read_ahead import ReadAhead
 from derain_ros.ros.bag_replay.recording import Recording, read_recording, repeated

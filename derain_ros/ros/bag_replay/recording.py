@@ -10,8 +10,8 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosbags.rosbag2 import Reader
 
-from derain_ros.evaluation.bag_source import BagError, open_bag, read_messages
-from derain_ros.evaluation.bag_topics import (
+from derain_ros.evaluation.bags.source import BagError, open_bag, read_messages
+from derain_ros.evaluation.bags.topics import (
     COMPRESSED_IMAGE,
     IMAGE,
     choose_cameras,

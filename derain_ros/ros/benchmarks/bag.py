@@ -11,8 +11,8 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from derain_ros.engines import Engine, create_engine
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, message_types
-from derain_ros.evaluation.bags import derain_bag, plan_bag
+from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.rain import RainClip
 from derain_ros.ros.allocator import keep_large_buffers
 from derain_ros.ros.benchmarks.figures import Bar, Figure, Result

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from derain_ros.evaluation.bag_chunks import SegmentRecord, save_text
-from derain_ros.evaluation.bag_source import BagError
+from derain_ros.evaluation.bags.chunks import SegmentRecord, save_text
+from derain_ros.evaluation.bags.source import BagError
 
 SEGMENT_FRAMES = 128
 """Frames of a segment in a long bag,"""

@@ -15,8 +15,8 @@ from pathlib import Path
 from mcap.opcode import Opcode
 from mcap.records import Channel, Footer, Header, MessageIndex, Schema
 
-from derain_ros.evaluation.bag_damage import DamageError, why
-from derain_ros.evaluation.bag_mcap_format import (
+from derain_ros.evaluation.bags.damage import DamageError, why
+from derain_ros.evaluation.bags.mcap_format import (
     CHUNK,
     FOOTER_BYTES,
     IN_CHUNKS,
@@ -31,7 +31,7 @@ from derain_ros.evaluation.bag_mcap_format import (
     index_of_summary,
     stream_of,
 )
-from derain_ros.evaluation.bag_mcap_scan import Scan
+from derain_ros.evaluation.bags.mcap_scan import Scan
 
 
 class McapFile:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from rosbags.rosbag2 import CompressionMode
 
-from derain_ros.evaluation.bag_copy import check_storage
-from derain_ros.evaluation.bag_damage import DamageError
-from derain_ros.evaluation.bag_recording import Recording
-from derain_ros.evaluation.bag_segments import check_workplace, divide, file_facts, partial_of
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_topics import (
+from derain_ros.evaluation.bags.copies import check_storage
+from derain_ros.evaluation.bags.damage import DamageError
+from derain_ros.evaluation.bags.recording import Recording
+from derain_ros.evaluation.bags.segments import check_workplace, divide, file_facts, partial_of
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.topics import (
     COMPRESSED_IMAGE,
     IMAGE,
     CameraTopics,

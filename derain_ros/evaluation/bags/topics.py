@@ -17,7 +17,7 @@ from rosbags.interfaces import (
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from derain_ros.evaluation.bag_source import BagError
+from derain_ros.evaluation.bags.source import BagError
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'

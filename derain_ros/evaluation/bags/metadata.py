@@ -8,7 +8,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2.metadata import dump_qos_v8
 from ruamel.yaml import YAML
 
-from derain_ros.evaluation.bag_chunks import Totals
+from derain_ros.evaluation.bags.chunks import Totals
 
 
 def metadata_text(

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from derain_ros.engines import Engine
-from derain_ros.evaluation.bags import BagPlan, BagSummary
+from derain_ros.evaluation.bags.derain import BagPlan, BagSummary
 from derain_ros.evaluation.model_facts import model_facts
 from derain_ros.evaluation.pairs import printable
 from derain_ros.evaluation.run_files import FORMAT, bag_facts, host, versions
@@ -22,7 +22,7 @@ def bag_figures(
     Parameters
     ----------
     plan, summary
-        As :func:`derain_ros.evaluation.bags.derain_bag` took and gave them.
+        As :func:`derain_ros.evaluation.bags.derain.derain_bag` took and gave them.
     engine
         What ran.
     mask, strength, workers

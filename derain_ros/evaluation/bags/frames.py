@@ -9,8 +9,8 @@ import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, message_types
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.image_codec import decode_compressed, decode_image
 
 MOST_WAITING = 32

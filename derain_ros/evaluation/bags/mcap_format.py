@@ -14,7 +14,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, ChunkIndex, Schema, Statistics
 
-from derain_ros.evaluation.bag_damage import Damage, why
+from derain_ros.evaluation.bags.damage import Damage, why
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -22,8 +22,8 @@ from rosbags.rosbag2 import (
     Writer,
 )
 
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_topics import known_definition
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.topics import known_definition
 
 # Written in the layout that Humble and Jazzy both read.
 _METADATA_VERSION = 8

@@ -24,25 +24,25 @@ from rosbags.rosbag2 import CompressionMode
 
 from derain_ros import __version__
 from derain_ros.engines import Engine
-from derain_ros.evaluation.bag_chunks import Totals, load_records, save_text
-from derain_ros.evaluation.bag_copy import TopicCopier, TopicList
-from derain_ros.evaluation.bag_damage import DamageError
-from derain_ros.evaluation.bag_metadata import metadata_text
-from derain_ros.evaluation.bag_plan import BagPlan, plan_bag
-from derain_ros.evaluation.bag_recording import Recording
-from derain_ros.evaluation.bag_results import McapResult, SqliteResult
-from derain_ros.evaluation.bag_segments import Workplace, digest_of
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_summary import BadFrame, BagSummary, CameraFrames
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, image_definition, image_qos
-from derain_ros.evaluation.bag_work import (
+from derain_ros.evaluation.bags.chunks import Totals, load_records, save_text
+from derain_ros.evaluation.bags.copies import TopicCopier, TopicList
+from derain_ros.evaluation.bags.damage import DamageError
+from derain_ros.evaluation.bags.metadata import metadata_text
+from derain_ros.evaluation.bags.plan import BagPlan, plan_bag
+from derain_ros.evaluation.bags.recording import Recording
+from derain_ros.evaluation.bags.results import McapResult, SqliteResult
+from derain_ros.evaluation.bags.segments import Workplace, digest_of
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.summary import BadFrame, BagSummary, CameraFrames
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE, image_definition, image_qos
+from derain_ros.evaluation.bags.work import (
     KEPT_REASONS,
     TRANSFORMS,
     CameraWork,
     Pipeline,
     Work,
 )
-from derain_ros.evaluation.bag_workers import run_workers
+from derain_ros.evaluation.bags.workers import run_workers
 from derain_ros.evaluation.model_facts import model_facts
 from derain_ros.models import ModelError
 

@@ -15,11 +15,11 @@ from typing import Any
 import cv2
 
 from derain_ros.engines import EngineError, EngineInfo, create_engine
-from derain_ros.evaluation.bag_chunks import ChunkWriter
-from derain_ros.evaluation.bag_damage import DamageError
-from derain_ros.evaluation.bag_recording import Recording
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_work import Pipeline, Work
+from derain_ros.evaluation.bags.chunks import ChunkWriter
+from derain_ros.evaluation.bags.damage import DamageError
+from derain_ros.evaluation.bags.recording import Recording
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.work import Pipeline, Work
 from derain_ros.evaluation.pairs import printable
 
 _TOLD_EVERY = 0.2

@@ -11,10 +11,10 @@ import numpy as np
 from rosbags.serde import SerdeError
 
 from derain_ros.engines import Derained, Engine
-from derain_ros.evaluation.bag_chunks import pack_message
-from derain_ros.evaluation.bag_damage import DamageError
-from derain_ros.evaluation.bag_recording import Recording
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE, message_types
+from derain_ros.evaluation.bags.chunks import pack_message
+from derain_ros.evaluation.bags.damage import DamageError
+from derain_ros.evaluation.bags.recording import Recording
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.evaluation.pairs import printable
 from derain_ros.evaluation.rain_metrics import mask_coverage
 from derain_ros.image_codec import (

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from derain_ros.evaluation.bag_damage import Damage, DamageError, why
+from derain_ros.evaluation.bags.damage import Damage, DamageError, why
 from derain_ros.evaluation.pairs import printable
 
 if sys.version_info >= (3, 14):

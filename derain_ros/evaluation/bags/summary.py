@@ -5,7 +5,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
-from derain_ros.evaluation.bag_damage import Damage
+from derain_ros.evaluation.bags.damage import Damage
 from derain_ros.rain_gate import FAST_SECONDS, FORGET_SECONDS
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mcap.opcode import Opcode
 from mcap.records import Footer
 
-from derain_ros.evaluation.bag_damage import Damage, DamageError
-from derain_ros.evaluation.bag_mcap_format import (
+from derain_ros.evaluation.bags.damage import Damage, DamageError
+from derain_ros.evaluation.bags.mcap_format import (
     CHUNK,
     FOOTER_BYTES,
     LARGEST_CHUNK,
@@ -21,10 +21,10 @@ from derain_ros.evaluation.bag_mcap_format import (
     Piece,
     stream_of,
 )
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.bag_mcap import McapFile
+    from derain_ros.evaluation.bags.mcap_file import McapFile
 
 _RUN_BYTES = 1 << 20
 _IMAGES = (IMAGE, COMPRESSED_IMAGE)

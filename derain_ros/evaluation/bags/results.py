@@ -33,7 +33,7 @@ from mcap.records import (
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 
 from derain_ros import __version__
-from derain_ros.evaluation.bag_chunks import (
+from derain_ros.evaluation.bags.chunks import (
     ChunkWriter,
     SegmentRecord,
     Totals,
@@ -41,8 +41,8 @@ from derain_ros.evaluation.bag_chunks import (
     read_body,
     settle_on_disk,
 )
-from derain_ros.evaluation.bag_mcap_format import MAGIC
-from derain_ros.evaluation.bag_metadata import dump_profiles
+from derain_ros.evaluation.bags.mcap_format import MAGIC
+from derain_ros.evaluation.bags.metadata import dump_profiles
 
 _BUFFER = 1 << 18
 _COPY_BYTES = 1 << 26

@@ -21,10 +21,10 @@ from rosbags.rosbag2.metadata import parse_qos
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml import YAML
 
-from derain_ros.evaluation.bag_damage import Damage, DamageError, why
-from derain_ros.evaluation.bag_mcap import McapFile
-from derain_ros.evaluation.bag_source import BagError
-from derain_ros.evaluation.bag_staging import salvaged, storage_name, unpacked
+from derain_ros.evaluation.bags.damage import Damage, DamageError, why
+from derain_ros.evaluation.bags.mcap_file import McapFile
+from derain_ros.evaluation.bags.source import BagError
+from derain_ros.evaluation.bags.staging import salvaged, storage_name, unpacked
 from derain_ros.evaluation.pairs import printable
 
 if sys.version_info >= (3, 14):

@@ -8,14 +8,14 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 
-from derain_ros.evaluation.bag_frames import (
+from derain_ros.evaluation.bags.frames import (
     decode_frame,
     find_image_topic,
     header_stamp,
     topic_frames,
 )
-from derain_ros.evaluation.bag_source import BagError, open_bag
-from derain_ros.evaluation.bag_topics import COMPRESSED_IMAGE, IMAGE
+from derain_ros.evaluation.bags.source import BagError, open_bag
+from derain_ros.evaluation.bags.topics import COMPRESSED_IMAGE, IMAGE
 from derain_ros.evaluation.pairs import BadPair, Pair, check_sizes, printable
 
 

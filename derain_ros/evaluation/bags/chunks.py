@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from mcap.opcode import Opcode
 
-from derain_ros.evaluation.bag_mcap import McapFile
-from derain_ros.evaluation.bag_mcap_format import CHUNK, Piece
+from derain_ros.evaluation.bags.mcap_file import McapFile
+from derain_ros.evaluation.bags.mcap_format import CHUNK, Piece
 
 if sys.version_info >= (3, 14):
     from compression import zstd
