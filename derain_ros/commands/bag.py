@@ -86,8 +86,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--every', type=_count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
-    parser.add_argument('--workers', type=_count, default=1, metavar='N',
-                        help='processes that derain, which share the cores (default: 1)')
+    parser.add_argument('--workers', type=_count, metavar='N',
+                        help='processes, each with an engine of its own (default: two for a long '
+                             'bag on the CPU, as that is faster, else one)')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write the figures of all frames there, for `derain report`')
     add_strength_option(parser)
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
     from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
     from derain_ros.evaluation.bags.source import BagError
+    from derain_ros.evaluation.bags.workers import usual_workers
     from derain_ros.evaluation.run_files import RunFileError, check_output
     from derain_ros.ros.allocator import keep_large_buffers
 
@@ -119,14 +121,15 @@ def run(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     try:
         with open_engine(args) as engine, progress_bar(plan.frame_count, 'frame') as bar:
+            workers = args.workers or usual_workers(plan.frame_count, engine.info)
             summary = derain_bag(
                 plan, engine, mask=not args.no_mask, strength=args.strength,
-                workers=args.workers, progress=bar.update,
+                workers=workers, progress=bar.update,
                 resumed=lambda count: _resume(bar, count))
             seconds = time.monotonic() - begun
             _finish(bar)
             if args.json:
-                _write_json(args, plan, summary, engine, seconds)
+                _write_json(args, plan, summary, engine, workers, seconds)
     except (BagError, RunFileError) as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
@@ -153,14 +156,14 @@ def _finish(bar: 'tqdm') -> None:
 
 def _write_json(
     args: argparse.Namespace, plan: 'BagPlan', summary: 'BagSummary', engine: 'Engine',
-    seconds: float
+    workers: int, seconds: float
 ) -> None:
     from derain_ros.evaluation.bags.figures import bag_figures
     from derain_ros.evaluation.run_files import write_run
 
     write_run(args.json, bag_figures(
         plan, summary, engine, mask=not args.no_mask, strength=args.strength,
-        workers=args.workers, seconds=seconds))
+        workers=workers, seconds=seconds))
 
 
 def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:

@@ -24,11 +24,32 @@ from derain_ros.evaluation.pairs import printable
 
 _TOLD_EVERY = 0.2
 _END_TIMEOUT = 10.0
+LONG_BAG = 1000
+"""From so many frames on, a second process is worth its start."""
+
 _BUFFER = 1 << 18
 
 
 class WorkerError(BagError):
     """A process has ended before its work was done."""
+
+
+def usual_workers(frames: int, engine: EngineInfo) -> int:
+    """Return how many processes are best for a bag.
+
+    On the CPU two engines with half of the cores each do more than one with all of them, whose
+    threads wait for each other; starting them takes seconds.
+
+    Parameters
+    ----------
+    frames
+        Frames to derain.
+    engine
+        The derainer.
+
+    """
+    worth_it = engine.engine == 'openvino' and frames >= LONG_BAG
+    return 2 if worth_it and len(os.sched_getaffinity(0)) > 1 else 1
 
 
 def run_workers(

@@ -69,7 +69,7 @@ def run(setting: Setting) -> Result:
     notes = [
         f'{frames} frames of {size[0]}x{size[1]} each; the engine had {_BLOCKS} turns between',
         f'{engine.info.engine} on {engine.info.device}, {engine.info.precision}']
-    return Result('bag: derain bag with one worker, and the engine alone', figures, notes, details)
+    return Result('bag: derain bag, and the engine alone', figures, notes, details)
 
 
 class _Comparison:
@@ -84,6 +84,7 @@ class _Comparison:
         self._frames = frames
         self._engine = engine
         self._block = max(1, frames // _BLOCKS)
+        self._look = min(10.0, frames / 500)
         self._done = 0
         self._paused = self._bare = 0.0
         self._bare_frames = 0
@@ -99,6 +100,7 @@ class _Comparison:
             summary = derain_bag(
                 plan_bag(source, self._folder / 'out'), self._engine, progress=self._turn)
             seconds = time.perf_counter() - begun - self._paused
+            two = self._two_workers(source)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
         done = summary.derained.total()
@@ -106,17 +108,27 @@ class _Comparison:
         first = self._memory[len(self._memory) // 10]
         kind = self._kind
         return [
-            Figure(f'{kind}: derain bag / engine alone', speeds[0] / speeds[1], '',
+            Figure(f'{kind}: two workers / engine alone', two, '', Bar('>=', SHARE_BAR), 3),
+            Figure(f'{kind}: one worker / engine alone', speeds[0] / speeds[1], '',
                    Bar('>=', SHARE_BAR), 3),
             Figure(f'{kind}: growth of memory after the first tenth', self._memory[-1] - first,
                    'MiB', Bar('<=', GROWTH_BAR)),
             Figure(f'{kind}: frames', done, digits=0),
-            Figure(f'{kind}: derain bag', speeds[0], 'frames/s'),
+            Figure(f'{kind}: one worker', speeds[0], 'frames/s'),
             Figure(f'{kind}: engine alone', speeds[1], 'frames/s'),
             Figure(f'{kind}: memory after the first tenth', first, 'MiB'),
             Figure(f'{kind}: memory at the end', self._memory[-1], 'MiB'),
         ], {'frames': done, 'seconds': seconds, 'engine_seconds': self._bare,
             'rss_mib': self._memory}
+
+    def _two_workers(self, source: Path) -> float:
+        """Return the speed of two workers, their start included, as a share of the engine's."""
+        shutil.rmtree(self._folder / 'out')
+        before = _speed(self._engine, self._pictures, self._look)
+        begun = time.perf_counter()
+        summary = derain_bag(plan_bag(source, self._folder / 'out'), self._engine, workers=2)
+        speed = summary.derained.total() / (time.perf_counter() - begun)
+        return 2 * speed / (before + _speed(self._engine, self._pictures, self._look))
 
     def _turn(self, count: int) -> None:
         """Give the engine alone a turn after each block."""
