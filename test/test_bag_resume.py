@@ -109,9 +109,9 @@ def test_killed_at_a_certain_point(module, name, when, count, whole, go_on, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ['out']
 
 
-@pytest.mark.parametrize('name, count', [
-    ('bag_segments.Workplace.set_damaged', 1), ('bag_chunks.SegmentRecord.save', 11)])
-def test_killed_after_damage_was_met(name, count, go_on, tmp_path):
+@pytest.mark.parametrize('module, name, count', [
+    ('bags.segments', 'Workplace.set_damaged', 1), ('bags.chunks', 'SegmentRecord.save', 11)])
+def test_killed_after_damage_was_met(module, name, count, go_on, tmp_path):
     source = write_bag(tmp_path / 'in', long_drive(90))
     file = source / 'in.mcap'
     content = bytearray(file.read_bytes())
@@ -119,9 +119,8 @@ def test_killed_after_damage_was_met(name, count, go_on, tmp_path):
     file.write_bytes(content)
     summary = go_on(source, tmp_path / 'once' / 'out')
     out = tmp_path / 'out'
-    module, _, function = name.partition('.')
     killed = subprocess.run(
-        [sys.executable, '-c', KILLED, module, function, 'after', str(count),
+        [sys.executable, '-c', KILLED, module, name, 'after', str(count),
          *_command(source, out)], env=ENVIRONMENT, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / 'out.partial' / 'damage.json').exists()

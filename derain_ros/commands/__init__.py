@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from derain_ros.commands.arguments import share
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -53,7 +55,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 def add_strength_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--strength``."""
     parser.add_argument(
-        '--strength', type=_share, default=1.0, metavar='S',
+        '--strength', type=share, default=1.0, metavar='S',
         help='share of the derained image in the result, 0 to 1 (default: 1)')
 
 
@@ -90,13 +92,3 @@ def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
         raise CommandError(str(error)) from error
     finally:
         engine.close()
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
-    return value

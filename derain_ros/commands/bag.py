@@ -14,6 +14,7 @@ from derain_ros.commands import (
     open_engine,
     progress_bar,
 )
+from derain_ros.commands.arguments import count, number
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -83,10 +84,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='seconds from the beginning of IN to begin at (default: 0)')
     parser.add_argument('--duration', type=_duration, metavar='S',
                         help='seconds to take from there (default: to the end)')
-    parser.add_argument('--every', type=_count, default=1, metavar='N',
+    parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
-    parser.add_argument('--workers', type=_count, metavar='N',
+    parser.add_argument('--workers', type=count, metavar='N',
                         help='processes, each with an engine of its own (default: two for a long '
                              'bag on the CPU, as that is faster, else one)')
     parser.add_argument('--json', type=Path, metavar='FILE',
@@ -194,24 +195,10 @@ def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
         print(line)
 
 
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 on')
-    return value
 
 
 def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of seconds')
-    return value
+    return number(text, 0, 1e9, 'a number of seconds')
 
 
 def _duration(text: str) -> float:

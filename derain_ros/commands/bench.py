@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import FAILURE, CommandError
+from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.demo import find_clip, require_ros
 from derain_ros.ros.benchmarks import LONG, SCENARIOS, WITHOUT_ROS
 
@@ -139,22 +140,3 @@ def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:
             print(f'  {verdict}: {name}: {what} {value}, {bar}')
     for name in failures:
         print(f'  failed: {name}')
-
-
-def size_in_pixels(text: str) -> tuple[int, int]:
-    """Read an option such as 640x480: width and height."""
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 640x480')
-    return int(width), int(height)
-
-
-def positive_number(text: str) -> float:
-    """Read an option that must be above 0 and finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
-    return value

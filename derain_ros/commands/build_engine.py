@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.bench import size_in_pixels
+from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
     from derain_ros.engines.build_progress import Progress
@@ -46,15 +46,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         metavar='WxH', help='frame size in pixels; may be given several times')
     parser.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16',
                         help='which ONNX file (default: fp16)')
-    parser.add_argument('--batch', type=_positive, default=1, metavar='N',
+    parser.add_argument('--batch', type=count, default=1, metavar='N',
                         help='most frames at once, for N cameras of one size (default: 1)')
-    parser.add_argument('--workspace', type=_positive, metavar='MIB',
+    parser.add_argument('--workspace', type=count, metavar='MIB',
                         help='most scratch memory of the GPU (default: as TensorRT likes)')
     parser.add_argument('--flavour', choices=('tensorrt', 'tensorrt_rtx'), default='',
                         help='Python module to use (default: the first that is there)')
     parser.add_argument('--cache', type=Path, metavar='DIR',
                         help='folder of the cache (default: ~/.cache/derain_ros/engines)')
-    parser.add_argument('--cache-limit', type=_positive, default=4096, metavar='MIB',
+    parser.add_argument('--cache-limit', type=count, default=4096, metavar='MIB',
                         help='most that the cache may take; engines used longest ago go first '
                              '(default: 4096)')
     parser.set_defaults(run=run)
@@ -145,9 +145,3 @@ class _Bar:
     def close(self) -> None:
         if self._shown:
             print(file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 on')
-    return int(text)

@@ -14,6 +14,7 @@ from derain_ros.commands import (
     open_engine,
     progress_bar,
 )
+from derain_ros.commands.arguments import share
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.detection.comparison import Comparison
@@ -83,7 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                        help='COCO JSON, or a folder of YOLO text files')
     group.add_argument('--classes', nargs='+', metavar='CLASS',
                        help='count these classes only (default: all that the labels tell of)')
-    group.add_argument('--score', type=_share, metavar='S',
+    group.add_argument('--score', type=share, metavar='S',
                        help='score from which on a detection counts, 0 to 1 (default: '
                             'score_threshold of the description)')
     add_engine_options(parser)
@@ -255,13 +256,3 @@ def _printable(value: object) -> str:
     from derain_ros.evaluation.pairs import printable
 
     return printable(str(value))
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')
-    return value

@@ -14,6 +14,7 @@ from derain_ros.commands import (
     open_engine,
     progress_bar,
 )
+from derain_ros.commands.arguments import count_or_none
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.evaluate import Evaluation, ModelScores
@@ -66,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='write all figures there, of each picture too')
     parser.add_argument('--html', type=Path, metavar='FILE',
                         help='write a report there: one file with tables, plots and pictures')
-    parser.add_argument('--pictures', type=_count, default=24, metavar='N',
+    parser.add_argument('--pictures', type=count_or_none, default=24, metavar='N',
                         help='most pairs shown in the report, the worst ones (default: 24)')
     parser.set_defaults(run=run)
 
@@ -232,9 +233,3 @@ def _share(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return '-' if value is None else f'{100 * value:.2f} %'
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
-    return int(text)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import FAILURE, USAGE, CommandError, progress_bar
+from derain_ros.commands.arguments import number, share
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.rainy_bags import RainyBagPlan, RainyBagSummary
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='picture, folder of pictures, video, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
                         help='folder for pictures, file of the video, or folder of the bag')
-    parser.add_argument('--intensity', type=_share, default=0.5, metavar='I',
+    parser.add_argument('--intensity', type=share, default=0.5, metavar='I',
                         help='0 dry, 0.2 light rain, 1 a downpour (default: 0.5)')
     parser.add_argument('--seed', type=_seed, default=1, metavar='N',
                         help='which rain, a whole number from 0 (default: 1)')
@@ -65,7 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              'right at the foot (default: drawn)')
     parser.add_argument('--model', choices=('additive', 'screen', 'occlusion'),
                         help='how streaks meet the scene (default: drawn, mostly additive)')
-    parser.add_argument('--mist', type=_share, metavar='M',
+    parser.add_argument('--mist', type=share, metavar='M',
                         help='share of the scene that mist hides at the horizon, 0 to 1 '
                              '(default: drawn, mostly none)')
     parser.add_argument('--streaks', type=Path, metavar='DIR',
@@ -223,22 +224,8 @@ def _same(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve()
 
 
-def _share(text: str) -> float:
-    return _number(text, 0, 1)
-
-
 def _wind(text: str) -> float:
-    return _number(text, -60, 60)
-
-
-def _number(text: str, least: float, most: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float('nan')
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number from {least} to {most}')
-    return value
+    return number(text, -60, 60, 'a number from -60 to 60')
 
 
 def _seed(text: str) -> int:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.bench import positive_number
+from derain_ros.commands.arguments import positive_number
 from derain_ros.commands.demo import require_ros
 
 _DESCRIPTION = """\

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import count_or_none
 
 _DESCRIPTION = """\
 Make one HTML file from what other commands have measured: summary, latency, rain over time,
@@ -47,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              'their order')
     parser.add_argument('--bag-root', type=Path, metavar='DIR',
                         help='folder to look for the bags in')
-    parser.add_argument('--pictures', type=_count, default=3, metavar='N',
+    parser.add_argument('--pictures', type=count_or_none, default=3, metavar='N',
                         help='frames shown of each camera, from the worst to the best '
                              '(default: 3; 0 shows none)')
     parser.set_defaults(run=run)
@@ -84,9 +85,3 @@ def run(args: argparse.Namespace) -> int:
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 6):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
-    return int(text)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from derain_ros.commands import FAILURE, CommandError
-from derain_ros.commands.bench import positive_number, size_in_pixels
+from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.demo import find_clip, require_ros
 
 _DESCRIPTION = """\

@@ -1,7 +1,6 @@
 """``derain video``: a video of the rain and of what is left of it."""
 
 import argparse
-import math
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from derain_ros.commands import (
     open_engine,
     progress_bar,
 )
+from derain_ros.commands.arguments import number
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.clip_sources import ClipSource
@@ -157,22 +157,12 @@ def _printable(value: object) -> str:
 
 
 def _seconds(text: str) -> float:
-    return _number(text, 0.0, 'seconds from 0 on')
+    return number(text, 0, 1e9, 'seconds from 0 on')
 
 
 def _positive(text: str) -> float:
-    return _number(text, 1e-3, 'seconds above 0')
+    return number(text, 1e-3, 1e9, 'seconds above 0')
 
 
 def _rate(text: str) -> float:
-    return _number(text, 0.1, 'a rate from 0.1 to 1000', 1000.0)
-
-
-def _number(text: str, least: float, expected: str, most: float = 1e9) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f'{text!r} is not {expected}')
-    return value
+    return number(text, 0.1, 1000, 'a rate from 0.1 to 1000')
