@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,6 +182,23 @@ def _children(parent):
         except OSError:
             continue
     return found
+
+
+def test_a_segment_that_was_taken_over_and_not_deleted_is_not_waited_for(
+        whole, go_on, tmp_path):
+    source, expected = whole
+    out = tmp_path / 'out'
+    killed = subprocess.run(
+        [sys.executable, '-c', KILLED, 'bags.chunks', 'SegmentRecord.save', 'after', '3',
+         *_command(source, out)], env=ENVIRONMENT, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    partial = tmp_path / 'out.partial'
+    # As a run with workers leaves it that is killed between taking a segment over and deleting it.
+    (partial / 'segments').mkdir(exist_ok=True)
+    shutil.copy(partial / 'done' / '000001.json', partial / 'segments')
+    (partial / 'segments' / '000001.body').write_bytes(b'')
+    go_on(source, out)
+    assert tree(out) == expected
 
 
 def test_a_worker_that_dies_is_named(whole, tmp_path):

@@ -238,6 +238,9 @@ class _Making:
     def _append(self) -> int:
         """Put the segments into the result that are due; return the number of the next."""
         pending = self._place.pending()
+        for number, body in pending.items():
+            if number < self._result.done:  # left by a run that was killed before deleting it
+                self._place.drop(body)
         while (body := pending.get(self._result.done)) is not None:
             try:
                 record = self._place.record_of(body)
