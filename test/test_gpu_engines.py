@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from test_engines import frames, psnr
 
-from derain_ros.engines import EngineError, create_engine, engine_report
+from derain_ros.engines import (
+    ENGINES,
+    EngineError,
+    auto_engines,
+    create_engine,
+    engine_report,
+)
 from derain_ros.engines.gpu_identity import find_gpu
 
 AVAILABLE = {status.engine: status for status in engine_report()}
@@ -64,13 +70,14 @@ def test_a_compiled_engine_is_found_again(name, tmp_path):
 
 
 @NO_GPU
-def test_without_a_gpu_tensorrt_says_why_and_the_next_in_line_runs():
+def test_without_a_gpu_tensorrt_says_why():
     with pytest.raises(EngineError, match=r'engine tensorrt: no NVIDIA GPU|no Python module cuda'):
         create_engine('tensorrt')
-    engine = create_engine('auto')
-    assert engine.info.engine == 'openvino'
-    assert 'not tensorrt: ' in engine.info.reason
-    engine.close()
+
+
+def test_what_has_never_run_is_not_taken_by_itself():
+    assert 'tensorrt' in ENGINES
+    assert auto_engines() == ['openvino', 'torch']
 
 
 def test_openvino_refuses_f16():

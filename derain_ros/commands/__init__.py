@@ -46,7 +46,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help='model to run, a name that `derain info` lists or an .onnx file (default: nano)')
     group.add_argument(
         '--engine', default='auto', metavar='NAME',
-        help='back end: auto, tensorrt, openvino or torch (default: auto, the first that works)')
+        help='back end: auto, openvino, torch or tensorrt (default: auto, which is openvino '
+             'where it works, else torch)')
     group.add_argument(
         '--precision', default='auto', metavar='TYPE',
         help='arithmetic: auto, f16, bf16 or f32 (default: auto)')

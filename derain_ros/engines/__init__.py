@@ -19,12 +19,14 @@ __all__ = [
     'ENGINES',
     'MINIMUM_SIDE',
     'PRECISIONS',
+    'UNPROVEN',
     'Derained',
     'Engine',
     'EngineError',
     'EngineInfo',
     'EngineOptions',
     'EngineStatus',
+    'auto_engines',
     'create_engine',
     'create_first',
     'engine_report',
@@ -36,6 +38,12 @@ ENGINES = {
     'torch': 'derain_ros.engines.torch_engine',
 }
 """Back ends by name, best first; each module has ``probe()`` and ``create()``."""
+
+UNPROVEN = frozenset({'tensorrt'})
+"""Back ends that have not been run on a GPU: taken only where they are asked for by name.
+
+Each checks what it computes, but a crash of a library takes the whole process along.
+"""
 
 _NO_OPTIONS = EngineOptions()
 
@@ -66,6 +74,11 @@ class EngineStatus:
     detail: str
 
 
+def auto_engines() -> list[str]:
+    """Return the back ends that ``auto`` tries, best first."""
+    return [name for name in ENGINES if name not in UNPROVEN]
+
+
 def engine_report() -> list[EngineStatus]:
     """Return the state of every back end, best first."""
     report = []
@@ -88,7 +101,7 @@ def create_engine(
     Parameters
     ----------
     engine
-        Name of a back end, or ``auto`` for the first in :data:`ENGINES` that works
+        Name of a back end, or ``auto`` for the first of :func:`auto_engines` that works
         here; what was taken and why is logged and stands in ``info.reason``.
     model
         Name in the model zoo, or the path of an ``.onnx`` file.
@@ -106,7 +119,7 @@ def create_engine(
     if engine != 'auto' and engine not in ENGINES:
         raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
     if engine == 'auto':
-        return create_first(list(ENGINES), model, precision=precision, options=options)
+        return create_first(auto_engines(), model, precision=precision, options=options)
     found = _find(model, precision)
     try:
         created = _create(engine, found, precision, options)

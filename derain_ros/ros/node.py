@@ -13,7 +13,7 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from derain_ros.engines import ENGINES, EngineError, create_engine, create_first
+from derain_ros.engines import EngineError, auto_engines, create_engine, create_first
 from derain_ros.models import ModelError
 from derain_ros.rain_gate import RainGate
 from derain_ros.ros.camera import Camera
@@ -178,7 +178,7 @@ class DerainNode(LifecycleNode):
         model, options = settings.model, settings.engine_options
         if settings.engine == 'auto':
             return Supervisor(
-                list(ENGINES), lambda names: create_first(names, model, options=options),
+                auto_engines(), lambda names: create_first(names, model, options=options),
                 self._log_engine)
         return Supervisor(
             [settings.engine], lambda names: create_engine(names[0], model, options=options),

@@ -1,6 +1,5 @@
 """A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
 
-import re
 import sys
 from array import array
 from collections import Counter
@@ -14,29 +13,26 @@ from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
     MessageDefinition,
-    MessageDefinitionFormat,
 )
 from rosbags.rosbag2 import CompressionMode
-from rosbags.rosbag2.metadata import parse_qos
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml import YAML
 
 from derain_ros.evaluation.bags.damage import Damage, DamageError, why
-from derain_ros.evaluation.bags.mcap_file import McapFile
 from derain_ros.evaluation.bags.source import BagError
 from derain_ros.evaluation.bags.staging import salvaged, storage_name, unpacked
-from derain_ros.evaluation.pairs import printable
+from derain_ros.evaluation.bags.storages import (
+    NO_DEFINITION,
+    McapStorage,
+    SqliteStorage,
+    read_profiles,
+)
+from derain_ros.evaluation.pairs import natural_key, printable
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-_FORMATS = {
-    'ros2msg': MessageDefinitionFormat.MSG,
-    'ros2idl': MessageDefinitionFormat.IDL,
-    'omgidl': MessageDefinitionFormat.IDL,
-}
 _NEWEST_VERSION = 9
 
 
@@ -212,7 +208,7 @@ class Recording:
         files = sorted((
             path for path in source.iterdir()
             if {'.mcap', '.db3'} & set(path.suffixes[-2:]) and path.is_file()
-            and path.suffix in ('.mcap', '.db3', '.zstd')), key=_natural)
+            and path.suffix in ('.mcap', '.db3', '.zstd')), key=lambda path: natural_key(path.name))
         packed = bool(files) and files[0].suffix == '.zstd'
         self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
         self.damages.append(Damage('metadata.yaml', None, printable(reason)))
@@ -230,7 +226,7 @@ class Recording:
         for listed in found['topics_with_message_count']:
             topic = listed['topic_metadata']
             connection = self._connection(
-                str(topic['name']), str(topic['type']), _NO_DEFINITION,
+                str(topic['name']), str(topic['type']), NO_DEFINITION,
                 topic.get('type_description_hash') or '', str(topic['serialization_format']),
                 topic.get('offered_qos_profiles') or [])
             key = (connection.topic, connection.msgtype)
@@ -245,15 +241,15 @@ class Recording:
             path, cut = unpacked(path, scratch)
         file: Any
         if storage_name(path) == 'mcap':
-            file = _Mcap(path, scan)
+            file = McapStorage(path, scan)
         else:
             try:
                 if scan or cut:
                     raise DamageError(path.name, None, 'to be looked through')
-                file = _Sqlite(path)
+                file = SqliteStorage(path)
             except DamageError:
                 path, damage = salvaged(path, scratch)
-                file = _Sqlite(path)
+                file = SqliteStorage(path)
                 file.damage = damage
         ids = {}
         for own in file.connections:
@@ -292,7 +288,7 @@ class Recording:
                 f'{self.source}: {topic} is serialized as {serialization!r}, not as cdr')
         connection = Connection(
             len(self.connections) + 1, topic, msgtype, definition, digest, 0,
-            ConnectionExtRosbag2(serialization, _profiles(profiles)), None)
+            ConnectionExtRosbag2(serialization, read_profiles(profiles)), None)
         self.connections.append(connection)
         return connection
 
@@ -307,83 +303,6 @@ class Recording:
         self.end_time = max((end for _, end in spans), default=0)
 
 
-class _Mcap:
-    """An mcap file with topics as rosbags has them."""
-
-    def __init__(self, path: Path, scan: bool):
-        self._file = McapFile(path, scan=scan)
-        index = self._file.index
-        self.damage = index.damage
-        self.start_time = min((piece.start for piece in index.pieces), default=None)
-        self.end_time = max((piece.end for piece in index.pieces), default=None)
-        self.connections = []
-        for channel in sorted(index.channels.values(), key=lambda channel: channel.id):
-            schema = index.schemas.get(channel.schema_id)
-            definition, name = _NO_DEFINITION, ''
-            if schema is not None:
-                name = schema.name
-                definition = MessageDefinition(
-                    _FORMATS.get(schema.encoding, MessageDefinitionFormat.NONE),
-                    schema.data.decode(errors='replace') if schema.encoding in _FORMATS else '')
-            self.connections.append(Connection(
-                channel.id, channel.topic, name, definition,
-                channel.metadata.get('topic_type_hash', ''), index.counts[channel.id],
-                ConnectionExtRosbag2(channel.message_encoding, _profiles(
-                    channel.metadata.get('offered_qos_profiles', ''))), None))
-        self.messages = self._file.messages
-        self.times = self._file.times
-        self.close = self._file.close
-
-
-class _Sqlite:
-    """An sqlite3 file, read through rosbags, with its errors as ours."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self.damage: Damage | None = None
-        reader = Sqlite3Reader(path)
-        try:
-            reader.open()
-        except Exception as error:
-            # rosbags lets errors of SQLite, YAML and others through on a damaged file.
-            raise DamageError(path.name, None, why(error)) from error
-        self._reader = reader
-        self.connections = reader.connections
-        self._connections = {connection.id: connection for connection in reader.connections}
-        some = reader.metadata.message_count > 0
-        self.start_time = reader.metadata.start_time if some else None
-        self.end_time = reader.metadata.end_time - 1 if some else None
-
-    def messages(
-        self, ids: Collection[int], start: int, stop: int
-    ) -> Iterator[tuple[int, int, bytes]]:
-        messages = self._reader.messages([self._connections[one] for one in ids], start, stop)
-        while True:
-            try:
-                connection, time, data = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise DamageError(self._path.name, None, why(error)) from error
-            yield connection.id, time, data
-
-    def times(self, ids: Collection[int]) -> dict[int, array]:
-        found = {one: array('q') for one in ids}
-        try:
-            for one, times in found.items():
-                times.extend(time for time, in self._reader.dbconn.execute(
-                    'SELECT timestamp FROM messages WHERE topic_id = ?', (one,)))
-        except Exception as error:
-            raise DamageError(self._path.name, None, why(error)) from error
-        return found
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-_NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
-
-
 def _check_source(source: Path) -> None:
     if not source.exists():
         raise BagError(f'{source}: no such bag')
@@ -392,17 +311,3 @@ def _check_source(source: Path) -> None:
             f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src {source} --dst OUT`')
     if source.is_file() and not {'.mcap', '.db3'} & set(source.suffixes[-2:]):
         raise BagError(f'{source}: no folder and no .mcap or .db3 file')
-
-
-def _profiles(profiles: Any) -> list:
-    try:
-        return parse_qos(profiles)
-    except Exception:
-        # A profile is information only: the messages count.
-        return []
-
-
-def _natural(path: Path) -> list:
-    """Sort drive_10 behind drive_9."""
-    return [(int(part), '') if part.isdecimal() else (0, part)
-            for part in re.split(r'(\d+)', path.name)]
