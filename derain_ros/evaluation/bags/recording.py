@@ -208,7 +208,8 @@ class Recording:
         files = sorted((
             path for path in source.iterdir()
             if {'.mcap', '.db3'} & set(path.suffixes[-2:]) and path.is_file()
-            and path.suffix in ('.mcap', '.db3', '.zstd')), key=lambda path: natural_key(path.name))
+            and path.suffix in ('.mcap', '.db3', '.zstd')
+        ), key=lambda path: natural_key(path.name))
         packed = bool(files) and files[0].suffix == '.zstd'
         self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
         self.damages.append(Damage('metadata.yaml', None, printable(reason)))
