@@ -34,6 +34,7 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=[
+        'lz4>=3.1',
         'mcap>=1.1',
         'numpy>=1.21',
         'opencv-python-headless>=4.7',

@@ -137,6 +137,18 @@ def test_percentiles_and_rates_of_what_is_known():
     assert figures.rate([5]) == 0 and figures.rate([5, 5]) == 0
 
 
+def test_no_share_of_the_processor_is_of_a_moment():
+    samples = [Sample(time, cpu, 100.0) for time, cpu in (
+        (0, 0.0), (0.5, 0.25), (1.0, 0.5), (1.05, 0.5))]
+    played = {'seconds': 1.0, 'late_ns': [0], 'starved': 0}
+    found = figures.run_figures(1.0, 1.0, played, samples, [], {}, {})['samples']
+    assert found['time_s'] == [0.5, 1.05]
+    assert found['cpu_percent'] == [50.0, pytest.approx(45.5)]
+    # A last step of usual length stays.
+    found = figures.run_figures(1.0, 1.0, played, samples[:3], [], {}, {})['samples']
+    assert found['time_s'] == [0.5, 1.0]
+
+
 def test_a_player_has_kept_pace_if_it_was_in_time_at_the_end():
     assert figures.kept_pace([0] * 99 + [MILLI], 10)
     assert figures.kept_pace([900 * MILLI] * 50 + [0] * 50, 10)

@@ -262,6 +262,44 @@ def test_a_model_keeps_its_colour_and_no_two_runs_of_a_kind_share_one(all_runs, 
     assert [entry.letter for entry in load_entries([all_runs[0]] * 28)][-3:] == ['Z', 'AA', 'AB']
 
 
+def _given(bag, topic='/camera/derained/image'):
+    run = detections_run(None)
+    run['source'] = {'kind': 'bag', 'bag': bag, 'rainy_topic': '/camera/image_raw', 'failed': [],
+                     'derained_topic': topic, 'clean_topic': '/dry', 'unlabelled': 0}
+    return run
+
+
+def test_frames_given_to_a_detector_are_those_of_the_run_that_made_their_bag(tmp_path):
+    runs = {'cars.json': _given('elsewhere/drive_base'), 'nano.json': bag_run('nano'),
+            'base.json': bag_run('base', output='drive_base')}
+    files = [write(tmp_path, name, run) for name, run in runs.items()]
+    cars, nano, base = load_entries(files)
+    assert (cars.about, cars.model) == ('derained as given, base · openvino · f32', 'base')
+    assert cars.colour == base.colour != nano.colour
+    assert '3 run files, models base, nano. ' in make_page(load_entries(files))[0]
+
+
+@pytest.mark.parametrize('runs', [
+    [_given('other'), bag_run()],                          # of no bag here
+    [_given('drive_derained', '/rear/image'), bag_run()],  # another camera
+    [_given('drive_derained'), bag_run(), bag_run('base')],  # one of two
+    [detections_run(None), bag_run()]])
+def test_who_made_the_frames_is_not_guessed(tmp_path, runs):
+    files = [write(tmp_path, f'{number}.json', run) for number, run in enumerate(runs)]
+    given, nano = load_entries(files)[:2]
+    assert given.about == 'derained as given' and given.model == '0.json'
+    assert given.colour != nano.colour
+    head = make_page(load_entries(files))[0].split('<h1>')[1].split('Each run has')[0]
+    assert 'run files, model' in head and '0.json' not in head
+
+
+def test_two_runs_of_unknown_models_share_no_colour_with_a_known_one(tmp_path):
+    runs = [detections_run(None), detections_run(None), bag_run()]
+    files = [write(tmp_path, f'{number}.json', run) for number, run in enumerate(runs)]
+    assert len({entry.colour for entry in load_entries(files)}) == 3
+    assert '2 run files. Each run has' in make_page(load_entries(files[:2]))[0]
+
+
 def test_the_page_is_the_same_again_and_again(all_runs):
     assert make_page(load_entries(all_runs)) == make_page(load_entries(all_runs))
 

@@ -68,6 +68,15 @@ def progress_bar(total: int, unit: str) -> 'tqdm':
     return tqdm(total=total, unit=unit, mininterval=interval, maxinterval=interval)
 
 
+def slow_bar(total: int | None, unit: str, what: str) -> 'tqdm':
+    """Return a bar on stderr that is seen only if the work takes seconds, and while it does."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 5.0
+    return tqdm(total=total, unit=unit, unit_scale=True, desc=f'derain: {what}', delay=2.0,
+                leave=False, mininterval=interval, maxinterval=interval)
+
+
 @contextmanager
 def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
     """Create the engine that the options ask for, and close it at the end.

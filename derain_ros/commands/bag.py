@@ -13,6 +13,7 @@ from derain_ros.commands import (
     add_strength_option,
     open_engine,
     progress_bar,
+    slow_bar,
 )
 from derain_ros.commands.arguments import count, number
 
@@ -160,11 +161,14 @@ def _write_json(
     workers: int, seconds: float
 ) -> None:
     from derain_ros.evaluation.bags.figures import bag_figures
-    from derain_ros.evaluation.run_files import write_run
+    from derain_ros.evaluation.run_files import bag_bytes, write_run
 
-    write_run(args.json, bag_figures(
-        plan, summary, engine, mask=not args.no_mask, strength=args.strength,
-        workers=workers, seconds=seconds))
+    total = bag_bytes(plan.source) + bag_bytes(plan.destination)
+    with slow_bar(total, 'B', 'sha256 of both bags') as bar:
+        figures = bag_figures(
+            plan, summary, engine, mask=not args.no_mask, strength=args.strength,
+            workers=workers, seconds=seconds, progress=bar.update)
+    write_run(args.json, figures)
 
 
 def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:

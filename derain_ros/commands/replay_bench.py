@@ -3,9 +3,10 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import USAGE, CommandError, slow_bar
 from derain_ros.commands.arguments import positive_number
 from derain_ros.commands.demo import require_ros
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             check_output(args.json)
         parameters = {'model': args.model, 'engine': args.engine, **_parameters(args.param)}
         print(f'derain: reading {args.bag}', file=sys.stderr)
-        recording = scan(args.bag, args.topics)
+        recording = scan(args.bag, args.topics, _reading)
         _check_cameras(parameters, [camera.name for camera in recording.cameras])
     except (BagError, RunFileError) as error:
         raise CommandError(str(error), USAGE) from error
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
     from derain_ros.evaluation.run_files import (
         FORMAT,
+        bag_bytes,
         bag_facts,
         host,
         versions,
@@ -118,13 +120,17 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         text = run_table(figures) if kind == 'run' else trial_line(figures, limit)
         print(text, flush=True)
 
-    bag = bag_facts(args.bag) if args.json else None
+    bag = None
+    if args.json:
+        with slow_bar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
+            bag = bag_facts(args.bag, bar.update)
     names = ', '.join(camera.topic for camera in recording.cameras)
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
     with replay_bench(folder, recording, parameters, mask=args.mask) as bench:
         model = facts_of(parameters['model'], bench.engine())
         print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
               flush=True)
+        bench.progress = _Playing().show
         runs, search = measure(
             bench, factor=args.rate, seconds=args.seconds, loss_limit=limit,
             trial_seconds=args.trial_seconds if args.search else None, told=told)
@@ -137,6 +143,29 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
             'runs': runs, 'search': search})
         print(f'Figures of all frames: {args.json}')
     return 0
+
+
+def _reading(messages: Iterable, total: int) -> Iterator:
+    """Show how much of a bag is read."""
+    with slow_bar(total, ' messages', 'reading') as bar:
+        for message in messages:
+            yield message
+            bar.update()
+
+
+class _Playing:
+    """Shows how much of a run is played."""
+
+    def __init__(self) -> None:
+        self._bar = None
+
+    def show(self, played: float, seconds: float) -> None:
+        """Take note of how long a bag has been played, of how long it will be."""
+        self._bar = self._bar or slow_bar(round(seconds, 1), 's', 'playing')
+        self._bar.update(round(played - self._bar.n, 1))
+        if played >= seconds:
+            self._bar.close()
+            self._bar = None
 
 
 def _parameters(given: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,22 @@ def host() -> dict[str, Any]:
     }
 
 
-def bag_facts(bag: Path) -> dict[str, Any]:
+def bag_bytes(bag: Path) -> int:
+    """Return how much :func:`bag_facts` reads. Raises OSError as it does."""
+    return sum(path.stat().st_size for path in _storage_files(bag))
+
+
+def bag_facts(
+    bag: Path, progress: Callable[[int], Any] = lambda count: None
+) -> dict[str, Any]:
     """Return size and sha256 of the files of a bag.
 
     Parameters
     ----------
     bag
         rosbag2 folder, or a bare storage file.
+    progress
+        Called with the number of bytes read since the last call.
 
     Returns
     -------
@@ -74,20 +84,24 @@ def bag_facts(bag: Path) -> dict[str, Any]:
         A file cannot be read.
 
     """
-    files = [bag] if bag.is_file() else sorted(
-        path for path in bag.iterdir() if path.suffix in _STORAGE_SUFFIXES and path.is_file())
     listed = []
-    for path in files:
+    for path in _storage_files(bag):
         with path.open('rb') as stream:
             digest = hashlib.sha256()
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
+                progress(len(chunk))
         listed.append({
             'name': printable(path.name), 'bytes': path.stat().st_size,
             'sha256': digest.hexdigest()})
     lines = ''.join(f'{file["sha256"]} {file["name"]}\n' for file in listed)
     return {'path': printable(str(bag)), 'files': listed,
             'sha256': hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def _storage_files(bag: Path) -> list[Path]:
+    return [bag] if bag.is_file() else sorted(
+        path for path in bag.iterdir() if path.suffix in _STORAGE_SUFFIXES and path.is_file())
 
 
 def write_run(path: Path, run: dict) -> None:

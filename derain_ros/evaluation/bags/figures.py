@@ -1,5 +1,6 @@
 """The run file of ``derain bag``: what was derained, from which bag, by which model."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ from derain_ros.evaluation.run_files import FORMAT, bag_facts, host, versions
 
 def bag_figures(
     plan: BagPlan, summary: BagSummary, engine: Engine, *, mask: bool, strength: float,
-    workers: int, seconds: float
+    workers: int, seconds: float, progress: Callable[[int], Any] = lambda count: None
 ) -> dict[str, Any]:
     """Return the run file of a bag that has been written.
 
@@ -29,6 +30,8 @@ def bag_figures(
         As they were given.
     seconds
         How long this run took.
+    progress
+        Called with the number of bytes read since the last call: both bags are, in full.
 
     """
     frames = summary.derained.total() + summary.failed.total() - summary.resumed_frames
@@ -37,9 +40,9 @@ def bag_figures(
         'format': FORMAT, 'kind': 'bag', 'versions': versions(), 'host': host(),
         'model': asdict(model_facts(engine.info.model, engine)),
         'strength': strength, 'mask': mask,
-        'source': {**bag_facts(plan.source), 'storage': plan.source_storage,
+        'source': {**bag_facts(plan.source, progress), 'storage': plan.source_storage,
                    'messages': plan.message_count, 'damage': damage},
-        'output': {**bag_facts(plan.destination), 'storage': plan.storage,
+        'output': {**bag_facts(plan.destination, progress), 'storage': plan.storage,
                    'messages': summary.written},
         'start_s': plan.start_s, 'duration_s': plan.duration_s, 'every': plan.every,
         'workers': workers, 'resumed_segments': summary.resumed_segments,

@@ -1,8 +1,9 @@
 """Frames of the bags that ``derain bag`` has written, found and read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rosbags.serde import SerdeError
@@ -26,12 +27,15 @@ class BagFinder:
     ----------
     root
         Folder to look in first.
+    progress
+        Called with the number of bytes read since the last call: a bag is read in full.
     notes
         Why bags were not found, once for each; printable.
 
     """
 
     root: Path | None = None
+    progress: Callable[[int], Any] = lambda count: None
     notes: list[str] = field(default_factory=list)
     _known: dict[tuple[Path, str], Path | None] = field(default_factory=dict)
 
@@ -54,7 +58,7 @@ class BagFinder:
             try:
                 if not place.exists():
                     continue
-                if bag_facts(place)['sha256'] == sha256:
+                if bag_facts(place, self.progress)['sha256'] == sha256:
                     return place
             except (OSError, ValueError):
                 pass

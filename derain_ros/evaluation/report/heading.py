@@ -15,12 +15,12 @@ _COMMANDS = {'bag': 'derain bag', 'pairs': 'derain evaluate', 'replay': 'derain 
 
 def heading(entries: Sequence[Entry], title: str) -> Iterable[str]:
     """Yield title, the runs with the bags that they read and wrote, and troubles."""
-    models = list(dict.fromkeys(entry.model for entry in entries))
+    models = list(dict.fromkeys(filter(None, (entry.facts['model'] for entry in entries))))
     files = len({entry.file for entry in entries})
     yield '<header>'
     yield f'<h1>{escape(title)}</h1>'
-    yield (f'<p class="soft">{_many(files, "run file")}, '
-           f'{"model" if len(models) == 1 else "models"} {escape(", ".join(models))}. '
+    named = f', {"model" if len(models) == 1 else "models"} {", ".join(models)}' if models else ''
+    yield (f'<p class="soft">{_many(files, "run file")}{escape(named)}. '
            'Each run has a letter, and a model its colour, all over the page.</p>')
     yield f'<ul class="facts">{"".join(map(_source, entries))}</ul>'
     troubles = [line for entry in entries for line in _troubles(entry)]

@@ -1,7 +1,8 @@
 """The page of ``derain report``, put together from its sections."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from derain_ros.evaluation.html_page import document
 from derain_ros.evaluation.report.assets import SCRIPT, STYLE
@@ -22,7 +23,7 @@ TITLE = 'Deraining report'
 
 def make_page(
     entries: Sequence[Entry], *, title: str = TITLE, bag_root: Path | None = None,
-    pictures: int = 3,
+    pictures: int = 3, progress: Callable[[int], Any] = lambda count: None,
 ) -> tuple[str, list[str]]:
     """Return the page, and notes on what could not be shown.
 
@@ -36,6 +37,8 @@ def make_page(
         Folder to look for bags in.
     pictures
         Frames to show of each camera.
+    progress
+        Called with the number of bytes read since the last call, as bags are checked.
 
     Returns
     -------
@@ -45,7 +48,8 @@ def make_page(
     """
     numbers = Numbers()
     cameras = match_cameras(entries)
-    found, notes = read_pictures(cameras, BagFinder(bag_root), pictures) if pictures else ([], [])
+    found, notes = read_pictures(
+        cameras, BagFinder(bag_root, progress), pictures) if pictures else ([], [])
     sections: list[tuple[str, str, Iterable[str]]] = [
         ('summary', 'Summary', summary(entries)),
         ('timing', 'Timing', timing_section(numbers, entries)),

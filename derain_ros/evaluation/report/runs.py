@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from derain_ros.evaluation.pairs import printable
@@ -88,11 +88,13 @@ def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entr
         for data in models:
             facts = _facts(data if kind == 'pairs' else run['model'])
             name = printable(labels[number] if number < len(labels) else file.name)
-            parts = [facts['model'], facts['engine'], facts['precision']]
-            if kind == 'detections' and run['model'] is None:
-                parts = ['derained as given']
-            about = ' · '.join(part for part in parts if part)
-            found.append((kind, file, name, about, facts, run, data))
+            found.append((kind, file, name, _about(facts), facts, run, data))
+    makers = [(run, facts) for kind, _, _, _, facts, run, _ in found if kind == 'bag']
+    for number, (kind, file, name, _, facts, run, data) in enumerate(found):
+        if kind == 'detections' and run['model'] is None:
+            facts = _maker(run['source'], makers) or facts
+            about = ', '.join(filter(None, ('derained as given', _about(facts))))
+            found[number] = kind, file, name, about, facts, run, data
     colours = _colours([(kind, facts) for kind, _, _, _, facts, _, _ in found])
     return [Entry(_letter(number), *entry, colour)
             for number, (entry, colour) in enumerate(zip(found, colours, strict=True))]
@@ -133,6 +135,19 @@ def _clean(value: Any) -> Any:
     return value
 
 
+def _about(facts: dict[str, str | None]) -> str:
+    return ' · '.join(filter(None, (facts['model'], facts['engine'], facts['precision'])))
+
+
+def _maker(source: dict, makers: Sequence[tuple[dict, dict]]) -> dict[str, str | None] | None:
+    """Return what is known of the model that made the frames of a bag; None if that is unclear."""
+    bag = PurePath(source.get('bag') or '').name
+    found = [facts for run, facts in makers
+             if bag == PurePath(run['output']['path']).name and source.get('derained_topic') in [
+                 camera['image'] for camera in run['cameras']]]
+    return found[0] if found and all(facts == found[0] for facts in found) else None
+
+
 def _facts(model: dict | None) -> dict[str, str | None]:
     return {name: (model or {}).get(name)
             for name in ('model', 'file', 'sha256', 'engine', 'device', 'precision')}
@@ -152,14 +167,15 @@ def _colours(entries: Sequence[tuple[str, dict]]) -> list[int]:
     known: dict[tuple, int] = {}
     used: dict[str, set[int]] = {}
     chosen = []
-    for kind, facts in entries:
+    for number, (kind, facts) in enumerate(entries):
         system = tuple(facts[name] for name in ('sha256', 'model', 'engine', 'precision'))
+        if not any(system):
+            system = (number,)
         taken = used.setdefault(kind, set())
         colour = known.get(system)
         if colour is None or colour in taken:
-            free = [number for number in range(COLOURS)
-                    if number not in taken and number not in known.values()]
-            free += [number for number in range(COLOURS) if number not in taken]
+            free = [one for one in range(COLOURS) if one not in taken and one not in chosen]
+            free += [one for one in range(COLOURS) if one not in taken]
             colour = free[0] if free else len(chosen) % COLOURS
         known.setdefault(system, colour)
         taken.add(colour)

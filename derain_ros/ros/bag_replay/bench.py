@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from derain_ros.ros.bag_replay.figures import Frame, Sample, run_figures
 from derain_ros.ros.bag_replay.recording import Recording
@@ -35,6 +36,9 @@ class ReplayBench:
         File that the player writes.
     before
         All values of each camera in /diagnostics as they are now, by namespace.
+    progress
+        Called some times a second while the bag is played, with the seconds that it has been
+        and those that it will be; ``(seconds, seconds)`` at the end.
 
     """
 
@@ -43,6 +47,7 @@ class ReplayBench:
     recording: Recording
     report: Path
     before: Mapping[str, Mapping[str, str]]
+    progress: Callable[[float, float], Any] = lambda played, seconds: None
 
     def engine(self) -> Mapping[str, str]:
         """Return what /diagnostics says of the engine."""
@@ -79,6 +84,7 @@ class ReplayBench:
             self.run.check()
             if samples and time.monotonic() >= samples[-1].time + SAMPLE_SECONDS:
                 take()
+                self.progress(min(samples[-1].time - samples[0].time, seconds), seconds)
 
         self.run.check()
         self.run.listener.drain()
@@ -88,6 +94,7 @@ class ReplayBench:
         self.player.await_answer(2 * seconds + _ANSWER_SECONDS, watch)
         self.run.check()
         take()
+        self.progress(seconds, seconds)
         self.player.await_answer(_ANSWER_SECONDS, self.run.check)
         after = self.run.settle()
         played = json.loads(self.report.read_text())

@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_full_topic_name import validate_full_topic_name
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
 from derain_ros.evaluation.bags.source import BagError, open_bag, read_messages
@@ -23,6 +24,9 @@ from derain_ros.image_codec import decode_compressed
 from derain_ros.image_fields import ImageFormatError
 from derain_ros.ros.cdr import CdrUnsupportedError, read_compressed_image, read_image
 from derain_ros.ros.parameters import cameras_problems
+
+Read = tuple[Connection, int, bytes]
+"""Topic, time (ns) and serialized message, as a bag gives them."""
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
@@ -124,7 +128,10 @@ def read_recording(path: Path) -> Recording:
         'infos': {topic: bytes.fromhex(data) for topic, data in found['infos'].items()}})
 
 
-def scan(bag: Path, topics: Sequence[str] | None) -> Recording:
+def scan(
+    bag: Path, topics: Sequence[str] | None,
+    watch: Callable[[Iterable[Read], int], Iterable[Read]] = lambda messages, total: messages,
+) -> Recording:
     """Read through a bag: which cameras there are, when they sent, and frames of every size.
 
     Parameters
@@ -133,6 +140,8 @@ def scan(bag: Path, topics: Sequence[str] | None) -> Recording:
         rosbag2 folder, or a bare storage file.
     topics
         Image topics; None takes all but the truths of rainy ones, and those without a frame.
+    watch
+        Takes the messages of the bag, and how many it lists, and gives them on.
 
     Raises
     ------
@@ -146,7 +155,8 @@ def scan(bag: Path, topics: Sequence[str] | None) -> Recording:
         images = {camera.topic: camera for camera in cameras}
         times: dict[str, list[int]] = {}
         sizes: dict[str, set[tuple[int, int] | None]] = {}
-        for topic, time, data in _played(bag, reader, cameras):
+        messages = watch(read_messages(bag, reader), reader.message_count)
+        for topic, time, data in _played(messages, cameras):
             times.setdefault(topic, []).append(time)
             if topic not in images:
                 recording.infos.setdefault(topic, data)
@@ -215,7 +225,8 @@ def repeated(recording: Recording, end: float) -> Iterator[tuple[int, str, bytes
     offset = -recording.start
     while True:
         with open_bag(recording.bag) as reader:
-            for topic, time, data in _played(recording.bag, reader, recording.cameras):
+            messages = read_messages(recording.bag, reader)
+            for topic, time, data in _played(messages, recording.cameras):
                 if time + offset >= end:
                     return
                 yield time + offset, topic, data
@@ -223,11 +234,11 @@ def repeated(recording: Recording, end: float) -> Iterator[tuple[int, str, bytes
 
 
 def _played(
-    bag: Path, reader: Reader, cameras: Sequence[PlayedCamera]
+    messages: Iterable[Read], cameras: Sequence[PlayedCamera]
 ) -> Iterator[tuple[str, int, bytes]]:
     wanted = {(camera.topic, camera.msgtype) for camera in cameras}
     wanted |= {(camera.info_topic, CAMERA_INFO) for camera in cameras}
-    for connection, time, data in read_messages(bag, reader):
+    for connection, time, data in messages:
         if (connection.topic, connection.msgtype) in wanted:
             yield connection.topic, time, bytes(data)
 

@@ -1,7 +1,10 @@
 """``derain bag`` beside the bare engine: speed and memory on a long bag; needs no ROS."""
 
+import contextlib
+import multiprocessing
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +32,9 @@ _SIZE = (640, 480)
 _QUICK_SIZE = (192, 144)
 _BLOCKS = 20
 _SETTLE = 0.3
+_LOOK_EVERY = 0.5
+# Shares of the frames between which memory is compared.
+_FIRST, _LAST = (0.1, 0.2), (0.9, 1.0)
 _RATE = 30
 _START = 1_700_000_000_000_000_000
 _TOPICS = {
@@ -38,7 +44,7 @@ _TOPICS = {
 
 
 def run(setting: Setting) -> Result:
-    """Derain a synthetic bag, and let the engine alone do as much, by turns, in one process.
+    """Derain a synthetic bag, by one process and by two, and let the engine do as much by turns.
 
     Raises
     ------
@@ -68,12 +74,14 @@ def run(setting: Setting) -> Result:
         engine.close()
     notes = [
         f'{frames} frames of {size[0]}x{size[1]} each; the engine had {_BLOCKS} turns between',
+        'memory is the sum of this process and its workers, sampled; growth is from the second '
+        'tenth of the frames to the last',
         f'{engine.info.engine} on {engine.info.device}, {engine.info.precision}']
     return Result('bag: derain bag, and the engine alone', figures, notes, details)
 
 
 class _Comparison:
-    """One bag, derained with pauses in which the engine alone has its turn."""
+    """One bag, derained by one process and by two, while the engine alone has its turns."""
 
     def __init__(
         self, folder: Path, kind: str, pictures: list[np.ndarray], frames: int, engine: Engine
@@ -83,68 +91,145 @@ class _Comparison:
         self._pictures = pictures
         self._frames = frames
         self._engine = engine
-        self._block = max(1, frames // _BLOCKS)
-        self._look = min(10.0, frames / 500)
-        self._done = 0
-        self._paused = self._bare = 0.0
-        self._bare_frames = 0
-        self._memory: list[float] = []
 
     def run(self) -> tuple[list[Figure], dict]:
         self._folder.mkdir()
         try:
             source = self._folder / 'in'
             _write(source, self._kind, self._pictures, self._frames)
-            _speed(self._engine, self._pictures, 0.5)
-            begun = time.perf_counter()
-            summary = derain_bag(
-                plan_bag(source, self._folder / 'out'), self._engine, progress=self._turn)
-            seconds = time.perf_counter() - begun - self._paused
-            two = self._two_workers(source)
+            _warm_up(self._engine, self._pictures)
+            one, two = self._derain(source, 1), self._derain(source, 2)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
-        done = summary.derained.total()
-        speeds = done / seconds, self._bare_frames / self._bare
-        first = self._memory[len(self._memory) // 10]
-        kind = self._kind
-        return [
-            Figure(f'{kind}: two workers / engine alone', two, '', Bar('>=', SHARE_BAR), 3),
-            Figure(f'{kind}: one worker / engine alone', speeds[0] / speeds[1], '',
-                   Bar('>=', SHARE_BAR), 3),
-            Figure(f'{kind}: growth of memory after the first tenth', self._memory[-1] - first,
-                   'MiB', Bar('<=', GROWTH_BAR)),
-            Figure(f'{kind}: frames', done, digits=0),
-            Figure(f'{kind}: one worker', speeds[0], 'frames/s'),
-            Figure(f'{kind}: engine alone', speeds[1], 'frames/s'),
-            Figure(f'{kind}: memory after the first tenth', first, 'MiB'),
-            Figure(f'{kind}: memory at the end', self._memory[-1], 'MiB'),
-        ], {'frames': done, 'seconds': seconds, 'engine_seconds': self._bare,
-            'rss_mib': self._memory}
+        figures = [figure for turns, name in ((two, 'two workers'), (one, 'one worker'))
+                   for figure in turns.figures(f'{self._kind}: {name}')]
+        barred = [figure for figure in figures if figure.bar]
+        return (barred + [figure for figure in figures if not figure.bar],
+                {'one_worker': one.as_json(), 'two_workers': two.as_json()})
 
-    def _two_workers(self, source: Path) -> float:
-        """Return the speed of two workers, their start included, as a share of the engine's."""
-        shutil.rmtree(self._folder / 'out')
-        before = _speed(self._engine, self._pictures, self._look)
+    def _derain(self, source: Path, workers: int) -> 'Turns':
+        turns = Turns(self._engine, self._pictures, max(1, self._frames // _BLOCKS), workers)
+        out = self._folder / f'out_{workers}'
         begun = time.perf_counter()
-        summary = derain_bag(plan_bag(source, self._folder / 'out'), self._engine, workers=2)
-        speed = summary.derained.total() / (time.perf_counter() - begun)
-        return 2 * speed / (before + _speed(self._engine, self._pictures, self._look))
+        derain_bag(plan_bag(source, out), self._engine, workers=workers, progress=turns.take)
+        turns.seconds = time.perf_counter() - begun - turns.paused
+        shutil.rmtree(out)
+        return turns
 
-    def _turn(self, count: int) -> None:
-        """Give the engine alone a turn after each block."""
-        self._done += count
-        if self._done % self._block:
+
+class Turns:
+    """Takes the memory as frames are done, and gives the engine alone a turn after each block.
+
+    Worker processes are stopped during a turn.
+
+    Parameters
+    ----------
+    engine, pictures
+        What runs, and on what.
+    block
+        Frames between two turns, and in each.
+    workers
+        Processes that derain; 1 for this one.
+
+    Attributes
+    ----------
+    seconds
+        How long deraining took, without the turns; to be set.
+    paused
+        Seconds of the turns.
+
+    """
+
+    def __init__(self, engine: Engine, pictures: list[np.ndarray], block: int, workers: int):
+        self._engine = engine
+        self._pictures = pictures
+        self._block = block
+        self._processes = workers if workers > 1 else 0
+        self._looked = self._done = self._bare_frames = 0
+        self._bare = 0.0
+        self._memory: list[tuple[int, float, float]] = []
+        self.seconds = self.paused = 0.0
+
+    def take(self, count: int) -> None:
+        """Take note of frames done; with more than one process they come some at a time."""
+        begun = time.perf_counter()
+        before, self._done = self._done, self._done + count
+        workers = [process.pid for process in multiprocessing.active_children()]
+        blocks = self._done // self._block - before // self._block
+        if len(workers) == self._processes and (blocks or begun - self._looked > _LOOK_EVERY):
+            self._looked = begun
+            self._look([os.getpid(), *workers])
+        if blocks:
+            for pid in workers:
+                _signal(pid, signal.SIGSTOP)
+            # What the other threads have at hand is soon done: then nothing else runs here.
+            time.sleep(_SETTLE)
+            self._infer(blocks * self._block)
+            for pid in workers:
+                _signal(pid, signal.SIGCONT)
+        self.paused += time.perf_counter() - begun
+
+    def _look(self, processes: list[int]) -> None:
+        try:
+            found = [process_stats(pid) for pid in processes]
+        except (OSError, KeyError):  # one has just ended
             return
-        begun = time.perf_counter()
-        self._memory.append(process_stats(os.getpid()).rss)
-        # What the other threads have at hand is soon done: then nothing else runs here.
-        time.sleep(_SETTLE)
+        self._memory.append((self._done, sum(one.rss for one in found),
+                             sum(one.anonymous for one in found)))
+
+    def _infer(self, count: int) -> None:
         start = time.perf_counter()
-        for number in range(self._block):
+        for number in range(count):
             self._engine.infer(self._pictures[number % len(self._pictures)][np.newaxis])
         self._bare += time.perf_counter() - start
-        self._bare_frames += self._block
-        self._paused += time.perf_counter() - begun
+        self._bare_frames += count
+
+    def figures(self, name: str) -> list[Figure]:
+        """Return speed and memory."""
+        speed = self._done / self.seconds
+        alone = self._bare_frames / self._bare if self._bare else float('nan')
+        first, last = (self._level(*share) for share in (_FIRST, _LAST))
+        highest = [max((sample[column] for sample in self._memory), default=float('nan'))
+                   for column in (1, 2)]
+        return [
+            Figure(f'{name} / engine alone', speed / alone, '', Bar('>=', SHARE_BAR), 3),
+            Figure(f'{name}: growth of memory (RSS) after the first tenth', last[0] - first[0],
+                   'MiB', Bar('<=', GROWTH_BAR)),
+            Figure(f'{name}: growth of anonymous memory', last[1] - first[1], 'MiB',
+                   Bar('<=', GROWTH_BAR)),
+            Figure(f'{name}: memory after the first tenth', first[0], 'MiB'),
+            Figure(f'{name}: memory at the end', last[0], 'MiB'),
+            Figure(f'{name}: most memory', highest[0], 'MiB'),
+            Figure(f'{name}: most anonymous memory', highest[1], 'MiB'),
+            Figure(f'{name}: frames', self._done, digits=0),
+            Figure(f'{name}: speed', speed, 'frames/s'),
+            Figure(f'{name}: engine alone, in turns with it', alone, 'frames/s'),
+        ]
+
+    def _level(self, start: float, stop: float) -> tuple[float, float]:
+        """Return the median memory of a stretch, so that no single sample decides."""
+        chosen = [sample[1:] for sample in self._memory
+                  if start * self._done <= sample[0] <= stop * self._done]
+        if not chosen:
+            return float('nan'), float('nan')
+        rss, anonymous = np.median(chosen, 0)
+        return float(rss), float(anonymous)
+
+    def as_json(self) -> dict:
+        """Return all that was measured; memory as frames done, RSS and anonymous in MiB."""
+        return {'frames': self._done, 'seconds': self.seconds, 'engine_frames': self._bare_frames,
+                'engine_seconds': self._bare, 'memory_mib': self._memory}
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _warm_up(engine: Engine, pictures: list[np.ndarray]) -> None:
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < 0.5:
+        engine.infer(pictures[0][np.newaxis])
 
 
 def _speed(engine: Engine, pictures: list[np.ndarray], seconds: float) -> float:

@@ -1,0 +1,112 @@
+"""``derain bench --only bag``: the memory of the workers is seen, and they rest in the turns."""
+
+import multiprocessing
+from contextlib import closing, contextmanager
+
+import numpy as np
+import pytest
+
+from derain_ros.engines import create_engine
+from derain_ros.ros.benchmarks import bag
+from derain_ros.ros.benchmarks.setting import Setting
+
+FRAMES = 20
+
+
+def _work(pipe):
+    """Count in a thread of its own pace, and keep as many MiB as asked for."""
+    kept, count = [], 0
+    while True:
+        count += 1
+        if pipe.poll(0.001):
+            megabytes = pipe.recv()
+            if megabytes is None:
+                return
+            kept.append(np.ones(megabytes << 20, np.uint8))
+            pipe.send(count)
+
+
+@contextmanager
+def _workers(count):
+    context = multiprocessing.get_context('spawn')
+    pipes, processes = [], []
+    for _ in range(count):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    try:
+        for pipe in pipes:
+            _ask(pipe, 1)
+        yield pipes
+    finally:
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.send(None)
+            process.join(10)
+            assert process.exitcode == 0
+
+
+def _ask(pipe, megabytes):
+    pipe.send(megabytes)
+    assert pipe.poll(60)
+    return pipe.recv()
+
+
+@pytest.fixture(scope='module')
+def engine():
+    with closing(create_engine('openvino', 'nano')) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize(('leak', 'verdict'), [(0, 'met'), (15, 'missed')])
+def test_memory_that_workers_keep_is_growth(engine, leak, verdict, monkeypatch):
+    monkeypatch.setattr(bag, '_SETTLE', 0.01)
+    pictures = [np.zeros((64, 64, 3), np.uint8)]
+    engine.infer(pictures[0][np.newaxis])
+    turns = bag.Turns(engine, pictures, 1, 2)
+    with _workers(2) as pipes:
+        for number in range(FRAMES):
+            turns.take(1)
+            if number == FRAMES // 2:
+                for pipe in pipes:
+                    _ask(pipe, leak)
+    turns.seconds = 1.0
+    figures = {figure.name: figure for figure in turns.figures('two')}
+    growth = [figure for name, figure in figures.items() if 'growth' in name]
+    assert [figure.value for figure in growth] == pytest.approx([2 * leak] * 2, abs=4)
+    assert [figure.verdict for figure in growth] == [verdict] * 2
+    found = turns.as_json()
+    assert found['frames'] == found['engine_frames'] == FRAMES
+    assert figures['two: speed'].value == FRAMES
+    # Of three processes: this one has the engine.
+    assert [frames for frames, *_ in found['memory_mib']] == list(range(1, FRAMES + 1))
+    assert all(rss > anonymous > 0 for _, rss, anonymous in found['memory_mib'])
+
+
+def test_workers_rest_while_the_engine_has_its_turn(engine):
+    pictures = [np.zeros((64, 64, 3), np.uint8)]
+    with _workers(1) as (pipe,):
+        turns = bag.Turns(engine, pictures, 1, 1)
+        before = _ask(pipe, 0)
+        turns.take(1)
+        after = _ask(pipe, 0)
+    # It counts some 900 a second, and the turn takes 0.3 s at least.
+    assert turns.paused > 0.3
+    assert after - before < 100
+
+
+@pytest.mark.slow
+def test_the_scenario_counts_the_memory_of_three_processes(tmp_path):
+    found = bag.run(Setting(
+        bag=tmp_path, folder=tmp_path, topic='', quick=True, sizes=((96, 64),),
+        parameters={'engine': 'openvino', 'model': 'nano'}))
+    assert sum(figure.bar is not None for figure in found.figures) == 12
+    for kind in ('raw', 'jpeg'):
+        one, two = (found.details[kind][name] for name in ('one_worker', 'two_workers'))
+        assert one['frames'] == two['frames'] == 60
+        assert one['engine_frames'] == two['engine_frames'] == 60
+        memory = [max(rss for _, rss, _ in turns['memory_mib']) for turns in (one, two)]
+        assert memory[1] > memory[0] + 150
+    assert not list(tmp_path.iterdir())
