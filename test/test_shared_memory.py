@@ -1,5 +1,6 @@
 """What a killed process leaves in shared memory, and that it alone is cleared away."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -45,17 +46,21 @@ class Neighbour:
         self.process.wait()
         self.process.stdout.close()
 
-    def segment(self):
+    def segment(self, *others):
+        """Return its segment, of which a process maps those of its peers too."""
         maps = Path(f'/proc/{self.process.pid}/maps').read_text()
         names = set(re.findall(rf'{SHARED_MEMORY}/fastrtps_[0-9a-f]{{16}}', maps))
-        return max(map(Path, names), key=lambda path: path.stat().st_size)
+        return max({Path(name) for name in names} - set(others),
+                   key=lambda path: path.stat().st_size)
 
 
 def test_only_the_segment_of_the_killed_process_is_removed():
     domain = new_domain()
-    with Neighbour(domain) as killed, Neighbour(domain) as living:
-        theirs, stays = killed.segment(), living.segment()
-        assert theirs != stays
+    with contextlib.ExitStack() as stack, Neighbour(domain) as killed:
+        # Before the other one comes, and each maps both.
+        theirs = killed.segment()
+        living = stack.enter_context(Neighbour(domain))
+        stays = living.segment(theirs)
         assert theirs.stat().st_size >= 64 << 20
         remove_stale_segments()
         assert theirs.exists()
