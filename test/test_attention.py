@@ -11,6 +11,7 @@ from derain_ros.network.attention import (  # noqa: E402
     counting_sort,
     from_windows,
     rearrange,
+    running_counts,
     suppress,
     to_windows,
 )
@@ -98,6 +99,21 @@ def test_counting_sort_against_hand_computed_values():
     position, order = counting_sort(cluster, 4)
     assert position.tolist() == [[3, 0, 2, 1, 4, 5]]
     assert order.tolist() == [[1, 3, 2, 0, 4, 5]]
+
+
+@pytest.mark.parametrize('length', [1, 31, 32, 33, 1024, 1025, 40000])
+def test_running_counts_are_cumulative_sums(length):
+    torch.manual_seed(length)
+    member = torch.rand(2, 3, length) < torch.tensor([0.02, 0.5, 1.0]).reshape(3, 1)
+    counts = running_counts(member)
+    assert counts.dtype is torch.int32
+    assert torch.equal(counts.long(), member.cumsum(2))
+
+
+def test_running_counts_are_exact_in_bfloat16():
+    member = torch.ones(1, 1, 9000, dtype=torch.bool)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(running_counts(member)[0, 0].long(), torch.arange(1, 9001))
 
 
 @pytest.mark.parametrize('clusters', [1, 7, 16])

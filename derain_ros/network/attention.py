@@ -16,6 +16,8 @@ WINDOW = (4, 8)
 """Rows and columns of an attention window, in tokens. Streaks are near-vertical, so
 rain-free tokens lie beside them rather than above: windows are wide."""
 
+_BLOCK = 32
+
 
 def suppress(covered: Tensor, strength: Tensor) -> Tensor:
     """Additive attention bias that fades keys covered by rain.
@@ -154,8 +156,7 @@ class WindowAttention(nn.Module):
 def counting_sort(cluster: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Stable sort of tokens by cluster, without a comparison sort.
 
-    TensorRT refuses TopK over more than 3840 elements, which an exported argsort
-    becomes; cumulative sums it takes at any length.
+    TensorRT refuses TopK over more than 3840 elements, which an exported argsort becomes.
 
     Parameters
     ----------
@@ -173,22 +174,63 @@ def counting_sort(cluster: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
         inverse permutation of ``position``.
 
     """
-    member = cluster.unsqueeze(1) == torch.arange(clusters).to(cluster).view(1, -1, 1)
-    # Whole numbers: engines that lower the precision would round counts above 256 (bfloat16).
-    member = member.to(torch.int32)
-    rank = member.cumsum(2, dtype=torch.int32)
-    size = rank[:, :, -1:]
-    start = size.cumsum(1, dtype=torch.int32) - size
-    position = ((start + rank - 1) * member).sum(1)
-    tokens = torch.ones_like(cluster).cumsum(1) - 1
+    member = cluster.unsqueeze(1) == torch.arange(clusters, device=cluster.device).view(1, -1, 1)
+    rank = running_counts(member)
+    start = _sums_before(rank[:, :, -1])
+    position = ((start.unsqueeze(2) + rank - 1) * member.to(torch.int32)).sum(1)
+    tokens = torch.arange(cluster.shape[1], device=cluster.device).expand_as(cluster)
     order = torch.zeros_like(cluster).scatter(1, position, tokens)
     return position, order
+
+
+def running_counts(member: Tensor) -> Tensor:
+    """Count, along the last axis, how many are true up to each place.
+
+    By blocks and not by cumsum: TensorRT before 10.8 makes a loop of that, one step a token,
+    and later ones are known to mix up sums along different axes
+    (https://github.com/NVIDIA/TensorRT/issues/4551).
+
+    Parameters
+    ----------
+    member
+        Boolean, N×K×T.
+
+    Returns
+    -------
+    Tensor
+        int32, N×K×T, each place counted itself.
+
+    """
+    blocks = _cut(member.float(), _BLOCK)
+    # No count within a block is too large for an engine that computes in bfloat16.
+    within = (blocks @ torch.ones(_BLOCK, _BLOCK, device=member.device).triu()).to(torch.int32)
+    totals = within[..., -1]
+    groups = _cut(totals, _BLOCK)
+    near = _sums_before(groups)
+    far = _sums_before(groups.sum(3, dtype=torch.int32))
+    before = (near + far.unsqueeze(3)).flatten(2)[:, :, : totals.shape[2]]
+    return (within + before.unsqueeze(3)).flatten(2)[:, :, : member.shape[2]]
+
+
+def _cut(values: Tensor, size: int) -> Tensor:
+    """Cut N×K×T into blocks, N×K×B×size; the last value is repeated until they are whole."""
+    length = values.shape[2]
+    index = torch.arange((length + size - 1) // size * size, device=values.device)
+    whole = values.index_select(2, index.clamp(max=length - 1))
+    return whole.reshape(values.shape[0], values.shape[1], -1, size)
+
+
+def _sums_before(values: Tensor) -> Tensor:
+    """Sum, along the last axis, what comes before each place; int32, in whole numbers."""
+    index = torch.arange(values.shape[-1], device=values.device)
+    earlier = (index < index.unsqueeze(1)).to(torch.int32)
+    return (values.unsqueeze(-2) * earlier).sum(-1, dtype=torch.int32)
 
 
 def rearrange(tokens: Tensor, index: Tensor) -> Tensor:
     """Take tokens N×T×C in the order of ``index``, int64 N×T."""
     batch, length, channels = tokens.shape
-    first = (torch.ones_like(index[:, :1]).cumsum(0) - 1) * length
+    first = torch.arange(batch, device=index.device).unsqueeze(1) * length
     rows = (index + first).reshape(-1)
     return tokens.reshape(-1, channels).index_select(0, rows).reshape(batch, length, channels)
 

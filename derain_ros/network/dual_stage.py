@@ -100,8 +100,8 @@ VARIANTS = {
         token=80,
         half_blocks=(0, 1),
         stage1_blocks=(1, 1),
-        stage2_blocks=(1, 1),
-        token_blocks=(1, 1),
+        stage2_blocks=(1, 2),
+        token_blocks=(2, 1),
     ),
     'base': DualStageConfig(
         stem=32,
