@@ -294,3 +294,37 @@ def test_the_json_tells_what_the_engine_is(tmp_path):
     assert found['key']['gpu'] == 'Orin'
     assert found['key']['shapes'] == [[1, 480, 640]]
     assert found['bytes'] == len(CONTENT)
+
+
+def test_a_note_stays_with_its_engine_and_goes_with_it(tmp_path):
+    cache, log = make(tmp_path)
+    other = replace(KEY, version='10.4.0')
+    assert cache.notes(KEY) == {}
+    cache.note(KEY, 'verified', True)  # there is nothing to note it about
+    cache.store(KEY, CONTENT)
+    cache.store(other, CONTENT)
+    assert cache.notes(KEY) == {}
+    cache.note(KEY, 'verified', True)
+    cache.note(KEY, 'more', 45.5)
+    assert cache.notes(KEY) == {'verified': True, 'more': 45.5}
+    assert cache.notes(other) == {}
+    assert cache.get_or_build(KEY, forbidden) == (CONTENT, True)
+    # Another engine under the same key has to be looked at again.
+    cache.store(KEY, b'new')
+    assert cache.notes(KEY) == {}
+    cache.note(KEY, 'verified', True)
+    cache.discard(KEY)
+    assert cache.notes(KEY) == {}
+    assert cache.load(KEY) is None
+    assert cache.load(other) == CONTENT
+    assert log == []
+
+
+@pytest.mark.parametrize('damaged', [b'', b'[]', b'{"notes": 7}', b'{"notes": [1]}', b'\xff'])
+def test_damaged_notes_count_as_none(tmp_path, damaged):
+    cache, _ = make(tmp_path)
+    cache.store(KEY, CONTENT)
+    cache.note(KEY, 'verified', True)
+    entry(cache, '.json').write_bytes(damaged)
+    assert cache.notes(KEY) == {}
+    cache.note(KEY, 'verified', True)

@@ -9,6 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pictures import frames, psnr
+
+pytest.importorskip('openvino', reason='needs OpenVINO')
 
 from derain_ros.engines import EngineError, contract, create_engine, engine_report
 from derain_ros.engines.contract import KEPT_SHAPES, KEPT_SIZES, forget_shapes
@@ -17,16 +20,6 @@ from derain_ros.models import ModelInfo, find_model
 from derain_ros.rain import add_rain
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def frames(height=96, width=128, batch=1):
-    rng = np.random.default_rng(7)
-    scene = cv2.resize(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8), (width, height))
-    return np.stack([add_rain(scene, 0.5, rng).image for _ in range(batch)])
-
-
-def psnr(first, second):
-    return 10 * np.log10(255**2 / max(1e-9, np.mean((first.astype(float) - second) ** 2)))
 
 
 @pytest.fixture(scope='module')

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.engines.engine_cache import EngineCache
     from derain_ros.engines.gpu_identity import find_gpu
     from derain_ros.engines.tensorrt_build import BuildRequest, build_engine
-    from derain_ros.engines.tensorrt_library import find_library
+    from derain_ros.engines.tensorrt_library import check_gpu, find_library
+    from derain_ros.engines.timing_cache import timings_for
     from derain_ros.models import ModelError, find_model
 
     try:
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             raise EngineError(
                 f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
                 'machine that is to run it, or use tensorrt_rtx')
+        check_gpu(library, gpu)
         where = f'{gpu.name}, compute capability {gpu.compute_capability}' if gpu.name else (
             'no GPU: it is built for all that this flavour knows')
         print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
@@ -98,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
         with ThreadPoolExecutor(1) as pool:
             job = pool.submit(
                 cache.get_or_build, key,
-                lambda: build_engine(request, content, library, report=bar.show, stop=stop),
+                lambda: build_engine(request, content, library, report=bar.show, stop=stop,
+                                     timings=timings_for(cache, library, gpu)),
                 stop=stop, waiting=_tell_of_waiting)
             try:
                 engine, found = job.result()

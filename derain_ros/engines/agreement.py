@@ -26,5 +26,14 @@ test_frame.__test__ = False  # pytest takes it for a test otherwise
 
 def agreement(reference: Derained, found: Derained) -> float:
     """Return the PSNR of two results' images in dB, at most :data:`MOST_DB`."""
-    difference = reference.image.astype(np.float64) - found.image
+    return _psnr(reference.image, found.image)
+
+
+def full_agreement(reference: Derained, found: Derained) -> float:
+    """Return the lower of the PSNRs of images and of masks in dB, at most :data:`MOST_DB`."""
+    return min(agreement(reference, found), _psnr(reference.rain_mask, found.rain_mask))
+
+
+def _psnr(reference: np.ndarray, found: np.ndarray) -> float:
+    difference = reference.astype(np.float64) - found
     return min(MOST_DB, 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))

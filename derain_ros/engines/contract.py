@@ -23,6 +23,12 @@ FEW_SIZES = 4
 """unless they are of no more than so many sizes."""
 
 
+KERNELS = ('plain', 'fused', 'compiled')
+"""What the torch engine runs on a GPU: kernels of torch; ours for f16, where they work and agree
+with those, which have not run on a GPU yet (:mod:`derain_ros.engines.torch_fused`); or what
+``torch.compile`` makes, which needs a C compiler and up to minutes for each frame size."""
+
+
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> list[Any]:
     """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay.
 
@@ -87,7 +93,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine may be told besides model and precision; others than TensorRT need none.
+    """What an engine may be told besides model and precision; each takes what concerns it.
 
     Attributes
     ----------
@@ -97,12 +103,15 @@ class EngineOptions:
         Bytes that they may take there.
     workspace
         Most bytes of scratch memory of the GPU; None leaves it to the back end.
+    kernels
+        torch on a GPU only, one of :data:`KERNELS`.
 
     """
 
     cache_directory: Path | None = None
     cache_limit: int = 4 << 30
     workspace: int | None = None
+    kernels: str = 'plain'
 
 
 class Engine(ABC):
@@ -121,6 +130,9 @@ class Engine(ABC):
 
     activity: str = ''
     """What is being prepared and how far it is; empty while nothing is."""
+
+    on_gpu: bool = False
+    """It computes on an NVIDIA GPU, beyond copies to and from it."""
 
     @abstractmethod
     def infer(self, images: np.ndarray) -> Derained:
@@ -149,6 +161,25 @@ class Engine(ABC):
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
         """Run once at a size, in pixels, so that the first real frame is not slow."""
         self.infer(np.zeros((batch, height, width, 3), np.uint8))
+
+    def time_device(self, images: np.ndarray, runs: int) -> list[float]:
+        """Time the network alone on the GPU, without the copies to and from it.
+
+        Parameters
+        ----------
+        images
+            As for :meth:`infer`.
+        runs
+            How often.
+
+        Returns
+        -------
+        list of float
+            Milliseconds between two events on the GPU around each run; empty where the engine
+            cannot tell.
+
+        """
+        return []
 
     def cancel(self) -> None:
         """Abort a preparation that takes long; the one call that any thread may make."""

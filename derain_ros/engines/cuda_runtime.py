@@ -106,6 +106,20 @@ class Stream:
             target.pointer, source.pointer, source.size,
             cuda().cudaMemcpyKind.cudaMemcpyDeviceToHost, self._stream))
 
+    def time(self, queue: Callable[[], None], runs: int) -> list[float]:
+        """Return the milliseconds between events on the GPU around each of several runs."""
+        marks = [[ask(cuda().cudaEventCreate()) for _ in range(2)] for _ in range(runs)]
+        try:
+            for start, end in marks:
+                ask(cuda().cudaEventRecord(start, self._stream))
+                queue()
+                ask(cuda().cudaEventRecord(end, self._stream))
+            self.wait()
+            return [ask(cuda().cudaEventElapsedTime(start, end)) for start, end in marks]
+        finally:
+            for mark in (one for pair in marks for one in pair):
+                ask(cuda().cudaEventDestroy(mark))
+
     def wait(self) -> None:
         """Wait until all that was queued is done."""
         ask(cuda().cudaStreamSynchronize(self._stream))

@@ -25,6 +25,9 @@ FORMAT = 1
 DEFAULT_LIMIT = 4 << 30
 """Bytes that all entries together may take."""
 
+KERNELS = '.kernels'
+"""Suffix of what was compiled when an engine first ran; it goes when the engine goes."""
+
 _LOOK_SECONDS = 0.1
 _OLD_TEMPORARY = 3600.0
 
@@ -141,7 +144,7 @@ class EngineCache:
         """
         with contextlib.ExitStack() as stack:
             try:
-                self._open()
+                self.prepare()
                 lock = self.directory / f'{key.digest()}.lock'
                 stack.enter_context(_locked(lock, stop, waiting))
                 found = self._load(key)
@@ -157,6 +160,25 @@ class EngineCache:
                 self._log(f'{self._without(error)}; the engine is used but not kept')
             return content, False
 
+    def prepare(self) -> None:
+        """Make the folder where there is none.
+
+        Raises
+        ------
+        OSError
+            It cannot be made.
+        CacheError
+            Others may write there.
+
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self.directory.stat()
+        if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            # Who can write there could have this process run a program of theirs.
+            raise CacheError(
+                f'{self.directory}: others may write there; `chmod go-w` it, or name a folder of '
+                'your own')
+
     def load(self, key: EngineKey) -> bytes | None:
         """Return the engine of a key; None where there is none that is sound.
 
@@ -167,7 +189,7 @@ class EngineCache:
 
         """
         try:
-            self._open()
+            self.prepare()
             return self._load(key)
         except OSError as error:
             raise CacheError(self._without(error)) from error
@@ -182,19 +204,32 @@ class EngineCache:
 
         """
         try:
-            self._open()
+            self.prepare()
             self._store(key, content)
         except OSError as error:
             raise CacheError(self._without(error)) from error
 
-    def _open(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = self.directory.stat()
-        if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            # Who can write there could have this process run a program of theirs.
-            raise CacheError(
-                f'{self.directory}: others may write there; `chmod go-w` it, or name a folder of '
-                'your own')
+    def note(self, key: EngineKey, name: str, value: object) -> None:
+        """Write down something about an engine that is kept; it goes when the engine goes."""
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            facts = self._paths(key)[1]
+            found = json.loads(facts.read_bytes())
+            found['notes'] = {**self.notes(key), name: value}
+            write_whole(facts, json.dumps(found, indent=2).encode() + b'\n')
+
+    def notes(self, key: EngineKey) -> dict[str, object]:
+        """Return what was noted about an engine."""
+        try:
+            found = json.loads(self._paths(key)[1].read_bytes())['notes']
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def discard(self, key: EngineKey) -> None:
+        """Remove an engine that turned out to be of no use."""
+        engine, facts = self._paths(key)
+        with contextlib.suppress(OSError):
+            _remove(facts, engine, facts.with_suffix(KERNELS))
 
     def _without(self, error: Exception) -> str:
         if isinstance(error, CacheError):
@@ -243,8 +278,8 @@ class EngineCache:
     def _store(self, key: EngineKey, content: bytes) -> None:
         engine, facts = self._paths(key)
         _remove(facts)
-        _write(engine, content)
-        _write(facts, json.dumps({
+        write_whole(engine, content)
+        write_whole(facts, json.dumps({
             'format': FORMAT, 'key': key.as_json(), 'bytes': len(content),
             'sha256': hashlib.sha256(content).hexdigest(),
         }, indent=2).encode() + b'\n')
@@ -256,8 +291,10 @@ class EngineCache:
             entries = []
             for facts in self.directory.glob('*.json'):
                 with contextlib.suppress(FileNotFoundError):
-                    engine = facts.with_suffix('.engine')
-                    entries.append((facts.stat().st_mtime_ns, engine.stat().st_size, facts))
+                    engine, kernels = facts.with_suffix('.engine'), facts.with_suffix(KERNELS)
+                    size = engine.stat().st_size
+                    size += kernels.stat().st_size if kernels.exists() else 0
+                    entries.append((facts.stat().st_mtime_ns, size, facts))
             total = sum(size for _, size, _ in entries)
             for _, size, facts in sorted(entries):
                 if total <= self._limit:
@@ -265,7 +302,7 @@ class EngineCache:
                 if facts != keep:
                     self._log(f'{facts.stem}.engine: removed, as the cache has '
                               f'{total >> 20} MiB of {self._limit >> 20} MiB')
-                    _remove(facts, facts.with_suffix('.engine'))
+                    _remove(facts, facts.with_suffix('.engine'), facts.with_suffix(KERNELS))
                     total -= size
 
     def _sweep(self) -> None:
@@ -273,7 +310,8 @@ class EngineCache:
         now = time.time()
         for path in self.directory.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                orphan = path.suffix == '.engine' and not path.with_suffix('.json').exists()
+                orphan = path.suffix in ('.engine', KERNELS) and (
+                    not path.with_suffix('.json').exists())
                 if (orphan or path.suffix == '.partial') and (
                         now - path.stat().st_mtime > _OLD_TEMPORARY):
                     path.unlink()
@@ -283,7 +321,8 @@ class EngineCache:
         return self.directory / f'{name}.engine', self.directory / f'{name}.json'
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all; raises OSError."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.partial')
     try:
         with temporary.open('wb') as stream:

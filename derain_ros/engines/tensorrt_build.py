@@ -15,6 +15,7 @@ from derain_ros.engines.engine_cache import EngineKey
 from derain_ros.engines.gpu_identity import GpuIdentity
 from derain_ros.engines.onnx_file import check_one_file
 from derain_ros.engines.tensorrt_library import Library, LogBook
+from derain_ros.engines.timing_cache import TimingCache
 from derain_ros.models import ModelInfo
 
 PRECISIONS = ('fp16', 'fp32')
@@ -96,13 +97,14 @@ class BuildRequest:
             gpu=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver,
             shapes=tuple((self.batch, *size) for size in self.sizes),
             precision=self.precision,
-            options={'workspace': '' if self.workspace is None else str(self.workspace)})
+            options={'workspace': '' if self.workspace is None else str(self.workspace),
+                     'verbosity': 'detailed'})
 
 
 def build_engine(
     request: BuildRequest, content: bytes, library: Library, *,
     report: Callable[[Progress], None] = lambda progress: None,
-    stop: threading.Event | None = None,
+    stop: threading.Event | None = None, timings: TimingCache | None = None,
 ) -> bytes:
     """Compile a model.
 
@@ -118,6 +120,8 @@ def build_engine(
         Called with the progress, from threads of TensorRT.
     stop
         Aborts the build when set.
+    timings
+        What earlier builds have measured.
 
     Returns
     -------
@@ -135,16 +139,17 @@ def build_engine(
     trt, book = library.module, LogBook()
     stop = stop or threading.Event()
     logger = book.logger(library)
-    builder = trt.Builder(logger)
-    if builder is None:
-        raise _failed(request, 'no builder', book.errors)
-    network = builder.create_network(_network_flags(trt))
+    what = f'{request.model.name}, {request.precision}: TensorRT has no builder here'
+    builder = book.made(trt.Builder, logger, what=what)
+    network = book.made(builder.create_network, _network_flags(trt), what=what)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         told = [parser.get_error(number).desc() for number in range(parser.num_errors)]
         raise _failed(request, 'TensorRT cannot read the model', told or book.errors)
     _check_interface(request, network)
-    config = builder.create_builder_config()
+    config = book.made(builder.create_builder_config, what=what)
+    # So that the inspector can tell what the layers compute in.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if request.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace)
     for height, width in request.sizes:
@@ -157,7 +162,11 @@ def build_engine(
     # Kept in a variable: the configuration does not own it.
     monitor = _monitor(trt, ProgressTree(report, stop))
     config.progress_monitor = monitor
+    if timings is not None:
+        timings.attach(config)
     serialized = builder.build_serialized_network(network, config)
+    if timings is not None:
+        timings.keep(config)
     if serialized is None:
         if stop.is_set():
             raise BuildAbortedError(f'{request.model.name}: the build was aborted')

@@ -4,10 +4,11 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 
-from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
+from derain_ros.engines.agreement import LEAST_DB, full_agreement, test_frame
 from derain_ros.engines.build_progress import Progress
 from derain_ros.engines.contract import (
     Derained,
@@ -19,14 +20,36 @@ from derain_ros.engines.contract import (
     forget_shapes,
 )
 from derain_ros.engines.cuda_runtime import Stream
-from derain_ros.engines.engine_cache import CancelledError, EngineCache
+from derain_ros.engines.engine_cache import (
+    KERNELS,
+    CancelledError,
+    EngineCache,
+    EngineKey,
+)
 from derain_ros.engines.gpu_identity import GpuIdentity, find_gpu
+from derain_ros.engines.reference import Reference
+from derain_ros.engines.runtime_cache import RuntimeCache
+from derain_ros.engines.side_file import SideFile
 from derain_ros.engines.tensorrt_build import BuildRequest, build_engine
-from derain_ros.engines.tensorrt_library import Library, LogBook, find_library
+from derain_ros.engines.tensorrt_library import (
+    Library,
+    LogBook,
+    check_gpu,
+    find_library,
+)
 from derain_ros.engines.tensorrt_plan import Plan
+from derain_ros.engines.timing_cache import timings_for
 from derain_ros.models import ModelInfo
 
+MOST_F32 = 0.5
+"""Share of its layers that may run in f32 without a warning where f16 is wanted."""
+
 _FILES = {'f16': 'fp16', 'f32': 'fp32'}
+_VERIFIED = 'agrees with the f32 reference'
+
+
+class DisagreementError(EngineError):
+    """A compiled engine computes something else than the model."""
 
 
 def probe() -> tuple[str, str]:
@@ -48,13 +71,15 @@ def _find() -> tuple[GpuIdentity, Library]:
     gpu = find_gpu()
     if gpu.missing:
         raise EngineError(gpu.missing)
-    return gpu, find_library()
+    library = find_library()
+    check_gpu(library, gpu)
+    return gpu, library
 
 
 class TensorRtEngine(Engine):
     """Runs a model compiled by TensorRT; a new frame size is compiled first.
 
-    A freshly compiled engine is compared with OpenVINO in f32 on a test frame of its size, and
+    A freshly compiled engine is compared with the CPU in f32 on a test frame of its size, and
     neither used nor kept if they agree to less than :data:`derain_ros.engines.agreement.LEAST_DB`.
 
     Parameters
@@ -76,6 +101,7 @@ class TensorRtEngine(Engine):
     """
 
     preparation_limit = 1800.0
+    on_gpu = True
 
     def __init__(self, model: ModelInfo, precision: str, options: EngineOptions) -> None:
         if precision == 'bf16':
@@ -94,10 +120,10 @@ class TensorRtEngine(Engine):
         self._stop = threading.Event()
         self._book = LogBook()
         self._logger = self._book.logger(self._library)
-        self._runtime = self._library.module.Runtime(self._logger)
-        if self._runtime is None:
-            raise EngineError(f'TensorRT has no runtime here: {"; ".join(self._book.errors[:3])}')
+        self._runtime = self._book.made(
+            self._library.module.Runtime, self._logger, what='TensorRT has no runtime here')
         self._stream = Stream()
+        self._layers = ''
         self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
         if model.origin:
             reason = f'{reason}; {model.origin}'
@@ -108,15 +134,23 @@ class TensorRtEngine(Engine):
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`. A new size compiles first, for minutes."""
         check_images(images)
+        return self._plan_for(images.shape).run(images)
+
+    def time_device(self, images: np.ndarray, runs: int) -> list[float]:
+        """Time the network alone on the GPU; see :meth:`Engine.time_device`."""
+        self.infer(images)
+        return self._plan_for(images.shape).time(runs)
+
+    def _plan_for(self, shape: tuple[int, ...]) -> Plan:
         if self._runtime is None:
             raise EngineError('the engine is closed')
-        if images.shape in self._plans:
-            self._plans.move_to_end(images.shape)
+        if shape in self._plans:
+            self._plans.move_to_end(shape)
         else:
-            self._plans[images.shape] = self._plan(images.shape)
+            self._plans[shape] = self._plan(shape)
             for plan in forget_shapes(self._plans):
                 plan.close()
-        return self._plans[images.shape].run(images)
+        return self._plans[shape]
 
     def cancel(self) -> None:
         """Abort a build that is under way; may be called from any thread."""
@@ -143,53 +177,73 @@ class TensorRtEngine(Engine):
         ready: list[Plan] = []
 
         def build() -> bytes:
+            reference = Reference(self._model)  # before the minutes that a build may take
             serialized = build_engine(
-                request, self._content, self._library, report=self._report, stop=self._stop)
-            ready.append(self._verified(self._load(serialized, shape), shape))
+                request, self._content, self._library, report=self._report, stop=self._stop,
+                timings=timings_for(self._cache, self._library, self._gpu))
+            ready.append(self._load(serialized, shape, key))
+            self._verify(ready[0], shape, reference)
             return serialized
 
         try:
-            serialized, _ = self._cache.get_or_build(
+            serialized, found = self._cache.get_or_build(
                 key, build, stop=self._stop, waiting=self._tell_of_waiting)
+            plan = ready[0] if ready else self._load(serialized, shape, key)
+            if found and _VERIFIED not in self._cache.notes(key):
+                # `derain build-engine` has built it, which runs nothing.
+                self._verify(plan, shape)
+            self._cache.note(key, _VERIFIED, True)
         except CancelledError as error:
             raise EngineError(str(error)) from error
+        except DisagreementError:
+            self._cache.discard(key)
+            raise
         finally:
             self.activity = ''
-        plan = ready[0] if ready else self._load(serialized, shape)
-        if plan.not_captured:
-            self._log.warning('%dx%d: no CUDA graph (%s)', shape[2], shape[1], plan.not_captured)
+        self._tell(plan, shape)
         return plan
 
-    def _load(self, serialized: bytes, shape: tuple[int, ...]) -> Plan:
-        engine = self._runtime.deserialize_cuda_engine(serialized)
-        if engine is None:
-            said = '; '.join(self._book.errors[-3:]) or 'it does not say why'
-            raise EngineError(f'TensorRT cannot load the engine: {said}')
-        return Plan(self._library.module, engine, shape, self._stream)
+    def _load(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
+        engine = self._book.made(self._runtime.deserialize_cuda_engine, serialized,
+                                 what='TensorRT cannot load the engine')
+        kernels = RuntimeCache(
+            SideFile(self._cache, f'{key.digest()}{KERNELS}', self._log.warning))
+        return Plan(self._library.module, engine, shape, self._stream, self._book, kernels)
 
-    def _verified(self, plan: Plan, shape: tuple[int, ...]) -> Plan:
-        """Return a plan that agrees with the reference; closes it and raises otherwise."""
+    def _verify(
+        self, plan: Plan, shape: tuple[int, ...], reference: Reference | None = None
+    ) -> None:
+        """Compare a plan with the reference; closes it and raises where they do not agree."""
         try:
-            from derain_ros.engines.openvino_engine import OpenVinoEngine
-
+            reference = reference or Reference(self._model)
             self.activity = f'{shape[2]}x{shape[1]}: comparing with the reference'
             frames = np.ascontiguousarray(np.broadcast_to(test_frame(*shape[1:3]), shape))
-            reference = OpenVinoEngine(self._model, 'f32')
-            try:
-                found = agreement(reference.infer(frames), plan.run(frames))
-            finally:
-                reference.close()
-            self._log.info('%dx%d: agrees with the f32 reference to %.1f dB; sha256 of the model '
-                           '%s', shape[2], shape[1], found,
+            found = full_agreement(reference.infer(frames), plan.run(frames))
+            self._log.info('%dx%d: agrees with %s in f32 to %.1f dB; sha256 of the model %s',
+                           shape[2], shape[1], reference.name, found,
                            hashlib.sha256(self._content).hexdigest()[:16])
             if found < LEAST_DB:
-                raise EngineError(
+                raise DisagreementError(
                     f'{shape[2]}x{shape[1]}: the compiled engine agrees with the f32 reference to '
                     f'{found:.1f} dB only, expected {LEAST_DB:g}; it is not used')
         except BaseException:
             plan.close()
             raise
-        return plan
+
+    def _tell(self, plan: Plan, shape: tuple[int, ...]) -> None:
+        """Say in the log and in ``info.reason`` what a plan computes in."""
+        size = f'{shape[2]}x{shape[1]}'
+        if plan.not_captured:
+            self._log.warning('%s: no CUDA graph (%s)', size, plan.not_captured)
+        wrong = self._precision == 'f16' and plan.layers.share('f32') > MOST_F32
+        self._log.log(
+            logging.WARNING if wrong else logging.INFO, '%s: %s%s', size, plan.layers,
+            '; most of an engine in f16 should not run in f32' if wrong else '')
+        if plan.layers.counts:
+            # Others may have added to it since the engine was created.
+            reason = self.info.reason.removesuffix(self._layers)
+            self._layers = f'; at {size} {plan.layers}'
+            self.info = replace(self.info, reason=f'{reason}{self._layers}')
 
     def _report(self, progress: Progress) -> None:
         self.activity = (f'building, {progress.percent:.0f} %, {progress.seconds:.0f} s: '

@@ -5,10 +5,14 @@ Both have the same Python API, apart from what is told here.
 
 import importlib
 import logging
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from derain_ros.engines.contract import EngineError
+from derain_ros.engines.gpu_identity import GpuIdentity
 
 FLAVOURS = ('tensorrt', 'tensorrt_rtx')
 """Python modules, in the order in which they are taken."""
@@ -18,6 +22,7 @@ _REMEDY = (
     'GPUs `pip install tensorrt_rtx_cu13`')
 _OLDEST = 10
 _NEW_RTX = 1
+_KEPT_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,55 @@ def find_library(flavour: str = '') -> Library:
     raise EngineError(f'{"; ".join(problems)}: {_REMEDY}')
 
 
+def check_gpu(library: Library, gpu: GpuIdentity) -> None:
+    """Raise EngineError where a library does not list the compute capability of the GPU.
+
+    TensorRT for RTX lists those that it builds for; TensorRT itself builds for what is there.
+    """
+    if library.needs_gpu or gpu.missing:
+        return
+    names = getattr(getattr(library.module, 'ComputeCapability', None), '__members__', ())
+    # Such as SM89 and SM120: the last digit is the minor version.
+    listed = [f'{found[1]}.{found[2]}' for name in names
+              if (found := re.fullmatch(r'SM_?(\d+)(\d)', name))]
+    if listed and gpu.compute_capability not in listed:
+        raise EngineError(
+            f'{library.flavour} {library.version} does not run on the {gpu.name}: that has '
+            f'compute capability {gpu.compute_capability}, and {library.flavour} lists '
+            f'{", ".join(listed)}; install TensorRT itself (`pip install tensorrt`)')
+
+
 class LogBook:
     """Collects what TensorRT says, and passes warnings on.
 
     Attributes
     ----------
     errors
-        Errors since the start, one line each.
+        Errors since the last call of :meth:`made`, one line each, at most the last 20.
 
     """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+
+    def made(self, make: Callable[..., Any], *arguments: Any, what: str) -> Any:
+        """Return what a call of TensorRT makes; where that is nothing, raise EngineError.
+
+        Where the library returns a null pointer, constructors raise TypeError and methods return
+        None; the reason is in this book.
+        """
+        self.errors.clear()
+        try:
+            made = make(*arguments)
+        except (TypeError, RuntimeError) as error:
+            raise EngineError(f'{what}: {self.words(str(error))}') from error
+        if made is None:
+            raise EngineError(f'{what}: {self.words()}')
+        return made
+
+    def words(self, otherwise: str = 'it does not say why') -> str:
+        """Return the first errors as part of a sentence."""
+        return '; '.join(self.errors[:3]) or otherwise
 
     def logger(self, library: Library):
         """Return an ``ILogger`` that writes into this book."""
@@ -107,6 +149,7 @@ class LogBook:
                 level = levels.get(severity, logging.INFO)
                 if level >= logging.ERROR:
                     book.errors.append(message.strip())
+                    del book.errors[:-_KEPT_ERRORS]
                 elif level > logging.NOTSET:
                     logging.getLogger(__name__).log(level, '%s', message.strip())
 

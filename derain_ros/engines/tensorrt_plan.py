@@ -1,9 +1,14 @@
 """A compiled engine with its memory for one shape of frames, ready to run."""
 
+import contextlib
+
 import numpy as np
 
 from derain_ros.engines.contract import Derained, EngineError
 from derain_ros.engines.cuda_runtime import DeviceMemory, Graph, PinnedArray, Stream
+from derain_ros.engines.engine_inspection import inspect
+from derain_ros.engines.runtime_cache import RuntimeCache
+from derain_ros.engines.tensorrt_library import LogBook
 
 _OUTPUTS = ('derained', 'rain_mask')
 
@@ -21,9 +26,15 @@ class Plan:
         Of the batch, N×H×W×3.
     stream
         Where the work goes.
+    book
+        Where TensorRT tells its errors.
+    kernels
+        Keeps what is compiled when the engine first runs.
 
     Attributes
     ----------
+    layers
+        What the layers compute in.
     not_captured
         Why there is no CUDA graph; empty where there is one.
 
@@ -34,21 +45,30 @@ class Plan:
 
     """
 
-    def __init__(self, trt, engine, shape: tuple[int, ...], stream: Stream):
+    def __init__(
+        self, trt, engine, shape: tuple[int, ...], stream: Stream, book: LogBook,
+        kernels: RuntimeCache,
+    ):
         self._engine = engine
         self._stream = stream
+        self._book = book
+        self._kernels: RuntimeCache | None = kernels
         self._graph: Graph | None = None
         self._memory: dict[str, tuple[PinnedArray, DeviceMemory]] = {}
         self.not_captured = ''
         try:
-            self._context = engine.create_execution_context()
-            if self._context is None or not self._context.set_input_shape('image', shape):
-                raise EngineError(f'TensorRT refuses the shape {shape}; not enough memory?')
+            self._context = book.made(
+                kernels.create_context, trt, engine,
+                what=f'TensorRT cannot get ready for {shape[2]}x{shape[1]}')
+            if not self._context.set_input_shape('image', shape):
+                raise EngineError(f'TensorRT refuses the shape {shape}: {book.words()}')
             for name in ('image', *_OUTPUTS):
                 self._bind(trt, name)
+            self.layers = inspect(trt, engine, self._context)
             # Once without a graph: some kernels are loaded or compiled at first use.
             self._queue()
             stream.wait()
+            kernels.keep()
             self._capture()
         except BaseException:
             self.close()
@@ -72,11 +92,14 @@ class Plan:
 
     def _queue(self) -> None:
         self._stream.upload(*self._memory['image'])
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineError('TensorRT could not queue the inference')
+        self._execute()
         for name in _OUTPUTS:
             host, device = self._memory[name]
             self._stream.download(device, host)
+
+    def _execute(self) -> None:
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise EngineError(f'TensorRT could not queue the inference: {self._book.words()}')
 
     def _capture(self) -> None:
         try:
@@ -94,6 +117,19 @@ class Plan:
         self._stream.wait()
         return Derained(*(self._memory[name][0].array.copy() for name in _OUTPUTS))
 
+    def time(self, runs: int) -> list[float]:
+        """Time the network on the last batch, without copies, in ms between events."""
+        execution: Graph | None = None
+        if self._graph is not None:
+            with contextlib.suppress(EngineError):
+                execution = self._stream.capture(self._execute)
+        try:
+            return self._stream.time(
+                self._execute if execution is None else execution.launch, runs)
+        finally:
+            if execution is not None:
+                execution.close()
+
     def close(self) -> None:
         """Release its memory; calling it twice is harmless."""
         if self._graph is not None:
@@ -101,4 +137,6 @@ class Plan:
         while self._memory:
             for memory in self._memory.popitem()[1]:
                 memory.free()
-        self._graph = self._context = self._engine = None
+        # The context first: it uses the others.
+        self._graph = self._context = None
+        self._kernels = self._engine = None

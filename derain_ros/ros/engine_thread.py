@@ -152,6 +152,7 @@ class EngineThread:
                 job.run(engine)
                 with self._changed:
                     self._job = None  # first, so that who waited may give the next
+                    self.info = engine.info  # which may know more once a size is compiled
                 job.finish()
         finally:
             self.info = self._engine = None

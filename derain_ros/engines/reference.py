@@ -1,0 +1,81 @@
+"""What a model makes of frames in f32 on the CPU: compiled engines are compared with it."""
+
+import numpy as np
+
+from derain_ros.engines.contract import Derained, EngineError
+from derain_ros.models import ModelInfo
+
+
+class Reference:
+    """Derains in f32 on the CPU, by OpenVINO, or by torch where OpenVINO is missing.
+
+    Parameters
+    ----------
+    model
+        The model; torch needs its weights.
+
+    Attributes
+    ----------
+    name
+        What computes, ``OpenVINO`` or ``torch``.
+
+    Raises
+    ------
+    EngineError
+        Neither can run here; the message says how to get one.
+
+    """
+
+    def __init__(self, model: ModelInfo):
+        self._model = model
+        missing = []
+        for name, infer, check in (
+                ('OpenVINO', self._by_openvino, _import_openvino),
+                ('torch', self._by_torch, _import_torch)):
+            try:
+                check(model)
+            except ImportError as error:
+                missing.append(str(error))
+            else:
+                self.name, self._infer = name, infer
+                return
+        raise EngineError(
+            'a compiled engine is compared with the CPU before it is used, and there is nothing '
+            f'to do that with ({"; ".join(missing)}): `pip install openvino`')
+
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain a batch, uint8, N×H×W×3, BGR; raises EngineError, ModelError."""
+        return self._infer(images)
+
+    def _by_openvino(self, images: np.ndarray) -> Derained:
+        from derain_ros.engines.openvino_engine import OpenVinoEngine
+
+        engine = OpenVinoEngine(self._model, 'f32')
+        try:
+            return engine.infer(images)
+        finally:
+            engine.close()
+
+    def _by_torch(self, images: np.ndarray) -> Derained:
+        import torch
+        from safetensors.torch import load
+
+        from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
+
+        network = DualStageNetwork(VARIANTS[self._model.variant])
+        network.load_state_dict(load(self._model.read(self._model.weights)))
+        with torch.inference_mode():
+            image, mask = DeployedNetwork(network).eval()(torch.from_numpy(images.copy()))
+        return Derained(image.numpy(), mask.numpy())
+
+
+def _import_openvino(model: ModelInfo) -> None:
+    import openvino  # noqa: F401
+
+
+def _import_torch(model: ModelInfo) -> None:
+    import safetensors.torch  # noqa: F401
+    import torch  # noqa: F401
+
+    if model.weights is None:
+        raise ImportError(f'torch needs the weights of a zoo model, not {model.onnx.name}')
