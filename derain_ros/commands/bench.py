@@ -33,6 +33,7 @@ examples:
   derain bench --only vga overhead --json bench.json
   derain bench --only engine --sizes 640x480 1280x720 --seconds 10
   derain bench --engines openvino --skip-node
+  derain bench --only engine --engines torch --models nano base --peer --plot speed.svg
   derain bench --only bag --seconds 60
 
 exit status: 0 all was measured, 1 a scenario failed; a missed bar is no failure
@@ -62,6 +63,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='engines to time; auto takes all that can run. A single one is '
                              'that of the node too (default: auto)')
     parser.add_argument('--model', default='nano', metavar='NAME', help='model (default: nano)')
+    parser.add_argument('--models', nargs='+', default=[], metavar='NAME',
+                        help='models for the scenario engine (default: that of --model)')
+    parser.add_argument('--kernels', choices=('plain', 'fused', 'compiled'), default='plain',
+                        help='what the engine torch runs on a GPU (default: plain)')
+    parser.add_argument('--peer', action='store_true',
+                        help='in the scenario engine time PReNet as well, by torch: on a GPU in '
+                             'the precision of the engines, on a CPU in f32 (seconds a frame)')
+    parser.add_argument('--plot', type=Path, metavar='FILE',
+                        help='draw the times of the scenario engine there, SVG')
     parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
                         help='frames a second to offer in vga; its bars hold at 30 (default: 30)')
     parser.add_argument('--skip-node', action='store_true',
@@ -79,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise CommandError('--skip-node leaves none of the scenarios of --only')
+    if 'engine' not in names and (args.models or args.peer or args.plot):
+        raise CommandError('--models, --peer and --plot are for the scenario engine')
     bag = Path()
     if not WITHOUT_ROS.issuperset(names):
         require_ros()
@@ -97,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
                 'model': args.model,
                 'engine': args.engines[0] if len(args.engines) == 1 else 'auto'},
             engines=() if args.engines == ['auto'] else tuple(args.engines),
-            sizes=tuple(args.sizes), rate=args.rate, duration=args.seconds, quick=args.quick)
+            sizes=tuple(args.sizes), rate=args.rate, duration=args.seconds, quick=args.quick,
+            models=tuple(args.models), kernels=args.kernels, peer=args.peer)
         for name in names:
             try:
                 results[name] = _measure(name, setting)
@@ -105,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
                 failures[name] = str(error)
                 print(f'derain: error: {name}: {error}', file=sys.stderr, flush=True)
     _summarize(results, failures)
+    if args.plot and 'engine' in results:
+        _draw(results['engine'], args.plot)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({
@@ -125,6 +140,19 @@ def _measure(name: str, setting: 'Setting') -> 'Result':
         raise CommandError(str(error)) from error
     print(f'\n{result.table()}', flush=True)
     return result
+
+
+def _draw(result: 'Result', path: Path) -> None:
+    from derain_ros.evaluation.gpu_plot import speed_plot
+    from derain_ros.ros.benchmarks.engine import plot_rows
+
+    rows = plot_rows(result)
+    if not rows:
+        print(f'derain: nothing to draw: {path} is not written', file=sys.stderr)
+        return
+    devices = dict.fromkeys(timing['device'] for timing in result.details['timings'])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(speed_plot(rows, ', '.join(devices)) + '\n', encoding='utf-8')
 
 
 def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:

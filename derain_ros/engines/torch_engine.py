@@ -1,5 +1,6 @@
 """The network in torch: the reference on a CPU, and a fast engine on an NVIDIA GPU."""
 
+import logging
 from collections import OrderedDict
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
 from derain_ros.engines.contract import (
+    KERNELS,
     Derained,
     Engine,
     EngineError,
@@ -28,7 +30,7 @@ def create(
     model: ModelInfo, precision: str, options: EngineOptions | None = None
 ) -> Engine:
     """Load a model; ``precision`` is auto, f32, f16 or bf16. Raises EngineError, ModelError."""
-    return TorchEngine(model, precision)
+    return TorchEngine(model, precision, options or EngineOptions())
 
 
 def _import():
@@ -51,8 +53,8 @@ def _device(torch) -> tuple[str, str]:
 class TorchEngine(Engine):
     """Runs the safetensors weights of a model.
 
-    On a GPU each shape has memory of its own and a CUDA graph of copies and kernels, where it
-    can be captured.
+    On a GPU each shape has memory of its own and a CUDA graph of the network, where it can be
+    captured.
 
     Parameters
     ----------
@@ -61,6 +63,8 @@ class TorchEngine(Engine):
     precision
         ``f32``, ``f16``, ``bf16`` (autocast), or ``auto``: on a GPU f16 where the result agrees
         with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32.
+    options
+        Which kernels to run.
 
     Raises
     ------
@@ -71,7 +75,12 @@ class TorchEngine(Engine):
 
     """
 
-    def __init__(self, model: ModelInfo, precision: str) -> None:
+    # The layout in which the matrix units of a GPU take convolutions.
+    _channels_last = True
+
+    def __init__(
+        self, model: ModelInfo, precision: str, options: EngineOptions | None = None
+    ) -> None:
         self._torch = _import()
         if model.weights is None:
             raise EngineError(
@@ -79,12 +88,18 @@ class TorchEngine(Engine):
             )
         network = self._read(model)
         self._device, name = _device(self._torch)
-        self._on_gpu = self._device == 'cuda'
+        self.on_gpu = self._device == 'cuda'
+        self._kernels = options.kernels if options else 'plain'
+        if self._kernels not in KERNELS:
+            raise EngineError(
+                f'unknown kernels {self._kernels!r}; known: {", ".join(KERNELS)}')
+        if self._kernels == 'compiled':
+            self.preparation_limit = 600.0
         self._captured: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-        reason = f'{precision} was asked for'
-        if precision == 'auto':
-            precision, reason = self._choose_precision(network)
-        self._load(network, precision)
+        precision, reason = self._choose(network, precision)
+        if self._kernels == 'compiled':
+            self._load(network, precision, compiled=True)
+            reason += '; compiled by torch'
         self.info = EngineInfo('torch', name, model.name, precision, reason)
 
     def _read(self, model: ModelInfo):
@@ -101,28 +116,60 @@ class TorchEngine(Engine):
             raise ModelError(f'{model.weights}: {error}') from error
         return network
 
-    def _load(self, network, precision: str) -> None:
+    def _load(
+        self, network, precision: str, *, fused: bool = False, compiled: bool = False
+    ) -> None:
         from derain_ros.network.dual_stage import DeployedNetwork
 
         self._captured.clear()
         self._bf16 = precision == 'bf16'
         deployed = DeployedNetwork(network, half=precision == 'f16').eval().to(self._device)
-        if self._on_gpu:
-            # The layout in which the matrix units of a GPU take convolutions.
+        if self.on_gpu and self._channels_last:
             deployed = deployed.to(memory_format=self._torch.channels_last)
+        if fused:
+            from derain_ros.engines.torch_fused import fuse
+
+            fuse(deployed.network)
+        if compiled:
+            # For each size anew: kernels for any size are slower. torch takes eight sizes and
+            # runs further ones uncompiled.
+            deployed = self._torch.compile(deployed, dynamic=False)
         self._network = deployed
 
-    def _choose_precision(self, network) -> tuple[str, str]:
-        if not self._on_gpu:
-            return 'f32', 'the reference implementation'
-        results = []
-        for precision in ('f32', 'f16'):
+    def _choose(self, network, precision: str) -> tuple[str, str]:
+        """Load the network in the best way that agrees with f32; returns precision and reason."""
+        asked = f'{precision} was asked for'
+        if not self.on_gpu and precision == 'auto':
+            precision, asked = 'f32', 'the reference implementation'
+        if not self.on_gpu or precision not in ('auto', 'f16'):
             self._load(network, precision)
-            results.append(self.infer(test_frame()))
-        found = agreement(*results)
-        if found < LEAST_DB:
-            return 'f32', f'f16 agrees with f32 to {found:.1f} dB only'
-        return 'f16', f'f16 agrees with f32 to {found:.0f} dB'
+            return precision, asked
+        self._load(network, 'f32')
+        reference = self.infer(test_frame())
+        if self._kernels == 'fused':
+            found = self._agreement_fused(network, reference)
+            if found >= LEAST_DB:
+                return 'f16', f'f16, by fused kernels, agrees with f32 to {found:.0f} dB'
+        self._load(network, 'f16')
+        found = agreement(reference, self.infer(test_frame()))
+        if found >= LEAST_DB:
+            return 'f16', f'f16 agrees with f32 to {found:.0f} dB'
+        reason = f'f16 agrees with f32 to {found:.1f} dB only'
+        if precision == 'f16':
+            raise EngineError(f'{reason}, expected {LEAST_DB:g}; use precision f32')
+        self._load(network, 'f32')
+        return 'f32', reason
+
+    def _agreement_fused(self, network, reference: Derained) -> float:
+        """Load the network with fused kernels; returns the agreement in dB, 0 without them."""
+        try:
+            self._load(network, 'f16', fused=True)
+            return agreement(reference, self.infer(test_frame()))
+        except Exception as error:
+            # What a compiler of kernels raises is not limited, and without it all goes on.
+            logging.getLogger(__name__).warning(
+                'no fused kernels, so slower: %s', str(error).splitlines()[:1] or error)
+            return 0.0
 
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`."""
@@ -130,14 +177,19 @@ class TorchEngine(Engine):
         if self._network is None:
             raise EngineError('the engine is closed')
         try:
-            if self._on_gpu:
-                return self._captured_for(images.shape).run(images)
+            if self.on_gpu:
+                return Derained(*self._captured_for(images.shape).run(images))
             # ROS messages hand out read-only memory, which torch does not take.
             batch = self._torch.from_numpy(np.require(images, requirements='W'))
             derained, mask = self._forward(batch)
         except RuntimeError as error:
             raise EngineError(f'torch inference failed: {error}') from error
         return Derained(derained.numpy(), mask.numpy())
+
+    def time_device(self, images: np.ndarray, runs: int) -> list[float]:
+        """Time the network alone on the GPU; see :meth:`Engine.time_device`."""
+        self.infer(images)
+        return self._captured_for(images.shape).time(runs) if self.on_gpu else []
 
     def _forward(self, batch):
         torch = self._torch
@@ -150,13 +202,15 @@ class TorchEngine(Engine):
         if shape in self._captured:
             self._captured.move_to_end(shape)
         else:
-            from derain_ros.engines.torch_graph import CapturedNetwork
+            from derain_ros.engines.torch_graph import CapturedNetwork, streams
 
-            self._captured[shape] = CapturedNetwork(self._forward, shape)
+            self._captured[shape] = CapturedNetwork(self._forward, shape, streams())
             forget_shapes(self._captured)
         return self._captured[shape]
 
     def close(self) -> None:
-        """Release the network."""
+        """Release the network, and the memory of the GPU that torch would keep for later."""
         self._captured.clear()
         self._network = None
+        if self.on_gpu:
+            self._torch.cuda.empty_cache()

@@ -1,25 +1,57 @@
-"""The torch network on a GPU with memory of its own for one shape, as a CUDA graph."""
+"""The torch network on a GPU with memory of its own for one shape, as a CUDA graph.
 
+What may stand between the beginning and the end of a capture: kernels and copies within the
+GPU. A network that makes a tensor on the CPU and moves it, or asks for a value, is not captured;
+``test_torch_graph.py`` looks for that without a GPU.
+"""
+
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from derain_ros.engines.contract import Derained
-
 _WARM_UP_RUNS = 3
+_PIECE = 1 << 20
+
+
+class Streams:
+    """Where engines work, and where they capture.
+
+    They are two because results that
+    a caller drops put events on the stream that they came by, and a capture must not see them.
+    """
+
+    def __init__(self) -> None:
+        self.work = torch.cuda.Stream()
+        self.capture = torch.cuda.Stream()
+
+
+@functools.cache
+def streams() -> Streams:
+    """Return those of this process.
+
+    One pair for all engines: libraries keep scratch memory for each stream that they ever saw,
+    cuBLAS 32 MiB on a Hopper GPU.
+    """
+    return Streams()
 
 
 class CapturedNetwork:
     """Copies a batch to the GPU, infers, and copies the results back.
 
+    The graph holds the network alone. The copies are queued around it: so each result lands in
+    memory of its own, which goes to the caller as it is, and the network can be timed.
+
     Parameters
     ----------
     forward
-        The network: uint8 tensor, N×H×W×3, in; image and mask, uint8, out.
+        The network: uint8 tensor, N×H×W×3, in; uint8 tensors out.
     shape
         Of the batch, N×H×W×3.
+    streams
+        See :func:`streams`.
 
     Attributes
     ----------
@@ -29,42 +61,70 @@ class CapturedNetwork:
     """
 
     def __init__(
-        self, forward: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-        shape: tuple[int, ...],
+        self, forward: Callable[[torch.Tensor], Sequence[torch.Tensor]], shape: tuple[int, ...],
+        streams: Streams,
     ):
         self._forward = forward
-        self._stream = torch.cuda.Stream()
+        self._stream = streams.work
         self._input = torch.zeros(shape, dtype=torch.uint8, device='cuda')
         self._host_input = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
-        self._host_outputs = tuple(
-            torch.zeros(size, dtype=torch.uint8, pin_memory=True) for size in (shape, shape[:3]))
-        self._graph = torch.cuda.CUDAGraph()
-        self.not_captured = ''
+        # Weights and input were queued on the stream of the caller.
+        self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             # Libraries choose their kernels in the first runs, which cannot be captured.
             for _ in range(_WARM_UP_RUNS):
-                self._queue()
+                self._outputs = self._forward(self._input)
         self._stream.synchronize()
+        self._graph, self.not_captured = torch.cuda.CUDAGraph(), ''
         try:
-            with torch.cuda.graph(self._graph, stream=self._stream):
-                self._queue()
+            # The stream is set around it too: where a capture fails torch leaves its own set.
+            # What other threads do with the GPU meanwhile is no fault of the capture.
+            with torch.cuda.stream(streams.capture), torch.cuda.graph(
+                    self._graph, stream=streams.capture, capture_error_mode='thread_local'):
+                self._outputs = self._forward(self._input)
         except RuntimeError as error:
-            self.not_captured = str(error)
+            # The end of a capture that failed hides why it failed.
+            self._graph, self.not_captured = None, str(error.__context__ or error)
             logging.getLogger(__name__).warning(
-                '%dx%d: no CUDA graph (%s)', shape[2], shape[1], error)
+                '%dx%d: no CUDA graph (%s)', shape[2], shape[1], self.not_captured)
 
-    def _queue(self) -> None:
-        self._input.copy_(self._host_input, non_blocking=True)
-        for host, found in zip(self._host_outputs, self._forward(self._input), strict=True):
-            host.copy_(found, non_blocking=True)
-
-    def run(self, images: np.ndarray) -> Derained:
-        """Derain a batch of the shape that this was made for."""
-        np.copyto(self._host_input.numpy(), images)
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Infer a batch of the shape that this was made for; the caller owns the results."""
         with torch.cuda.stream(self._stream):
-            if self.not_captured:
-                self._queue()
-            else:
-                self._graph.replay()
+            self._upload(images)
+            self._infer()
+            # From torch's pool of pinned memory, where it returns when the caller drops it.
+            results = [torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+                       for found in self._outputs]
+            for result, found in zip(results, self._outputs, strict=True):
+                result.copy_(found, non_blocking=True)
         self._stream.synchronize()
-        return Derained(*(host.numpy().copy() for host in self._host_outputs))
+        return [result.numpy() for result in results]
+
+    def time(self, runs: int) -> list[float]:
+        """Time the network on the last batch, without copies, in ms between events."""
+        marks = []
+        with torch.cuda.stream(self._stream):
+            for _ in range(runs):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                self._infer()
+                end.record()
+                marks.append((start, end))
+        self._stream.synchronize()
+        return [start.elapsed_time(end) for start, end in marks]
+
+    def _upload(self, images: np.ndarray) -> None:
+        """Queue the copy to the GPU, one piece while the CPU copies the next to pinned memory."""
+        pieces = [x.reshape(-1) for x in (images, self._host_input.numpy())]
+        host, target = self._host_input.view(-1), self._input.view(-1)
+        for first in range(0, images.size, _PIECE):
+            piece = slice(first, first + _PIECE)
+            np.copyto(pieces[1][piece], pieces[0][piece])
+            target[piece].copy_(host[piece], non_blocking=True)
+
+    def _infer(self) -> None:
+        if self._graph is None:
+            self._outputs = self._forward(self._input)
+        else:
+            self._graph.replay()

@@ -1,6 +1,8 @@
 """How long an engine takes for a frame."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -10,33 +12,49 @@ from derain_ros.engines import Engine
 
 _WARM_UP_RUNS = 3
 _LEAST_RUNS = 5
+_DEVICE_RUNS = 200
 
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """Times of one engine at one size, uint8 frame in to uint8 frame and mask out.
+    """Times of one engine at one size.
 
     Attributes
     ----------
-    engine, device, precision
+    engine, device, model, precision
         What ran; see :class:`derain_ros.engines.EngineInfo`.
+    on_gpu
+        It ran on an NVIDIA GPU.
     width, height
         Frame size in pixels.
     runs
         Frames timed.
     median_ms, p95_ms
-        Median and 95th percentile, milliseconds.
+        Median and 95th percentile in milliseconds, from the call with a uint8 frame in memory
+        to the return of the uint8 frame and mask.
+    device_median_ms, device_p95_ms
+        The same of the network alone, by events on the GPU, without copies; NaN where the
+        engine does not tell.
 
     """
 
     engine: str
     device: str
+    model: str
     precision: str
+    on_gpu: bool
     width: int
     height: int
     runs: int
     median_ms: float
     p95_ms: float
+    device_median_ms: float = math.nan
+    device_p95_ms: float = math.nan
+
+    @property
+    def what(self) -> str:
+        """Engine, model, precision and size, in words."""
+        return f'{self.engine} {self.model} {self.precision} {self.width}x{self.height}'
 
 
 def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
@@ -52,28 +70,43 @@ def time_engine(engine: Engine, width: int, height: int, seconds: float) -> Engi
         How long to measure, after a warm-up; a slow engine gets a few runs all the same.
 
     """
-    frame = _frame(width, height)
+    frame = test_picture(width, height)
+    times = time_calls(lambda: engine.infer(frame), seconds)
+    device = engine.time_device(frame, min(len(times), _DEVICE_RUNS))
+    info = engine.info
+    return EngineTiming(
+        info.engine, info.device, info.model, info.precision, engine.on_gpu, width, height,
+        len(times), *median_and_p95(times), *median_and_p95(device))
+
+
+def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
+    """Time a call in milliseconds, again and again after a warm-up; at least a few times."""
     for _ in range(_WARM_UP_RUNS):
-        engine.infer(frame)
-    times = []
+        call()
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < _LEAST_RUNS:
         start = time.perf_counter()
-        engine.infer(frame)
+        call()
         times.append((time.perf_counter() - start) * 1e3)
-    info = engine.info
-    return EngineTiming(
-        engine=info.engine, device=info.device, precision=info.precision,
-        width=width, height=height, runs=len(times),
-        median_ms=float(np.median(times)), p95_ms=float(np.percentile(times, 95)),
-    )
+    return times
 
 
-def _frame(width: int, height: int) -> np.ndarray:
-    """Return smooth coloured noise, 1×H×W×3: a picture with edges at every scale."""
+def median_and_p95(times: list[float]) -> tuple[float, float]:
+    """Return median and 95th percentile; NaN for no times."""
+    if not times:
+        return math.nan, math.nan
+    return float(np.median(times)), float(np.percentile(times, 95))
+
+
+def test_picture(width: int, height: int) -> np.ndarray:
+    """Return smooth coloured noise, uint8, 1×H×W×3: a picture with edges at every scale."""
     rng = np.random.default_rng(0)
     total = np.zeros((height, width, 3), np.float32)
     for cells in (4, 16, 64):
         coarse = rng.random((cells, cells, 3), dtype=np.float32)
         total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(total * 85, 0, 255).astype(np.uint8)[np.newaxis]
+
+
+test_picture.__test__ = False  # pytest takes it for a test otherwise

@@ -39,6 +39,12 @@ class Setting:
         Of the node, in every scenario: ``model`` and ``engine``.
     engines
         Engines for the scenario ``engine``; empty for all that can run.
+    models
+        Models for the scenario ``engine``; empty for that of the node.
+    kernels
+        What torch runs on a GPU in it, see :data:`derain_ros.engines.contract.KERNELS`.
+    peer
+        Time PReNet in it, too.
     sizes
         Frame sizes of the scenarios ``engine`` and ``stages``, width and height in pixels.
     rate
@@ -55,6 +61,9 @@ class Setting:
     topic: str
     parameters: Mapping[str, str]
     engines: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    kernels: str = 'plain'
+    peer: bool = False
     sizes: tuple[tuple[int, int], ...] = ((640, 480), (1280, 720), (1920, 1080))
     rate: float = 30.0
     duration: float | None = None

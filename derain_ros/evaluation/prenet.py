@@ -1,0 +1,102 @@
+"""PReNet, the classic light network for deraining, as a peer to time ours against.
+
+Topology after Ren et al., "Progressive Image Deraining Networks: A Better and Simpler
+Baseline", CVPR 2019: six recursions over the same weights, each of a convolution, a
+convolutional LSTM, five residual blocks and a convolution. Written from the paper; the
+weights are random, so that its time is meant and not its pictures.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RECURSIONS = 6
+"""Times that the picture passes through the network."""
+
+CHANNELS = 32
+"""Of all inner feature maps, at full resolution."""
+
+_BLOCKS = 5
+_TYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
+
+
+class PReNet(nn.Module):
+    """The recursive network.
+
+    The four gates of the LSTM are one convolution: the same arithmetic in a quarter of the
+    launches, in favour of the peer.
+
+    Shape
+    -----
+    N×3×H×W in 0–1 to N×3×H×W.
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = _convolution(6, CHANNELS)
+        self.gates = _convolution(2 * CHANNELS, 4 * CHANNELS)
+        self.blocks = nn.ModuleList([_Block() for _ in range(_BLOCKS)])
+        self.last = _convolution(CHANNELS, 3)
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """Derain; see the class for shapes."""
+        batch, _, height, width = rainy.shape
+        shape = (batch, CHANNELS, height, width)
+        hidden, cell = rainy.new_zeros(shape), rainy.new_zeros(shape)
+        found = rainy
+        for _ in range(RECURSIONS):
+            features = functional.relu(self.first(torch.cat([rainy, found], 1)))
+            gates = self.gates(torch.cat([features, hidden], 1))
+            let_in, forget, candidate, let_out = gates.chunk(4, 1)
+            cell = (torch.sigmoid(forget) * cell
+                    + torch.sigmoid(let_in) * torch.tanh(candidate))
+            hidden = torch.sigmoid(let_out) * torch.tanh(cell)
+            features = hidden
+            for block in self.blocks:
+                features = block(features)
+            found = rainy + self.last(features)
+        return found
+
+
+class _Block(nn.Module):
+    """Two convolutions, each with ReLU, beside the identity; ReLU once more behind the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = _convolution(CHANNELS, CHANNELS)
+        self.second = _convolution(CHANNELS, CHANNELS)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = functional.relu_(self.second(functional.relu_(self.first(features))))
+        return functional.relu_(inner + features)
+
+
+class DeployedPReNet(nn.Module):
+    """PReNet as our engines run a network: bytes in, bytes out.
+
+    Parameters
+    ----------
+    precision
+        ``f32``, ``f16`` or ``bf16``.
+
+    Shape
+    -----
+    BGR in 0–255, uint8, N×H×W×3, to the same.
+
+    """
+
+    def __init__(self, precision: str = 'f32') -> None:
+        super().__init__()
+        self.type = _TYPES[precision]
+        self.network = PReNet().to(self.type)
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """Derain; see the class for shapes."""
+        rainy = image.permute(0, 3, 1, 2).to(self.type) / 255
+        found = self.network(rainy).permute(0, 2, 3, 1)
+        return ((found * 255).clamp(0, 255).round().to(torch.uint8).contiguous(),)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
