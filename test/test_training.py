@@ -103,13 +103,14 @@ def test_a_run_reports_its_steps(pictures, tmp_path):
     assert 'steps/s' in lines[-1]
 
 
-@pytest.mark.parametrize('accumulate', [1, 2])
+@pytest.mark.parametrize(('accumulate', 'echo'), [(1, 1), (2, 1), (1, 3)])
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(
-        accumulate, pictures, tmp_path, monkeypatch):
+        accumulate, echo, pictures, tmp_path, monkeypatch):
     # So soon that what earlier steps leave to the clipping counts, too.
     monkeypatch.setattr(clipping, 'FEWEST', 2)
     monkeypatch.setattr(clipping, 'LARGER_THAN_USUAL', 0.5)
-    config = small_config(pictures, tmp_path / 'whole', steps=16, accumulate=accumulate)
+    config = small_config(pictures, tmp_path / 'whole', steps=16,
+                          accumulate=accumulate, echo=echo)
     whole = Trainer(config, silent).run()
 
     def crash(step):

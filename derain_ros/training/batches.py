@@ -70,18 +70,19 @@ def batches(
         'camera': config.camera,
         **options,
     }
+    rendered, used = divmod(step * config.accumulate, config.echo)
     crops = kind(
         pictures,
         batch=config.batch,
         dry_share=config.dry_share,
-        first=step * config.accumulate * ranks.world + ranks.rank,
+        first=rendered * ranks.world + ranks.rank,
         stride=ranks.world,
         **common,
     )
     few = kind(crops.pictures, batch=max(1, config.samples), dry_share=0.0, **common)
     samples = tuple(plane.to(device) for plane in few.render(_SAMPLES_INDEX))
     if kind is not RainyCrops:
-        return samples, iter(crops)
+        return samples, _echoed(iter(crops), config.echo, used)
     # OpenCV's thread pool does not survive the fork of the workers.
     cv2.setNumThreads(0)
     pinned = device.type == 'cuda'
@@ -94,6 +95,14 @@ def batches(
         worker_init_fn=leave_signals_to_parent,
     )
     loaded = iter(loader)
-    if not pinned:
-        return samples, loaded
-    return samples, (tuple(p.to(device, non_blocking=True) for p in b) for b in loaded)
+    if pinned:
+        loaded = (tuple(p.to(device, non_blocking=True) for p in b) for b in loaded)
+    return samples, _echoed(loaded, config.echo, used)
+
+
+def _echoed(rendered: Iterator[Batch], echo: int, used: int) -> Iterator[Batch]:
+    """Hand out each batch ``echo`` times, the first one ``used`` times less."""
+    for batch in rendered:
+        for turn in range(used, echo):
+            yield tuple(plane.flip(-1) for plane in batch) if turn % 2 else batch
+        used = 0

@@ -101,8 +101,8 @@ def fit_optimizer(
 
     """
     [saved], [ours] = state['param_groups'], optimizer.param_groups
-    group = {**saved, 'fused': ours['fused'], 'foreach': ours['foreach'],
-             'params': list(range(len(names)))}
+    own = ('fused', 'foreach', 'capturable')
+    group = {**saved, **{name: ours[name] for name in own}, 'params': list(range(len(names)))}
     moments = {names.index(earlier[index]): kept for index, kept in state['state'].items()}
     optimizer.load_state_dict({'state': moments, 'param_groups': [group]})
     for weights, kept in optimizer.state.items():

@@ -55,6 +55,9 @@ class TrainingConfig:
         more frequent than heavy.
     pattern_share
         Share of crops with bars laid over them, :mod:`derain_ros.training.patterns`.
+    echo
+        Steps that each batch is rendered for, mirrored in every other one of them: for a
+        GPU that is faster than what renders.
     camera
         Give crops and their truth the tone, noise and compression of a camera.
     seed
@@ -70,9 +73,15 @@ class TrainingConfig:
         ``cpu``, ``cuda``, or ``auto``: CUDA where there is one.
     amp
         Arithmetic of the network: ``off`` (float32), ``bf16``, ``fp16``, or ``auto``:
-        bf16 on CUDA and on a CPU with AMX, else off.
+        bf16 on CUDA and on a CPU that computes in it, else off.
     channels_last
         Keep the channels of a pixel side by side, which convolutions prefer.
+    cuda_graph
+        On one CUDA GPU, replay the steps as a CUDA graph
+        (:mod:`derain_ros.training.captured_update`); with fp16 or several processes they
+        are launched kernel by kernel.
+    compile
+        Let ``torch.compile`` fuse what the network does; takes a minute or more at the start.
     render
         Where rain is rendered: ``cpu`` (:mod:`derain_ros.rain`, in ``workers``),
         ``device`` (:mod:`derain_ros.training.gpu_rain`), or ``auto``: on the device
@@ -105,6 +114,7 @@ class TrainingConfig:
     intensity_high: float = 1.0
     intensity_skew: float = 1.8
     pattern_share: float = 0.15
+    echo: int = 1
     camera: bool = True
     seed: int = 1
     save_every: int = 250
@@ -115,6 +125,8 @@ class TrainingConfig:
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'auto'
     channels_last: bool = True
+    cuda_graph: bool = True
+    compile: bool = False
     render: Literal['auto', 'cpu', 'device'] = 'auto'
 
     def __post_init__(self) -> None:
@@ -138,7 +150,7 @@ class TrainingConfig:
 
 
 _RANGES = (
-    (('steps', 'batch', 'accumulate', 'save_every', 'validate_every', 'log_every',
+    (('steps', 'batch', 'accumulate', 'echo', 'save_every', 'validate_every', 'log_every',
       'non_finite_limit'), 1, math.inf),
     (('size',), 64, 4096),
     (('warm_up', 'weight_decay', 'seed', 'samples', 'workers'), 0, math.inf),

@@ -2,25 +2,13 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
-from derain_ros.network.dual_stage import (
-    VARIANTS,
-    DualStageConfig,
-    DualStageNetwork,
-    Restoration,
-)
-from derain_ros.training.arithmetic import (
-    adamw,
-    autocast,
-    choose_device,
-    choose_dtype,
-    mix_seeds,
-)
+from derain_ros.network.dual_stage import VARIANTS, DualStageConfig, DualStageNetwork
+from derain_ros.training.arithmetic import choose_device, choose_dtype, mix_seeds
 from derain_ros.training.batches import Batch
 from derain_ros.training.checkpoint import (
     fit_optimizer,
@@ -31,8 +19,8 @@ from derain_ros.training.checkpoint import (
 )
 from derain_ros.training.clipping import Clipping
 from derain_ros.training.config import ConfigError, TrainingConfig
-from derain_ros.training.losses import restoration_loss
 from derain_ros.training.ranks import Ranks
+from derain_ros.training.update import Update
 
 
 class TrainingError(RuntimeError):
@@ -86,14 +74,10 @@ class Learner:
         built = DualStageNetwork(network or VARIANTS[config.model]).to(self.device)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.network = built.to(memory_format=layout)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema),
-            use_buffers=False,
-        )
-        self.optimizer = adamw(self.network, config.learning_rate, config.weight_decay)
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.dtype is torch.float16)
+        self.update = Update(self.network, config, self.dtype)
+        self.average = self.update.average
+        self.optimizer, self.scaler = self.update.optimizer, self.update.scaler
+        self._take = self.update
         self.step = 0
         self.skipped = 0
         config.out.mkdir(parents=True, exist_ok=True)
@@ -116,54 +100,23 @@ class Learner:
         """Take one step on one batch, in this process alone."""
         return self._step(self.network, [(rainy, dry, streaks)])
 
-    def _step(self, model: nn.Module, micro: list[Batch]) -> dict[str, float | Tensor]:
+    def _step(self, model: nn.Module, micro: list[Batch]) -> dict[str, Tensor]:
         """Take one step on the mean gradient of batches; returns the parts of their losses."""
         # Seeded anew, so that a resumed run draws what an uninterrupted one would have.
         torch.manual_seed(mix_seeds(self.config.seed, self.step, self.ranks.rank))
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.rate(self.step)
-        buffers = [buffer.clone() for buffer in self.network.buffers()]
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = {}
-        for left, batch in zip(reversed(range(len(micro))), micro, strict=True):
-            # Processes exchange gradients with the last batch only.
-            alone = model.no_sync() if left and self.ranks.world > 1 else nullcontext()
-            with alone:
-                parts = self._backward(model, batch, 1 / len(micro))
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / len(micro)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clipping.limit())
-        if torch.isfinite(norm):
-            self.clipping.add(float(norm))
-            self.scaler.step(self.optimizer)
-            self.average.update_parameters(self.network)
+        self.update.order(self.rate(self.step), self.clipping.limit())
+        parts, norm = self._take(model, micro)
+        size = float(norm)
+        if math.isfinite(size):
+            self.clipping.add(size)
+            self.update.taken()
             self.skipped = 0
         else:
-            self._skip(buffers)
-        self.scaler.update()
-        return sums
-
-    def _backward(
-        self, model: nn.Module, batch: Batch, share: float
-    ) -> dict[str, float | Tensor]:
-        rainy, dry, streaks = batch
-        if self.config.channels_last:
-            rainy = rainy.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.dtype):
-            output = model(rainy.float() / 255)
-        output = Restoration(*(plane.float() for plane in output))
-        loss, parts = restoration_loss(output, dry.float() / 255, streaks)
-        # A loss that is not finite makes every gradient so, in all processes, which then
-        # skip the step together without another exchange.
-        seed = torch.where(torch.isfinite(loss), share, math.nan).to(loss)
-        self.scaler.scale(loss).backward(seed)
+            self._skip()
         return parts
 
-    def _skip(self, buffers: list[Tensor]) -> None:
-        """Leave the network as it was before the step."""
-        for buffer, before in zip(self.network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+    def _skip(self) -> None:
+        """Say that a step changed nothing, and give up after many."""
         self.skipped += 1
         self.log(f'step {self.step + 1}  loss or gradient not finite: step skipped '
                  f'({self.skipped} in a row)')
@@ -180,7 +133,7 @@ class Learner:
             'step': self.step,
             'network': self.network.state_dict(),
             'average': self.average.state_dict(),
-            'optimizer': self.optimizer.state_dict(),
+            'optimizer': self.update.optimizer_state(),
             'scaler': self.scaler.state_dict(),
             'norms': self.clipping.norms(),
             'random': torch.get_rng_state(),
@@ -207,6 +160,7 @@ class Learner:
         if state.get('scaler') and self.scaler.is_enabled():
             self.scaler.load_state_dict(state['scaler'])
         self.clipping.load(state.get('norms', ()))
+        self.update.resume(int(self.average.n_averaged))
         self.step = state['step']
         self.log(f'{self.checkpoint}: goes on from step {self.step}')
         self._name_new(new)

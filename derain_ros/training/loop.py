@@ -4,6 +4,7 @@ import copy
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -84,13 +85,14 @@ class Trainer(Learner):
         config = self.config
         if self.step >= config.steps:
             return self.averaged()
-        with StopRequest(minutes) as stop, self.ranks.group(self.device):
+        with StopRequest(minutes) as stop, self.ranks.group(self.device), self._stream():
             self.ranks.require_same_step(self.step)
             samples, source = batches(config, self.device, self.ranks, self.step)
             self.log(self._plan())
             switches = ('mask_attention', 'morphology', 'clustering', 'stage2')
             whole = all(getattr(self.network.config, name) for name in switches)
-            model = self.ranks.parallel(self.network, has_unused=not whole)
+            model = torch.compile(self.network) if config.compile else self.network
+            model = self.ranks.parallel(model, has_unused=not whole)
             clock = StepClock(self.device) if profile else None
             run_log = RunLog(config.out, self.step, self.log) if self.ranks.rank == 0 else None
             try:
@@ -127,6 +129,23 @@ class Trainer(Learner):
         if self.device.type != 'cpu':
             network = _Elsewhere(network, self.device)
         return score(network, self.config.validation)
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        """Work on a stream of the GPU that can be captured, and as one graph where that goes."""
+        if self.device.type != 'cuda':
+            yield
+            return
+        torch.backends.cudnn.benchmark = True
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        if self.config.cuda_graph and self.ranks.world == 1 and not self.scaler.is_enabled():
+            from derain_ros.training.captured_update import CapturedUpdate
+
+            self._take = CapturedUpdate(self.update, self.log)
+        with torch.cuda.stream(stream):
+            yield
+        torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def _train(
         self,
