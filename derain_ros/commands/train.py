@@ -22,6 +22,7 @@ examples:
   derain train data.pack -o runs/nano --validation pairs       with scores on the way
   derain train photos -o runs/try --steps 500 --size 64        a quick look
   derain train photos -o runs/base --config config/train/base.yaml --minutes 9
+  derain train photos -o runs/base --config config/train/base.yaml --minutes 9 --fit
   derain train photos -o runs/try --set dry_share=0.4 --set ema=0.99
   torchrun --nproc-per-node 4 -m derain_ros.cli train photos -o runs/base
 
@@ -76,6 +77,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='where to render rain (default: auto, on a GPU if there is one)')
     parser.add_argument('--minutes', type=_minutes, metavar='M',
                         help='train at most M minutes, save and stop')
+    parser.add_argument('--fit', action='store_true',
+                        help='set the steps of a new run so that its schedule ends within '
+                             '--minutes')
     parser.add_argument('--profile', action='store_true',
                         help='print how much of the time the device was at work')
     parser.set_defaults(run=run)
@@ -104,14 +108,19 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=config.steps, unit='step', disable=hidden) as bar:
         try:
             trainer = Trainer(config, log=lambda line: _show(bar, line),
-                              progress=lambda step: bar.update(step - bar.n))
+                              progress=lambda step: _advance(bar, step, trainer))
             bar.initial = bar.n = trainer.step
-            trainer.run(minutes=args.minutes, profile=args.profile)
+            trainer.run(minutes=args.minutes, fit=args.fit, profile=args.profile)
         except (ConfigError, FileNotFoundError, PackError) as error:
             raise CommandError(str(error), USAGE) from error
         except (OSError, TrainingError) as error:
             raise CommandError(str(error), FAILURE) from error
     return 0
+
+
+def _advance(bar, step: int, trainer) -> None:
+    bar.total = trainer.config.steps
+    bar.update(step - bar.n)
 
 
 def _show(bar, line: str) -> None:

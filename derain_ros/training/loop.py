@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork, Restoration
 from derain_ros.training.batches import Batch, batches, renders_on_device
 from derain_ros.training.config import ConfigError, TrainingConfig
+from derain_ros.training.fit import Fit
 from derain_ros.training.learner import Learner, TrainingError
 from derain_ros.training.run_log import Meter, RunLog
 from derain_ros.training.sample_grid import sample_grid
 from derain_ros.training.step_clock import StepClock
 from derain_ros.training.stopping import StopRequest
 from derain_ros.training.validation import score
+
+# Steps of a run before its speed is known.
+_UNKNOWN = 10**9
 
 __all__ = ['Trainer', 'TrainingConfig', 'TrainingError']
 
@@ -59,7 +64,9 @@ class Trainer(Learner):
                 f'validation: {config.validation} has no folder clean/; give a folder with '
                 'clean/ and folders of rainy pictures of the same names')
 
-    def run(self, *, minutes: float | None = None, profile: bool = False) -> DualStageNetwork:
+    def run(
+        self, *, minutes: float | None = None, fit: bool = False, profile: bool = False
+    ) -> DualStageNetwork:
         """Train; returns the network with averaged weights, in evaluation mode.
 
         SIGINT, SIGTERM and the end of the time let the present step end, save a
@@ -69,13 +76,15 @@ class Trainer(Learner):
         ----------
         minutes
             Train at most so long, the start included, then save and return.
+        fit
+            Set the steps so that the schedule ends within ``minutes``.
         profile
             Log how much of the time the device was at work.
 
         Raises
         ------
         FileNotFoundError, ConfigError, PackError
-            The data cannot be used.
+            The data cannot be used, or the schedule cannot be fitted.
         TrainingError
             Too many steps in a row were not finite.
         KeyboardInterrupt
@@ -83,7 +92,8 @@ class Trainer(Learner):
 
         """
         config = self.config
-        if self.step >= config.steps:
+        self._fit = self._fitting(minutes) if fit else None
+        if self.step >= config.steps and not fit:
             return self.averaged()
         with StopRequest(minutes) as stop, self.ranks.group(self.device), self._stream():
             self.ranks.require_same_step(self.step)
@@ -105,6 +115,14 @@ class Trainer(Learner):
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt
         return self.averaged()
+
+    def _fitting(self, minutes: float | None) -> Fit:
+        if minutes is None or self.step or self.ranks.world > 1:
+            raise ConfigError(
+                'fit: needs a time (--minutes), a run that has not begun, and one process; leave '
+                'it out to go on with a run')
+        self.config = replace(self.config, steps=_UNKNOWN)
+        return Fit(minutes, self.config.warm_up)
 
     def averaged(self) -> DualStageNetwork:
         """Return the network with averaged weights and current centres, on the CPU."""
@@ -161,7 +179,7 @@ class Trainer(Learner):
         meter = Meter()
         # Rain that the device renders is work of the device.
         here = renders_on_device(config, self.device)
-        while self.step < config.steps and not self.ranks.any(stop.due()):
+        while self.step < self.config.steps and not self.ranks.any(stop.due()):
             if clock and here:
                 clock.start()
             micro = [next(source) for _ in range(config.accumulate)]
@@ -171,8 +189,11 @@ class Trainer(Learner):
             if clock:
                 clock.stop()
             self.step += 1
+            if self._fit and (steps := self._fit.steps(self.step)):
+                self.config = replace(config, steps=steps)
+                self.log(f'step {self.step}  there is time for {steps} steps')
             self.progress(self.step)
-            if self.step % config.log_every == 0 or self.step == config.steps:
+            if self.step % config.log_every == 0 or self.step == self.config.steps:
                 self._report(meter, run_log)
                 meter = Meter()
             if self.step % config.save_every == 0:
@@ -182,14 +203,19 @@ class Trainer(Learner):
                 self._look(run_log, samples)
         if self.step > saved:
             self._save()
-        if self.step < config.steps:
-            self.log(f'stopped and saved at step {self.step}; the same command goes on from there')
+        if self.step < self.config.steps:
+            how = 'the same command goes on from there'
+            if self._fit:
+                how = f'--steps {self.config.steps} in place of --fit goes on from there'
+            self.log(f'stopped and saved at step {self.step}; {how}')
 
     def _report(self, meter: Meter, run_log: RunLog | None) -> None:
         means, speed = meter.means()
         text = '  '.join(f'{name} {value:.4f}' for name, value in means.items())
-        left = (self.config.steps - self.step) / speed / 60
-        self.log(f'step {self.step}  {text}  {speed:.2f} steps/s  {left:.0f} min left')
+        left = ''
+        if self.config.steps < _UNKNOWN:
+            left = f'  {(self.config.steps - self.step) / speed / 60:.0f} min left'
+        self.log(f'step {self.step}  {text}  {speed:.2f} steps/s{left}')
         if run_log:
             curves = {**means, 'learning_rate': self.rate(self.step - 1), 'steps_per_s': speed}
             run_log.values(self.step, 'training', curves)
