@@ -131,14 +131,18 @@ def test_variants_run_and_keep_to_their_cost(name):
     assert 0.2 * most < flops_per_pixel(network) <= most
 
 
-def test_padding_repeats_the_border():
-    image = torch.arange(12.0).reshape(1, 1, 3, 4)
+def test_padding_repeats_rows_and_mirrors_columns():
+    image = torch.arange(33.0 * 40).reshape(1, 1, 33, 40)
     padded = pad_to_multiple(image, (2, 3))
-    assert padded.shape == (1, 1, 32, 64)
-    assert torch.equal(padded[:, :, :3, :4], image)
-    assert padded[0, 0, 10, :6].tolist() == [8, 9, 10, 11, 11, 11]
+    assert padded.shape == (1, 1, 64, 64)
+    assert torch.equal(padded[:, :, :33, :40], image)
+    assert padded[0, 0, 2, 38:42].tolist() == [118, 119, 119, 118]
+    assert padded[0, 0, 2, 63] == 80 + 16
+    assert torch.equal(padded[0, 0, 33:], padded[0, 0, 32].expand(31, -1))
     channels_last = pad_to_multiple(image.permute(0, 2, 3, 1), (1, 2))
     assert torch.equal(channels_last.permute(0, 3, 1, 2), padded)
+    # The smallest picture that there may be.
+    assert pad_to_multiple(image[..., :32], (2, 3))[0, 0, 0, [32, 63]].tolist() == [31, 0]
 
 
 def test_deployed_network_rounds_what_the_network_returns():

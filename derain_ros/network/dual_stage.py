@@ -284,12 +284,15 @@ def opening(mask: Tensor) -> Tensor:
 
 
 def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
-    """Repeat the last row and column until the size is a multiple of :data:`SIZE_MULTIPLE`.
+    """Pad at the bottom and at the right until the size is a multiple of :data:`SIZE_MULTIPLE`.
+
+    The last row is repeated, so that streaks go on; columns are mirrored, as a repeated
+    column would turn the streaks that it cuts into broad bars, which look dry.
 
     Parameters
     ----------
     image
-        Four axes, in any layout.
+        Four axes, in any layout; at least 32 pixels high and wide.
     axes
         Which of them are height and width.
 
@@ -299,11 +302,13 @@ def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
         In the layout of ``image``.
 
     """
-    for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
-        size = image.shape[axis]
-        index = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device)
-        image = image.index_select(axis, index.clamp(max=size - 1))
-    return image
+    rows, columns = (
+        torch.arange((image.shape[axis] + multiple - 1) // multiple * multiple,
+                     device=image.device)
+        for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True))
+    height, width = (image.shape[axis] for axis in axes)
+    image = image.index_select(axes[0], rows.clamp(max=height - 1))
+    return image.index_select(axes[1], torch.minimum(columns, 2 * width - 1 - columns))
 
 
 class DeployedNetwork(nn.Module):
