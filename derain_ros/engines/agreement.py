@@ -7,6 +7,10 @@ from derain_ros.engines.contract import Derained
 LEAST_DB = 45.0
 """Least PSNR against the f32 reference for an engine to be used, in dB."""
 
+LEAST_MASK_DB = 25.0
+"""The same for rain masks. Odds of one to one tip over at little: masks in f16 on an H100 came to
+32 to 48 dB where the images came to 50 to 67."""
+
 MOST_DB = 99.0
 """What stands for equality, in dB."""
 
@@ -29,9 +33,9 @@ def agreement(reference: Derained, found: Derained) -> float:
     return _psnr(reference.image, found.image)
 
 
-def full_agreement(reference: Derained, found: Derained) -> float:
-    """Return the lower of the PSNRs of images and of masks in dB, at most :data:`MOST_DB`."""
-    return min(agreement(reference, found), _psnr(reference.rain_mask, found.rain_mask))
+def mask_agreement(reference: Derained, found: Derained) -> float:
+    """Return the PSNR of two results' rain masks in dB, at most :data:`MOST_DB`."""
+    return _psnr(reference.rain_mask, found.rain_mask)
 
 
 def _psnr(reference: np.ndarray, found: np.ndarray) -> float:

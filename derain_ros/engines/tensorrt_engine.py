@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from derain_ros.engines.agreement import LEAST_DB, full_agreement, test_frame
+from derain_ros.engines.agreement import (
+    LEAST_DB,
+    LEAST_MASK_DB,
+    agreement,
+    mask_agreement,
+    test_frame,
+)
 from derain_ros.engines.build_progress import Progress
 from derain_ros.engines.contract import (
     Derained,
@@ -218,14 +224,17 @@ class TensorRtEngine(Engine):
             reference = reference or Reference(self._model)
             self.activity = f'{shape[2]}x{shape[1]}: comparing with the reference'
             frames = np.ascontiguousarray(np.broadcast_to(test_frame(*shape[1:3]), shape))
-            found = full_agreement(reference.infer(frames), plan.run(frames))
-            self._log.info('%dx%d: agrees with %s in f32 to %.1f dB; sha256 of the model %s',
-                           shape[2], shape[1], reference.name, found,
-                           hashlib.sha256(self._content).hexdigest()[:16])
-            if found < LEAST_DB:
+            expected, result = reference.infer(frames), plan.run(frames)
+            found, mask = agreement(expected, result), mask_agreement(expected, result)
+            self._log.info(
+                '%dx%d: agrees with %s in f32 to %.1f dB, its mask to %.1f dB; sha256 of the '
+                'model %s', shape[2], shape[1], reference.name, found, mask,
+                hashlib.sha256(self._content).hexdigest()[:16])
+            if found < LEAST_DB or mask < LEAST_MASK_DB:
                 raise DisagreementError(
                     f'{shape[2]}x{shape[1]}: the compiled engine agrees with the f32 reference to '
-                    f'{found:.1f} dB only, expected {LEAST_DB:g}; it is not used')
+                    f'{found:.1f} dB only, its mask to {mask:.1f} dB, expected {LEAST_DB:g} and '
+                    f'{LEAST_MASK_DB:g}; it is not used')
         except BaseException:
             plan.close()
             raise

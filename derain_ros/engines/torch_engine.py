@@ -75,9 +75,6 @@ class TorchEngine(Engine):
 
     """
 
-    # The layout in which the matrix units of a GPU take convolutions.
-    _channels_last = True
-
     def __init__(
         self, model: ModelInfo, precision: str, options: EngineOptions | None = None
     ) -> None:
@@ -124,11 +121,11 @@ class TorchEngine(Engine):
         self._captured.clear()
         self._bf16 = precision == 'bf16'
         deployed = DeployedNetwork(network, half=precision == 'f16').eval().to(self._device)
-        if self.on_gpu and self._channels_last:
-            deployed = deployed.to(memory_format=self._torch.channels_last)
         if fused:
             from derain_ros.engines.torch_fused import fuse
 
+            # Our kernels want channels last; those of torch are no faster for it on an H100.
+            deployed = deployed.to(memory_format=self._torch.channels_last)
             fuse(deployed.network)
         if compiled:
             # For each size anew: kernels for any size are slower. torch takes eight sizes and
