@@ -187,6 +187,9 @@ def test_a_second_run_finds_what_the_first_has_built(tmp_path):
     second = run(tmp_path / 'cache')
     assert 'found in the cache' in second.stdout
     assert second.stdout.splitlines()[1] == path
+    several = run(tmp_path / 'cache', '--size', '96x64', '--size', '96x64')
+    assert [line.split(': ')[1][:5] for line in several.stdout.splitlines()[::2]] == [
+        'found', 'built']
     other = run(tmp_path / 'cache', '--batch', '2')
     assert 'built in' in other.stdout
     engine.write_bytes(content[:1000])

@@ -1,6 +1,6 @@
-"""The Triton kernels of the torch engine, in Triton's interpreter on the CPU.
+"""The Triton kernels of the torch engine: interpreted on the CPU, and compiled for GPUs.
 
-What is not asserted: that a GPU compiles them, and how fast they are.
+What is not asserted: that a GPU runs them, and how fast they are.
 """
 
 import os
@@ -86,3 +86,26 @@ def test_more_channels_than_fit_stay_as_they_are():
     blocks = fuse(gated_blocks(MOST_CHANNELS + 8, 2))
     assert [type(block) for block in blocks] == [GatedBlock] * 2
     assert isinstance(blocks, torch.nn.Sequential)
+
+
+@pytest.mark.parametrize('capability', [87, 90])
+@pytest.mark.parametrize('channels', [16, 40, 128])
+def test_the_kernel_compiles_for_gpus_that_are_not_here(channels, capability):
+    compiler = pytest.importorskip('triton.compiler')
+    target = pytest.importorskip('triton.backends.compiler').GPUTarget('cuda', capability, 32)
+    import triton
+
+    from derain_ros.engines.torch_fused import _TILE, _WARPS, BOUND, _gate_and_merge
+
+    padded = max(16, triton.next_power_of_2(channels))
+    kinds = {'both': '*fp16', 'features': '*fp16', 'result': '*fp16', 'taps': '*fp32',
+             'merge': '*fp16', 'merge_bias': '*fp32', 'pixels': 'i32', 'height': 'i32',
+             'width': 'i32'}
+    constants = {'channels': channels, 'bound': BOUND, 'padded': padded, 'tile': _TILE // padded}
+    source = compiler.ASTSource(
+        fn=_gate_and_merge, signature=kinds | dict.fromkeys(constants, 'constexpr'),
+        constexprs=constants)
+    kernel = compiler.compile(source, target=target, options={'num_warps': _WARPS})
+    # A block of a GPU has 48 KiB of shared memory without being asked for more.
+    assert kernel.metadata.shared <= 48 << 10
+    assert kernel.asm['cubin']

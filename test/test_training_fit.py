@@ -1,11 +1,16 @@
 """A run whose schedule fits its time."""
 
+import functools
+import itertools
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip('torch', reason='training needs the extra `train`')
 
 from training_runs import small_config, write_pictures
 
+from derain_ros.training import loop
 from derain_ros.training.config import ConfigError
 from derain_ros.training.fit import Fit
 from derain_ros.training.loop import Trainer
@@ -16,9 +21,14 @@ def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
-def test_steps_against_hand_computed_values():
+@pytest.fixture
+def config(pictures, tmp_path):
+    return small_config(pictures, tmp_path, warm_up=120, batch=1, log_every=1000)
+
+
+def test_steps_against_hand_computed_values(config):
     now = [100.0]
-    fit = Fit(1.0, warm_up=120, clock=lambda: now[0])
+    fit = Fit(1.0, config, clock=lambda: now[0])
     found = {}
     for step in range(1, 130):
         # Ten seconds for data and the first twenty steps, then ten steps a second.
@@ -29,36 +39,40 @@ def test_steps_against_hand_computed_values():
     assert set(found.values()) == {None}
 
 
-def test_a_time_that_is_over_leaves_one_step():
+def test_a_time_that_is_over_leaves_one_step(config):
     now = [0.0]
-    fit = Fit(0.1, warm_up=100, clock=lambda: now[0])
-    for step in range(1, 101):
+    fit = Fit(0.1, config, clock=lambda: now[0])
+    for step in range(1, 121):
         now[0] = float(step)
         steps = fit.steps(step)
-    assert steps == 101
+    assert steps == 121
 
 
-def test_a_short_warm_up_is_refused():
-    with pytest.raises(ConfigError, match='warm_up: 50 steps are too few'):
-        Fit(1.0, warm_up=50)
+def test_a_short_warm_up_is_refused(config):
+    with pytest.raises(ConfigError, match=r'warm_up: 50 steps are too few.* at least 120'):
+        Fit(1.0, replace(config, warm_up=50))
+    # What three workers have rendered ahead, each batch for two steps, tells no speed.
+    with pytest.raises(ConfigError, match='at least 144'):
+        Fit(1.0, replace(config, workers=3, echo=2))
 
 
-def test_a_run_ends_its_schedule(pictures, tmp_path):
+def test_a_run_ends_its_schedule(config, monkeypatch):
+    # A clock of 25 seconds a look: (60 − 50 − 8) · 0.98 · 100 / 25 = 7.84 steps are left.
+    ticks = itertools.count(0.0, 25.0)
+    monkeypatch.setattr(loop, 'Fit', functools.partial(Fit, clock=lambda: next(ticks)))
     lines, steps = [], []
-    config = small_config(pictures, tmp_path, warm_up=100, batch=1, log_every=1000)
     trainer = Trainer(config, lines.append, progress=steps.append)
-    trainer.run(minutes=0.25, fit=True)
-    [line] = [line for line in lines if 'there is time for' in line]
-    whole = int(line.split('for ')[1].split()[0])
-    assert trainer.config.steps == whole > 100
-    # On a machine that has become slower meanwhile its time ends first.
-    assert steps[-1] == whole or '--steps' in lines[-1]
+    trainer.run(minutes=1.0, fit=True)
+    assert 'step 120  there is time for 127 steps' in lines
+    assert steps[-1] == trainer.config.steps == 127
+    assert trainer.rate(127) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ConfigError, match='fit: the run has begun; give --steps 127'):
+        Trainer(config, lines.append).run(minutes=1.0, fit=True)
 
 
-@pytest.mark.parametrize(('minutes', 'steps'), [(None, 0), (1.0, 3)])
-def test_what_cannot_be_fitted_is_refused(minutes, steps, pictures, tmp_path):
-    config = small_config(pictures, tmp_path, steps=3, save_every=1)
-    if steps:
-        Trainer(config, lambda _line: None).run()
+@pytest.mark.parametrize('changes', [{}, {'validation': True}])
+def test_what_cannot_be_fitted_is_refused(changes, config, tmp_path):
+    (tmp_path / 'clean').mkdir()
+    config = replace(config, **dict.fromkeys(changes, tmp_path))
     with pytest.raises(ConfigError, match='fit: needs a time'):
-        Trainer(config, lambda _line: None).run(minutes=minutes, fit=True)
+        Trainer(config, lambda _line: None).run(minutes=1.0 if changes else None, fit=True)

@@ -89,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise CommandError('--skip-node leaves none of the scenarios of --only')
-    if 'engine' not in names and (args.models or args.peer or args.plot):
-        raise CommandError('--models, --peer and --plot are for the scenario engine')
+    own = args.models or args.peer or args.plot or args.kernels != 'plain'
+    if 'engine' not in names and own:
+        raise CommandError('--models, --kernels, --peer and --plot are for the scenario engine')
     bag = Path()
     if not WITHOUT_ROS.issuperset(names):
         require_ros()

@@ -13,13 +13,17 @@ from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
     from derain_ros.engines.build_progress import Progress
+    from derain_ros.engines.engine_cache import EngineCache
+    from derain_ros.engines.gpu_identity import GpuIdentity
+    from derain_ros.engines.tensorrt_build import BuildRequest
+    from derain_ros.engines.tensorrt_library import Library
 
 _DESCRIPTION = """\
 Compile a model by TensorRT for the sizes of your cameras, and keep the result in the cache of
 engines. The precision is that of the ONNX file: fp16 takes NAME_fp16.onnx.
 
 An engine in the cache is found again by everything that it depends on: the model's sha256,
-TensorRT and its version, GPU, driver, sizes, precision and options. A damaged or foreign one
+TensorRT and its version, GPU, driver, size, precision and options. A damaged or foreign one
 is built anew, never used.
 """
 
@@ -47,7 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16',
                         help='which ONNX file (default: fp16)')
     parser.add_argument('--batch', type=count, default=1, metavar='N',
-                        help='most frames at once, for N cameras of one size (default: 1)')
+                        help='frames at once; the node finds engines of as many as it asks for '
+                             '(default: 1)')
     parser.add_argument('--workspace', type=count, metavar='MIB',
                         help='most scratch memory of the GPU (default: as TensorRT likes)')
     parser.add_argument('--flavour', choices=('tensorrt', 'tensorrt_rtx'), default='',
@@ -61,26 +66,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build as ``args`` say."""
+    """Build as ``args`` say, one engine for each size."""
     from derain_ros.engines import EngineError
     from derain_ros.engines.engine_cache import EngineCache
     from derain_ros.engines.gpu_identity import find_gpu
-    from derain_ros.engines.tensorrt_build import BuildRequest, build_engine
+    from derain_ros.engines.tensorrt_build import BuildRequest
     from derain_ros.engines.tensorrt_library import check_gpu, find_library
-    from derain_ros.engines.timing_cache import timings_for
     from derain_ros.models import ModelError, find_model
 
     try:
-        request = BuildRequest(
-            model=find_model(args.model), precision=args.precision,
-            sizes=tuple(dict.fromkeys((height, width) for width, height in args.size)),
-            batch=args.batch, workspace=args.workspace and args.workspace << 20)
-        content = request.read()
+        requests = [
+            BuildRequest(
+                model=find_model(args.model), precision=args.precision, sizes=((height, width),),
+                batch=args.batch, workspace=args.workspace and args.workspace << 20)
+            for width, height in dict.fromkeys(args.size)]
+        content = requests[0].read()
     except (EngineError, ModelError) as error:
         raise CommandError(str(error), USAGE) from error
     gpu = find_gpu()
-    bar = _Bar()
-    stop = threading.Event()
     try:
         library = find_library(args.flavour)
         if library.needs_gpu and gpu.missing:
@@ -94,8 +97,24 @@ def run(args: argparse.Namespace) -> int:
         cache = EngineCache(
             args.cache, limit=args.cache_limit << 20,
             log=lambda text: print(f'derain: note: {text}', file=sys.stderr))
-        start = time.monotonic()
-        key = request.key(content, library, gpu)
+        for request in requests:
+            _build(request, content, library, gpu, cache)
+    except (EngineError, ModelError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _build(
+    request: 'BuildRequest', content: bytes, library: 'Library', gpu: 'GpuIdentity',
+    cache: 'EngineCache',
+) -> None:
+    """Build or find one engine, and print where it is."""
+    from derain_ros.engines.tensorrt_build import build_engine
+    from derain_ros.engines.timing_cache import timings_for
+
+    bar, stop, start = _Bar(), threading.Event(), time.monotonic()
+    key = request.key(content, library, gpu)
+    try:
         # In a thread, as Ctrl-C would otherwise be raised within a callback of TensorRT.
         with ThreadPoolExecutor(1) as pool:
             job = pool.submit(
@@ -108,20 +127,17 @@ def run(args: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 stop.set()
                 raise
-    except (EngineError, ModelError) as error:
-        raise CommandError(str(error)) from error
     finally:
         bar.close()
     seconds = time.monotonic() - start
     done = 'found in the cache' if found else f'built in {seconds:.1f} s'
-    sizes = ', '.join(f'{width}x{height}' for height, width in request.sizes)
-    print(f'{args.model}, {args.precision}, {sizes}, batch {args.batch}: {done}, '
-          f'{len(engine) / 2**20:.1f} MiB')
+    [(height, width)] = request.sizes
+    print(f'{request.model.name}, {request.precision}, {width}x{height}, batch {request.batch}: '
+          f'{done}, {len(engine) / 2**20:.1f} MiB')
     path = cache.directory / f'{key.digest()}.engine'
     if not path.is_file():
         raise CommandError('the engine could not be kept; see above')
     print(path)
-    return 0
 
 
 def _tell_of_waiting() -> None:

@@ -119,7 +119,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _advance(bar, step: int, trainer) -> None:
-    bar.total = trainer.config.steps
+    from derain_ros.training.loop import UNKNOWN_STEPS
+
+    steps = trainer.config.steps
+    bar.total = steps if steps < UNKNOWN_STEPS else None
     bar.update(step - bar.n)
 
 

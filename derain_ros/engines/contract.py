@@ -24,9 +24,9 @@ FEW_SIZES = 4
 
 
 KERNELS = ('plain', 'fused', 'compiled')
-"""What the torch engine runs on a GPU: kernels of torch; ours for f16, where they work and agree
-with those, which have not run on a GPU yet (:mod:`derain_ros.engines.torch_fused`); or what
-``torch.compile`` makes, which needs a C compiler and up to minutes for each frame size."""
+"""What the torch engine runs: kernels of torch; on a GPU in f16 our own, not run on one yet, where
+they work and agree (:mod:`derain_ros.engines.torch_fused`); or what ``torch.compile`` makes in up
+to minutes for each frame size. The last two need a C compiler."""
 
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> list[Any]:

@@ -108,17 +108,19 @@ class Stream:
 
     def time(self, queue: Callable[[], None], runs: int) -> list[float]:
         """Return the milliseconds between events on the GPU around each of several runs."""
-        marks = [[ask(cuda().cudaEventCreate()) for _ in range(2)] for _ in range(runs)]
+        marks = []
         try:
-            for start, end in marks:
-                ask(cuda().cudaEventRecord(start, self._stream))
+            for _ in range(runs):
+                marks += [ask(cuda().cudaEventCreate()), ask(cuda().cudaEventCreate())]
+                ask(cuda().cudaEventRecord(marks[-2], self._stream))
                 queue()
-                ask(cuda().cudaEventRecord(end, self._stream))
+                ask(cuda().cudaEventRecord(marks[-1], self._stream))
             self.wait()
-            return [ask(cuda().cudaEventElapsedTime(start, end)) for start, end in marks]
+            pairs = zip(marks[::2], marks[1::2], strict=True)
+            return [ask(cuda().cudaEventElapsedTime(*pair)) for pair in pairs]
         finally:
-            for mark in (one for pair in marks for one in pair):
-                ask(cuda().cudaEventDestroy(mark))
+            for mark in marks:
+                cuda().cudaEventDestroy(mark)
 
     def wait(self) -> None:
         """Wait until all that was queued is done."""
@@ -130,10 +132,13 @@ class Stream:
         ask(cuda().cudaStreamBeginCapture(self._stream, mode))
         try:
             queue()
-        finally:
+        except BaseException:
             # Always ended, or the stream would stay in capture and refuse all else.
-            ended = cuda().cudaStreamEndCapture(self._stream)
-        return Graph(ask(ended), self._stream)
+            error, graph = cuda().cudaStreamEndCapture(self._stream)
+            if error == cuda().cudaError_t.cudaSuccess:
+                cuda().cudaGraphDestroy(graph)
+            raise
+        return Graph(ask(cuda().cudaStreamEndCapture(self._stream)), self._stream)
 
     def close(self) -> None:
         """Let the stream go."""

@@ -247,7 +247,7 @@ class EngineCache:
         wrong, content = self._compare(key, recorded, engine)
         if wrong:
             self._log(f'{engine.name}: {wrong}; it is removed and built anew')
-            _remove(facts, engine)
+            _remove(facts, engine, facts.with_suffix(KERNELS))
             return None
         with contextlib.suppress(OSError):
             os.utime(facts)  # the time of the last use

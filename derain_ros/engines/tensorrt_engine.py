@@ -194,11 +194,13 @@ class TensorRtEngine(Engine):
         try:
             serialized, found = self._cache.get_or_build(
                 key, build, stop=self._stop, waiting=self._tell_of_waiting)
-            plan = ready[0] if ready else self._load(serialized, shape, key)
-            if found and _VERIFIED not in self._cache.notes(key):
+            plan = ready[0] if ready else self._load_kept(serialized, shape, key)
+            known = _VERIFIED in self._cache.notes(key)
+            if found and not known:
                 # `derain build-engine` has built it, which runs nothing.
                 self._verify(plan, shape)
-            self._cache.note(key, _VERIFIED, True)
+            if not known:
+                self._cache.note(key, _VERIFIED, True)
         except CancelledError as error:
             raise EngineError(str(error)) from error
         except DisagreementError:
@@ -208,6 +210,14 @@ class TensorRtEngine(Engine):
             self.activity = ''
         self._tell(plan, shape)
         return plan
+
+    def _load_kept(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
+        """Load an engine of the cache; one that TensorRT refuses is built anew next time."""
+        try:
+            return self._load(serialized, shape, key)
+        except EngineError:
+            self._cache.discard(key)
+            raise
 
     def _load(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
         engine = self._book.made(self._runtime.deserialize_cuda_engine, serialized,
@@ -234,7 +244,8 @@ class TensorRtEngine(Engine):
                 raise DisagreementError(
                     f'{shape[2]}x{shape[1]}: the compiled engine agrees with the f32 reference to '
                     f'{found:.1f} dB only, its mask to {mask:.1f} dB, expected {LEAST_DB:g} and '
-                    f'{LEAST_MASK_DB:g}; it is not used')
+                    f'{LEAST_MASK_DB:g}; it is not used: take engine openvino or torch, or '
+                    'precision f32')
         except BaseException:
             plan.close()
             raise

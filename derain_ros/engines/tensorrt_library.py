@@ -93,7 +93,11 @@ def check_gpu(library: Library, gpu: GpuIdentity) -> None:
     # Such as SM89 and SM120: the last digit is the minor version.
     listed = [f'{found[1]}.{found[2]}' for name in names
               if (found := re.fullmatch(r'SM_?(\d+)(\d)', name))]
-    if listed and gpu.compute_capability not in listed:
+    # 7.5 is listed and not built for unless told to; above 12.0 one engine serves all.
+    listed = [one for one in listed if one != '7.5']
+    newer = gpu.compute_capability.partition('.')[0]
+    if listed and gpu.compute_capability not in listed and not (
+            newer.isdecimal() and int(newer) > 12):
         raise EngineError(
             f'{library.flavour} {library.version} does not run on the {gpu.name}: that has '
             f'compute capability {gpu.compute_capability}, and {library.flavour} lists '

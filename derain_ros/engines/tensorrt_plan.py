@@ -54,6 +54,7 @@ class Plan:
         self._book = book
         self._kernels: RuntimeCache | None = kernels
         self._graph: Graph | None = None
+        self._releases = contextlib.ExitStack()
         self._memory: dict[str, tuple[PinnedArray, DeviceMemory]] = {}
         self.not_captured = ''
         try:
@@ -81,11 +82,9 @@ class Plan:
                 f'the engine has {name} as {self._engine.get_tensor_dtype(name)} of shape '
                 f'{shape}, expected uint8')
         host = PinnedArray(shape)
-        try:
-            device = DeviceMemory(host.array.nbytes)
-        except EngineError:
-            host.free()
-            raise
+        self._releases.callback(host.free)
+        device = DeviceMemory(host.array.nbytes)
+        self._releases.callback(device.free)
         self._memory[name] = host, device
         if not self._context.set_tensor_address(name, device.pointer):
             raise EngineError(f'TensorRT refuses the memory of {name}')
@@ -104,6 +103,7 @@ class Plan:
     def _capture(self) -> None:
         try:
             self._graph = self._stream.capture(self._queue)
+            self._releases.callback(self._graph.close)
         except EngineError as error:
             self.not_captured = str(error)
 
@@ -132,11 +132,10 @@ class Plan:
 
     def close(self) -> None:
         """Release its memory; calling it twice is harmless."""
-        if self._graph is not None:
-            self._graph.close()
-        while self._memory:
-            for memory in self._memory.popitem()[1]:
-                memory.free()
+        self._memory.clear()
         # The context first: it uses the others.
         self._graph = self._context = None
         self._kernels = self._engine = None
+        # All of them, also where one fails: after a fault of the GPU each does.
+        with contextlib.suppress(EngineError):
+            self._releases.close()

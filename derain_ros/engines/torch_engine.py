@@ -165,7 +165,7 @@ class TorchEngine(Engine):
         except Exception as error:
             # What a compiler of kernels raises is not limited, and without it all goes on.
             logging.getLogger(__name__).warning(
-                'no fused kernels, so slower: %s', str(error).splitlines()[:1] or error)
+                'no fused kernels, so slower: %s', (str(error) or repr(error)).splitlines()[0])
             return 0.0
 
     def infer(self, images: np.ndarray) -> Derained:

@@ -17,7 +17,7 @@ from derain_ros.network.blocks import BOUND, GatedBlock
 MOST_CHANNELS = 128
 """Above that the merging weights do not fit beside the features; such blocks stay as they are."""
 
-_TILE = 8192
+_TILE = 4096
 _WARPS = 8
 
 
@@ -118,23 +118,24 @@ def _gate_and_merge(
     there, used = pixel < pixels, channel < channels
     value = tl.zeros((tile, padded), tl.float32) + tl.load(taps + 9 * padded + channel)[None, :]
     gate = tl.zeros((tile, padded), tl.float32) + tl.load(taps + 19 * padded + channel)[None, :]
-    for tap in tl.static_range(9):
-        down: tl.constexpr = tap // 3 - 1
-        right: tl.constexpr = tap % 3 - 1
+    # A loop and not unrolled: nine copies of its body are more code than a GPU keeps at hand.
+    for tap in range(9):
+        down, right = tap // 3 - 1, tap % 3 - 1
         inside = there & (row + down >= 0) & (row + down < height)
         inside = inside & (column + right >= 0) & (column + right < width)
         # A batch of many large frames has more elements than an int32 counts.
         place = (pixel + down * width + right).to(tl.int64) * (2 * channels)
         source = both + place[:, None] + channel[None, :]
         mask = inside[:, None] & used[None, :]
+        weights = taps + tap * padded + channel
         near = tl.load(source, mask=mask, other=0.0).to(tl.float32)
-        value += near * tl.load(taps + tap * padded + channel)[None, :]
+        value += near * tl.load(weights)[None, :]
         near = tl.load(source + channels, mask=mask, other=0.0).to(tl.float32)
-        gate += near * tl.load(taps + (10 + tap) * padded + channel)[None, :]
+        gate += near * tl.load(weights + 10 * padded)[None, :]
     value = tl.minimum(tl.maximum(value, -bound), bound)
     gate = tl.minimum(tl.maximum(gate, -bound), bound)
-    weights = tl.load(merge + channel[:, None] * padded + channel[None, :])
-    merged = tl.dot((value * gate).to(weights.dtype), weights)
+    matrix = tl.load(merge + channel[:, None] * padded + channel[None, :])
+    merged = tl.dot((value * gate).to(matrix.dtype), matrix)
     place = pixel.to(tl.int64)[:, None] * channels + channel[None, :]
     mask = there[:, None] & used[None, :]
     before = tl.load(features + place, mask=mask, other=0.0).to(tl.float32)

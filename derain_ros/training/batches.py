@@ -16,6 +16,9 @@ from derain_ros.training.stopping import leave_signals_to_parent
 Batch = tuple[Tensor, Tensor, Tensor]
 """Rainy and dry, uint8 N×3×H×W BGR, and streaks, float32 N×1×H×W 0–1."""
 
+PREFETCHED = 4
+"""Batches that each process renders ahead."""
+
 # An index that no step reaches, so that samples are not trained on in the same run.
 _SAMPLES_INDEX = 2**40
 
@@ -90,7 +93,7 @@ def batches(
         crops,
         batch_size=None,
         num_workers=config.workers,
-        prefetch_factor=4 if config.workers else None,
+        prefetch_factor=PREFETCHED if config.workers else None,
         pin_memory=pinned,
         worker_init_fn=leave_signals_to_parent,
     )

@@ -56,8 +56,8 @@ class TrainingConfig:
     pattern_share
         Share of crops with bars laid over them, :mod:`derain_ros.training.patterns`.
     echo
-        Steps that each batch is rendered for, mirrored in every other one of them: for a
-        GPU that is faster than what renders.
+        Steps that use each rendered batch, mirrored in every other one of them: for a GPU
+        that is faster than the renderer.
     camera
         Give crops and their truth the tone, noise and compression of a camera.
     seed

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
-from derain_ros.training.config import ConfigError
+from derain_ros.training.batches import PREFETCHED
+from derain_ros.training.config import ConfigError, TrainingConfig
 
-_FIRST, _LAST = 20, 300
+_FIRST, _LAST = 20, 400
 _FEWEST = 100
 # What the end takes, and by how much the speed may fall.
 _RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.02
@@ -20,8 +21,8 @@ class Fit:
     ----------
     minutes
         What the run may take from now on.
-    warm_up
-        Its steps of warm-up.
+    config
+        Of the run.
     clock
         Seconds, of any origin.
 
@@ -33,15 +34,19 @@ class Fit:
     """
 
     def __init__(
-        self, minutes: float, warm_up: int, clock: Callable[[], float] = time.monotonic
+        self, minutes: float, config: TrainingConfig,
+        clock: Callable[[], float] = time.monotonic
     ) -> None:
-        if warm_up < _FEWEST:
+        # Batches that workers have rendered beforehand say nothing of how fast they are.
+        self._first = _FIRST + config.workers * PREFETCHED * config.echo // config.accumulate
+        fewest = self._first + _FEWEST
+        if config.warm_up < fewest:
             raise ConfigError(
-                f'warm_up: {warm_up} steps are too few to measure the speed in, as --fit does; '
-                f'set at least {_FEWEST}')
+                f'warm_up: {config.warm_up} steps are too few to measure the speed in, as --fit '
+                f'does; set at least {fewest}')
         self._clock = clock
         self._end = clock() + 60 * minutes
-        self._last = min(_LAST, warm_up)
+        self._last = min(max(_LAST, fewest), config.warm_up)
         self._began = 0.0
 
     def steps(self, step: int) -> int | None:
@@ -53,10 +58,10 @@ class Fit:
             Steps taken.
 
         """
-        if step == _FIRST:
+        if step == self._first:
             self._began = self._clock()
         if step != self._last:
             return None
         now = self._clock()
         left = (self._end - now - _RESERVE_SECONDS) * (1 - _RESERVE_SHARE)
-        return step + max(1, int(left * (self._last - _FIRST) / (now - self._began)))
+        return step + max(1, int(left * (self._last - self._first) / (now - self._began)))

@@ -47,6 +47,8 @@ class Learner:
         With averaged weights.
     step
         Steps taken.
+    saved_steps
+        Steps of the whole run, as its checkpoint says.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class Learner:
         self.optimizer, self.scaler = self.update.optimizer, self.update.scaler
         self._take = self.update
         self.step = 0
+        self.saved_steps = config.steps
         self.skipped = 0
         config.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint = config.out / 'checkpoint.pt'
@@ -162,6 +165,7 @@ class Learner:
         self.clipping.load(state.get('norms', ()))
         self.update.resume(int(self.average.n_averaged))
         self.step = state['step']
+        self.saved_steps = state.get('config', {}).get('steps', self.config.steps)
         self.log(f'{self.checkpoint}: goes on from step {self.step}')
         self._name_new(new)
 

@@ -21,8 +21,8 @@ from derain_ros.training.step_clock import StepClock
 from derain_ros.training.stopping import StopRequest
 from derain_ros.training.validation import score
 
-# Steps of a run before its speed is known.
-_UNKNOWN = 10**9
+UNKNOWN_STEPS = 10**9
+"""Steps of a run that is to fit its time, before its speed is known."""
 
 __all__ = ['Trainer', 'TrainingConfig', 'TrainingError']
 
@@ -117,12 +117,14 @@ class Trainer(Learner):
         return self.averaged()
 
     def _fitting(self, minutes: float | None) -> Fit:
-        if minutes is None or self.step or self.ranks.world > 1:
+        if self.step:
             raise ConfigError(
-                'fit: needs a time (--minutes), a run that has not begun, and one process; leave '
-                'it out to go on with a run')
-        self.config = replace(self.config, steps=_UNKNOWN)
-        return Fit(minutes, self.config.warm_up)
+                f'fit: the run has begun; give --steps {self.saved_steps} in place of --fit')
+        if minutes is None or self.ranks.world > 1 or self.config.validation:
+            raise ConfigError(
+                'fit: needs a time (--minutes), one process, and no validation on the way')
+        self.config = replace(self.config, steps=UNKNOWN_STEPS)
+        return Fit(minutes, self.config)
 
     def averaged(self) -> DualStageNetwork:
         """Return the network with averaged weights and current centres, on the CPU."""
@@ -161,9 +163,12 @@ class Trainer(Learner):
             from derain_ros.training.captured_update import CapturedUpdate
 
             self._take = CapturedUpdate(self.update, self.log)
-        with torch.cuda.stream(stream):
-            yield
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            self._take = self.update
+            torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def _train(
         self,
@@ -205,15 +210,17 @@ class Trainer(Learner):
             self._save()
         if self.step < self.config.steps:
             how = 'the same command goes on from there'
-            if self._fit:
+            if self._fit and self.config.steps < UNKNOWN_STEPS:
                 how = f'--steps {self.config.steps} in place of --fit goes on from there'
+            elif self._fit:
+                how = 'its speed is not known yet: remove it and give more --minutes'
             self.log(f'stopped and saved at step {self.step}; {how}')
 
     def _report(self, meter: Meter, run_log: RunLog | None) -> None:
         means, speed = meter.means()
         text = '  '.join(f'{name} {value:.4f}' for name, value in means.items())
         left = ''
-        if self.config.steps < _UNKNOWN:
+        if self.config.steps < UNKNOWN_STEPS:
             left = f'  {(self.config.steps - self.step) / speed / 60:.0f} min left'
         self.log(f'step {self.step}  {text}  {speed:.2f} steps/s{left}')
         if run_log:

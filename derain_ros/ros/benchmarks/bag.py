@@ -160,13 +160,15 @@ class Turns:
             self._looked = begun
             self._look([os.getpid(), *workers])
         if blocks:
-            for pid in workers:
-                _signal(pid, signal.SIGSTOP)
-            # What the other threads have at hand is soon done: then nothing else runs here.
-            time.sleep(_SETTLE)
-            self._infer(blocks * self._block)
-            for pid in workers:
-                _signal(pid, signal.SIGCONT)
+            try:
+                for pid in workers:
+                    _signal(pid, signal.SIGSTOP)
+                # What the other threads have at hand is soon done: then nothing else runs here.
+                time.sleep(_SETTLE)
+                self._infer(blocks * self._block)
+            finally:
+                for pid in workers:
+                    _signal(pid, signal.SIGCONT)
         self.paused += time.perf_counter() - begun
 
     def _look(self, processes: list[int]) -> None:

@@ -40,7 +40,7 @@ def run(setting: Setting) -> Result:
     ceilings, peers = None, []
     try:
         if any(timing.on_gpu for timing in timings):
-            ceilings = measure_ceilings(sorted({timing.precision for timing in timings}))
+            ceilings = _ceilings({timing.precision for timing in timings}, notes)
         if setting.peer:
             peers = _time_peers(timings, seconds, notes)
         found = [assemble(timing, _cost(timing), ceilings, peers) for timing in timings]
@@ -53,6 +53,15 @@ def run(setting: Setting) -> Result:
         {'timings': [one.as_json() for one in found],
          'ceilings': ceilings and asdict(ceilings),
          'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS})
+
+
+def _ceilings(precisions: Iterable[str], notes: list[str]) -> Ceilings | None:
+    try:
+        return measure_ceilings(sorted(precisions))
+    except (RuntimeError, AssertionError) as error:
+        # torch has no CUDA beside TensorRT, or the GPU has no room.
+        notes.append(f'no floors, as the rates of the GPU cannot be measured ({error})')
+        return None
 
 
 def plot_rows(result: Result) -> list[SpeedRow]:
@@ -77,7 +86,10 @@ def _time_peers(
     """Time the peer once for each size and precision; torch on a CPU does f32 alone well."""
     import torch
 
-    wanted = dict.fromkeys((timing.precision, timing.width, timing.height) for timing in timings)
+    # Never a peer on the CPU beside an engine on a GPU.
+    wanted = dict.fromkeys(
+        (timing.precision, timing.width, timing.height) for timing in timings
+        if timing.on_gpu == torch.cuda.is_available())
     peers = []
     for precision, width, height in wanted:
         if not torch.cuda.is_available() and precision != 'f32':
