@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
 
-from derain_ros.network.blocks import BOUND, GatedBlock  # noqa: E402
+from derain_ros.network.blocks import BOUND, REACH, GatedBlock, TokenLevel  # noqa: E402
 from derain_ros.network.dual_stage import (  # noqa: E402
     VARIANTS,
     DeployedNetwork,
@@ -114,12 +114,25 @@ def test_a_sure_dry_mask_returns_the_image():
 
 def test_gated_blocks_are_bounded_whatever_comes():
     block = GatedBlock(8).eval()
-    features = 1e6 * torch.randn(1, 8, 16, 16)
+    torch.nn.init.zeros_(block.value.bias)
+    features = 7 * torch.rand(1, 8, 16, 16) - 3.5
     with torch.no_grad():
         added = block(features) - features
-    most = BOUND**2 * block.merge.weight.abs().sum((1, 2, 3)) + block.merge.bias.abs()
-    # Beside a million, float32 keeps a sixteenth.
-    assert (added.abs().amax((0, 2, 3)) <= most + 0.1).all()
+        for size in (1e3, 1e6):
+            assert block(size * features).abs().max() == REACH
+        # One side of the product alone may not grow either.
+        torch.nn.init.constant_(block.value.bias, 1e6)
+        most = BOUND**2 * block.merge.weight.abs().sum((1, 2, 3)) + block.merge.bias.abs()
+        driven = block(features) - features
+    assert (added.abs().amax((0, 2, 3)) <= most).all()
+    assert (driven.abs().amax((0, 2, 3)) <= most + 1e-5).all()
+
+
+def test_a_level_of_tokens_is_bounded():
+    level = TokenLevel(8, 16, (0, 0), []).eval()
+    with torch.no_grad():
+        cells, _ = level(1e6 * torch.randn(1, 8, 16, 16), torch.zeros(1, 1, 8, 8))
+    assert cells.abs().max() == REACH
 
 
 @pytest.mark.parametrize('name', VARIANTS)

@@ -51,5 +51,5 @@ def test_bars_are_mostly_upright_and_of_all_spacings():
     bars = [bar for _ in range(400) for bar in sample_pattern(rng).bars]
     upright = np.mean([abs(np.sin(bar.angle)) < 0.5 for bar in bars])
     assert 0.5 < upright < 0.75  # the second bars of a lattice lie across
-    assert min(bar.period for bar in bars) < 4
+    assert min(bar.period for bar in bars) < 3
     assert max(bar.period for bar in bars) > 20

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor, nn
 from torch.nn import functional
 
-from derain_ros.network.blocks import BOUND, GatedBlock
+from derain_ros.network.blocks import BOUND, REACH, GatedBlock
 
 MOST_CHANNELS = 128
 """Above that the merging weights do not fit beside the features; such blocks stay as they are."""
@@ -98,14 +98,15 @@ class FusedGatedBlock(nn.Module):
         pixels, tile = last.numel() // channels, _TILE // self.padded
         _gate_and_merge[(triton.cdiv(pixels, tile),)](
             both, last, result, self.taps, self.merge, self.merge_bias,
-            pixels, height, width, channels, BOUND, self.padded, tile, num_warps=_WARPS)
+            pixels, height, width, channels, BOUND, REACH, self.padded, tile, num_warps=_WARPS)
         return result.permute(0, 3, 1, 2)
 
 
 @triton.jit
 def _gate_and_merge(
     both, features, result, taps, merge, merge_bias, pixels, height, width,
-    channels: tl.constexpr, bound: tl.constexpr, padded: tl.constexpr, tile: tl.constexpr,
+    channels: tl.constexpr, bound: tl.constexpr, reach: tl.constexpr, padded: tl.constexpr,
+    tile: tl.constexpr,
 ):
     """Run all of a gated block behind its first convolutions, for ``tile`` pixels.
 
@@ -140,4 +141,5 @@ def _gate_and_merge(
     mask = there[:, None] & used[None, :]
     before = tl.load(features + place, mask=mask, other=0.0).to(tl.float32)
     merged += before + tl.load(merge_bias + channel)[None, :]
+    merged = tl.minimum(tl.maximum(merged, -reach), reach)
     tl.store(result + place, merged.to(result.dtype.element_ty), mask=mask)

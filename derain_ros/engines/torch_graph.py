@@ -19,8 +19,8 @@ _PIECE = 1 << 20
 class Streams:
     """Where engines work, and where they capture.
 
-    They are two because results that
-    a caller drops put events on the stream that they came by, and a capture must not see them.
+    They are two because results that a caller drops put events on the stream that they came
+    by, and a capture must not see them.
     """
 
     def __init__(self) -> None:

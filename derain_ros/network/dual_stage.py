@@ -68,7 +68,8 @@ class DualStageConfig:
     clusters
         Feature clusters of the non-local attention.
     mask_attention
-        Rain replaces features by a learned token and fades attention keys.
+        Rain replaces features by a learned token, fades attention keys, and says how far the
+        attention of stage 1 counts.
     morphology
         The mask starts from the oriented streak response; without it the mask head
         works from the features alone.
@@ -167,7 +168,7 @@ class DualStageNetwork(nn.Module):
             cell,
             token,
             config.token_blocks,
-            [WindowAttention(token, config.heads, blend=True, **options)],
+            [WindowAttention(token, config.heads, blend=config.mask_attention, **options)],
         )
         self.stage1_after = gated_blocks(cell, after)
         self.coarse = _zeroed(nn.Conv2d(cell, 48, 1))

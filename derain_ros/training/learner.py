@@ -99,7 +99,7 @@ class Learner:
         done = (step - config.warm_up) / max(1, config.steps - config.warm_up)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
-    def _one(self, rainy: Tensor, dry: Tensor, streaks: Tensor) -> dict[str, float]:
+    def _one(self, rainy: Tensor, dry: Tensor, streaks: Tensor) -> dict[str, Tensor]:
         """Take one step on one batch, in this process alone."""
         return self._step(self.network, [(rainy, dry, streaks)])
 

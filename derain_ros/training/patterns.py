@@ -72,20 +72,35 @@ class Pattern:
 
 
 def sample_pattern(rng: np.random.Generator) -> Pattern:
-    """Draw a pattern: bars mostly near the vertical, 3 to 24 pixels apart."""
-    top, left = rng.uniform(0, 0.6, 2)
-    tall, wide = rng.uniform(0.25, 1.0, 2)
+    """Draw a pattern: bars mostly near the vertical, 2 to 24 pixels apart.
+
+    Three quarters are plain to see, bright or dark on a plain ground, and half of these fill
+    the picture, as a fence or blinds may fill the view. The others are of any colour, may be
+    faint, and stay in a patch: bars like that all over a picture are what dense rain looks like.
+    """
+    plain = rng.random() < 0.75
+    fills = plain and rng.random() < 0.5
+    top, left = (0.0, 0.0) if fills else rng.uniform(0, 0.6, 2)
+    tall, wide = (1.0, 1.0) if fills else rng.uniform(0.25, 1.0, 2)
     sets = 2 if rng.random() < 0.45 else 1
     colour = rng.uniform(0, 255) + 15 * rng.standard_normal(3)
+    ground = float(rng.uniform(0, 160)) if rng.random() < 0.35 else None
+    opacity = float(rng.uniform(0.15, 1.0))
+    if plain:
+        light, shade = rng.uniform(150, 255), rng.uniform(0, 100)
+        if rng.random() < 0.25:
+            light, shade = shade, light
+        colour = light + 5 * rng.standard_normal(3)
+        ground, opacity = float(shade), 1.0
     return Pattern(
         float(top),
         float(min(1, top + tall)),
         float(left),
         float(min(1, left + wide)),
         tuple(float(x) for x in colour),
-        float(rng.uniform(0.15, 1.0)),
+        opacity,
         _sample_sets(sets, rng),
-        float(rng.uniform(0, 160)) if rng.random() < 0.35 else None,
+        ground,
     )
 
 
@@ -101,7 +116,7 @@ def _sample_sets(count: int, rng: np.random.Generator) -> tuple[Bars, ...]:
 
 def _sample_bars(rng: np.random.Generator) -> Bars:
     angle = rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
-    period = float(np.exp(rng.uniform(np.log(3), np.log(24))))
+    period = float(np.exp(rng.uniform(np.log(2), np.log(24))))
     # Fabric bends.
     bend = 0.3 * period if rng.random() < 0.3 else 0.0
     return Bars(
