@@ -32,9 +32,11 @@ def hard_pictures() -> dict[str, np.ndarray]:
         name = f'{period} px, {share:.0%}, lean {lean}'
         drawn[f'fence, {name}'] = upright
         drawn[f'lattice, {name}'] = np.maximum(upright, lying)
-        drawn[f'blinds, {name}'] = lying
+        if not lean:
+            drawn[f'blinds, {name}'] = lying
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    drawn['checkers'] = ((rows // 4 + columns // 4) % 2).astype(float)
+    for side in (1, 2, 4):
+        drawn[f'checkers, {side} px'] = ((rows // side + columns // side) % 2).astype(float)
     drawn['noise'] = np.random.default_rng(0).random(SIZE)
     pictures = {}
     for name, shown in drawn.items():

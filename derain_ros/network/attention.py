@@ -23,8 +23,8 @@ def suppress(covered: Tensor, strength: Tensor) -> Tensor:
     """Additive attention bias that fades keys covered by rain.
 
     The weight of a key is multiplied by its share of dry pixels to the power ``strength``.
-    A bias of the odds of rain was tried before: near full cover a step of float16 in ``covered``
-    changed it by half, and its gradient grew to 250 times ``strength``.
+    A bias of the odds of rain, c / (1.001 − c), was there before: bfloat16 rounds 1.001 to 1,
+    which made it infinite, and a step of float16 below full cover changed it by a third.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ class GatedBlock(nn.Module):
     spares the engines a split, and no normalisation breaks the chain that they
     fuse. Both halves are bounded, and so is the sum: products of products would otherwise
     grow from block to block on pictures far from those of the training, such as blinds.
-    All but one in ten thousand features of photographs lie within the bounds.
+    In rainy crops one feature in ten thousand that a block hands on was beyond, before.
 
     Shape
     -----
@@ -44,7 +44,7 @@ class GatedBlock(nn.Module):
 
 
 def reach(features: Tensor) -> Tensor:
-    """Bound features of any shape to ±:data:`REACH`; engines fuse that into the sum before."""
+    """Bound features of any shape to ±:data:`REACH`; OpenVINO fuses that into the sum before."""
     return functional.hardtanh(features, -REACH, REACH)
 
 
