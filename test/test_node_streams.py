@@ -5,24 +5,21 @@ asserted here: with a ``strength`` near 0 the colour that goes in has to come ou
 whole way through decoder, engine and encoder.
 """
 
-import importlib.util
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from probe import Plan, counters
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec('rclpy') is None, reason='needs ROS 2 (rclpy)'
-)
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from probe import Plan, counters
+from ros_fixtures import new_domain
 
 ROOT = Path(__file__).resolve().parent.parent
 BAYER = [f'bayer_{pattern}{bits}' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')
@@ -39,25 +36,13 @@ OUTPUT = {
 }
 
 
-def free_domain():
-    """Return a ROS domain that no other process of this machine takes part in."""
-    for domain in random.sample(range(1, 102), 101):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first_participant:
-            try:
-                first_participant.bind(('', 7410 + 250 * domain))
-            except OSError:
-                continue
-            return domain
-    raise RuntimeError('all ROS domains from 1 to 101 are in use')
-
-
 class RunningNode:
     """The node as a process, and a way to run a probe against it."""
 
     def __init__(self, directory):
         self.directory = directory
         self.environment = os.environ | {
-            'ROS_DOMAIN_ID': str(free_domain()),
+            'ROS_DOMAIN_ID': str(new_domain()),
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml'),
             'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),

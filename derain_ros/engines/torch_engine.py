@@ -33,6 +33,16 @@ def create(
     return TorchEngine(model, precision, options or EngineOptions())
 
 
+def untrained(variant: str, precision: str):
+    """Return a variant as it is deployed, float16 unless ``precision`` is f32, before training.
+
+    For what depends on its layers alone, such as its cost. Needs torch.
+    """
+    from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
+
+    return DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=precision != 'f32')
+
+
 def _import():
     try:
         import safetensors.torch  # noqa: F401

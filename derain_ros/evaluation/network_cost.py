@@ -94,11 +94,10 @@ def floors(cost: NetworkCost, ceilings: Ceilings, precision: str) -> Floors:
 
 def model_cost(variant: str, precision: str, width: int, height: int) -> NetworkCost:
     """Count the cost of a variant of our network; see :func:`network_cost`."""
-    from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
+    from derain_ros.engines.torch_engine import untrained
 
-    half = precision != 'f32'  # bfloat16 takes as many bytes as float16
-    return network_cost(
-        lambda: DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=half), width, height)
+    # bfloat16 takes as many bytes as float16.
+    return network_cost(lambda: untrained(variant, precision), width, height)
 
 
 def peer_cost(precision: str, width: int, height: int) -> NetworkCost:
