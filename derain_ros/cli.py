@@ -16,6 +16,7 @@ from derain_ros.commands import (
     detections,
     evaluate,
     export,
+    gate,
     image,
     info,
     pack,
@@ -31,7 +32,7 @@ from derain_ros.commands import (
 
 _COMMANDS = (
     image, bag, info, demo, top, bench, soak, replay_bench, rain, evaluate, detections, report,
-    video, pack, train, export, ablate, build_engine, policy)
+    video, gate, pack, train, export, ablate, build_engine, policy)
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
@@ -49,6 +50,7 @@ examples:
   derain detections --rainy a --clean b --detector d.yaml
                                                does it help your detector?
   derain video rainy.mp4 -o split.mp4          rain on the left, none on the right
+  derain gate drive.mp4                        does the rain gate fit your roads?
   derain train photos -o runs/nano             a network of your own
 
 `derain COMMAND --help` explains a command. The ROS 2 node itself is `derain_node`.

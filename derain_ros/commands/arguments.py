@@ -25,6 +25,21 @@ def positive_number(text: str) -> float:
     return number(text, math.ulp(0.0), math.nextafter(math.inf, 0), 'a positive number')
 
 
+def seconds(text: str) -> float:
+    """Read seconds from 0 on."""
+    return number(text, 0, 1e9, 'seconds from 0 on')
+
+
+def seconds_above_0(text: str) -> float:
+    """Read seconds above 0."""
+    return number(text, 1e-3, 1e9, 'seconds above 0')
+
+
+def rate(text: str) -> float:
+    """Read a rate in Hz."""
+    return number(text, 0.1, 1000, 'a rate from 0.1 to 1000')
+
+
 def count(text: str) -> int:
     """Read a whole number from 1 on."""
     return _whole(text, 1)

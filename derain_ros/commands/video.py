@@ -15,7 +15,8 @@ from derain_ros.commands import (
     open_engine,
     progress_bar,
 )
-from derain_ros.commands.arguments import number
+from derain_ros.commands.arguments import rate, seconds, seconds_above_0
+from derain_ros.commands.clips import open_clip
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.clip_sources import ClipSource
@@ -56,13 +57,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='video to write, .mp4 or .avi')
     parser.add_argument('--view', choices=('split', 'side-by-side', 'derained', 'mask'),
                         default='split', help='what to show (default: split)')
-    parser.add_argument('--sweep', nargs='?', type=_positive, const=6.0, metavar='SECONDS',
+    parser.add_argument('--sweep', nargs='?', type=seconds_above_0, const=6.0, metavar='SECONDS',
                         help='move the divider to and fro in so many seconds (6 if not told)')
-    parser.add_argument('--start', type=_seconds, default=0.0, metavar='S',
+    parser.add_argument('--start', type=seconds, default=0.0, metavar='S',
                         help='leave out the first S seconds')
-    parser.add_argument('--duration', type=_positive, metavar='S',
+    parser.add_argument('--duration', type=seconds_above_0, metavar='S',
                         help='take S seconds (default: all)')
-    parser.add_argument('--fps', type=_rate, metavar='N',
+    parser.add_argument('--fps', type=rate, metavar='N',
                         help='frames a second, of pictures (default: 25) or of a bag (default: '
                              'by its stamps)')
     parser.add_argument('--topic', metavar='TOPIC',
@@ -118,51 +119,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> 'ClipSource':
-    """Open what IN is, told by what lies there."""
-    from derain_ros.evaluation.clip_sources import BagClip, PictureClip, VideoClip
-    from derain_ros.evaluation.video_files import VIDEO_SUFFIXES
-
-    path, storage = args.source, {'.mcap', '.db3'}
-    if not path.exists():
-        raise CommandError(f'{_printable(path)}: no such file or folder', USAGE)
-    is_bag = bool(storage & set(path.suffixes)) or path.suffix == '.bag'
-    if path.is_dir():
-        is_bag = any(file.name == 'metadata.yaml' or storage & set(file.suffixes)
-                     for file in path.iterdir())
-    if is_bag:
-        clip = BagClip(path, args.topic, args.derained_topic, args.fps, args.start,
-                       args.duration)
-        if args.view == 'mask' and clip.has_derained and not clip.has_masks:
-            raise CommandError('the bag has no rain masks beside the derained frames; leave out '
-                               '--derained-topic to make them', USAGE)
-        return clip
-    for option, value in (('--topic', args.topic), ('--derained-topic', args.derained_topic)):
-        if value is not None:
-            raise CommandError(f'{option} is for bags; {_printable(path)} is none', USAGE)
-    if path.is_dir():
-        return PictureClip(path, args.fps, args.start, args.duration)
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise CommandError(
-            f'{_printable(path)}: IN is a video ({", ".join(sorted(VIDEO_SUFFIXES))}), a folder '
-            'of pictures, or a rosbag2', USAGE)
-    if args.fps is not None:
-        raise CommandError('--fps is for pictures and bags; a video keeps its rate', USAGE)
-    return VideoClip(path, args.start, args.duration)
+    """Open what IN is."""
+    clip = open_clip(
+        args.source, topic=args.topic, derained_topic=args.derained_topic, fps=args.fps,
+        start=args.start, duration=args.duration)
+    if args.view == 'mask' and clip.has_derained and not clip.has_masks:
+        raise CommandError('the bag has no rain masks beside the derained frames; leave out '
+                           '--derained-topic to make them', USAGE)
+    return clip
 
 
 def _printable(value: object) -> str:
     from derain_ros.evaluation.pairs import printable
 
     return printable(str(value))
-
-
-def _seconds(text: str) -> float:
-    return number(text, 0, 1e9, 'seconds from 0 on')
-
-
-def _positive(text: str) -> float:
-    return number(text, 1e-3, 1e9, 'seconds above 0')
-
-
-def _rate(text: str) -> float:
-    return number(text, 0.1, 1000, 'a rate from 0.1 to 1000')

@@ -1,0 +1,191 @@
+"""``derain gate``: how the rain gate does on your own clips."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    add_engine_options,
+    open_engine,
+    slow_bar,
+)
+from derain_ros.commands.arguments import (
+    count_or_none,
+    number,
+    rate,
+    seconds,
+    seconds_above_0,
+    share,
+)
+from derain_ros.commands.clips import open_clip
+
+if TYPE_CHECKING:
+    from derain_ros.evaluation.clip_sources import ClipSource
+    from derain_ros.evaluation.gate_trial import GateTrial
+
+_DESCRIPTION = """\
+Run the rain gate of the node over dry clips: how much rain the network sees in them, how long
+the gate stays open, and how often it opens. Whenever it has closed, rendered rain is tried on a
+copy of it, to see how soon it opens.
+
+IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic.
+With --pan every picture is a clip of its own, over which a camera pans and zooms.
+"""
+
+_EPILOG = """\
+examples:
+  derain gate drive.mp4
+  derain gate drive --topic /cam/image_raw --wet-above 0.04 --dry-below 0.024
+  derain gate photos --pan --json gate.json
+  derain gate drive.mp4 --rain                  no rain: the dry figures alone
+
+Thresholds for the node: `rain_gate_wet_above`, `rain_gate_dry_below`, `rain_gate_dry_after`;
+what they do: docs/rain_gate.md of the source.
+
+exit status: 0 all done, 1 a clip or some frames failed (each is named), 2 wrong arguments
+"""
+
+_PANNED_SECONDS = 36.0
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        'gate', help='try the rain gate on dry clips', description=_DESCRIPTION,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('sources', type=Path, nargs='+', metavar='IN',
+                        help='video, folder of pictures, or rosbag2, without rain')
+    parser.add_argument('--pan', action='store_true',
+                        help='IN are pictures or folders of them; pan over each')
+    parser.add_argument('--rain', type=share, nargs='*', default=[0.1, 0.2, 0.3, 0.5, 0.8],
+                        metavar='I', help='intensities of the rain that is tried '
+                                          '(default: 0.1 0.2 0.3 0.5 0.8)')
+    parser.add_argument('--every', type=_gap, default=20.0, metavar='S',
+                        help='seconds from one such rain to the next, at least 8 (default: 20)')
+    parser.add_argument('--seed', type=count_or_none, default=1, metavar='N',
+                        help='of the first rain (default: 1)')
+    parser.add_argument('--start', type=seconds, default=0.0, metavar='S',
+                        help='leave out the first S seconds')
+    parser.add_argument('--duration', type=seconds_above_0, metavar='S',
+                        help=f'take S seconds (default: all; with --pan {_PANNED_SECONDS:g})')
+    parser.add_argument('--fps', type=rate, metavar='N',
+                        help='frames a second, of pictures (default: 25) or of a bag (default: '
+                             'by its stamps)')
+    parser.add_argument('--topic', metavar='TOPIC',
+                        help='image topic of a bag (default: the only one)')
+    group = parser.add_argument_group('thresholds of the gate (default: those of the node)')
+    group.add_argument('--wet-above', type=share, metavar='R', help='it opens above')
+    group.add_argument('--dry-below', type=share, metavar='R', help='it closes below')
+    group.add_argument('--dry-after', type=seconds, metavar='S',
+                       help='seconds that it takes to close')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write the figures of every clip too')
+    add_engine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
+    from derain_ros.evaluation.gate_table import as_text, summarise
+    from derain_ros.evaluation.gate_trial import try_gate
+    from derain_ros.evaluation.run_files import RunFileError, check_output
+    from derain_ros.rain_gate import GateSettings
+
+    try:
+        settings = GateSettings(**{
+            name: getattr(args, name) for name in ('wet_above', 'dry_below', 'dry_after')
+            if getattr(args, name) is not None})
+        if args.json:
+            check_output(args.json)
+    except RunFileError as error:
+        raise CommandError(_printable(error), USAGE) from error
+    except ValueError as error:
+        raise CommandError(_as_options(str(error)), USAGE) from error
+    trials: dict[str, GateTrial] = {}
+    broken = []
+    seed = args.seed
+    with open_engine(args) as engine:
+        for name, open_source in _clips(args):
+            try:
+                source = open_source()
+                with slow_bar(source.facts.frames, 'frame', name) as bar:
+                    trials[name] = try_gate(
+                        source, engine, settings, intensities=args.rain, every=args.every,
+                        seed=seed, progress=bar.update)
+            except (ValueError, OSError, CommandError) as error:
+                broken.append(_printable(error))
+                continue
+            seed += max(1, len(trials[name].showers))
+        info = engine.info
+    for reason in [*broken, *(bad.reason for one in trials.values() for bad in one.failed[:3])]:
+        print(f'derain: error: {reason}', file=sys.stderr)
+    if not trials:
+        raise CommandError('no clip could be read')
+    summary = summarise(trials.values())
+    print(as_text(trials, summary, settings))
+    if args.json:
+        _write(args, {
+            'model': info.model, 'engine': info.engine, 'precision': info.precision,
+            'settings': asdict(settings), 'seed': args.seed, 'summary': summary,
+            'clips': {name: trial.describe() for name, trial in trials.items()}})
+    return FAILURE if broken or any(trial.failed for trial in trials.values()) else 0
+
+
+def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSource']]]:
+    """Yield what each clip is called and what opens it."""
+    for path in args.sources:
+        if not path.exists():
+            raise CommandError(f'{_printable(path)}: no such file or folder', USAGE)
+    if not args.pan:
+        for path in args.sources:
+            yield _printable(path), lambda path=path: open_clip(
+                path, topic=args.topic, fps=args.fps, start=args.start, duration=args.duration)
+        return
+    from derain_ros.evaluation.image_files import ImageFileError, collect_images
+    from derain_ros.evaluation.panned_clip import PannedClip
+
+    for option in ('topic', 'fps'):
+        if getattr(args, option) is not None:
+            raise CommandError(f'--{option} does not go with --pan', USAGE)
+    if args.start:
+        raise CommandError('--start does not go with --pan', USAGE)
+    try:
+        jobs = [job for path in args.sources for job in collect_images([path], path)]
+    except ImageFileError as error:
+        raise CommandError(_printable(error), USAGE) from error
+    for job in jobs:
+        yield _printable(job.source), lambda job=job: PannedClip(
+            job.source, args.duration or _PANNED_SECONDS)
+
+
+def _write(args: argparse.Namespace, figures: dict) -> None:
+    from derain_ros.evaluation.run_files import RunFileError, host, versions, write_text
+
+    figures = {'versions': versions(), 'host': host(), **figures}
+    try:
+        write_text(args.json, json.dumps(figures, indent=2, allow_nan=False) + '\n')
+    except RunFileError as error:
+        raise CommandError(str(error)) from error
+
+
+def _as_options(text: str) -> str:
+    for name in ('wet_above', 'dry_below', 'dry_after'):
+        text = text.replace(name, f'--{name.replace("_", "-")}')
+    return text
+
+
+def _gap(text: str) -> float:
+    return number(text, 8, 1e9, 'seconds from 8 on')
+
+
+def _printable(value: object) -> str:
+    from derain_ros.evaluation.pairs import printable
+
+    return printable(str(value))
