@@ -37,6 +37,23 @@ def test_a_ground_hides_most_of_the_picture():
     assert laid[0, 0].tolist() == [200, 200, 153, 106, 106, 106, 153, 200] + 8 * [40]
 
 
+def test_checkers_of_one_pixel():
+    image = torch.full((3, 4, 6), 50, dtype=torch.uint8)
+    # cos(πx + π/4) is 0.71, −0.71, ...: no pixel lies on an edge.
+    across = Bars(0.0, 2.0, np.pi / 4, 0.0, 0.1, 0.0, 0.0)
+    down = Bars(np.pi / 2, 2.0, np.pi / 4, 0.0, 0.1, 0.0, 0.0)
+    pattern = Pattern(0, 1, 0, 1, (250.0,) * 3, 1.0, (across, down), None, checkers=True)
+    rows = [[50, 250] * 3, [250, 50] * 3]
+    assert lay(image, pattern)[1].tolist() == rows * 2
+
+
+def test_some_patterns_are_checkers_of_all_sides():
+    rng = np.random.default_rng(1)
+    checkers = [one for one in (sample_pattern(rng) for _ in range(800)) if one.checkers]
+    assert 60 < len(checkers) < 140
+    assert {one.bars[0].period for one in checkers} == {2.0, 4.0, 6.0, 8.0, 10.0, 12.0}
+
+
 def test_same_seed_same_pattern():
     picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     first = add_pattern(picture, np.random.default_rng(4))

@@ -58,6 +58,8 @@ class Pattern:
         Sets of bars, the stronger of which shows.
     ground
         Grey of a plain ground behind the bars, 0–255, or None: the picture shows.
+    checkers
+        Of the two sets of bars one alone shows, where they do not cross.
 
     """
 
@@ -69,6 +71,7 @@ class Pattern:
     opacity: float
     bars: tuple[Bars, ...]
     ground: float | None = None
+    checkers: bool = False
 
 
 def sample_pattern(rng: np.random.Generator) -> Pattern:
@@ -77,6 +80,7 @@ def sample_pattern(rng: np.random.Generator) -> Pattern:
     Three quarters are plain to see, bright or dark on a plain ground, and half of these fill
     the picture, as a fence or blinds may fill the view. The others are of any colour, may be
     faint, and stay in a patch: bars like that all over a picture are what dense rain looks like.
+    One in eight are checkers.
     """
     plain = rng.random() < 0.75
     fills = plain and rng.random() < 0.5
@@ -92,6 +96,8 @@ def sample_pattern(rng: np.random.Generator) -> Pattern:
             light, shade = shade, light
         colour = light + 5 * rng.standard_normal(3)
         ground, opacity = float(shade), 1.0
+    checkers = rng.random() < 0.125
+    bars = _sample_checkers(rng) if checkers else _sample_sets(sets, rng)
     return Pattern(
         float(top),
         float(min(1, top + tall)),
@@ -99,9 +105,18 @@ def sample_pattern(rng: np.random.Generator) -> Pattern:
         float(min(1, left + wide)),
         tuple(float(x) for x in colour),
         opacity,
-        _sample_sets(sets, rng),
+        bars,
         ground,
+        checkers,
     )
+
+
+def _sample_checkers(rng: np.random.Generator) -> tuple[Bars, ...]:
+    """Draw the bars of checkers of 1 to 6 pixels, half of them along the rows of pixels."""
+    angle = 0.0 if rng.random() < 0.5 else float(rng.normal(0, 0.35))
+    side = min(6, 1 + int(rng.exponential(1.5)))
+    bars = Bars(angle, 2.0 * side, np.pi / 4, 0.0, 0.1, 0.0, 0.0)
+    return (bars, replace(bars, angle=angle + np.pi / 2))
 
 
 def _sample_sets(count: int, rng: np.random.Generator) -> tuple[Bars, ...]:
@@ -152,11 +167,15 @@ def lay(image: Tensor, pattern: Pattern) -> Tensor:
     inside = (y >= pattern.top * height) & (y < pattern.bottom * height)
     inside = inside & (x >= pattern.left * width) & (x < pattern.right * width)
     shown = torch.zeros(height, width, device=image.device)
+    crossing = torch.ones(height, width, device=image.device)
     for bars in pattern.bars:
         across = x * np.cos(bars.angle) + y * np.sin(bars.angle)
         across = across + bars.bend * torch.sin(bars.bend_rate * y)
         wave = torch.cos(2 * np.pi / bars.period * across + bars.phase)
-        shown = torch.maximum(shown, ((wave - bars.breadth) / bars.edge + 0.5).clamp(0, 1))
+        bar = ((wave - bars.breadth) / bars.edge + 0.5).clamp(0, 1)
+        shown, crossing = torch.maximum(shown, bar), torch.minimum(crossing, bar)
+    if pattern.checkers:
+        shown = shown - crossing
     share = pattern.opacity * shown * inside
     colour = torch.tensor(pattern.colour, device=image.device).reshape(3, 1, 1)
     if pattern.ground is not None:
