@@ -38,6 +38,13 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+def printable(value: object) -> str:
+    """Return a path, an error or the like as one line that is safe to print on a terminal."""
+    from derain_ros.evaluation.pairs import printable as one_line
+
+    return one_line(str(value))
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--engine`` and ``--precision``."""
     group = parser.add_argument_group('inference')

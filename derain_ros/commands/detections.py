@@ -12,6 +12,7 @@ from derain_ros.commands import (
     CommandError,
     add_engine_options,
     open_engine,
+    printable,
     progress_bar,
 )
 from derain_ros.commands.arguments import share
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
                 source, detector, engine=engine, model=model, labels=labels, classes=classes,
                 score=args.score, progress=bar.update)
     except (ValueError, DetectorError) as error:
-        raise CommandError(_printable(error)) from error
+        raise CommandError(printable(error)) from error
     _report(comparison)
     for line in summarise(comparison, verbose=args.verbose):
         print(line)
@@ -153,7 +154,7 @@ def _open(
                 print(f'derain: note: {note}', file=sys.stderr)
         return source, Detector(description), labels, classes
     except (ValueError, DetectorError) as error:
-        raise CommandError(_printable(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
 
 
 def _check_sources(args: argparse.Namespace) -> None:
@@ -184,9 +185,9 @@ def _topics(bag: Path) -> str:
 
     try:
         with open_bag(bag) as reader:
-            return _printable(', '.join(image_topics(reader)) or 'none')
+            return printable(', '.join(image_topics(reader)) or 'none')
     except BagError as error:
-        raise CommandError(_printable(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
 
 
 def _describe(args: argparse.Namespace) -> 'Description':
@@ -202,7 +203,7 @@ def _describe(args: argparse.Namespace) -> 'Description':
             raise CommandError(str(error)) from error
         names = sorted(file.stem for file in shipped.glob('*.yaml'))
         if args.detector not in names:
-            raise CommandError(_printable(
+            raise CommandError(printable(
                 f'{args.detector}: no such description; name a YAML file, or one of '
                 f'{", ".join(names)}'), USAGE)
         path = shipped / f'{args.detector}.yaml'
@@ -220,7 +221,7 @@ def _classes(args: argparse.Namespace, description: 'Description') -> frozenset[
             shown = ', '.join(description.classes[:_SHOWN])
             more = ' ...' if len(description.classes) > _SHOWN else ''
             raise CommandError(
-                _printable(f'--classes {name}: the detector has no such class; it has {shown}')
+                printable(f'--classes {name}: the detector has no such class; it has {shown}')
                 + more, USAGE)
     return frozenset(known.values())
 
@@ -249,10 +250,4 @@ def _write(path: Path, comparison: 'Comparison') -> None:
         write_run(path, comparison.figures())
     except RunFileError as error:
         raise CommandError(str(error)) from error
-    print(f'{_printable(path)} written')
-
-
-def _printable(value: object) -> str:
-    from derain_ros.evaluation.pairs import printable
-
-    return printable(str(value))
+    print(f'{printable(path)} written')

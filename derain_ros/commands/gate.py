@@ -14,6 +14,7 @@ from derain_ros.commands import (
     CommandError,
     add_engine_options,
     open_engine,
+    printable,
     slow_bar,
 )
 from derain_ros.commands.arguments import (
@@ -49,10 +50,11 @@ examples:
 Thresholds for the node: `rain_gate_wet_above`, `rain_gate_dry_below`, `rain_gate_dry_after`;
 what they do: docs/rain_gate.md of the source.
 
-exit status: 0 all done, 1 a clip or some frames failed (each is named), 2 wrong arguments
+exit status: 0 all done, 1 a clip or some frames failed (ten are named), 2 wrong arguments
 """
 
 _PANNED_SECONDS = 36.0
+_SHOWN = 10
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -105,14 +107,16 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             check_output(args.json)
     except RunFileError as error:
-        raise CommandError(_printable(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     except ValueError as error:
         raise CommandError(_as_options(str(error)), USAGE) from error
     trials: dict[str, GateTrial] = {}
     broken = []
     seed = args.seed
+    # What is wrong with the arguments is told before an engine is loaded.
+    clips = list(_clips(args))
     with open_engine(args) as engine:
-        for name, open_source in _clips(args):
+        for name, open_source in clips:
             try:
                 source = open_source()
                 with slow_bar(source.facts.frames, 'frame', name) as bar:
@@ -120,12 +124,15 @@ def run(args: argparse.Namespace) -> int:
                         source, engine, settings, intensities=args.rain, every=args.every,
                         seed=seed, progress=bar.update)
             except (ValueError, OSError, CommandError) as error:
-                broken.append(_printable(error))
+                broken.append(printable(error))
                 continue
             seed += max(1, len(trials[name].showers))
         info = engine.info
-    for reason in [*broken, *(bad.reason for one in trials.values() for bad in one.failed[:3])]:
+    failed = broken + [bad.reason for trial in trials.values() for bad in trial.failed]
+    for reason in failed[:_SHOWN]:
         print(f'derain: error: {reason}', file=sys.stderr)
+    if len(failed) > _SHOWN:
+        print(f'derain: error: {len(failed) - _SHOWN} more failed', file=sys.stderr)
     if not trials:
         raise CommandError('no clip could be read')
     summary = summarise(trials.values())
@@ -135,17 +142,17 @@ def run(args: argparse.Namespace) -> int:
             'model': info.model, 'engine': info.engine, 'precision': info.precision,
             'settings': asdict(settings), 'seed': args.seed, 'summary': summary,
             'clips': {name: trial.describe() for name, trial in trials.items()}})
-    return FAILURE if broken or any(trial.failed for trial in trials.values()) else 0
+    return FAILURE if failed else 0
 
 
 def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSource']]]:
     """Yield what each clip is called and what opens it."""
     for path in args.sources:
         if not path.exists():
-            raise CommandError(f'{_printable(path)}: no such file or folder', USAGE)
+            raise CommandError(f'{printable(path)}: no such file or folder', USAGE)
     if not args.pan:
         for path in args.sources:
-            yield _printable(path), lambda path=path: open_clip(
+            yield printable(path), lambda path=path: open_clip(
                 path, topic=args.topic, fps=args.fps, start=args.start, duration=args.duration)
         return
     from derain_ros.evaluation.image_files import ImageFileError, collect_images
@@ -159,9 +166,9 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
     try:
         jobs = [job for path in args.sources for job in collect_images([path], path)]
     except ImageFileError as error:
-        raise CommandError(_printable(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     for job in jobs:
-        yield _printable(job.source), lambda job=job: PannedClip(
+        yield printable(job.source), lambda job=job: PannedClip(
             job.source, args.duration or _PANNED_SECONDS)
 
 
@@ -183,9 +190,3 @@ def _as_options(text: str) -> str:
 
 def _gap(text: str) -> float:
     return number(text, 8, 1e9, 'seconds from 8 on')
-
-
-def _printable(value: object) -> str:
-    from derain_ros.evaluation.pairs import printable
-
-    return printable(str(value))

@@ -13,6 +13,7 @@ from derain_ros.commands import (
     add_engine_options,
     add_strength_option,
     open_engine,
+    printable,
     progress_bar,
 )
 from derain_ros.commands.arguments import rate, seconds, seconds_above_0
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         check_destination(args.output)
         source = _open(args)
     except ValueError as error:
-        raise CommandError(_printable(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     for note in source.notes:
         print(f'derain: note: {note}', file=sys.stderr)
     try:
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
                 source, args.output, view=args.view, engine=engine, strength=args.strength,
                 sweep=args.sweep, progress=bar.update)
     except (ValueError, OSError) as error:
-        raise CommandError(_printable(error)) from error
+        raise CommandError(printable(error)) from error
     for bad in summary.failed[:_SHOWN]:
         print(f'derain: error: {bad.reason}', file=sys.stderr)
     if len(summary.failed) > _SHOWN:
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         print('derain: note: MPEG-4 loses detail; name an .avi to keep every pixel',
               file=sys.stderr)
     left_out = f', {len(summary.failed)} left out' if summary.failed else ''
-    print(f'{_printable(args.output)}: {summary.frames} frames of {summary.width}x'
+    print(f'{printable(args.output)}: {summary.frames} frames of {summary.width}x'
           f'{summary.height} at {source.facts.rate:g} Hz{left_out}')
     return FAILURE if summary.failed else 0
 
@@ -127,9 +128,3 @@ def _open(args: argparse.Namespace) -> 'ClipSource':
         raise CommandError('the bag has no rain masks beside the derained frames; leave out '
                            '--derained-topic to make them', USAGE)
     return clip
-
-
-def _printable(value: object) -> str:
-    from derain_ros.evaluation.pairs import printable
-
-    return printable(str(value))

@@ -38,6 +38,11 @@ class Shower:
     began: float
     opened_after: float | None = None
 
+    def describe(self) -> dict:
+        """Return the shower, fit for JSON, its times to the millisecond."""
+        return {name: value if value is None else round(value, 3)
+                for name, value in asdict(self).items()}
+
 
 @dataclass
 class GateTrial:
@@ -79,7 +84,7 @@ class GateTrial:
             'looks': len(self.responses), 'response': response_shares(self.responses),
             'judged_s': round(self.judged, 3), 'wet_s': round(self.wet, 3),
             'openings': self.openings, 'held_open': self.held_open,
-            'failed_frames': len(self.failed), 'showers': [asdict(one) for one in self.showers]}
+            'failed_frames': len(self.failed), 'showers': [one.describe() for one in self.showers]}
 
 
 def response_shares(responses: Sequence[float]) -> dict[str, float]:
@@ -168,7 +173,7 @@ def try_gate(
         if not gate.wet and intensities and now >= next_rain:
             next_rain = now + every + rng.uniform(0, PROBE_SECONDS)
             for intensity in intensities:
-                tried.append(_Tried(gate, Shower(intensity, round(now, 3)), seed + count))
+                tried.append(_Tried(gate, Shower(intensity, now), seed + count))
                 count += 1
         tried = [one for one in tried if not _ended(one, engine, picture, now, trial)]
     trial.showers.sort(key=lambda shower: (shower.began, shower.intensity))
@@ -196,7 +201,7 @@ def _ended(
         _look(one.gate, engine, rainy, now, [])
     one.frames += 1
     if one.gate.wet:
-        one.shower.opened_after = round(elapsed, 3)
+        one.shower.opened_after = elapsed
     elif elapsed < PATIENCE:
         return False
     trial.showers.append(one.shower)

@@ -51,7 +51,7 @@ class PannedClip:
         self.notes: list[str] = []
 
     def read(self) -> Iterator[FrameSet]:
-        """Yield the views."""
+        """Yield the views, uint8, H×W×3, BGR."""
         for number in range(self.facts.frames):
             rows, columns = self._view(number / RATE)
             view = cv2.resize(
