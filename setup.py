@@ -74,8 +74,8 @@ setup(
     entry_points={
         'console_scripts': [
             'derain = derain_ros.cli:main',
-            'derain_node = derain_ros.ros.main:main',
-            'derain_top = derain_ros.commands.top:main',
+            'derain_node = derain_ros.node.main:main',
+            'derain_top = derain_ros.cli:derain_top',
         ],
     },
 )

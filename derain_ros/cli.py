@@ -108,6 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
+def derain_top(argv: Sequence[str] | None = None) -> int:
+    """Run ``derain_top``, which is ``derain top``."""
+    return main(['top', *(sys.argv[1:] if argv is None else argv)])
+
+
 def _package_of(module: str) -> str:
     """Name under which pip knows a module."""
     name = module.partition('.')[0]

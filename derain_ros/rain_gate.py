@@ -48,6 +48,9 @@ FORGET_SECONDS = 30.0
 # An unsure mask (below an eighth) counts for nothing: dry scenes have it all over.
 _SURE = np.rint(np.clip((np.arange(256) - 32) / 128, 0, 1) * 255).astype(np.uint8)
 
+MASK_THRESHOLD = 128
+"""Least value of a rain mask that counts as rain."""
+
 
 @dataclass(frozen=True)
 class GateSettings:
@@ -111,6 +114,11 @@ def mask_response(mask: np.ndarray) -> float:
         raise ValueError(
             f'rain mask: expected uint8 of shape (H, W), got {mask.dtype} of shape {mask.shape}')
     return cv2.mean(cv2.LUT(mask, _SURE))[0] / 255
+
+
+def mask_coverage(mask: np.ndarray) -> float:
+    """Return the share of pixels, 0–1, that a uint8 H×W mask calls rain."""
+    return np.count_nonzero(mask >= MASK_THRESHOLD) / mask.size
 
 
 class RainGate:

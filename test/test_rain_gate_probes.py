@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
 from derain_ros.engines import create_engine
-from derain_ros.image_codec import decode_compressed
+from derain_ros.images.codec import decode_compressed
 from derain_ros.rain import RainClip
 from derain_ros.rain_gate import PROBE_SECONDS, PROBE_SIDE, GateSettings, RainGate
 

@@ -40,7 +40,7 @@ class CommandError(Exception):
 
 def printable(value: object) -> str:
     """Return a path, an error or the like as one line that is safe to print on a terminal."""
-    from derain_ros.evaluation.pairs import printable as one_line
+    from derain_ros.text import printable as one_line
 
     return one_line(str(value))
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.training.ablation import run_ablation, table
     from derain_ros.training.config import ConfigError, TrainingConfig
     from derain_ros.training.loop import TrainingError
-    from derain_ros.training.pack import PackError
+    from derain_ros.training.picture_pack import PackError
 
     if not (args.validation / 'clean').is_dir():
         raise CommandError(f'{args.validation}: no folder clean/ with dry pictures', USAGE)

@@ -20,8 +20,8 @@ from derain_ros.commands.arguments import count, number
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from derain_ros.bags.derain import BagPlan, BagSummary
     from derain_ros.engines import Engine
-    from derain_ros.evaluation.bags.derain import BagPlan, BagSummary
 
 _DESCRIPTION = """\
 Copy a rosbag2 (mcap or sqlite3) and add derained images and rain masks.
@@ -102,11 +102,11 @@ def run(args: argparse.Namespace) -> int:
     """Derain the bag that ``args`` names; 1 if a frame failed or the bag is damaged."""
     import time
 
-    from derain_ros.evaluation.bags.derain import derain_bag, plan_bag
-    from derain_ros.evaluation.bags.source import BagError
-    from derain_ros.evaluation.bags.workers import usual_workers
-    from derain_ros.evaluation.run_files import RunFileError, check_output
-    from derain_ros.ros.allocator import keep_large_buffers
+    from derain_ros.bags.derain import derain_bag, plan_bag
+    from derain_ros.bags.source import BagError
+    from derain_ros.bags.workers import usual_workers
+    from derain_ros.files.run_files import RunFileError, check_output
+    from derain_ros.node.process_memory import keep_large_buffers
 
     keep_large_buffers()
     try:
@@ -160,8 +160,8 @@ def _write_json(
     args: argparse.Namespace, plan: 'BagPlan', summary: 'BagSummary', engine: 'Engine',
     workers: int, seconds: float
 ) -> None:
-    from derain_ros.evaluation.bags.figures import bag_figures
-    from derain_ros.evaluation.run_files import bag_bytes, write_run
+    from derain_ros.files.bag_run_file import bag_figures
+    from derain_ros.files.run_files import bag_bytes, write_run
 
     total = bag_bytes(plan.source) + bag_bytes(plan.destination)
     with slow_bar(total, 'B', 'sha256 of both bags') as bar:

@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derain_ros.bench import LONG, SCENARIOS, WITHOUT_ROS
 from derain_ros.commands import FAILURE, CommandError
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.demo import find_clip, require_ros
-from derain_ros.ros.benchmarks import LONG, SCENARIOS, WITHOUT_ROS
 
 if TYPE_CHECKING:
-    from derain_ros.ros.benchmarks.figures import Result
-    from derain_ros.ros.benchmarks.setting import Setting
+    from derain_ros.bench.bars import Result
+    from derain_ros.bench.setting import Setting
 
 _DESCRIPTION = """\
 Time the engines alone, then the node in scenarios as a vehicle meets them: another process
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
         require_ros()
         bag = args.bag or find_clip()
 
-    from derain_ros.ros.benchmarks.setting import Setting
-    from derain_ros.ros.processes import terminate_cleanly
+    from derain_ros.bench.setting import Setting
+    from derain_ros.live.processes import terminate_cleanly
 
     machine = {'cores': os.cpu_count(), 'load before the start': round(os.getloadavg()[0], 1)}
     print(', '.join(f'{key}: {value}' for key, value in machine.items()))
@@ -132,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(name: str, setting: 'Setting') -> 'Result':
     from derain_ros.engines import EngineError
-    from derain_ros.ros.processes import LiveRunError
+    from derain_ros.live.processes import LiveRunError
 
-    scenario = importlib.import_module(f'derain_ros.ros.benchmarks.{name}')
+    scenario = importlib.import_module(f'derain_ros.bench.{name}_scenario')
     try:
         result = scenario.run(setting)
     except (LiveRunError, EngineError, ValueError, OSError) as error:
@@ -144,8 +144,8 @@ def _measure(name: str, setting: 'Setting') -> 'Result':
 
 
 def _draw(result: 'Result', path: Path) -> None:
-    from derain_ros.evaluation.gpu_plot import speed_plot
-    from derain_ros.ros.benchmarks.engine import plot_rows
+    from derain_ros.bench.engine_scenario import plot_rows
+    from derain_ros.bench.gpu_plot import speed_plot
 
     rows = plot_rows(result)
     if not rows:

@@ -12,11 +12,11 @@ from derain_ros.commands import USAGE, CommandError
 from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
-    from derain_ros.engines.build_progress import Progress
-    from derain_ros.engines.engine_cache import EngineCache
-    from derain_ros.engines.gpu_identity import GpuIdentity
-    from derain_ros.engines.tensorrt_build import BuildRequest
-    from derain_ros.engines.tensorrt_library import Library
+    from derain_ros.engines.tensorrt.build_progress import Progress
+    from derain_ros.engines.tensorrt.engine_cache import EngineCache
+    from derain_ros.engines.tensorrt.gpu_identity import GpuIdentity
+    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
+    from derain_ros.engines.tensorrt.tensorrt_library import Library
 
 _DESCRIPTION = """\
 Compile a model by TensorRT for the sizes of your cameras, and keep the result in the cache of
@@ -68,11 +68,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say, one engine for each size."""
     from derain_ros.engines import EngineError
-    from derain_ros.engines.engine_cache import EngineCache
-    from derain_ros.engines.gpu_identity import find_gpu
-    from derain_ros.engines.tensorrt_build import BuildRequest
-    from derain_ros.engines.tensorrt_library import check_gpu, find_library
-    from derain_ros.models import ModelError, find_model
+    from derain_ros.engines.models import ModelError, find_model
+    from derain_ros.engines.tensorrt.engine_cache import EngineCache
+    from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
+    from derain_ros.engines.tensorrt.tensorrt_library import check_gpu, find_library
 
     try:
         requests = [
@@ -109,8 +109,8 @@ def _build(
     cache: 'EngineCache',
 ) -> None:
     """Build or find one engine, and print where it is."""
-    from derain_ros.engines.tensorrt_build import build_engine
-    from derain_ros.engines.timing_cache import timings_for
+    from derain_ros.engines.tensorrt.tensorrt_build import build_engine
+    from derain_ros.engines.tensorrt.timing_cache import timings_for
 
     bar, stop, start = _Bar(), threading.Event(), time.monotonic()
     key = request.key(content, library, gpu)

@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     require_ros()
     bag = args.bag or find_clip()
 
-    from derain_ros.ros.demo import run_demo
-    from derain_ros.ros.live_run import LiveRunError
+    from derain_ros.live.demo_drive import run_demo
+    from derain_ros.live.live_run import LiveRunError
 
     print(f'derain: playing {bag} into derain_node', file=sys.stderr)
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from derain_ros.evaluation.detection.description import Description
     from derain_ros.evaluation.detection.detector import Detector
     from derain_ros.evaluation.detection.labels import Labels
-    from derain_ros.evaluation.frame_sources import FrameSource
+    from derain_ros.files.frame_sources import FrameSource
 
 _DESCRIPTION = """\
 Run an object detector on rainy and on derained frames, and count what it finds: precision,
@@ -98,10 +98,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare as ``args`` say; 1 if a frame failed."""
+    from derain_ros.engines.model_facts import model_facts
     from derain_ros.evaluation.detection.comparison import compare
+    from derain_ros.evaluation.detection.comparison_text import summarise
     from derain_ros.evaluation.detection.detector import DetectorError
-    from derain_ros.evaluation.detection.summary import summarise
-    from derain_ros.evaluation.model_facts import model_facts
 
     source, detector, labels, classes = _open(args)
     try:
@@ -130,7 +130,7 @@ def _open(
     """Open everything that can be wrong before the work begins."""
     from derain_ros.evaluation.detection.detector import Detector, DetectorError
     from derain_ros.evaluation.detection.labels import read_labels
-    from derain_ros.evaluation.run_files import check_output
+    from derain_ros.files.run_files import check_output
 
     _check_sources(args)
     try:
@@ -142,11 +142,11 @@ def _open(
         for note in labels.notes if labels else ():
             print(f'derain: note: {note}', file=sys.stderr)
         if args.bag is None:
-            from derain_ros.evaluation.frame_sources import FolderFrames
+            from derain_ros.files.frame_sources import FolderFrames
 
             source = FolderFrames(args.rainy, args.derained, args.clean)
         else:
-            from derain_ros.evaluation.frame_sources import BagFrames
+            from derain_ros.files.frame_sources import BagFrames
 
             source = BagFrames(
                 args.bag, args.rainy_topic, args.derained_topic, args.clean_topic)
@@ -180,8 +180,8 @@ def _check_sources(args: argparse.Namespace) -> None:
 
 
 def _topics(bag: Path) -> str:
-    from derain_ros.evaluation.bags.pairs import image_topics
-    from derain_ros.evaluation.bags.source import BagError, open_bag
+    from derain_ros.bags.source import BagError, open_bag
+    from derain_ros.files.bag_pairs import image_topics
 
     try:
         with open_bag(bag) as reader:
@@ -192,8 +192,8 @@ def _topics(bag: Path) -> str:
 
 def _describe(args: argparse.Namespace) -> 'Description':
     """Read the description that is named by its path, or by its name if it is shipped."""
+    from derain_ros.engines.models import ModelError, share_directory
     from derain_ros.evaluation.detection.description import read_description
-    from derain_ros.models import ModelError, share_directory
 
     path = Path(args.detector)
     if not path.suffix and not path.exists():
@@ -244,7 +244,7 @@ def _report(comparison: 'Comparison') -> None:
 
 
 def _write(path: Path, comparison: 'Comparison') -> None:
-    from derain_ros.evaluation.run_files import RunFileError, write_run
+    from derain_ros.files.run_files import RunFileError, write_run
 
     try:
         write_run(path, comparison.figures())

@@ -17,8 +17,8 @@ from derain_ros.commands import (
 from derain_ros.commands.arguments import count_or_none
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.evaluate import Evaluation, ModelScores
-    from derain_ros.evaluation.pairs import PairSource
+    from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
+    from derain_ros.files.pairs import PairSource
 
 _DESCRIPTION = """\
 Measure a model on pairs of rainy and clean pictures: two folders with the same file names
@@ -74,8 +74,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate as ``args`` say; 1 if a pair failed."""
-    from derain_ros.evaluation.evaluate import evaluate
-    from derain_ros.evaluation.model_facts import model_facts
+    from derain_ros.engines.model_facts import model_facts
+    from derain_ros.evaluation.pair_evaluation import evaluate
 
     source = _open_source(args)
     _check_outputs(args)
@@ -121,7 +121,7 @@ def _open_source(args: argparse.Namespace) -> 'PairSource':
     missing = [option for option, value in wanted.items() if value is None]
     try:
         if args.bag is None:
-            from derain_ros.evaluation.pairs import FolderPairs
+            from derain_ros.files.pairs import FolderPairs
 
             if missing:
                 raise CommandError(f'{missing[0]} is missing: pictures need both --rainy and '
@@ -129,14 +129,14 @@ def _open_source(args: argparse.Namespace) -> 'PairSource':
             return FolderPairs(args.rainy, args.clean)
         return _open_bag(args, missing)
     except ValueError as error:
-        from derain_ros.evaluation.pairs import printable
+        from derain_ros.text import printable
 
         raise CommandError(printable(str(error)), USAGE) from error
 
 
 def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
-    from derain_ros.evaluation.bags.pairs import BagPairs, image_topics
-    from derain_ros.evaluation.bags.source import open_bag
+    from derain_ros.bags.source import open_bag
+    from derain_ros.files.bag_pairs import BagPairs, image_topics
 
     if missing:
         with open_bag(args.bag) as reader:
@@ -155,7 +155,7 @@ def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Find out before the work that its results can be written."""
-    from derain_ros.evaluation.run_files import RunFileError, check_output
+    from derain_ros.files.run_files import RunFileError, check_output
 
     outputs = [path for path in (args.json, args.html) if path]
     if len({path.absolute() for path in outputs}) < len(outputs):
@@ -212,9 +212,9 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
 
 
 def _write_outputs(args: argparse.Namespace, evaluation: 'Evaluation') -> None:
-    from derain_ros.evaluation.html_report import render_report
-    from derain_ros.evaluation.pairs import printable
-    from derain_ros.evaluation.run_files import RunFileError, write_run, write_text
+    from derain_ros.files.run_files import RunFileError, write_run, write_text
+    from derain_ros.report.evaluation_page import render_report
+    from derain_ros.text import printable
 
     try:
         if args.json:

@@ -25,11 +25,11 @@ from derain_ros.commands.arguments import (
     seconds_above_0,
     share,
 )
-from derain_ros.commands.clips import open_clip
+from derain_ros.commands.clip_paths import open_clip
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.clip_sources import ClipSource
     from derain_ros.evaluation.gate_trial import GateTrial
+    from derain_ros.files.clip_sources import ClipSource
 
 _DESCRIPTION = """\
 Run the rain gate of the node over dry clips: how much rain the network sees in them, how long
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
     from derain_ros.evaluation.gate_table import as_text, summarise
     from derain_ros.evaluation.gate_trial import try_gate
-    from derain_ros.evaluation.run_files import RunFileError, check_output
+    from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.rain_gate import GateSettings
 
     try:
@@ -155,8 +155,8 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
             yield printable(path), lambda path=path: open_clip(
                 path, topic=args.topic, fps=args.fps, start=args.start, duration=args.duration)
         return
-    from derain_ros.evaluation.image_files import ImageFileError, collect_images
-    from derain_ros.evaluation.panned_clip import PannedClip
+    from derain_ros.files.image_files import ImageFileError, collect_images
+    from derain_ros.files.panned_clip import PannedClip
 
     for option in ('topic', 'fps'):
         if getattr(args, option) is not None:
@@ -173,7 +173,7 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
 
 
 def _write(args: argparse.Namespace, figures: dict) -> None:
-    from derain_ros.evaluation.run_files import RunFileError, host, versions, write_text
+    from derain_ros.files.run_files import RunFileError, host, versions, write_text
 
     figures = {'versions': versions(), 'host': host(), **figures}
     try:

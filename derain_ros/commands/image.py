@@ -53,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Derain what ``args`` names; 1 if an image failed."""
-    from derain_ros.evaluation.image_files import (
+    from derain_ros.files.image_files import (
         ImageFileError,
         check_outputs,
         collect_images,

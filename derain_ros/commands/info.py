@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models() -> list[dict]:
-    from derain_ros.models import ModelError, list_models
+    from derain_ros.engines.models import ModelError, list_models
 
     try:
         models = list_models()

@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pack as ``args`` say."""
-    from derain_ros.training.pack import PackError, write_pack
+    from derain_ros.training.picture_pack import PackError, write_pack
 
     if args.output.exists():
         raise CommandError(f'{args.output} exists; remove it or choose another name', USAGE)

@@ -9,8 +9,8 @@ from derain_ros.commands import FAILURE, USAGE, CommandError, progress_bar
 from derain_ros.commands.arguments import number, share
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.rainy_bags import RainyBagPlan, RainyBagSummary
-    from derain_ros.evaluation.rainy_weather import Weather
+    from derain_ros.rain.apply.rainy_bags import RainyBagPlan, RainyBagSummary
+    from derain_ros.rain.apply.weather import Weather
 
 _DESCRIPTION = """\
 Put rendered rain into dry pictures, videos or bags: test data with a known truth.
@@ -79,7 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Put rain into what ``args`` names; 1 if a frame failed."""
-    from derain_ros.evaluation.rainy_weather import Weather
+    from derain_ros.rain.apply.weather import Weather
 
     kind = _kind(args.source)
     if _same(args.source, args.output):
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _kind(source: Path):
     """Tell what the input is by what lies there: the function that works on it."""
-    from derain_ros.evaluation.rainy_videos import VIDEO_SUFFIXES
+    from derain_ros.rain.apply.rainy_videos import VIDEO_SUFFIXES
 
     bags = {'.mcap', '.db3'}
     if source.is_dir():
@@ -118,13 +118,13 @@ def _kind(source: Path):
 
 
 def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.evaluation.image_files import (
+    from derain_ros.files.image_files import (
         IMAGE_SUFFIXES,
         ImageFileError,
         check_outputs,
         collect_images,
     )
-    from derain_ros.evaluation.rainy_images import rain_images
+    from derain_ros.rain.apply.rainy_images import rain_images
 
     if args.output.suffix.lower() in IMAGE_SUFFIXES and not args.output.is_dir():
         raise CommandError(
@@ -152,7 +152,7 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
 
 
 def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.evaluation.rainy_videos import VideoError, inspect_video, rain_video
+    from derain_ros.rain.apply.rainy_videos import VideoError, inspect_video, rain_video
 
     try:
         facts = inspect_video(args.source, args.output)
@@ -178,8 +178,8 @@ def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
 
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.evaluation.bags.source import BagError
-    from derain_ros.evaluation.rainy_bags import plan_rainy_bag, rain_bag
+    from derain_ros.bags.source import BagError
+    from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
 
     try:
         plan = plan_rainy_bag(args.source, args.output, topics=args.topics)
@@ -197,7 +197,7 @@ def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
 
 
 def _report(plan: 'RainyBagPlan', summary: 'RainyBagSummary') -> None:
-    from derain_ros.evaluation.rainy_bags import dry_topic
+    from derain_ros.bags.topics import dry_topic
 
     for msgtype in summary.undefined_types:
         print(f'derain: note: the bag holds no definition of {msgtype}; '

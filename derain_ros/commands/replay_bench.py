@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag and print what came of it."""
     require_ros()
 
-    from derain_ros.evaluation.bags.source import BagError
-    from derain_ros.evaluation.run_files import RunFileError, check_output
-    from derain_ros.ros.bag_replay.recording import scan
-    from derain_ros.ros.processes import LiveRunError, terminate_cleanly
+    from derain_ros.bags.source import BagError
+    from derain_ros.bench.replay.played_bag import scan
+    from derain_ros.files.run_files import RunFileError, check_output
+    from derain_ros.live.processes import LiveRunError, terminate_cleanly
 
     try:
         if args.json:
@@ -102,7 +102,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
-    from derain_ros.evaluation.run_files import (
+    from derain_ros.bench.replay.replay_runs import replay_bench
+    from derain_ros.bench.replay.run_tables import run_table, trial_line
+    from derain_ros.bench.replay.session import facts_of, measure, search_note
+    from derain_ros.files.run_files import (
         FORMAT,
         bag_bytes,
         bag_facts,
@@ -110,9 +113,6 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         versions,
         write_run,
     )
-    from derain_ros.ros.bag_replay.bench import replay_bench
-    from derain_ros.ros.bag_replay.session import facts_of, measure, search_note
-    from derain_ros.ros.bag_replay.tables import run_table, trial_line
 
     limit = args.loss / 100
 
@@ -172,8 +172,8 @@ def _parameters(given: list[str]) -> dict[str, str]:
     """Read ``--param`` options; raises CommandError for what the node does not have."""
     import difflib
 
-    from derain_ros.evaluation.pairs import printable
-    from derain_ros.ros.parameters import NODE_RULES, rule_of
+    from derain_ros.node.parameters import NODE_RULES, rule_of
+    from derain_ros.text import printable
 
     found = {}
     for text in given:

@@ -56,10 +56,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page that ``args`` ask for."""
-    from derain_ros.evaluation.pairs import printable
-    from derain_ros.evaluation.report.page import make_page
-    from derain_ros.evaluation.report.runs import load_entries
-    from derain_ros.evaluation.run_files import RunFileError, check_output, write_text
+    from derain_ros.files.run_files import RunFileError, check_output, write_text
+    from derain_ros.report.page import make_page
+    from derain_ros.report.runs import load_entries
+    from derain_ros.text import printable
 
     if len(args.label) > len(args.runs):
         raise CommandError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '

@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     require_ros()
     bag = find_clip()
 
+    from derain_ros.bench.setting import Setting
+    from derain_ros.bench.soak_run import run_soak
     from derain_ros.commands.bench import CLEAN_TOPIC
-    from derain_ros.ros.benchmarks.setting import Setting
-    from derain_ros.ros.processes import LiveRunError
-    from derain_ros.ros.soak import run_soak
+    from derain_ros.live.processes import LiveRunError
 
     print(f'derain: loading derain_node for {args.minutes:g} minutes', file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix='derain_soak_') as folder:

@@ -1,8 +1,6 @@
 """``derain top``: a live view of the running nodes."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 
 from derain_ros.commands import USAGE, CommandError
 from derain_ros.commands.demo import require_ros
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from derain_ros.ros.top import show_live, show_once
+    from derain_ros.live.monitor import show_live, show_once
 
     console = Console()
     if args.once:
@@ -54,13 +52,6 @@ def run(args: argparse.Namespace) -> int:
     if not console.is_terminal:
         raise CommandError('the output is no terminal; use --once', USAGE)
     return show_live(console, args.node)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``derain_top``, which is ``derain top``."""
-    from derain_ros import cli
-
-    return cli.main(['top', *(sys.argv[1:] if argv is None else argv)])
 
 
 def _seconds(text: str) -> float:

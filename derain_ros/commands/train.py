@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error), USAGE) from error
 
     from derain_ros.training.loop import Trainer, TrainingError
-    from derain_ros.training.pack import PackError
+    from derain_ros.training.picture_pack import PackError
 
     # On a terminal only: in a log the lines of the trainer say as much.
     hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'

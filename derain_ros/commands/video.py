@@ -17,10 +17,10 @@ from derain_ros.commands import (
     progress_bar,
 )
 from derain_ros.commands.arguments import rate, seconds, seconds_above_0
-from derain_ros.commands.clips import open_clip
+from derain_ros.commands.clip_paths import open_clip
 
 if TYPE_CHECKING:
-    from derain_ros.evaluation.clip_sources import ClipSource
+    from derain_ros.files.clip_sources import ClipSource
 
 _DESCRIPTION = """\
 Derain a clip and write a video that shows it: the rainy frame left of a divider and the
@@ -79,8 +79,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the video that ``args`` ask for; 1 if a frame failed."""
-    from derain_ros.evaluation.split_video import make_video
-    from derain_ros.evaluation.video_files import check_destination
+    from derain_ros.files.split_video import make_video
+    from derain_ros.files.video_files import check_destination
 
     if args.sweep and args.view != 'split':
         raise CommandError(f'--sweep moves the divider of split; {args.view} has none', USAGE)

@@ -13,7 +13,7 @@ from derain_ros.engines.contract import (
     EngineInfo,
     EngineOptions,
 )
-from derain_ros.models import ModelError, ModelInfo, find_model
+from derain_ros.engines.models import ModelError, ModelInfo, find_model
 
 __all__ = [
     'ENGINES',
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 ENGINES = {
-    'tensorrt': 'derain_ros.engines.tensorrt_engine',
+    'tensorrt': 'derain_ros.engines.tensorrt.tensorrt_engine',
     'openvino': 'derain_ros.engines.openvino_engine',
-    'torch': 'derain_ros.engines.torch_engine',
+    'torch': 'derain_ros.engines.torch.torch_engine',
 }
 """Back ends by name, best first; each module has ``probe()`` and ``create()``."""
 

@@ -25,8 +25,8 @@ FEW_SIZES = 4
 
 KERNELS = ('plain', 'fused', 'compiled')
 """What the torch engine runs: kernels of torch; on a GPU in f16 our own, not run on one yet, where
-they work and agree (:mod:`derain_ros.engines.torch_fused`); or what ``torch.compile`` makes in up
-to minutes for each frame size. The last two need a C compiler."""
+they work and agree (:mod:`derain_ros.engines.torch.torch_fused`); or what ``torch.compile`` makes
+in up to minutes for each frame size. The last two need a C compiler."""
 
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> list[Any]:

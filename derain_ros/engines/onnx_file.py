@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from derain_ros.models import ModelError
+from derain_ros.engines.models import ModelError
 
 # The messages of onnx.proto that tensors lie in: which field of which holds which other.
 _CONTENT = {

@@ -15,8 +15,8 @@ from derain_ros.engines.contract import (
     check_images,
     forget_shapes,
 )
+from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_one_file
-from derain_ros.models import ModelInfo
 
 SMALL_PIXELS = 1 << 16
 """Up to so many pixels one thread is as fast as several, for less CPU time.

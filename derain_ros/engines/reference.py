@@ -3,7 +3,7 @@
 import numpy as np
 
 from derain_ros.engines.contract import Derained, EngineError
-from derain_ros.models import ModelInfo
+from derain_ros.engines.models import ModelInfo
 
 
 class Reference:

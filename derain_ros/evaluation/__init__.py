@@ -1,1 +1,1 @@
-"""Derain files and bags, and measure the result."""
+"""How good derained pictures are, and what the rain gate and detectors make of them."""

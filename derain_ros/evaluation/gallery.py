@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from derain_ros.evaluation.scores import ImageScore
-from derain_ros.overlay import draw_overlay
+from derain_ros.images.overlay import draw_overlay
 
 LONGEST_SIDE = 960
 """Pictures are reduced to this many pixels on the longer side."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from derain_ros.evaluation.gate_trial import PATIENCE, GateTrial, Shower, response_shares
+from derain_ros.evaluation.gate_trial import PATIENCE, GateTrial, TrialShower, response_shares
 from derain_ros.rain_gate import GateSettings
 
 _MANY = 10
@@ -21,7 +21,7 @@ def summarise(trials: Collection[GateTrial]) -> dict:
         those that opened it, ``p50_s``, ``p95_s``, ``max_s``.
 
     """
-    showers: dict[float, list[Shower]] = {}
+    showers: dict[float, list[TrialShower]] = {}
     for trial in trials:
         for shower in trial.showers:
             showers.setdefault(shower.intensity, []).append(shower)
@@ -36,7 +36,7 @@ def summarise(trials: Collection[GateTrial]) -> dict:
     }
 
 
-def _delays(showers: list[Shower]) -> dict:
+def _delays(showers: list[TrialShower]) -> dict:
     delays = [one.opened_after for one in showers if one.opened_after is not None]
     found: dict = {'tried': len(showers), 'missed': len(showers) - len(delays)}
     if delays:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from derain_ros.engines import Engine
-from derain_ros.evaluation.clip_sources import ClipSource
-from derain_ros.evaluation.pairs import BadPair
+from derain_ros.files.clip_sources import ClipSource
+from derain_ros.files.pairs import BadPair
 from derain_ros.rain import RainClip
 from derain_ros.rain_gate import PROBE_SECONDS, GateSettings, RainGate, mask_response
 
@@ -20,7 +20,7 @@ PATIENCE = 8.0
 
 
 @dataclass
-class Shower:
+class TrialShower:
     """Rain that began while the gate was closed.
 
     Attributes
@@ -70,7 +70,7 @@ class GateTrial:
     judged: float = 0.0
     wet: float = 0.0
     openings: int = 0
-    showers: list[Shower] = field(default_factory=list)
+    showers: list[TrialShower] = field(default_factory=list)
     failed: list[BadPair] = field(default_factory=list)
 
     @property
@@ -99,7 +99,7 @@ def response_shares(responses: Sequence[float]) -> dict[str, float]:
 class _Tried:
     """A gate in rain that only it sees."""
 
-    def __init__(self, gate: RainGate, shower: Shower, seed: int):
+    def __init__(self, gate: RainGate, shower: TrialShower, seed: int):
         self.gate = copy.deepcopy(gate)
         self.shower = shower
         self.clip = RainClip(shower.intensity, seed)
@@ -173,7 +173,7 @@ def try_gate(
         if not gate.wet and intensities and now >= next_rain:
             next_rain = now + every + rng.uniform(0, PROBE_SECONDS)
             for intensity in intensities:
-                tried.append(_Tried(gate, Shower(intensity, now), seed + count))
+                tried.append(_Tried(gate, TrialShower(intensity, now), seed + count))
                 count += 1
         tried = [one for one in tried if not _ended(one, engine, picture, now, trial)]
     trial.showers.sort(key=lambda shower: (shower.began, shower.intensity))

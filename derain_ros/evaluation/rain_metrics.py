@@ -10,12 +10,10 @@ import cv2
 import numpy as np
 
 from derain_ros.evaluation.metrics import to_y
+from derain_ros.rain_gate import MASK_THRESHOLD
 
 TRUTH_THRESHOLD = 8.0
 """Luma, of 255, by which rain must brighten a pixel for the truth to call it rain."""
-
-MASK_THRESHOLD = 128
-"""Least value of a rain mask that counts as rain."""
 
 STREAK_WIDTH = 9
 """Width of the top-hat across a streak, in pixels; wider structures are not streaks."""
@@ -117,11 +115,6 @@ def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
         int(np.count_nonzero(found & ~true)),
         int(np.count_nonzero(~found & true)),
     )
-
-
-def mask_coverage(mask: np.ndarray) -> float:
-    """Return the share of pixels, 0–1, that a uint8 H×W mask calls rain."""
-    return np.count_nonzero(mask >= MASK_THRESHOLD) / mask.size
 
 
 def streak_energy(error: np.ndarray) -> float:

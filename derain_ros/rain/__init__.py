@@ -1,12 +1,12 @@
 """Synthetic rain for training, tests and demonstrations."""
 
-from derain_ros.rain.camera import Camera, sample_camera
+from derain_ros.rain.camera_effects import CameraEffects, sample_camera
 from derain_ros.rain.renderer import RainClip, RainyImage, add_rain, render
 from derain_ros.rain.shower import Shower, StreakLayer, sample_shower
 from derain_ros.rain.streaks import draw_streaks
 
 __all__ = [
-    'Camera',
+    'CameraEffects',
     'RainClip',
     'RainyImage',
     'Shower',

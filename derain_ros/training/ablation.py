@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
 from derain_ros.training.config import ConfigError, TrainingConfig
-from derain_ros.training.export import flops_per_pixel
 from derain_ros.training.loop import Trainer
+from derain_ros.training.model_export import flops_per_pixel
 from derain_ros.training.validation import score
 
 PARTS = {

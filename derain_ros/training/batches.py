@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from derain_ros.training.config import TrainingConfig
 from derain_ros.training.dataset import RainyCrops
-from derain_ros.training.pictures import DryPictures
+from derain_ros.training.dry_pictures import DryPictures
 from derain_ros.training.ranks import Ranks
 from derain_ros.training.stopping import leave_signals_to_parent
 

@@ -5,8 +5,8 @@ import torch
 from torch.utils.data import IterableDataset
 
 from derain_ros.rain import render, sample_camera, sample_shower
+from derain_ros.training.dry_pictures import DryPictures, scene_of
 from derain_ros.training.patterns import add_pattern
-from derain_ros.training.pictures import DryPictures, scene_of
 
 __all__ = ['DryPictures', 'RainyCrops', 'scene_of']
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from derain_ros.rain import Camera
+from derain_ros.rain import CameraEffects
 
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55),
@@ -29,9 +29,9 @@ _YCBCR = (
 
 
 def capture(
-    pictures: Sequence[Tensor], cameras: Sequence[Camera], generator: torch.Generator
+    pictures: Sequence[Tensor], cameras: Sequence[CameraEffects], generator: torch.Generator
 ) -> list[Tensor]:
-    """Take batches of pictures with cameras, see :meth:`derain_ros.rain.Camera.capture`.
+    """Take batches of pictures with cameras, see :meth:`derain_ros.rain.CameraEffects.capture`.
 
     Parameters
     ----------

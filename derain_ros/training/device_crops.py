@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derain_ros.rain import Camera, Shower, sample_camera, sample_shower
+from derain_ros.rain import CameraEffects, Shower, sample_camera, sample_shower
 from derain_ros.training.arithmetic import mix_seeds
 from derain_ros.training.device_camera import capture
+from derain_ros.training.dry_pictures import DryPictures
 from derain_ros.training.gpu_rain import render
 from derain_ros.training.patterns import Pattern, lay, sample_pattern
-from derain_ros.training.pictures import DryPictures
 
 
 class DevicePictures:
@@ -74,7 +74,7 @@ class _Plan(NamedTuple):
     chosen: list[tuple[int, int, int]]
     exposures: list[float]
     showers: list[Shower]
-    cameras: list[Camera]
+    cameras: list[CameraEffects]
     patterns: list[Pattern | None]
     rng: np.random.Generator
 
@@ -156,7 +156,8 @@ class DeviceCrops:
             sample_shower(0.0 if i in dry else float(intensities[i]), rng)
             for i in range(self.batch)
         ]
-        cameras = [sample_camera(rng) if self.camera else Camera() for _ in range(self.batch)]
+        cameras = [
+            sample_camera(rng) if self.camera else CameraEffects() for _ in range(self.batch)]
         patterns = [
             sample_pattern(rng) if rng.random() < self.pattern_share else None
             for _ in range(self.batch)

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from derain_ros.engines import Engine
+from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.evaluation.detection.boxes import Detections
 from derain_ros.evaluation.detection.detector import Detector
 from derain_ros.evaluation.detection.labels import Labels
 from derain_ros.evaluation.detection.matching import MATCH_IOU, Truths, match
 from derain_ros.evaluation.detection.tally import Tally
-from derain_ros.evaluation.frame_sources import FrameSet, FrameSource
-from derain_ros.evaluation.model_facts import ModelFacts
-from derain_ros.evaluation.pairs import BadPair, printable
-from derain_ros.evaluation.run_files import FORMAT, host, versions
+from derain_ros.files.frame_sources import FrameSet, FrameSource
+from derain_ros.files.pairs import BadPair
+from derain_ros.files.run_files import FORMAT, host, versions
 from derain_ros.rain_gate import mask_response
+from derain_ros.text import printable
 
 LOWEST_SCORE = 0.05
 """Score from which on detections enter the average precision, which is of all scores."""

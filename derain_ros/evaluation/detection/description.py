@@ -47,8 +47,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from derain_ros.evaluation.detection.fields import DescriptionError, Fields, read_yaml
-from derain_ros.evaluation.pairs import printable
+from derain_ros.evaluation.detection.yaml_fields import DescriptionError, Fields, read_yaml
+from derain_ros.text import printable
 
 _LARGEST_SIDE = 8192
 _MOST_CLASSES = 10_000

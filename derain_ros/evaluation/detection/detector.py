@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from derain_ros.engines.models import ModelError, find_model
 from derain_ros.engines.onnx_file import check_one_file
 from derain_ros.evaluation.detection.boxes import Detections, areas, suppress
 from derain_ros.evaluation.detection.decode import check_shape, decode
 from derain_ros.evaluation.detection.description import Description
 from derain_ros.evaluation.detection.placement import place
-from derain_ros.evaluation.pairs import printable
-from derain_ros.models import ModelError, find_model
+from derain_ros.text import printable
 
 MOST_DETECTIONS = 300
 """Most detections in one image, the best."""

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from derain_ros.evaluation.detection.matching import Truths
-from derain_ros.evaluation.frame_sources import FrameSet
-from derain_ros.evaluation.image_files import IMAGE_SUFFIXES
-from derain_ros.evaluation.pairs import printable
+from derain_ros.files.frame_sources import FrameSet
+from derain_ros.files.image_files import IMAGE_SUFFIXES
+from derain_ros.text import printable
 
 _LARGEST_FILE = 1 << 30
 _LARGEST_TEXT = 1 << 20

@@ -1,0 +1,95 @@
+"""What became of a bag that was derained: counts, failures, and figures of each frame."""
+
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+
+from derain_ros.bags.damage import Damage
+from derain_ros.rain_gate import FAST_SECONDS, FORGET_SECONDS
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """An image message that could not be derained: where, when (ns), and why."""
+
+    topic: str
+    time: int
+    reason: str
+
+
+@dataclass
+class CameraFrames:
+    """The derained frames of a camera, in the order of the bag.
+
+    Attributes
+    ----------
+    time, stamp
+        Time of recording and header stamp, ns.
+    rain_intensity
+        What the node would publish, 0–1; see :class:`derain_ros.rain_gate.RainGate`.
+    mask_coverage
+        Share of the pixels that the mask calls rain, 0–1.
+
+    """
+
+    time: array = field(default_factory=lambda: array('q'))
+    stamp: array = field(default_factory=lambda: array('q'))
+    rain_intensity: array = field(default_factory=lambda: array('d'))
+    mask_coverage: array = field(default_factory=lambda: array('d'))
+
+    def add(self, time: int, stamp: int, response: float, coverage: float) -> None:
+        """Take in a frame; ``response`` is :func:`derain_ros.rain_gate.mask_response`."""
+        intensity = response
+        if self.time:
+            elapsed = max(0, time - self.time[-1]) / 1e9
+            if elapsed <= FORGET_SECONDS:
+                # As an open rain gate does.
+                before = self.rain_intensity[-1]
+                intensity = before - math.expm1(-elapsed / FAST_SECONDS) * (response - before)
+        self.time.append(time)
+        self.stamp.append(stamp)
+        self.rain_intensity.append(intensity)
+        self.mask_coverage.append(coverage)
+
+
+@dataclass
+class BagSummary:
+    """What :func:`derain_bag` did.
+
+    Attributes
+    ----------
+    messages
+        Messages of the source that were kept.
+    written
+        Messages in the new bag.
+    derained
+        Frames derained, by image topic.
+    failed
+        Frames that could not be, by image topic.
+    bad_frames
+        The first of those, with reasons.
+    frames
+        What is known of each derained frame, by image topic.
+    undefined_types
+        Message types whose definition the source does not hold.
+    damages
+        Where the source is damaged; what follows there is not in the new bag.
+    resumed_segments, resumed_frames
+        Segments, and frames in them, that an earlier, interrupted run had done.
+    segments
+        All of them.
+
+    """
+
+    messages: int = 0
+    written: int = 0
+    derained: Counter = field(default_factory=Counter)
+    failed: Counter = field(default_factory=Counter)
+    bad_frames: list[BadFrame] = field(default_factory=list)
+    frames: dict[str, CameraFrames] = field(default_factory=dict)
+    undefined_types: list[str] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+    resumed_segments: int = 0
+    resumed_frames: int = 0
+    segments: int = 0

@@ -1,0 +1,208 @@
+"""Segments of a bag as they are written: chunks of mcap, and a record of what is in them."""
+
+import json
+import os
+import struct
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mcap.opcode import Opcode
+
+from derain_ros.bags.mcap_file import McapFile
+from derain_ros.bags.mcap_format import CHUNK, Piece
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHUNK_BYTES = 1 << 20
+"""A chunk of mcap is closed when it has grown beyond."""
+
+_MESSAGE = struct.Struct('<BQHIQQ')
+_INDEX = struct.Struct('<BQHI')
+
+
+@dataclass
+class SegmentRecord:
+    """What is known of a written segment.
+
+    Attributes
+    ----------
+    counts
+        Messages by id of the topic.
+    start, end
+        Times of the oldest and the newest message, ns; None if there is none.
+    size
+        Bytes that it takes in an mcap file.
+    chunks
+        Of each chunk: start, end, place from the beginning of the segment, length, length of
+        its indexes, places of these by topic, size as it is stored, size unpacked.
+    figures
+        What else is to be known of it, for JSON.
+
+    """
+
+    counts: dict[int, int] = field(default_factory=dict)
+    start: int | None = None
+    end: int | None = None
+    size: int = 0
+    chunks: list[list] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, topic: int, time: int) -> None:
+        """Take in a message."""
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.start = time if self.start is None else min(self.start, time)
+        self.end = time if self.end is None else max(self.end, time)
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        save_text(path, json.dumps(self.__dict__))
+
+    @classmethod
+    def load(cls, path: Path) -> 'SegmentRecord':
+        """Read a file of :meth:`save`; OSError, ValueError or TypeError if it is none."""
+        found = cls(**json.loads(path.read_text()))
+        found.counts = {int(topic): count for topic, count in found.counts.items()}
+        return found
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a file that is there whole, also after the power was lost."""
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    with temporary.open('w', encoding='utf-8') as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
+    """Wait until a part of a file is on the disk, and let the system forget it.
+
+    A long bag would otherwise fill the memory with pages that nobody reads again: new ones
+    cost more than those that are used again, and what others need is thrown out for them.
+    """
+    os.fdatasync(stream.fileno())
+    if size and hasattr(os, 'posix_fadvise'):
+        os.posix_fadvise(stream.fileno(), start, size, os.POSIX_FADV_DONTNEED)
+
+
+class ChunkWriter:
+    """Writes messages as chunks of mcap, with their indexes behind them.
+
+    Parameters
+    ----------
+    stream
+        Where to write.
+    compress
+        Pack the chunks with zstd.
+
+    """
+
+    def __init__(self, stream: BinaryIO, compress: bool):
+        self._stream = stream
+        self._compress = compress
+        self.record = SegmentRecord()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._parts: list = []
+        self._bytes = 0
+        self._places: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+
+    def write(self, topic: int, time: int, parts: Sequence) -> None:
+        """Add a message; ``parts`` are kept, not copied, until the chunk is written."""
+        self.record.count(topic, time)
+        size = sum(map(len, parts))
+        self._places[topic].append((time, self._bytes))
+        self._parts.append(_MESSAGE.pack(Opcode.MESSAGE, 22 + size, topic, 0, time, time))
+        self._parts += parts
+        self._bytes += _MESSAGE.size + size
+        if self._bytes > CHUNK_BYTES:
+            self._end_chunk()
+
+    def end(self) -> SegmentRecord:
+        """End the segment."""
+        if self._bytes:
+            self._end_chunk()
+        record, self.record = self.record, SegmentRecord()
+        return record
+
+    def _end_chunk(self) -> None:
+        times = [time for places in self._places.values() for time, _ in places]
+        name, stored, parts = b'', self._bytes, self._parts
+        if self._compress:
+            parts = [zstd.compress(b''.join(parts))]
+            name, stored = b'zstd', len(parts[0])
+        head = CHUNK.pack(min(times), max(times), self._bytes, 0)
+        head += struct.pack('<I', len(name)) + name + struct.pack('<Q', stored)
+        head = struct.pack('<BQ', Opcode.CHUNK, len(head) + stored) + head
+        length = len(head) + stored
+        self._stream.write(head)
+        for part in parts:
+            self._stream.write(part)
+        offsets, indexes = {}, bytearray()
+        for topic, places in self._places.items():
+            offsets[topic] = length + len(indexes)
+            indexes += _INDEX.pack(Opcode.MESSAGE_INDEX, 6 + 16 * len(places), topic,
+                                   16 * len(places))
+            for place in places:
+                indexes += struct.pack('<QQ', *place)
+        self._stream.write(indexes)
+        record = self.record
+        record.chunks.append([
+            min(times), max(times), record.size, length, len(indexes),
+            list(offsets.items()), stored, self._bytes])
+        record.size += length + len(indexes)
+        self._clear()
+
+
+def pack_message(data: Any) -> bytes:
+    """Return a message packed as rosbag2 does it."""
+    return zstd.compress(data)
+
+
+@dataclass
+class Totals:
+    """Sums over segments."""
+
+    counts: Counter = field(default_factory=Counter)
+    start: int | None = None
+    end: int | None = None
+    chunks: int = 0
+
+    def add(self, record: SegmentRecord) -> None:
+        """Take in a segment."""
+        self.counts.update(record.counts)
+        self.chunks += len(record.chunks)
+        if record.start is not None:
+            self.start = record.start if self.start is None else min(self.start, record.start)
+            self.end = record.end if self.end is None else max(self.end, record.end)
+
+
+def load_records(folder: Path) -> Iterator[SegmentRecord]:
+    """Yield the records of segments 0, 1, … as far as they are there."""
+    number = 0
+    while True:
+        try:
+            record = SegmentRecord.load(folder / f'{number:06d}.json')
+        except (OSError, ValueError, TypeError):
+            return
+        yield record
+        number += 1
+
+
+def read_body(path: Path, record: SegmentRecord) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield the messages of a segment that :class:`ChunkWriter` has written to a file."""
+    reader = McapFile.bare(path, record.counts)
+    try:
+        for start, end, place, length, *_ in record.chunks:
+            yield from reader.read_piece(Piece(start, end, place, length))
+    finally:
+        reader.close()

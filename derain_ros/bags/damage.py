@@ -1,0 +1,68 @@
+"""Where a recorded bag is damaged."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from derain_ros.text import printable
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The first place of a file that cannot be read; what lies before it can.
+
+    Attributes
+    ----------
+    file
+        Name of the file, printable.
+    offset
+        Byte of the file; None where it has no meaning (a lost file, a database).
+    reason
+        What is wrong there, printable.
+    last_time
+        Time of the newest message that was read before it, nanoseconds; None if there is none.
+
+    """
+
+    file: str
+    offset: int | None
+    reason: str
+    last_time: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.offset is None else f'{self.file}, byte {self.offset}'
+        text = f'{place}: {self.reason}'
+        if self.last_time is not None:
+            seconds, nanoseconds = divmod(self.last_time, 10**9)
+            text += f'; the last message before it is of {seconds}.{nanoseconds:09d}'
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for a run file."""
+        return asdict(self)
+
+
+class DamageError(Exception):
+    """A file turned out to be damaged while it was read.
+
+    Parameters
+    ----------
+    file
+        Its name.
+    offset
+        Byte of the file, or None.
+    reason
+        What is wrong there.
+
+    """
+
+    def __init__(self, file: str, offset: int | None, reason: str):
+        self.damage = Damage(printable(file), offset, printable(reason))
+        super().__init__(str(self.damage))
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.damage.file, self.damage.offset, self.damage.reason)
+
+
+def why(error: BaseException) -> str:
+    """Return the reason of an error in one line."""
+    return ' '.join(str(error).split()) or type(error).__name__

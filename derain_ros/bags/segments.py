@@ -1,0 +1,247 @@
+"""A bag in the making: the folder where its work lies, whose it is, and how far it has come."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from derain_ros.bags.chunks import SegmentRecord, save_text
+from derain_ros.bags.source import BagError
+
+SEGMENT_FRAMES = 128
+"""Frames of a segment in a long bag,"""
+FEWEST_SEGMENTS = 16
+"""and what a short one is divided into at least, where a segment keeps some frames."""
+FEWEST_FRAMES = 8
+
+_PLAN = 'plan.json'
+_DAMAGE = 'damage.json'
+_FINISHED = 'finished'
+_BEFORE_THE_PLAN = {'lock', 'source'}
+
+
+class Workplace:
+    """The folder ``OUT.partial``, locked as long as this is open.
+
+    Parameters
+    ----------
+    destination
+        The bag to be.
+
+    Raises
+    ------
+    BagError
+        Another run has it, or it cannot be made.
+
+    """
+
+    def __init__(self, destination: Path):
+        self.destination = destination
+        self.path = partial_of(destination)
+        self._lock = -1
+
+    def __enter__(self) -> 'Workplace':
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / 'lock', os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise BagError(f'{self.path}: {error.strerror or error}') from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.__exit__()
+            raise BagError(
+                f'{self.path}: another run is at work there; wait for it, or name another '
+                'folder') from error
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for copies of files of the source."""
+        return self.path / 'source'
+
+    @property
+    def records(self) -> Path:
+        """Folder of the records of the segments that are in the result."""
+        return self.path / 'done'
+
+    @property
+    def bodies(self) -> Path:
+        """Folder of the segments that other processes have written."""
+        return self.path / 'segments'
+
+    def claim(self, fingerprint: Mapping[str, Any]) -> None:
+        """Begin the work, or go on with it.
+
+        Parameters
+        ----------
+        fingerprint
+            All that the result depends on, by what users call it.
+
+        Raises
+        ------
+        BagError
+            The work was begun for another result.
+
+        """
+        wanted = json.loads(json.dumps(fingerprint))
+        plan = self.path / _PLAN
+        if plan.exists():
+            try:
+                known = json.loads(plan.read_text())
+                other = [name for name in {**known, **wanted}
+                         if known.get(name) != wanted.get(name)]
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                raise BagError(f'{plan}: cannot be read ({error}); delete {self.path}') from error
+            if other:
+                changes = '; '.join(
+                    f'{name}: {_shown(known.get(name))} then, {_shown(wanted.get(name))} now'
+                    for name in other)
+                raise BagError(
+                    f'{self.path}: begun by an interrupted run that was another one '
+                    f'({changes}). Delete the folder to begin anew, or give the options of '
+                    'then to go on')
+        else:
+            save_text(plan, json.dumps(wanted, indent=1))
+        self.records.mkdir(exist_ok=True)
+        self.bodies.mkdir(exist_ok=True)
+
+    @property
+    def finished(self) -> bool:
+        """The result has been given its name, and only the folder is left to be removed."""
+        return (self.path / _FINISHED).exists() and self.destination.exists()
+
+    def set_damaged(self, segment: int) -> None:
+        """Note that from a segment on no index of the source is relied on."""
+        for number, body in self.pending().items():
+            if number >= segment:
+                self.drop(body)
+        save_text(self.path / _DAMAGE, json.dumps({'from': segment}))
+
+    @property
+    def damaged(self) -> bool:
+        """Whether :meth:`set_damaged` was called."""
+        return (self.path / _DAMAGE).exists()
+
+    def pending(self) -> dict[int, Path]:
+        """Return the segments that other processes have written, by their number."""
+        return {int(path.stem): path.with_suffix('.body')
+                for path in self.bodies.glob('*.json')
+                if path.stem.isdecimal() and path.with_suffix('.body').exists()}
+
+    @staticmethod
+    def drop(body: Path) -> None:
+        """Delete such a segment."""
+        body.with_suffix('.json').unlink(missing_ok=True)
+        body.unlink(missing_ok=True)
+
+    @staticmethod
+    def record_of(body: Path) -> SegmentRecord:
+        """Return the record of such a segment."""
+        return SegmentRecord.load(body.with_suffix('.json'))
+
+    def publish(self, bag: Path) -> None:
+        """Give a bag that is whole its name.
+
+        Raises
+        ------
+        BagError
+            The name has been taken meanwhile.
+
+        """
+        if self.destination.exists():
+            raise BagError(f'{self.destination}: has appeared meanwhile; it is left alone')
+        (self.path / _FINISHED).touch()
+        bag.rename(self.destination)
+
+    def unpublish(self) -> None:
+        """Forget that :meth:`publish` was about to be done."""
+        (self.path / _FINISHED).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        # Without its plan it is not gone on with.
+        (self.path / _PLAN).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def partial_of(destination: Path) -> Path:
+    """Return the folder where the work for a bag lies."""
+    return destination.absolute().with_name(destination.absolute().name + '.partial')
+
+
+def check_workplace(destination: Path) -> None:
+    """Make sure that a bag can be begun, or gone on with.
+
+    Raises
+    ------
+    BagError
+        Something is there already that is not ours to go on with.
+
+    """
+    partial = partial_of(destination)
+    ours = (partial / _PLAN).exists()
+    taken = destination.exists() or destination.is_symlink()
+    if taken and not (ours and (partial / _FINISHED).exists()):
+        raise BagError(f'{destination}: exists already; name a folder that does not')
+    if not ours and partial.exists():
+        with contextlib.suppress(NotADirectoryError):
+            there = {path.name for path in partial.iterdir() if path.suffix != '.tmp'}
+            if there <= _BEFORE_THE_PLAN:
+                return
+        raise BagError(f'{partial}: is in the way, and holds no work to go on with; delete it')
+
+
+def divide(
+    start: int, stop: int, times: Sequence[np.ndarray], frames: int | None = None
+) -> tuple[int, ...]:
+    """Divide a stretch of time into segments of about as many frames each.
+
+    Parameters
+    ----------
+    start, stop
+        The stretch, ns, without its end.
+    times
+        Times of the frames of each camera, ns.
+    frames
+        Frames of a segment; None takes :data:`SEGMENT_FRAMES`, or fewer in a short bag.
+
+    Returns
+    -------
+    tuple
+        Times between the segments, from ``start`` to ``stop``.
+
+    """
+    inside = np.sort(np.concatenate([np.empty(0, np.int64), *times]))
+    inside = inside[(inside >= start) & (inside < stop)]
+    if frames is None:
+        frames = min(SEGMENT_FRAMES, max(FEWEST_FRAMES, -(-len(inside) // FEWEST_SEGMENTS)))
+    inner = sorted({int(time) for time in inside[frames::frames]} - {start})
+    return (start, *inner, stop)
+
+
+def file_facts(files: Sequence[Path]) -> list[list]:
+    """Return name, size and time of change of files, by which another file is noticed."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 of something as JSON."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:40]}…'

@@ -1,0 +1,24 @@
+"""What ``derain bench`` measures: one module per scenario, ``<name>_scenario.run(setting)``.
+
+Node, publisher and subscriber are processes of their own, over real DDS; the figures come from
+the messages that arrive and from /diagnostics.
+"""
+
+SCENARIOS = {
+    'engine': 'the engines alone, frames in memory',
+    'vga': '640x480 rain at 30 Hz: rate and age',
+    'overhead': '1920x1080: what the node adds to the inference, beside a plain rclpy node',
+    'overload': '1920x1080 at 60 Hz: age, its growth, and the counts',
+    'cameras': 'four cameras, 640x480 at 10 Hz each: how evenly they are served',
+    'dry': 'the rain gate closed: CPU time, and frames bit by bit',
+    'onset': 'the rain gate when rain begins',
+    'stages': 'every stage at three sizes, with fast_path and without',
+    'bag': 'derain bag beside the engine alone, 10000 frames; only where it is asked for',
+}
+"""Scenarios by name, in the order in which they run."""
+
+WITHOUT_ROS = frozenset({'engine', 'bag'})
+"""Those that need neither ROS nor a clip."""
+
+LONG = frozenset({'bag'})
+"""Those that take so long that they run only where they are asked for."""

@@ -1,0 +1,298 @@
+"""What of a bag is to be played: cameras, their names in the node, and the times."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_full_topic_name import validate_full_topic_name
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+
+from derain_ros.bags.source import BagError, open_bag, read_messages
+from derain_ros.bags.topics import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    choose_cameras,
+    dry_topic,
+    output_namespace,
+)
+from derain_ros.images.cdr import CdrUnsupportedError, read_compressed_image, read_image
+from derain_ros.images.codec import decode_compressed
+from derain_ros.images.message_fields import ImageFormatError
+from derain_ros.node.parameters import cameras_problems
+from derain_ros.text import printable
+
+Read = tuple[Connection, int, bytes]
+"""Topic, time (ns) and serialized message, as a bag gives them."""
+
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+
+_COMPRESSED = '/compressed'
+_MOST_SIZES = 10
+"""The node keeps its engine ready for so many frame sizes."""
+_LONE_FRAME = 10**8
+"""Nanoseconds that the only frame of a camera stands for."""
+
+
+@dataclass(frozen=True)
+class PlayedCamera:
+    """A recorded image topic, and what it becomes in the node.
+
+    Attributes
+    ----------
+    name
+        Of the camera in the node.
+    topic, msgtype
+        As recorded.
+    info_topic
+        The camera_info beside it.
+    has_info
+        It was recorded.
+
+    """
+
+    name: str
+    topic: str
+    msgtype: str
+    info_topic: str
+    has_info: bool
+
+    @property
+    def namespace(self) -> str:
+        """Where its outputs are, less ``/derained``."""
+        return output_namespace(self.topic).removesuffix('/derained')
+
+    def parameters(self) -> dict[str, str]:
+        """Return its parameters of the node."""
+        compressed = self.msgtype == COMPRESSED_IMAGE
+        base = self.topic.removesuffix(_COMPRESSED) if compressed else self.topic
+        return {
+            f'{self.name}.image_topic': base,
+            f'{self.name}.transport': 'compressed' if compressed else 'raw',
+            f'{self.name}.camera_info_topic': self.info_topic,
+            f'{self.name}.output_namespace': output_namespace(self.topic)}
+
+
+@dataclass
+class PlayedBag:
+    """What is played of a bag; times in nanoseconds.
+
+    Attributes
+    ----------
+    bag
+        The bag.
+    cameras
+        What is played.
+    start
+        Time of recording of the first message that is played.
+    period
+        From a message to its repetition, where the bag is played again and again.
+    counts
+        Frames by image topic.
+    samples
+        The first message of each frame size, by image topic; at least one each.
+    infos
+        The first message, by camera_info topic.
+
+    """
+
+    bag: Path
+    cameras: tuple[PlayedCamera, ...]
+    start: int = 0
+    period: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[bytes]] = field(default_factory=dict)
+    infos: dict[str, bytes] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write it down for another process; see :func:`read_recording`."""
+        found = asdict(self) | {
+            'bag': str(self.bag.absolute()),
+            'samples': {topic: [data.hex() for data in samples]
+                        for topic, samples in self.samples.items()},
+            'infos': {topic: data.hex() for topic, data in self.infos.items()}}
+        path.write_text(json.dumps(found))
+
+
+def read_recording(path: Path) -> PlayedBag:
+    """Return what :meth:`PlayedBag.write` has written."""
+    found = json.loads(path.read_text())
+    return PlayedBag(**found | {
+        'bag': Path(found['bag']),
+        'cameras': tuple(PlayedCamera(**camera) for camera in found['cameras']),
+        'samples': {topic: [bytes.fromhex(data) for data in samples]
+                    for topic, samples in found['samples'].items()},
+        'infos': {topic: bytes.fromhex(data) for topic, data in found['infos'].items()}})
+
+
+def scan(
+    bag: Path, topics: Sequence[str] | None,
+    watch: Callable[[Iterable[Read], int], Iterable[Read]] = lambda messages, total: messages,
+) -> PlayedBag:
+    """Read through a bag: which cameras there are, when they sent, and frames of every size.
+
+    Parameters
+    ----------
+    bag
+        rosbag2 folder, or a bare storage file.
+    topics
+        Image topics; None takes all but the truths of rainy ones, and those without a frame.
+    watch
+        Takes the messages of the bag, and how many it lists, and gives them on.
+
+    Raises
+    ------
+    BagError
+        The bag cannot be read, or a topic cannot be played.
+
+    """
+    with open_bag(bag) as reader:
+        cameras = _cameras(reader, topics)
+        recording = PlayedBag(bag, cameras)
+        images = {camera.topic: camera for camera in cameras}
+        times: dict[str, list[int]] = {}
+        sizes: dict[str, set[tuple[int, int] | None]] = {}
+        messages = watch(read_messages(bag, reader), reader.message_count)
+        for topic, time, data in _played(messages, cameras):
+            times.setdefault(topic, []).append(time)
+            if topic not in images:
+                recording.infos.setdefault(topic, data)
+                continue
+            recording.counts[topic] = recording.counts.get(topic, 0) + 1
+            known = sizes.setdefault(topic, set())
+            if images[topic].msgtype == COMPRESSED_IMAGE and known - {None}:
+                continue  # to look at each would be to decode it
+            size = _size(images[topic].msgtype, data)
+            if size not in known and len(known) < _MOST_SIZES:
+                known.add(size)
+                recording.samples.setdefault(topic, []).append(data)
+    empty = [camera.topic for camera in cameras if camera.topic not in recording.counts]
+    if empty:
+        raise BagError(
+            f'{printable(empty[0])} has no message in {bag}; choose others with --topics')
+    recording.start = min(found[0] for found in times.values())
+    recording.period = loop_period(list(times.values()), recording.start)
+    return recording
+
+
+def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
+    """Return after how long a recording may begin again, so that no topic becomes faster.
+
+    Parameters
+    ----------
+    times
+        Ascending times of each topic, at least one each, ns.
+    start
+        The earliest of them.
+
+    Returns
+    -------
+    int
+        The longest, over the topics, of the time from first to last and one mean interval
+        more; and long enough for the order of all messages to stay.
+
+    """
+    natural = [
+        (found[-1] - found[0]) * len(found) // (len(found) - 1) if len(found) > 1 else _LONE_FRAME
+        for found in times]
+    return max(*natural, max(found[-1] for found in times) - start + 1)
+
+
+def repeated(recording: PlayedBag, end: float) -> Iterator[tuple[int, str, bytes]]:
+    """Yield the messages of a recording from disk, again and again.
+
+    Parameters
+    ----------
+    recording
+        What to play.
+    end
+        Time from the start, in ns of the recording, at which to stop.
+
+    Yields
+    ------
+    tuple
+        Time from the start (ns), topic, serialized message.
+
+    Raises
+    ------
+    BagError
+        The bag is damaged.
+
+    """
+    offset = -recording.start
+    while True:
+        with open_bag(recording.bag) as reader:
+            messages = read_messages(recording.bag, reader)
+            for topic, time, data in _played(messages, recording.cameras):
+                if time + offset >= end:
+                    return
+                yield time + offset, topic, data
+        offset += recording.period
+
+
+def _played(
+    messages: Iterable[Read], cameras: Sequence[PlayedCamera]
+) -> Iterator[tuple[str, int, bytes]]:
+    wanted = {(camera.topic, camera.msgtype) for camera in cameras}
+    wanted |= {(camera.info_topic, CAMERA_INFO) for camera in cameras}
+    for connection, time, data in messages:
+        if (connection.topic, connection.msgtype) in wanted:
+            yield connection.topic, time, bytes(data)
+
+
+def _cameras(reader: Reader, topics: Sequence[str] | None) -> tuple[PlayedCamera, ...]:
+    listed = [(found.topic, found.msgtype) for found in reader.connections]
+    counts = {found.topic: found.msgcount for found in reader.connections}
+    selection = topics
+    if topics is None:
+        images = [topic for topic, msgtype in listed if msgtype in (IMAGE, COMPRESSED_IMAGE)]
+        truths = {dry_topic(topic) for topic in images}
+        # Without any left, choose_cameras() says what there is.
+        selection = [topic for topic in images
+                     if topic not in truths and counts[topic]] or None
+    infos = {topic for topic, msgtype in listed if msgtype == CAMERA_INFO}
+    cameras: list[PlayedCamera] = []
+    for camera in choose_cameras(listed, selection):
+        try:
+            for name in (camera.source, camera.image):
+                validate_full_topic_name(name)
+        except InvalidTopicNameException as error:
+            reason = str(error).splitlines()[0]
+            raise BagError(f'{printable(camera.source)} cannot be published: '
+                           f'{printable(reason)}; choose others with --topics') from error
+        namespace = camera.image.removesuffix('/derained/image')
+        info = f'{namespace}/camera_info'
+        cameras.append(PlayedCamera(
+            name=camera_name(namespace, [one.name for one in cameras]), topic=camera.source,
+            msgtype=dict(listed)[camera.source], info_topic=info, has_info=info in infos))
+    return tuple(cameras)
+
+
+def camera_name(namespace: str, taken: Sequence[str] = ()) -> str:
+    """Return a name that the node takes for a camera.
+
+    >>> camera_name('/front/left'), camera_name(''), camera_name('/front', ['front'])
+    ('front_left', 'camera', 'front_2')
+    """
+    words = re.findall('[A-Za-z0-9]+', namespace)
+    name = '_'.join(words) or 'camera'
+    if not name[0].isalpha() or cameras_problems([name]):
+        name = f'camera_{name}'
+    found, number = name, 2
+    while found in taken:
+        found, number = f'{name}_{number}', number + 1
+    return found
+
+
+def _size(msgtype: str, data: bytes) -> tuple[int, int] | None:
+    """Return height and width of a frame; None where it cannot be read."""
+    try:
+        if msgtype == IMAGE:
+            view = read_image(data)
+            return view.height, view.width
+        return decode_compressed(read_compressed_image(data)).shape[:2]
+    except (ImageFormatError, CdrUnsupportedError):
+        return None

@@ -1,0 +1,95 @@
+"""How the scenarios are to be run, and the clips that they play."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from derain_ros.rain import RainClip
+
+RAIN_INTENSITY = 0.5
+_SEED = 1
+_CLIP_PIXELS = 24 * 640 * 480
+
+
+class ClipFile(NamedTuple):
+    """A .npy file of frames, and which of them are dry and which rainy."""
+
+    path: Path
+    dry: range
+    rainy: range
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to run the scenarios.
+
+    Attributes
+    ----------
+    bag
+        rosbag2 with a dry clip.
+    folder
+        For clips and logs.
+    topic
+        Of the dry clip.
+    parameters
+        Of the node, in every scenario: ``model`` and ``engine``.
+    engines
+        Engines for the scenario ``engine``; empty for all that can run.
+    models
+        Models for the scenario ``engine``; empty for that of the node.
+    kernels
+        What torch runs on a GPU in it, see :data:`derain_ros.engines.contract.KERNELS`.
+    peer
+        Time PReNet in it, too.
+    sizes
+        Frame sizes of the scenarios ``engine`` and ``stages``, width and height in pixels.
+    rate
+        Frames a second to offer in the scenario ``vga``.
+    duration
+        Seconds asked for, instead of those of each scenario.
+    quick
+        As short as can be: to see that all works, not how fast.
+
+    """
+
+    bag: Path
+    folder: Path
+    topic: str
+    parameters: Mapping[str, str]
+    engines: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    kernels: str = 'plain'
+    peer: bool = False
+    sizes: tuple[tuple[int, int], ...] = ((640, 480), (1280, 720), (1920, 1080))
+    rate: float = 30.0
+    duration: float | None = None
+    quick: bool = False
+
+    def seconds(self, usual: float) -> float:
+        """Return how long to measure, where ``usual`` seconds are wanted."""
+        if self.duration is not None:
+            return self.duration
+        return min(usual, 2.0) if self.quick else usual
+
+    def clip(self, width: int, height: int) -> 'ClipFile':
+        """Make a clip of dry frames and of the same frames with rain.
+
+        There are fewer frames of large sizes, so that they are made soon and fit in memory.
+        """
+        from derain_ros.live.clips import load_clip  # needs ROS, which the engines do not
+
+        path = self.folder / f'{width}x{height}.npy'
+        if not path.exists():
+            frames = load_clip(self.bag, self.topic).frames
+            count = max(4, _CLIP_PIXELS // (width * height))
+            dry = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+                   for frame in frames[:count]]
+            shower = RainClip(RAIN_INTENSITY, _SEED)
+            rainy = [shower.render(frame, index).image for index, frame in enumerate(dry)]
+            np.save(path, np.stack(dry + rainy))
+        half = len(np.load(path, mmap_mode='r')) // 2
+        return ClipFile(path, range(half), range(half, 2 * half))

@@ -1,0 +1,239 @@
+"""The model zoo: which networks are there, and what is known of them.
+
+A model is a set of files in ``models/``: ``<name>.onnx`` (what engines run, float32),
+``<name>_fp16.onnx`` (the same in float16, for engines that keep the types of the graph),
+``<name>.safetensors`` (weights, for training and for the torch engine) and ``<name>.json``
+(the facts below and the sha256 of these files). ``<name>.md`` is its card for people.
+"""
+
+import hashlib
+import json
+import re
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+MAXIMUM_BYTES = 2**31 - 1
+"""Largest model file, in bytes; protobuf allows no more."""
+
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
+_DIGEST = re.compile(r'[0-9a-fA-F]{64}')
+
+
+class ModelError(ValueError):
+    """A model is unknown, incomplete or damaged; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model and its facts.
+
+    Attributes
+    ----------
+    name
+        Name in the zoo, or the stem of the file.
+    onnx
+        ONNX file, float32.
+    onnx_fp16
+        ONNX file in float16, or None where there is none.
+    weights
+        safetensors file, or None where only an ONNX file was given.
+    variant
+        Name of the network variant, empty where unknown.
+    description
+        What it is for, one sentence.
+    licence
+        SPDX identifier, empty where unknown.
+    parameters
+        Number of trained parameters, 0 where unknown.
+    flops_per_pixel
+        Floating-point operations (a multiply-add counts two) per pixel at 640×480,
+        0 where unknown.
+    figures
+        Measured figures by name, PSNR in dB.
+    sha256
+        Expected digest of each file by file name.
+    origin
+        For a file given by path: its real path, its digest, and what that was checked
+        against. Empty for models of the zoo.
+
+    """
+
+    name: str
+    onnx: Path
+    onnx_fp16: Path | None = None
+    weights: Path | None = None
+    variant: str = ''
+    description: str = ''
+    licence: str = ''
+    parameters: int = 0
+    flops_per_pixel: int = 0
+    figures: dict | None = None
+    sha256: dict | None = None
+    origin: str = ''
+
+    def read(self, file: Path) -> bytes:
+        """Return the content of ``file``, which has the digest recorded for it, if any.
+
+        Engines load these bytes and not the file, which may change after the check.
+        Raises ModelError.
+        """
+        try:
+            _check_size(file)
+            content = file.read_bytes()
+        except OSError as error:
+            raise ModelError(f'{file}: {error.strerror or error}') from error
+        expected = (self.sha256 or {}).get(file.name)
+        if expected and expected != hashlib.sha256(content).hexdigest():
+            remedy = 'copy it again' if self.origin else 'install the package again'
+            raise ModelError(
+                f'{file}: sha256 differs from the one recorded for it; '
+                f'the file is damaged or was replaced: {remedy}'
+            )
+        return content
+
+    def verify(self, file: Path) -> None:
+        """Raise ModelError unless ``file`` has the digest recorded for it, if any."""
+        self.read(file)
+
+
+def digest(file: Path) -> str:
+    """Return the sha256 of a file, hexadecimal."""
+    sha256 = hashlib.sha256()
+    with file.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+def share_directory() -> Path:
+    """Return the folder that holds ``models/``, ``config/`` and ``launch/``.
+
+    A source checkout comes first, then ``share/derain_ros`` of the prefix that the
+    package is installed under (a colcon workspace, a virtual environment, a system).
+
+    Raises
+    ------
+    ModelError
+        There is no such folder.
+
+    """
+    package = Path(__file__).resolve().parents[1]
+    prefixes = [parent for parent in package.parents if (parent / 'lib') in package.parents]
+    prefixes += [Path(sys.prefix), Path(sysconfig.get_path('data'))]
+    candidates = [package.parent] + [prefix / 'share' / 'derain_ros' for prefix in prefixes]
+    for candidate in candidates:
+        if (candidate / 'models').is_dir() and (candidate / 'config').is_dir():
+            return candidate
+    raise ModelError(
+        'the folder with models and config was not found; looked in '
+        + ', '.join(str(candidate) for candidate in candidates)
+        + '; install the package with `colcon build` or `pip install .`'
+    )
+
+
+def list_models() -> list[ModelInfo]:
+    """Return the models that are installed, by name."""
+    return [_read(path) for path in sorted((share_directory() / 'models').glob('*.json'))]
+
+
+def find_model(name: str) -> ModelInfo:
+    """Find a model.
+
+    Parameters
+    ----------
+    name
+        Name in the zoo (``nano``), or the path of an ``.onnx`` file. Only what ends in
+        ``.onnx`` is taken for a path.
+
+    Raises
+    ------
+    ModelError
+        No such model or file; the message lists the known names.
+
+    """
+    if name.endswith('.onnx'):
+        return _find_file(name)
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f'{name!a} is no name of a model (letters a to z, digits, _ and -); give a name that '
+            '`derain info` lists, or the path of a file that ends in .onnx'
+        )
+    known = {model.name: model for model in list_models()}
+    if name not in known:
+        raise ModelError(
+            f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
+            f'or the path of an .onnx file'
+        )
+    return known[name]
+
+
+def _find_file(name: str) -> ModelInfo:
+    if not name.isprintable():  # such a path would also forge lines in logs
+        raise ModelError(f'{name!a}: control characters in the path; rename the file')
+    try:
+        path = Path(name).expanduser()
+        # The file itself: a link that is turned elsewhere later changes nothing.
+        real = path.resolve(strict=True)
+        if not real.is_file():
+            raise FileNotFoundError
+        _check_size(real)
+        found = digest(real)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, 'strerror', None) or 'no such file'
+        raise ModelError(
+            f'{name}: {reason[0].lower()}{reason[1:]}; give an existing ONNX file or a model name'
+        ) from error
+    pins = [pin for place in dict.fromkeys((path.absolute(), real))
+            if (pin := place.with_name(f'{place.name}.sha256')).exists()]
+    for pin in pins:
+        if _read_pin(pin) != found:
+            raise ModelError(
+                f'{real}: sha256 is {found}, not the one in {pin}; the file is damaged or was '
+                f'replaced: copy it again, or write {pin.name} anew with sha256sum'
+            )
+    checked = f'as in {", ".join(map(str, pins))}' if pins else f'no {real.name}.sha256 beside it'
+    origin = f'model from {real}, sha256 {found}, {checked}'
+    return ModelInfo(name=path.stem, onnx=real, sha256={real.name: found}, origin=origin)
+
+
+def _check_size(file: Path) -> None:
+    if file.stat().st_size > MAXIMUM_BYTES:
+        raise ModelError(f'{file}: larger than {MAXIMUM_BYTES} bytes; use another model')
+
+
+def _read_pin(pin: Path) -> str:
+    try:
+        with pin.open('rb') as stream:
+            first = stream.read(4096).split()[:1]
+    except OSError as error:
+        raise ModelError(f'{pin}: {error.strerror or error}; repair or remove it') from error
+    text = first[0].decode('ascii', 'replace') if first else ''
+    if not _DIGEST.fullmatch(text):
+        raise ModelError(
+            f'{pin}: does not begin with a sha256; write it anew with '
+            f'`sha256sum {pin.stem} > {pin.name}`'
+        )
+    return text.lower()
+
+
+def _read(path: Path) -> ModelInfo:
+    fp16 = path.with_name(f'{path.stem}_fp16.onnx')
+    try:
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        model = ModelInfo(
+            name=path.stem,
+            onnx=path.with_suffix('.onnx'),
+            onnx_fp16=fp16 if fp16.is_file() else None,
+            weights=path.with_suffix('.safetensors'),
+            **facts,
+        )
+    except (OSError, TypeError, ValueError) as error:
+        raise ModelError(f'{path}: {error}; install the package again') from error
+    for file in (model.onnx, model.weights):
+        if not file.is_file():
+            raise ModelError(f'{file}: missing beside {path.name}; install the package again')
+        if not isinstance(model.sha256, dict) or file.name not in model.sha256:
+            raise ModelError(f'{path}: no sha256 of {file.name}; install the package again')
+    return model

@@ -1,0 +1,1 @@
+"""The network compiled by TensorRT for one NVIDIA GPU."""

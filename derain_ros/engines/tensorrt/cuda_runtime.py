@@ -1,0 +1,164 @@
+"""The CUDA runtime through ``cuda-bindings``: memory, streams and graphs, errors by name.
+
+Every call is on the thread that owns the engine; none of these objects is for two threads.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from derain_ros.engines.contract import EngineError
+
+
+@functools.cache
+def cuda() -> ModuleType:
+    """Return the module of the CUDA runtime; raises EngineError where there is none."""
+    try:
+        try:
+            from cuda.bindings import runtime
+        except ImportError:
+            from cuda import cudart as runtime  # cuda-python before 12.6
+    except ImportError as error:
+        raise EngineError(
+            'no Python module cuda.bindings; install it with `pip install cuda-bindings`'
+        ) from error
+    return runtime
+
+
+def ask(answer: tuple) -> Any:
+    """Return the value of an answer of CUDA; raises EngineError where it is an error."""
+    error, *values = answer
+    if error != cuda().cudaError_t.cudaSuccess:
+        raise EngineError(f'CUDA: {getattr(error, "name", error)}')
+    return values[0] if values else None
+
+
+class PinnedArray:
+    """Memory of the host that the GPU copies from and to without help of the CPU.
+
+    Attributes
+    ----------
+    array
+        uint8, of the shape asked for.
+    pointer
+        Its address.
+
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        size = int(np.prod(shape))
+        self.pointer = ask(cuda().cudaHostAlloc(size, cuda().cudaHostAllocDefault))
+        memory = (ctypes.c_uint8 * size).from_address(self.pointer)
+        self.array = np.frombuffer(memory, np.uint8).reshape(shape)
+
+    def free(self) -> None:
+        """Give it back; the array must not be used after that."""
+        self.array = None
+        ask(cuda().cudaFreeHost(self.pointer))
+
+
+class DeviceMemory:
+    """Memory of the GPU.
+
+    Attributes
+    ----------
+    pointer, size
+        Its address, and how many bytes it has.
+
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.pointer = ask(cuda().cudaMalloc(size))
+
+    def free(self) -> None:
+        """Give it back."""
+        ask(cuda().cudaFree(self.pointer))
+
+
+class CudaStream:
+    """A queue of work for the GPU.
+
+    Attributes
+    ----------
+    handle
+        What other libraries take for it, an integer.
+
+    """
+
+    def __init__(self) -> None:
+        self._stream = ask(cuda().cudaStreamCreateWithFlags(cuda().cudaStreamNonBlocking))
+        self.handle = int(self._stream)
+
+    def upload(self, source: PinnedArray, target: DeviceMemory) -> None:
+        """Queue a copy to the GPU."""
+        ask(cuda().cudaMemcpyAsync(
+            target.pointer, source.pointer, target.size,
+            cuda().cudaMemcpyKind.cudaMemcpyHostToDevice, self._stream))
+
+    def download(self, source: DeviceMemory, target: PinnedArray) -> None:
+        """Queue a copy from the GPU."""
+        ask(cuda().cudaMemcpyAsync(
+            target.pointer, source.pointer, source.size,
+            cuda().cudaMemcpyKind.cudaMemcpyDeviceToHost, self._stream))
+
+    def time(self, queue: Callable[[], None], runs: int) -> list[float]:
+        """Return the milliseconds between events on the GPU around each of several runs."""
+        marks = []
+        try:
+            for _ in range(runs):
+                marks += [ask(cuda().cudaEventCreate()), ask(cuda().cudaEventCreate())]
+                ask(cuda().cudaEventRecord(marks[-2], self._stream))
+                queue()
+                ask(cuda().cudaEventRecord(marks[-1], self._stream))
+            self.wait()
+            pairs = zip(marks[::2], marks[1::2], strict=True)
+            return [ask(cuda().cudaEventElapsedTime(*pair)) for pair in pairs]
+        finally:
+            for mark in marks:
+                cuda().cudaEventDestroy(mark)
+
+    def wait(self) -> None:
+        """Wait until all that was queued is done."""
+        ask(cuda().cudaStreamSynchronize(self._stream))
+
+    def capture(self, queue: Callable[[], None]) -> 'Graph':
+        """Record what a function queues, without running it; raises EngineError."""
+        mode = cuda().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        ask(cuda().cudaStreamBeginCapture(self._stream, mode))
+        try:
+            queue()
+        except BaseException:
+            # Always ended, or the stream would stay in capture and refuse all else.
+            error, graph = cuda().cudaStreamEndCapture(self._stream)
+            if error == cuda().cudaError_t.cudaSuccess:
+                cuda().cudaGraphDestroy(graph)
+            raise
+        return Graph(ask(cuda().cudaStreamEndCapture(self._stream)), self._stream)
+
+    def close(self) -> None:
+        """Let the stream go."""
+        ask(cuda().cudaStreamDestroy(self._stream))
+
+
+class Graph:
+    """Recorded work, launched as one; made by :meth:`CudaStream.capture`."""
+
+    def __init__(self, graph: Any, stream: Any):
+        self._stream = stream
+        try:
+            self._runnable = ask(cuda().cudaGraphInstantiate(graph, 0))
+        finally:
+            ask(cuda().cudaGraphDestroy(graph))
+
+    def launch(self) -> None:
+        """Queue all of it."""
+        ask(cuda().cudaGraphLaunch(self._runnable, self._stream))
+
+    def close(self) -> None:
+        """Let it go."""
+        ask(cuda().cudaGraphExecDestroy(self._runnable))

@@ -1,0 +1,223 @@
+"""The network in torch: the reference on a CPU, and a fast engine on an NVIDIA GPU."""
+
+import logging
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
+from derain_ros.engines.contract import (
+    KERNELS,
+    Derained,
+    Engine,
+    EngineError,
+    EngineInfo,
+    EngineOptions,
+    check_images,
+    forget_shapes,
+)
+from derain_ros.engines.models import ModelError, ModelInfo
+
+
+def probe() -> tuple[str, str]:
+    """Return device and version, or raise EngineError with what is missing."""
+    torch = _import()
+    return _device(torch)[1], f'torch {torch.__version__}'
+
+
+def create(
+    model: ModelInfo, precision: str, options: EngineOptions | None = None
+) -> Engine:
+    """Load a model; ``precision`` is auto, f32, f16 or bf16. Raises EngineError, ModelError."""
+    return TorchEngine(model, precision, options or EngineOptions())
+
+
+def untrained(variant: str, precision: str):
+    """Return a variant as it is deployed, float16 unless ``precision`` is f32, before training.
+
+    For what depends on its layers alone, such as its cost. Needs torch.
+    """
+    from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
+
+    return DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=precision != 'f32')
+
+
+def _import():
+    try:
+        import safetensors.torch  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise EngineError(
+            f'{error}; install it with `pip install "derain_ros[train]"`'
+        ) from error
+    return torch
+
+
+def _device(torch) -> tuple[str, str]:
+    if torch.cuda.is_available():
+        return 'cuda', torch.cuda.get_device_name()
+    return 'cpu', f'CPU, {torch.get_num_threads()} threads'
+
+
+class TorchEngine(Engine):
+    """Runs the safetensors weights of a model.
+
+    On a GPU each shape has memory of its own and a CUDA graph of the network, where it can be
+    captured.
+
+    Parameters
+    ----------
+    model
+        Model to load; its file is checked first.
+    precision
+        ``f32``, ``f16``, ``bf16`` (autocast), or ``auto``: on a GPU f16 where the result agrees
+        with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32.
+    options
+        Which kernels to run.
+
+    Raises
+    ------
+    EngineError
+        torch is missing, or the model has no weights for it.
+    ModelError
+        The weights are damaged.
+
+    """
+
+    def __init__(
+        self, model: ModelInfo, precision: str, options: EngineOptions | None = None
+    ) -> None:
+        self._torch = _import()
+        if model.weights is None:
+            raise EngineError(
+                f'{model.onnx}: torch needs the weights of a zoo model; use engine openvino'
+            )
+        network = self._read(model)
+        self._device, name = _device(self._torch)
+        self.on_gpu = self._device == 'cuda'
+        self._kernels = options.kernels if options else 'plain'
+        if self._kernels not in KERNELS:
+            raise EngineError(
+                f'unknown kernels {self._kernels!r}; known: {", ".join(KERNELS)}')
+        if self._kernels == 'compiled':
+            self.preparation_limit = 600.0
+        self._captured: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        precision, reason = self._choose(network, precision)
+        if self._kernels == 'compiled':
+            self._load(network, precision, compiled=True)
+            reason += '; compiled by torch'
+        self.info = EngineInfo('torch', name, model.name, precision, reason)
+
+    def _read(self, model: ModelInfo):
+        content = model.read(model.weights)
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
+
+        network = DualStageNetwork(VARIANTS[model.variant])
+        try:
+            network.load_state_dict(load(content))
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            raise ModelError(f'{model.weights}: {error}') from error
+        return network
+
+    def _load(
+        self, network, precision: str, *, fused: bool = False, compiled: bool = False
+    ) -> None:
+        from derain_ros.network.dual_stage import DeployedNetwork
+
+        self._captured.clear()
+        self._bf16 = precision == 'bf16'
+        deployed = DeployedNetwork(network, half=precision == 'f16').eval().to(self._device)
+        if fused:
+            from derain_ros.engines.torch.torch_fused import fuse
+
+            # Our kernels want channels last; those of torch are no faster for it on an H100.
+            deployed = deployed.to(memory_format=self._torch.channels_last)
+            fuse(deployed.network)
+        if compiled:
+            # For each size anew: kernels for any size are slower. torch takes eight sizes and
+            # runs further ones uncompiled.
+            deployed = self._torch.compile(deployed, dynamic=False)
+        self._network = deployed
+
+    def _choose(self, network, precision: str) -> tuple[str, str]:
+        """Load the network in the best way that agrees with f32; returns precision and reason."""
+        asked = f'{precision} was asked for'
+        if not self.on_gpu and precision == 'auto':
+            precision, asked = 'f32', 'the reference implementation'
+        if not self.on_gpu or precision not in ('auto', 'f16'):
+            self._load(network, precision)
+            return precision, asked
+        self._load(network, 'f32')
+        reference = self.infer(test_frame())
+        if self._kernels == 'fused':
+            found = self._agreement_fused(network, reference)
+            if found >= LEAST_DB:
+                return 'f16', f'f16, by fused kernels, agrees with f32 to {found:.0f} dB'
+        self._load(network, 'f16')
+        found = agreement(reference, self.infer(test_frame()))
+        if found >= LEAST_DB:
+            return 'f16', f'f16 agrees with f32 to {found:.0f} dB'
+        reason = f'f16 agrees with f32 to {found:.1f} dB only'
+        if precision == 'f16':
+            raise EngineError(f'{reason}, expected {LEAST_DB:g}; use precision f32')
+        self._load(network, 'f32')
+        return 'f32', reason
+
+    def _agreement_fused(self, network, reference: Derained) -> float:
+        """Load the network with fused kernels; returns the agreement in dB, 0 without them."""
+        try:
+            self._load(network, 'f16', fused=True)
+            return agreement(reference, self.infer(test_frame()))
+        except Exception as error:
+            # What a compiler of kernels raises is not limited, and without it all goes on.
+            logging.getLogger(__name__).warning(
+                'no fused kernels, so slower: %s', (str(error) or repr(error)).splitlines()[0])
+            return 0.0
+
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain a batch; see :meth:`Engine.infer`."""
+        check_images(images)
+        if self._network is None:
+            raise EngineError('the engine is closed')
+        try:
+            if self.on_gpu:
+                return Derained(*self._captured_for(images.shape).run(images))
+            # ROS messages hand out read-only memory, which torch does not take.
+            batch = self._torch.from_numpy(np.require(images, requirements='W'))
+            derained, mask = self._forward(batch)
+        except RuntimeError as error:
+            raise EngineError(f'torch inference failed: {error}') from error
+        return Derained(derained.numpy(), mask.numpy())
+
+    def time_device(self, images: np.ndarray, runs: int) -> list[float]:
+        """Time the network alone on the GPU; see :meth:`Engine.time_device`."""
+        self.infer(images)
+        return self._captured_for(images.shape).time(runs) if self.on_gpu else []
+
+    def _forward(self, batch):
+        torch = self._torch
+        with torch.inference_mode(), torch.autocast(
+            self._device, torch.bfloat16, enabled=self._bf16
+        ):
+            return self._network(batch)
+
+    def _captured_for(self, shape: tuple[int, ...]):
+        if shape in self._captured:
+            self._captured.move_to_end(shape)
+        else:
+            from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+
+            self._captured[shape] = CapturedNetwork(self._forward, shape, streams())
+            forget_shapes(self._captured)
+        return self._captured[shape]
+
+    def close(self) -> None:
+        """Release the network, and the memory of the GPU that torch would keep for later."""
+        self._captured.clear()
+        self._network = None
+        if self.on_gpu:
+            self._torch.cuda.empty_cache()

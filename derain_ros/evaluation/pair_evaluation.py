@@ -1,0 +1,183 @@
+"""Run models over pairs of rainy and clean pictures, and measure them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from derain_ros.engines import Engine
+from derain_ros.engines.model_facts import ModelFacts
+from derain_ros.evaluation.gallery import Exhibit, Gallery
+from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
+from derain_ros.evaluation.rain_metrics import count_mask, flicker, luma_error, streak_energy
+from derain_ros.evaluation.scores import ImageScore, summarise
+from derain_ros.files.pairs import BadPair, Pair, PairSource
+from derain_ros.files.run_files import FORMAT, host, versions
+from derain_ros.rain_gate import mask_coverage
+
+
+@dataclass
+class ModelScores:
+    """Figures of one model on every pair, in order."""
+
+    facts: ModelFacts
+    images: list[ImageScore] = field(default_factory=list)
+
+    @property
+    def summary(self) -> dict:
+        """Figures over all pairs; see :func:`derain_ros.evaluation.scores.summarise`."""
+        return summarise(self.images)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes
+    ----------
+    source
+        What was read; see :meth:`PairSource.describe`.
+    clip
+        The pairs were frames of a clip.
+    models
+        Scores, in the order the models were given; all on the same pairs.
+    exhibits
+        The worst pictures of the first model, worst first.
+    failed
+        Pairs that could not be read or measured.
+
+    """
+
+    source: dict
+    clip: bool
+    models: list[ModelScores]
+    exhibits: list[Exhibit]
+    failed: list[BadPair]
+
+    def figures(self) -> dict:
+        """Return everything but the pictures, fit for JSON."""
+        return {
+            'format': FORMAT,
+            'kind': 'pairs',
+            'versions': versions(),
+            'host': host(),
+            'source': self.source,
+            'clip': self.clip,
+            'pairs': len(self.models[0].images),
+            'failed': [asdict(bad) for bad in self.failed],
+            'models': [
+                {
+                    **asdict(model.facts),
+                    'summary': model.summary,
+                    'images': [score.figures() for score in model.images],
+                }
+                for model in self.models
+            ],
+        }
+
+
+@dataclass
+class _Before:
+    """Errors of the frame before: of the input, and of each model."""
+
+    position: int
+    errors: list[np.ndarray]
+
+
+def evaluate(
+    source: PairSource,
+    models: Sequence[tuple[Engine, ModelFacts]],
+    *,
+    clip: bool = False,
+    pictures: int = 0,
+    progress: Callable[[int], Any] = lambda count: None,
+) -> Evaluation:
+    """Measure models on pairs of pictures.
+
+    One pair is in memory at a time, and the errors of the one before if ``clip``.
+
+    Parameters
+    ----------
+    source
+        The pairs.
+    models
+        Engines with what is known of them; the first is the one to show.
+    clip
+        The pairs are frames of a clip: measure flicker between consecutive ones.
+    pictures
+        Most pairs to keep pictures of, the worst.
+    progress
+        Called with the number of pairs done since the last call.
+
+    Raises
+    ------
+    EngineError
+        A back end failed.
+    ValueError
+        The source failed as a whole; a pair that fails alone is noted in ``failed``.
+
+    """
+    scores = [ModelScores(facts) for _, facts in models]
+    gallery = Gallery(pictures)
+    failed: list[BadPair] = []
+    before: _Before | None = None
+    for pair in source.read():
+        if isinstance(pair, BadPair):
+            failed.append(pair)
+        else:
+            if (before and before.position + 1 != pair.position) or not clip:
+                before = None
+            try:
+                results, before = _measure(pair, models, before)
+            except ValueError as error:
+                failed.append(BadPair(pair.name, f'{pair.name}: {error}'))
+            else:
+                for model, (score, _) in zip(scores, results, strict=True):
+                    model.images.append(score)
+                score, derained = results[0]
+                gallery.offer(
+                    score, pair.rainy, derained.image[0], pair.clean, derained.rain_mask[0])
+        progress(1)
+    return Evaluation(source.describe(), clip, scores, gallery.worst_first(), failed)
+
+
+def _measure(
+    pair: Pair, models: Sequence[tuple[Engine, ModelFacts]], before: _Before | None
+) -> tuple[list, _Before]:
+    """Return score and result of each model on a pair, and the errors."""
+    rain = luma_error(pair.rainy, pair.clean)
+    given = {
+        'name': pair.name,
+        'width': pair.rainy.shape[1],
+        'height': pair.rainy.shape[0],
+        'input_psnr': counted_psnr_y(pair.rainy, pair.clean),
+        'input_ssim': ssim_y(pair.rainy, pair.clean),
+        'input_streak_energy': streak_energy(rain),
+    }
+    errors, results = [rain], []
+    if before and before.errors[0].shape != rain.shape:
+        before = None
+    for number, (engine, _) in enumerate(models, start=1):
+        derained = engine.infer(pair.rainy[np.newaxis])
+        dry = engine.infer(pair.clean[np.newaxis])
+        image = derained.image[0]
+        error = luma_error(image, pair.clean)
+        errors.append(error)
+        changes = {}
+        if before:
+            changes = {'input_flicker': flicker(rain, before.errors[0]),
+                       'flicker': flicker(error, before.errors[number])}
+        score = ImageScore(
+            **given,
+            **changes,
+            psnr=counted_psnr_y(image, pair.clean),
+            ssim=ssim_y(image, pair.clean),
+            mask=count_mask(derained.rain_mask[0], rain),
+            streak_energy=streak_energy(error),
+            clean_psnr=counted_psnr_y(dry.image[0], pair.clean),
+            clean_ssim=ssim_y(dry.image[0], pair.clean),
+            clean_mask_coverage=mask_coverage(dry.rain_mask[0]),
+        )
+        results.append((score, derained))
+    return results, _Before(pair.position, errors)

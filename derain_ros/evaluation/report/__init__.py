@@ -1,1 +1,0 @@
-"""The report of ``derain report``: one HTML page made from run files."""

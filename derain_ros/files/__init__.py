@@ -1,0 +1,1 @@
+"""Pictures, videos and pairs of them, and where frames come from."""

@@ -1,0 +1,67 @@
+"""The run file of ``derain bag``: what was derained, from which bag, by which model."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from derain_ros.bags.derain import BagPlan, BagSummary
+from derain_ros.engines import Engine
+from derain_ros.engines.model_facts import model_facts
+from derain_ros.files.run_files import FORMAT, bag_facts, host, versions
+from derain_ros.text import printable
+
+
+def bag_figures(
+    plan: BagPlan, summary: BagSummary, engine: Engine, *, mask: bool, strength: float,
+    workers: int, seconds: float, progress: Callable[[int], Any] = lambda count: None
+) -> dict[str, Any]:
+    """Return the run file of a bag that has been written.
+
+    Only ``seconds``, ``frames_per_second``, ``workers``, ``resumed_segments`` and ``host``
+    differ between two runs.
+
+    Parameters
+    ----------
+    plan, summary
+        As :func:`derain_ros.bags.derain.derain_bag` took and gave them.
+    engine
+        What ran.
+    mask, strength, workers
+        As they were given.
+    seconds
+        How long this run took.
+    progress
+        Called with the number of bytes read since the last call: both bags are, in full.
+
+    """
+    frames = summary.derained.total() + summary.failed.total() - summary.resumed_frames
+    damage = summary.damages[0].as_json() if summary.damages else None
+    return {
+        'format': FORMAT, 'kind': 'bag', 'versions': versions(), 'host': host(),
+        'model': asdict(model_facts(engine.info.model, engine)),
+        'strength': strength, 'mask': mask,
+        'source': {**bag_facts(plan.source, progress), 'storage': plan.source_storage,
+                   'messages': plan.message_count, 'damage': damage},
+        'output': {**bag_facts(plan.destination, progress), 'storage': plan.storage,
+                   'messages': summary.written},
+        'start_s': plan.start_s, 'duration_s': plan.duration_s, 'every': plan.every,
+        'workers': workers, 'resumed_segments': summary.resumed_segments,
+        'seconds': seconds, 'frames_per_second': frames / seconds if seconds > 0 else None,
+        'cameras': [_camera(plan, summary, number, mask) for number in range(len(plan.cameras))],
+    }
+
+
+def _camera(plan: BagPlan, summary: BagSummary, number: int, mask: bool) -> dict[str, Any]:
+    camera = plan.cameras[number]
+    frames = summary.frames[camera.source]
+    return {
+        'source': printable(camera.source), 'image': printable(camera.image),
+        'rain_mask': printable(camera.rain_mask) if mask else None,
+        'derained': summary.derained[camera.source], 'failed': summary.failed[camera.source],
+        'failures': [{'time': bad.time, 'reason': bad.reason}
+                     for bad in summary.bad_frames if bad.topic == camera.source],
+        'frames': {
+            'time': frames.time.tolist(), 'stamp': frames.stamp.tolist(),
+            'rain_intensity': frames.rain_intensity.tolist(),
+            'mask_coverage': frames.mask_coverage.tolist()},
+    }

@@ -1,0 +1,285 @@
+"""Clips to make a video of: video files, folders of pictures, and image topics of bags."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from rosbags.serde import SerdeError
+
+from derain_ros.bags.frames import (
+    decode_frame,
+    find_image_topic,
+    header_stamp,
+    topic_frames,
+)
+from derain_ros.bags.source import BagError, open_bag
+from derain_ros.bags.topics import output_namespace
+from derain_ros.files.bag_pairs import image_topics
+from derain_ros.files.frame_sources import BagFrames, FrameSet
+from derain_ros.files.image_files import ImageFileError, collect_images, read_image
+from derain_ros.files.pairs import BadPair
+from derain_ros.files.video_files import (
+    ESTIMATE_ERROR,
+    VideoError,
+    VideoFacts,
+    open_video,
+    probe_video,
+)
+from derain_ros.text import natural_key, printable
+
+PICTURE_RATE = 25.0
+"""Frames a second of pictures, unless another is asked for."""
+
+_SLOWEST, _FASTEST = 0.1, 1000.0
+
+
+class ClipSource(Protocol):
+    """Frames of one size, one after the other.
+
+    Attributes
+    ----------
+    facts
+        Size, rate, and how many frames there are about.
+    notes
+        What the user should know; printable.
+    has_derained
+        The frames come with their derained versions.
+
+    """
+
+    facts: VideoFacts
+    notes: list[str]
+    has_derained: bool
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames; one that cannot be read gives a BadPair.
+
+        Raises
+        ------
+        ValueError
+            The source is damaged.
+
+        """
+
+
+class VideoClip:
+    """A video file, or the part of it from ``start`` on for ``duration`` seconds.
+
+    Raises
+    ------
+    VideoError
+        It cannot be read, or ends before ``start``.
+
+    """
+
+    has_derained = False
+
+    def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
+        self._source = source
+        found = probe_video(source)
+        self._first = round(start * found.rate)
+        left = found.frames - self._first
+        self._announced = bool(found.frames)
+        if self._announced and left < 1:
+            raise VideoError(f'{source}: ends before {start:g} s; it has {found.frames} frames at '
+                             f'{found.rate:g} Hz')
+        self._most = None if duration is None else max(1, round(duration * found.rate))
+        frames = max(0, left) if self._most is None else min(self._most, max(0, left))
+        self.facts = VideoFacts(found.width, found.height, found.rate, frames)
+        self.notes = ['sound is not carried over']
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames; where the file breaks off, the last is a BadPair."""
+        number = 0
+        with open_video(self._source) as capture:
+            while number < self._first and capture.grab():
+                number += 1
+            taken = 0
+            while self._most is None or taken < self._most:
+                done, frame = capture.read()
+                if not done:
+                    break
+                yield FrameSet(f'frame {number + taken}', None, frame)
+                taken += 1
+        if self._announced and taken < self.facts.frames - ESTIMATE_ERROR:
+            yield BadPair(f'frame {number + taken}', printable(
+                f'{self._source}: breaks off after frame {number + taken - 1}, '
+                f'{self.facts.frames - taken} frames before its end; it may be damaged'))
+
+
+class PictureClip:
+    """Pictures of a folder by name, numbers in names being sorted as numbers.
+
+    Raises
+    ------
+    VideoError
+        There is no picture that can be read, or none from ``start`` on.
+
+    """
+
+    has_derained = False
+
+    def __init__(
+        self, folder: Path, rate: float | None = None, start: float = 0.0,
+        duration: float | None = None,
+    ):
+        rate = rate or PICTURE_RATE
+        try:
+            jobs = collect_images([folder], folder)
+        except ImageFileError as error:
+            raise VideoError(str(error)) from error
+        files = sorted((job.source for job in jobs),
+                       key=lambda file: natural_key(file.relative_to(folder).as_posix()))
+        first = round(start * rate)
+        last = None if duration is None else first + max(1, round(duration * rate))
+        self._folder, self._files = folder, files[first:last]
+        if not self._files:
+            raise VideoError(f'{folder}: has {len(files)} pictures, which at {rate:g} Hz end '
+                             f'before {start:g} s')
+        height, width = _first_size(self.read(), str(folder))
+        self.facts = VideoFacts(width, height, rate, len(self._files))
+        self.notes: list[str] = []
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the pictures by name."""
+        for file in self._files:
+            name = printable(file.relative_to(self._folder).as_posix())
+            try:
+                yield FrameSet(name, None, read_image(file))
+            except ImageFileError as error:
+                yield BadPair(name, printable(str(error)))
+
+
+class BagClip:
+    """An image topic of a rosbag2, in recorded order.
+
+    Parameters
+    ----------
+    bag
+        rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file.
+    topic
+        Image topic with or without ``/compressed`` and the leading slash; None takes the only
+        one there is.
+    derained_topic
+        Topic of the derained frames in the bag; empty for the one of ``derain bag``; None if
+        they are not to be taken from it.
+    rate
+        Frames a second; None takes that of the stamps.
+    start, duration
+        Seconds from the first frame of the topic on, by the time of recording.
+
+    Raises
+    ------
+    BagError
+        The bag cannot be read, or a topic is not an image topic of it.
+    VideoError
+        There is no frame, or the rate cannot be told.
+
+    """
+
+    def __init__(
+        self, bag: Path, topic: str | None, derained_topic: str | None = None,
+        rate: float | None = None, start: float = 0.0, duration: float | None = None,
+    ):
+        self._bag = bag
+        with open_bag(bag) as reader:
+            images = image_topics(reader)
+            if topic is None and len(images) != 1:
+                raise BagError(f'--topic is missing; image topics of {bag}: '
+                               f'{", ".join(images) or "none"}')
+            self._topic = find_image_topic(images[0] if topic is None else topic, images)
+            times, stamps = [], []
+            for _, time, data in topic_frames(bag, reader, self._topic):
+                times.append(time)
+                stamps.append(header_stamp(data))
+        if not times:
+            raise VideoError(f'{bag}: there is no frame on {self._topic}')
+        self._start = times[0] + round(start * 1e9)
+        self._stop = None if duration is None else self._start + round(duration * 1e9)
+        chosen = [number for number, time in enumerate(times)
+                  if time >= self._start and (self._stop is None or time < self._stop)]
+        if not chosen:
+            raise VideoError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
+                             f'span {(times[-1] - times[0]) / 1e9:.1f} s')
+        self._derained: BagFrames | None = None
+        self._wanted = {stamps[number] for number in chosen}
+        count = len(chosen)
+        if derained_topic is not None:
+            usual = f'{output_namespace(self._topic)}/image'
+            self._derained = BagFrames(bag, self._topic, derained_topic or usual)
+            count = min(count, len(self._derained))
+        clock = stamps if None not in stamps else times
+        clock = [clock[number] for number in chosen]
+        self.notes = list(self._derained.notes) if self._derained else []
+        rate = rate or _rate(clock, f'{bag}: {self._topic}')
+        gaps = _gaps(clock)
+        if gaps:
+            self.notes.append(printable(
+                f'{self._topic}: {gaps} gaps between the stamps; the video shows the frames one '
+                'after another'))
+        height, width = _first_size(self.read(), f'{bag}: {self._topic}')
+        self.facts = VideoFacts(width, height, rate, count)
+
+    @property
+    def has_derained(self) -> bool:
+        """The derained frames are those of the bag."""
+        return self._derained is not None
+
+    @property
+    def has_masks(self) -> bool:
+        """Rain masks lie beside the derained frames."""
+        return self._derained is not None and self._derained.has_masks()
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames, named by their stamps or else the time of recording."""
+        if self._derained is not None:
+            yield from (frame for frame in self._derained.read()
+                        if _stamp_of(frame) in self._wanted)
+            return
+        with open_bag(self._bag) as reader:
+            for connection, time, data in topic_frames(
+                    self._bag, reader, self._topic, start=self._start, stop=self._stop):
+                stamp = header_stamp(data)
+                seconds, nanoseconds = divmod(time if stamp is None else stamp, 10**9)
+                name = f'{seconds}.{nanoseconds:09d}'
+                try:
+                    yield FrameSet(name, stamp, decode_frame(connection, data))
+                except (SerdeError, ValueError) as error:
+                    yield BadPair(name, printable(f'{connection.topic} at {name}: {error}'))
+
+
+def _stamp_of(frame: FrameSet | BadPair) -> int:
+    seconds, _, nanoseconds = frame.name.partition('.')
+    return int(seconds) * 10**9 + int(nanoseconds)
+
+
+def _first_size(frames: Iterator[FrameSet | BadPair], where: str) -> tuple[int, int]:
+    """Return height and width of the first frame that can be read."""
+    reason = 'there is none'
+    for frame in frames:
+        if isinstance(frame, FrameSet):
+            return frame.rainy.shape[:2]
+        reason = frame.reason
+    raise VideoError(f'{where}: no frame can be read ({reason})')
+
+
+def _steps(clock: Sequence[int]) -> np.ndarray:
+    steps = np.diff(np.sort(np.array(clock, dtype=np.int64)))
+    return steps[steps > 0]
+
+
+def _rate(clock: Sequence[int], where: str) -> float:
+    """Return frames a second from times in ns: of the median step, to a hundredth."""
+    steps = _steps(clock)
+    rate = 1e9 / float(np.median(steps)) if len(steps) else math.nan
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise VideoError(f'{where}: the stamps do not tell the rate; name it with --fps')
+    return round(rate, 2)
+
+
+def _gaps(clock: Sequence[int]) -> int:
+    """Count the steps that are longer than one and a half of the median."""
+    steps = _steps(clock)
+    return int(np.count_nonzero(steps > 1.5 * np.median(steps))) if len(steps) else 0

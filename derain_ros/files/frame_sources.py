@@ -1,0 +1,259 @@
+"""Where rainy frames come from, with their derained and clean versions as far as given."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from rosbags.serde import SerdeError
+
+from derain_ros.bags.frames import (
+    PartnerFrames,
+    StampIndex,
+    decode_frame,
+    find_image_topic,
+    header_stamp,
+    topic_frames,
+)
+from derain_ros.bags.source import BagError, open_bag
+from derain_ros.bags.topics import output_namespace
+from derain_ros.files.bag_pairs import image_topics
+from derain_ros.files.image_files import ImageFileError, collect_images, read_image
+from derain_ros.files.pairs import BadPair, FolderPairs, PairError, check_sizes
+from derain_ros.text import printable
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """One frame and its versions, uint8, H×W×3, BGR, of one size.
+
+    Attributes
+    ----------
+    name
+        What to call it; printable.
+    stamp
+        Header stamp in ns, of a bag.
+    rainy
+        The frame.
+    derained, clean
+        Its versions; None where they are not given.
+    rain_mask
+        uint8, H×W, 255 = rain, where it is given.
+
+    """
+
+    name: str
+    stamp: int | None
+    rainy: np.ndarray
+    derained: np.ndarray | None = None
+    clean: np.ndarray | None = None
+    rain_mask: np.ndarray | None = None
+
+
+class FrameSource(Protocol):
+    """Where frames come from, one after the other."""
+
+    def __len__(self) -> int:
+        """Return how many :meth:`read` yields."""
+
+    def describe(self) -> dict:
+        """Return what is read, fit for JSON."""
+
+    def has(self, version: str) -> bool:
+        """Tell whether a version, ``derained`` or ``clean``, is given."""
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames in order; one at a time is in memory."""
+
+
+class FolderFrames:
+    """Pictures of the same name in folders; see :class:`FolderPairs`.
+
+    Parameters
+    ----------
+    rainy
+        Folder of the pictures with rain.
+    derained, clean
+        Folders of the same pictures without, or None.
+
+    Raises
+    ------
+    PairError
+        A picture has no partner, or a folder holds none.
+
+    """
+
+    def __init__(self, rainy: Path, derained: Path | None, clean: Path | None):
+        self._rainy = rainy
+        given = {'derained': derained, 'clean': clean}
+        self._folders = {version: path for version, path in given.items() if path is not None}
+        self._pairs = {
+            version: FolderPairs(rainy, path) for version, path in self._folders.items()}
+        self._files: list[tuple[str, Path]] = []
+        if not self._pairs:
+            try:
+                jobs = collect_images([rainy], rainy)
+            except ImageFileError as error:
+                raise PairError(printable(str(error))) from error
+            root = rainy if rainy.is_dir() else rainy.parent
+            self._files = [(printable(job.source.relative_to(root).as_posix()), job.source)
+                           for job in jobs]
+
+    def __len__(self) -> int:
+        return len(next(iter(self._pairs.values()), self._files))
+
+    def describe(self) -> dict:
+        """Return the folders."""
+        folders = {'rainy': self._rainy, 'derained': None, 'clean': None} | self._folders
+        return {'kind': 'folders', **{
+            name: None if path is None else printable(str(path))
+            for name, path in folders.items()}}
+
+    def has(self, version: str) -> bool:
+        """Tell whether the folder of a version is given."""
+        return version in self._pairs
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames by name; a picture that cannot be read gives a BadPair."""
+        for name, file in self._files:
+            try:
+                yield FrameSet(name, None, read_image(file))
+            except ValueError as error:
+                yield BadPair(name, printable(str(error)))
+        # Both list the rainy pictures in the same order.
+        for pairs in zip(*(found.read() for found in self._pairs.values()), strict=True):
+            bad = next((pair for pair in pairs if isinstance(pair, BadPair)), None)
+            yield bad or FrameSet(pairs[0].name, None, pairs[0].rainy, **{
+                version: pair.clean for version, pair in zip(self._pairs, pairs, strict=True)})
+
+
+class BagFrames:
+    """Frames of image topics of a rosbag2 that bear the same header stamp.
+
+    The bag is read twice: first the stamps alone, then all topics side by side.
+
+    Parameters
+    ----------
+    bag
+        rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file.
+    rainy_topic
+        Image or CompressedImage topic, with or without ``/compressed`` and the leading slash.
+    derained_topic, clean_topic
+        The same, or None. Without a derained topic, the one that ``derain bag`` would have
+        added is taken if the bag has it.
+    take_derained
+        Look for a derained topic at all.
+
+    Attributes
+    ----------
+    notes
+        What was left out, for the user; printable.
+
+    Raises
+    ------
+    BagError
+        The bag cannot be read, a topic is not an image topic of it, or no stamps agree.
+
+    """
+
+    def __init__(
+        self, bag: Path, rainy_topic: str, derained_topic: str | None = None,
+        clean_topic: str | None = None, *, take_derained: bool = True,
+    ):
+        self._bag = bag
+        with open_bag(bag) as reader:
+            images = image_topics(reader)
+            rainy = find_image_topic(rainy_topic, images)
+            usual = f'{output_namespace(rainy)}/image'
+            if derained_topic is None and usual in images:
+                derained_topic = usual
+            names = {'rainy': rainy}
+            for version, name in (
+                    ('derained', derained_topic if take_derained else None),
+                    ('clean', clean_topic)):
+                if name is not None:
+                    names[version] = find_image_topic(name, images)
+            if len(set(names.values())) < len(names):
+                raise BagError(f'{", ".join(names.values())}: a topic is named twice; the rainy, '
+                               'derained and clean frames are on topics of their own')
+            self._topics = names
+            mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
+            self._mask = mask if 'derained' in names and mask in images else None
+            index = StampIndex(bag, reader, *names.values(), *filter(None, [self._mask]))
+        self._common = index.common(*names.values())
+        self._with_mask = self._common & index.on(self._mask) if self._mask else set()
+        if not self._common:
+            counts = ' and '.join(f'{index.frames[name]} on {name}' for name in names.values())
+            raise BagError(f'{bag}: of {counts}, no frames bear the same header stamp; all '
+                           'versions of a frame must bear its stamp')
+        self._left_out = {
+            version: index.frames[name] - len(self._common) for version, name in names.items()}
+        self.notes = [
+            printable(f'{names[version]}: {count} frames have no stamp of their own that all '
+                      'topics have; they are left out')
+            for version, count in self._left_out.items() if count]
+
+    def __len__(self) -> int:
+        return len(self._common)
+
+    def describe(self) -> dict:
+        """Return the bag, its topics, and how many frames were left out."""
+        return {
+            'kind': 'bag', 'bag': printable(str(self._bag)),
+            **{f'{version}_topic': printable(self._topics[version])
+               if version in self._topics else None
+               for version in ('rainy', 'derained', 'clean')},
+            'left_out': dict(self._left_out)}
+
+    def has(self, version: str) -> bool:
+        """Tell whether there is a topic of a version."""
+        return version in self._topics
+
+    def has_masks(self) -> bool:
+        """Tell whether rain masks lie beside the derained frames."""
+        return bool(self._with_mask)
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames in the order of the rainy topic, named by their stamp.
+
+        Raises
+        ------
+        BagError
+            The bag is damaged.
+
+        """
+        with ExitStack() as stack:
+            def partner(topic: str, stamps: set[int]) -> PartnerFrames:
+                reader = stack.enter_context(open_bag(self._bag))
+                return PartnerFrames(self._bag, reader, topic, stamps)
+
+            partners = {version: partner(topic, self._common)
+                        for version, topic in self._topics.items() if version != 'rainy'}
+            masks = partner(self._mask, self._with_mask) if self._with_mask else None
+            reader = stack.enter_context(open_bag(self._bag))
+            for connection, _, data in topic_frames(self._bag, reader, self._topics['rainy']):
+                stamp = header_stamp(data)
+                if stamp not in self._common:
+                    continue
+                messages = {'rainy': (connection, data)}
+                messages |= {version: found.take(stamp) for version, found in partners.items()}
+                if stamp in self._with_mask:
+                    messages['rain_mask'] = masks.take(stamp)
+                yield self._decode(stamp, messages)
+
+    def _decode(self, stamp: int, messages: dict) -> FrameSet | BadPair:
+        seconds, nanoseconds = divmod(stamp, 10**9)
+        name = f'{seconds}.{nanoseconds:09d}'
+        images: dict[str, np.ndarray] = {}
+        for version, (connection, data) in messages.items():
+            where = f'{connection.topic} at {name}'
+            try:
+                images[version] = decode_frame(connection, data)
+                check_sizes(images['rainy'], images[version], self._topics['rainy'], where)
+            except (SerdeError, ValueError) as error:
+                return BadPair(name, printable(f'{where}: {error}'))
+        if 'rain_mask' in images:
+            images['rain_mask'] = np.ascontiguousarray(images['rain_mask'][..., 0])
+        return FrameSet(name, stamp, **images)

@@ -1,0 +1,231 @@
+"""Derain image files and folders.
+
+Every picture is read as 8-bit BGR, the way a viewer shows it: grey becomes three equal
+channels, 16-bit samples keep their upper eight bits, an alpha channel is dropped, the EXIF
+orientation is applied, and of an animation or a multi-page file the first picture counts.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+
+from derain_ros.engines import Engine
+from derain_ros.images.overlay import blend, draw_overlay
+
+IMAGE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
+"""Suffixes, in lower case, that a folder is searched for."""
+
+
+class ImageFileError(ValueError):
+    """A file cannot be read, or the files asked for cannot be worked on together."""
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One picture to derain.
+
+    Attributes
+    ----------
+    source
+        The file to read.
+    stem
+        Path of the result relative to the output folder, without ``.png``.
+
+    """
+
+    source: Path
+    stem: PurePath
+
+    def output_names(self, *, mask: bool, overlay: bool) -> list[PurePath]:
+        """Relative paths of the files this job writes; the image comes first."""
+        suffixes = ['.png']
+        if mask:
+            suffixes.append('_mask.png')
+        if overlay:
+            suffixes.append('_overlay.png')
+        return [self.stem.with_name(self.stem.name + suffix) for suffix in suffixes]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What became of a job: ``error`` is None, or says why nothing was written."""
+
+    job: ImageJob
+    error: str | None
+
+
+def collect_images(paths: Iterable[Path], output: Path) -> list[ImageJob]:
+    """Find the pictures in files and folders, in a stable order.
+
+    Folders are searched recursively for :data:`IMAGE_SUFFIXES`; hidden files are left out,
+    and so is ``output`` where it lies inside such a folder. A file named by itself is taken
+    whatever its suffix.
+
+    Raises
+    ------
+    ImageFileError
+        A path does not exist, or a folder holds no picture.
+
+    """
+    jobs: dict[tuple[Path, PurePath], ImageJob] = {}
+    for path in paths:
+        if path.is_dir():
+            found = [
+                ImageJob(source, source.relative_to(path).with_suffix(''))
+                for source in _pictures_in(path, output)
+            ]
+            if not found:
+                kinds = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+                raise ImageFileError(f'{path}: no picture in this folder (searched for {kinds})')
+        elif path.exists():
+            found = [ImageJob(path, PurePath(path.stem))]
+        else:
+            raise ImageFileError(f'{path}: no such file or folder')
+        for job in found:
+            jobs.setdefault((job.source.resolve(), job.stem), job)
+    return list(jobs.values())
+
+
+def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay: bool) -> None:
+    """Make sure that no result replaces an input or another result.
+
+    Raises
+    ------
+    ImageFileError
+        Two results have one name, a result is one of the inputs (by whatever link), or
+        ``output`` is not a folder.
+
+    """
+    if output.exists() and not output.is_dir():
+        raise ImageFileError(f'{output}: is a file; name a folder to write to')
+    inputs = {_identity(job.source): job.source for job in jobs if job.source.exists()}
+    writers: dict[PurePath, Path] = {}
+    for job in jobs:
+        for name in job.output_names(mask=mask, overlay=overlay):
+            if name in writers:
+                raise ImageFileError(
+                    f'{writers[name]} and {job.source} would both write {output / name}; '
+                    'rename one of them, or give each its own output folder'
+                )
+            writers[name] = job.source
+            target = output / name
+            if target.exists() and _identity(target) in inputs:
+                raise ImageFileError(
+                    f'{target} would overwrite the input {inputs[_identity(target)]}; '
+                    'choose another output folder'
+                )
+
+
+def derain_images(
+    jobs: Iterable[ImageJob],
+    engine: Engine,
+    output: Path,
+    *,
+    strength: float = 1.0,
+    mask: bool = False,
+    overlay: bool = False,
+) -> Iterator[ImageResult]:
+    """Derain pictures one by one and write each result as PNG.
+
+    A picture that cannot be read or written is reported and the next one is taken.
+
+    Parameters
+    ----------
+    jobs
+        What to derain, as :func:`check_outputs` has passed it.
+    engine
+        The derainer.
+    output
+        Folder of the results; made where it does not exist.
+    strength
+        Share of the derained image in the result, 0–1.
+    mask, overlay
+        Write ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
+
+    """
+    for job in jobs:
+        try:
+            rainy = read_image(job.source)
+            derained = engine.infer(rainy[np.newaxis])
+            images = [blend(rainy, derained.image[0], strength)]
+            if mask:
+                images.append(derained.rain_mask[0])
+            if overlay:
+                images.append(draw_overlay(rainy, derained.rain_mask[0]))
+            names = job.output_names(mask=mask, overlay=overlay)
+            for name, image in zip(names, images, strict=True):
+                write_png(output / name, image)
+        except ImageFileError as error:
+            yield ImageResult(job, str(error))
+        except (ValueError, OSError) as error:
+            yield ImageResult(job, f'{job.source}: {error}')
+        else:
+            yield ImageResult(job, None)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a picture as uint8, H×W×3, BGR, C-contiguous, upright.
+
+    Raises
+    ------
+    ImageFileError
+        The file cannot be read or is not a picture.
+
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise ImageFileError(f'{path}: {error.strerror or error}') from error
+    if data.size == 0:
+        raise ImageFileError(f'{path}: the file is empty')
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageFileError(f'{path}: cannot be decoded ({error.err})') from error
+    if image is None:
+        raise ImageFileError(
+            f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read'
+        )
+    return np.ascontiguousarray(image)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write a uint8 image (H×W, or H×W×3 BGR) so that ``path`` is never half a file."""
+    done, data = cv2.imencode('.png', image)
+    if not done:
+        raise ImageFileError(f'{path}: could not be encoded as PNG')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pictures_in(folder: Path, output: Path) -> list[Path]:
+    own_results = output.resolve()
+    if own_results == folder.resolve():
+        own_results = None
+    found = []
+    for directory, subdirectories, files in os.walk(folder):
+        here = Path(directory)
+        subdirectories[:] = [
+            name for name in subdirectories
+            if not name.startswith('.') and (here / name).resolve() != own_results
+        ]
+        found += [
+            here / name for name in files
+            if not name.startswith('.') and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Tell files apart whatever links lead to them."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,194 @@
+"""What a measurement leaves: a JSON file that ``derain report`` reads, and what ran where."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from derain_ros import __version__
+from derain_ros.text import printable
+
+FORMAT = 1
+"""Version of the files; it rises when a name changes its meaning or goes away."""
+
+KINDS = ('bag', 'pairs', 'replay', 'detections')
+"""What is in a file: the work of ``bag``, ``evaluate``, ``replay-bench``, ``detections``."""
+
+_CHUNK = 1 << 20
+_STORAGE_SUFFIXES = frozenset({'.mcap', '.db3', '.zstd'})
+
+
+class RunFileError(ValueError):
+    """A file is none of ours, or cannot be written; the message says which and why."""
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of what computes; None where it is not installed."""
+    found: dict[str, str | None] = {
+        'derain_ros': __version__,
+        'python': platform.python_version(),
+        'numpy': np.__version__,
+        'opencv': cv2.__version__,
+    }
+    for name in ('openvino', 'torch'):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def host() -> dict[str, Any]:
+    """Return what is known of this machine: processor, cores, kernel."""
+    return {
+        'processor': _processor(),
+        'cores': os.cpu_count(),
+        'system': f'{platform.system()} {platform.release()}',
+        'machine': platform.machine(),
+    }
+
+
+def bag_bytes(bag: Path) -> int:
+    """Return how much :func:`bag_facts` reads. Raises OSError as it does."""
+    return sum(path.stat().st_size for path in _storage_files(bag))
+
+
+def bag_facts(
+    bag: Path, progress: Callable[[int], Any] = lambda count: None
+) -> dict[str, Any]:
+    """Return size and sha256 of the files of a bag.
+
+    Parameters
+    ----------
+    bag
+        rosbag2 folder, or a bare storage file.
+    progress
+        Called with the number of bytes read since the last call.
+
+    Returns
+    -------
+    dict
+        ``path``; ``files``, a list of ``name``, ``bytes`` and ``sha256`` (hexadecimal) of each
+        storage file by name; ``sha256`` of the lines ``<sha256> <name>`` of these files.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+
+    """
+    listed = []
+    for path in _storage_files(bag):
+        with path.open('rb') as stream:
+            digest = hashlib.sha256()
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                progress(len(chunk))
+        listed.append({
+            'name': printable(path.name), 'bytes': path.stat().st_size,
+            'sha256': digest.hexdigest()})
+    lines = ''.join(f'{file["sha256"]} {file["name"]}\n' for file in listed)
+    return {'path': printable(str(bag)), 'files': listed,
+            'sha256': hashlib.sha256(lines.encode()).hexdigest()}
+
+
+def _storage_files(bag: Path) -> list[Path]:
+    return [bag] if bag.is_file() else sorted(
+        path for path in bag.iterdir() if path.suffix in _STORAGE_SUFFIXES and path.is_file())
+
+
+def write_run(path: Path, run: dict) -> None:
+    """Write a JSON file whole or not at all; an earlier one stays where that fails.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    run
+        What was measured, with ``format`` and ``kind``; no NaN.
+
+    Raises
+    ------
+    RunFileError
+        It cannot be written.
+
+    """
+    write_text(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as :func:`write_run` does."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        # Renamed when whole, so that a full disk leaves an earlier file as it was.
+        temporary.write_text(text, encoding='utf-8')
+        temporary.replace(path)
+    except OSError as error:
+        raise RunFileError(f'{path}: {error.strerror or error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path) -> None:
+    """Find out before the work that a file can be written; its folder is made.
+
+    Raises
+    ------
+    RunFileError
+        It cannot.
+
+    """
+    if path.is_dir():
+        raise RunFileError(f'{path}: is a folder; name a file')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFileError(f'{path.parent}: {error.strerror or error}') from error
+    if not os.access(path.parent, os.W_OK):
+        raise RunFileError(f'{path.parent}: cannot be written to')
+
+
+def read_run(path: Path) -> dict:
+    """Read a file of :func:`write_run`.
+
+    Raises
+    ------
+    RunFileError
+        It is not there, no JSON, or not of a known kind and format.
+
+    """
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise RunFileError(f'{path}: {error.strerror or error}') from error
+    except (ValueError, RecursionError) as error:
+        raise RunFileError(f'{path}: no JSON ({error})') from error
+    kind = found.get('kind') if isinstance(found, dict) else None
+    if kind not in KINDS:
+        raise RunFileError(
+            f'{path}: not made by `derain bag`, `evaluate`, `replay-bench` or `detections` '
+            'with --json')
+    if found.get('format') != FORMAT:
+        raise RunFileError(
+            f'{path}: of format {found.get("format")!r}, this version reads {FORMAT}; make it '
+            'anew')
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        name, _, value = line.partition(':')
+        if name.strip() in ('model name', 'Model'):
+            return value.strip()
+    return platform.processor()

@@ -1,0 +1,95 @@
+"""Rainy and derained frames in one picture: divided, side by side, or the rain tinted."""
+
+import math
+
+import cv2
+import numpy as np
+
+from derain_ros.images.overlay import draw_overlay
+
+VIEWS = ('split', 'side-by-side', 'derained', 'mask')
+"""``split`` shows the rainy frame left of a divider and the derained one right of it, ``mask``
+the rainy frame with the rain tinted."""
+
+_WHITE = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def compose(
+    view: str,
+    rainy: np.ndarray,
+    derained: np.ndarray,
+    rain_mask: np.ndarray | None = None,
+    *,
+    divider: float = 0.5,
+) -> np.ndarray:
+    """Make one picture.
+
+    Parameters
+    ----------
+    view
+        One of :data:`VIEWS`.
+    rainy, derained
+        uint8, H×W×3, BGR, of one size; they are left as they are.
+    rain_mask
+        uint8, H×W, 255 = rain; for ``mask`` only.
+    divider
+        Where ``split`` divides, as a share of the width.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, BGR, H×W×3, or H×2W×3 for ``side-by-side``. Labels are left out where they
+        would not fit.
+
+    """
+    if view == 'derained':
+        return derained
+    if view == 'mask':
+        return draw_overlay(rainy, rain_mask)
+    left, right = _label(rainy, 'rainy', right=False), _label(derained, 'derained', right=True)
+    if view == 'side-by-side':
+        return np.hstack([left, right])
+    width = rainy.shape[1]
+    column = min(width, max(0, round(divider * width)))
+    right[:, :column] = left[:, :column]
+    half = _thickness(rainy) // 2
+    right[:, max(0, column - half - 1):column + half + 1] = _WHITE
+    return right
+
+
+def swept_divider(seconds: float, period: float) -> float:
+    """Return where the divider is at a time: from a tenth to nine tenths and back in a period."""
+    return 0.5 - 0.4 * math.cos(2 * math.pi * seconds / period)
+
+
+def pad_to_even(image: np.ndarray) -> np.ndarray:
+    """Repeat the last row or column of an image of odd sides, as video codecs need even ones."""
+    height, width = image.shape[:2]
+    if not (height % 2 or width % 2):
+        return image
+    return cv2.copyMakeBorder(
+        image, 0, height % 2, 0, width % 2, borderType=cv2.BORDER_REPLICATE)
+
+
+def _label(image: np.ndarray, text: str, *, right: bool) -> np.ndarray:
+    """Return a copy with white text in a lower corner."""
+    image = image.copy()
+    height, width = image.shape[:2]
+    scale, thickness = max(0.4, height / 900), _thickness(image)
+    (text_width, text_height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = text_height
+    if text_width + 2 * margin > width // 2 or 3 * text_height > height // 4:
+        return image
+    left = width - margin - text_width if right else margin
+    # A dark plate keeps it legible in any rain.
+    plate = image[height - 2 * margin - text_height // 2:height - margin // 2,
+                  left - margin // 2:left + text_width + margin // 2]
+    plate[:] = plate // 4
+    cv2.putText(image, text, (left, height - margin), _FONT, scale, _WHITE, thickness,
+                cv2.LINE_AA)
+    return image
+
+
+def _thickness(image: np.ndarray) -> int:
+    return max(1, round(image.shape[0] / 540))

@@ -1,0 +1,278 @@
+"""Serialized image messages: read in place, written with one copy of the pixels.
+
+A serialized message starts with four bytes of encapsulation (its kind and two bytes of
+options), then the fields in the order of the ``.msg`` file. Kinds 0 and 1 are plain CDR,
+big-endian and little-endian (OMG DDS-XTypes, XCDR version 1): numbers lie at multiples of
+their own size, counted from behind the encapsulation; a string or sequence is a uint32 count
+and that many bytes, for strings with a NUL at the end.
+
+What is accepted is what rclpy accepts: strings without a NUL or of no bytes at all, a second
+string behind a NUL (ignored), bytes that are not UTF-8 (U+FFFD in their place), and bytes
+behind the end of the message, as Fast DDS pads small ones to a multiple of four. The padding
+between fields, which rclpy leaves as it finds it in memory, is written as zeros.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from derain_ros.images.message_fields import refuse
+
+_ENCAPSULATION_BYTES = 4
+_LITTLE_ENDIAN = b'\0\1\0\0'
+_BYTE_ORDERS = {b'\0\0': '>', b'\0\1': '<'}
+_LARGEST_COUNT = 2**32 - 1
+
+
+class CdrUnsupportedError(ValueError):
+    """Another encapsulation than plain CDR, which rclpy may still read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """A ``sensor_msgs/Image`` whose pixels stay where they are in the message.
+
+    ``header`` is as :func:`encode_header` writes it, ``stamp`` in nanoseconds since the epoch;
+    ``data`` is a read-only view into the message, which it keeps alive.
+    """
+
+    header: bytes
+    stamp: int
+    frame_id: str
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedImageView:
+    """A ``sensor_msgs/CompressedImage`` whose data stay where they are in the message.
+
+    Attributes are as of :class:`ImageView`, and ``format`` as in the message.
+    """
+
+    header: bytes
+    stamp: int
+    frame_id: str
+    format: str
+    data: memoryview
+
+
+def read_stamp(message: bytes) -> tuple[int, int] | None:
+    """Return ``header.stamp`` of any message that starts with a header.
+
+    ``sec`` may be negative. None stands for a message that is too short, or of another
+    encapsulation than plain CDR.
+    """
+    order = _BYTE_ORDERS.get(message[:2])
+    if order is None or len(message) < _ENCAPSULATION_BYTES + 8:
+        return None
+    return struct.unpack_from(f'{order}iI', message, _ENCAPSULATION_BYTES)
+
+
+def read_image(message: bytes) -> ImageView:
+    """Read a serialized ``sensor_msgs/Image`` without copying its pixels.
+
+    Whether size, encoding, step and data fit each other is for
+    :func:`derain_ros.images.codec.decode_image` to tell.
+
+    Raises
+    ------
+    ImageFormatError
+        The message ends before its fields do.
+    CdrUnsupportedError
+        Another encapsulation than plain CDR.
+
+    """
+    reader = _Reader(message, 'sensor_msgs/Image')
+    header, stamp, frame_id = reader.header()
+    height, width = reader.unpack('II', 'height and width')
+    encoding = reader.text('encoding')
+    is_bigendian, = reader.unpack('B', 'is_bigendian')
+    step, = reader.unpack('I', 'step')
+    return ImageView(
+        header, stamp, frame_id, height, width, encoding, is_bigendian, step,
+        reader.sequence('data'))
+
+
+def read_compressed_image(message: bytes) -> CompressedImageView:
+    """Read a serialized ``sensor_msgs/CompressedImage`` without copying its data.
+
+    Raises
+    ------
+    ImageFormatError, CdrUnsupportedError
+        As :func:`read_image` does.
+
+    """
+    reader = _Reader(message, 'sensor_msgs/CompressedImage')
+    header, stamp, frame_id = reader.header()
+    announced = reader.text('format')
+    return CompressedImageView(header, stamp, frame_id, announced, reader.sequence('data'))
+
+
+def check_camera_info(message: bytes) -> None:
+    """Check that rclpy can read a serialized ``sensor_msgs/CameraInfo``.
+
+    Trying it out would leave a line of the middleware's on stderr for each one it cannot.
+
+    Raises
+    ------
+    ImageFormatError, CdrUnsupportedError
+        As :func:`read_image` does.
+
+    """
+    reader = _Reader(message, 'sensor_msgs/CameraInfo')
+    reader.header()
+    reader.unpack('II', 'height and width')
+    reader.text('distortion_model')
+    count, = reader.unpack('I', 'd')
+    reader.unpack(f'{count}d', 'd')
+    reader.unpack('30d', 'k, r and p')
+    reader.unpack('6I', 'binning and roi')
+    reader.unpack('B', 'roi.do_rectify')
+
+
+def encode_header(sec: int, nanosec: int, frame_id: str) -> bytes:
+    """Serialize a ``std_msgs/Header``.
+
+    The result is little-endian CDR, without encapsulation and without padding at the end. As
+    with rclpy, ``frame_id`` ends at its first NUL.
+
+    Raises
+    ------
+    struct.error
+        A number that does not fit.
+    UnicodeEncodeError
+        A lone surrogate in ``frame_id``.
+
+    """
+    return struct.pack('<iI', sec, nanosec) + _encode_text(frame_id)
+
+
+def write_image(
+    header: bytes, *, height: int, width: int, encoding: str, is_bigendian: int = 0, step: int,
+    data: Any,
+) -> bytes:
+    """Serialize a ``sensor_msgs/Image``, copying its pixels once.
+
+    Parameters
+    ----------
+    header
+        From :func:`encode_header` or a view's ``header``.
+    height, width, encoding, is_bigendian, step
+        As in the message; not checked against each other.
+    data
+        Anything with the buffer protocol, of any shape, C-contiguous.
+
+    Returns
+    -------
+    bytes
+        Little-endian CDR, ready for ``Publisher.publish``.
+
+    Raises
+    ------
+    struct.error
+        A number that does not fit its field.
+    ValueError
+        ``data`` are not C-contiguous, or longer than a message can hold.
+
+    """
+    message = bytearray(_LITTLE_ENDIAN + header)
+    _align(message)
+    message += struct.pack('<II', height, width)
+    message += _encode_text(encoding)
+    message += struct.pack('<B', is_bigendian)
+    _align(message)
+    message += struct.pack('<I', step)
+    return _with_sequence(message, data)
+
+
+def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  # noqa: A002
+    """Serialize a ``sensor_msgs/CompressedImage``, copying its data once.
+
+    Parameters and errors are as of :func:`write_image`.
+    """
+    message = bytearray(_LITTLE_ENDIAN + header)
+    _align(message)
+    message += _encode_text(format)
+    return _with_sequence(message, data)
+
+
+class _Reader:
+    """Reads the fields of a message one after the other."""
+
+    def __init__(self, message: bytes, message_type: str):
+        self._message = message
+        self._type = message_type
+        if len(message) < _ENCAPSULATION_BYTES:
+            self._too_short('encapsulation')
+        self._order = _BYTE_ORDERS.get(message[:2])
+        if self._order is None:
+            raise CdrUnsupportedError(
+                f'the encapsulation of a {message_type} is {message[:2].hex(" ")}, expected '
+                'plain CDR (00 00 or 00 01); set fast_path to false, or the publisher to XCDR1')
+        self._at = _ENCAPSULATION_BYTES
+
+    def header(self) -> tuple[bytes, int, str]:
+        """Return a header in little-endian CDR, its stamp in nanoseconds and its frame_id."""
+        sec, nanosec = self.unpack('iI', 'header.stamp')
+        frame_id = self.text('header.frame_id')
+        return encode_header(sec, nanosec, frame_id), sec * 10**9 + nanosec, frame_id
+
+    def unpack(self, kinds: str, field: str) -> tuple[Any, ...]:
+        """Read numbers of one size, by their letters in :mod:`struct`."""
+        kinds = self._order + kinds
+        start = self._at + (_ENCAPSULATION_BYTES - self._at) % struct.calcsize(kinds[-1])
+        self._at = start + struct.calcsize(kinds)
+        if self._at > len(self._message):
+            self._too_short(field)
+        return struct.unpack_from(kinds, self._message, start)
+
+    def text(self, field: str) -> str:
+        """Read a string as rclpy does."""
+        start = self._skip_sequence(field)
+        text = self._message[start:self._at].partition(b'\0')[0]
+        return text.decode('utf-8', 'replace')
+
+    def sequence(self, field: str) -> memoryview:
+        """Return a view of a sequence of bytes."""
+        start = self._skip_sequence(field)
+        return memoryview(self._message)[start:self._at]
+
+    def _skip_sequence(self, field: str) -> int:
+        count, = self.unpack('I', field)
+        start = self._at
+        self._at += count
+        if self._at > len(self._message):
+            self._too_short(field)
+        return start
+
+    def _too_short(self, field: str) -> None:
+        refuse(
+            field, f'cut off at the end of a message of {len(self._message)} bytes',
+            f'a whole {self._type}', 'check the publisher and the link')
+
+
+def _encode_text(text: str) -> bytes:
+    encoded = text.partition('\0')[0].encode()
+    return struct.pack('<I', len(encoded) + 1) + encoded + b'\0'
+
+
+def _align(message: bytearray) -> None:
+    """Pad to where a number of four bytes may start; the encapsulation is as long as one."""
+    message += bytes(-len(message) % 4)
+
+
+def _with_sequence(message: bytearray, data: Any) -> bytes:
+    """Append a sequence of bytes; the one copy of them."""
+    view = memoryview(data)
+    if not view.c_contiguous or view.nbytes > _LARGEST_COUNT:
+        raise ValueError(
+            f'data are {view.nbytes} bytes, contiguous: {view.c_contiguous}; expected at most '
+            f'{_LARGEST_COUNT} in C order, so pass them through numpy.ascontiguousarray')
+    _align(message)
+    message += struct.pack('<I', view.nbytes)
+    return b''.join((message, view))

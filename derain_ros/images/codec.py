@@ -1,0 +1,318 @@
+"""Camera messages to BGR arrays and back, by the fields of the message alone.
+
+Works on rclpy and rosbags messages alike. Arrays are uint8, H×W×3, BGR, 0–255. 16-bit
+samples are taken to use their whole range: ``value >> 8`` on the way in, ``value * 257`` on
+the way out. YUV is limited-range BT.601.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from derain_ros.images.compressed import decode_compressed, is_compressed_supported
+from derain_ros.images.message_fields import (
+    MAXIMUM_SIDE,
+    ImageFormatError,
+    byte_view,
+    integer_field,
+    refuse,
+    shown,
+)
+from derain_ros.images.pixel_formats import PIXEL_FORMATS, PixelFormat
+
+__all__ = [
+    'SUPPORTED_ENCODINGS',
+    'EncodedImage',
+    'ImageFormatError',
+    'arrange_pixels',
+    'check_image',
+    'decode_compressed',
+    'decode_image',
+    'encode_image',
+    'encode_mono8',
+    'extract_alpha',
+    'is_compressed_supported',
+    'output_encoding',
+]
+
+SUPPORTED_ENCODINGS = frozenset(PIXEL_FORMATS)
+"""Encodings of ``sensor_msgs/Image`` that are read without cv_bridge."""
+
+_WRITERS = {
+    'bgr8': None,
+    'rgb8': cv2.COLOR_BGR2RGB,
+    'bgra8': cv2.COLOR_BGR2BGRA,
+    'rgba8': cv2.COLOR_BGR2RGBA,
+    'mono8': cv2.COLOR_BGR2GRAY,
+    'mono16': cv2.COLOR_BGR2GRAY,
+}
+_KEPT_WITH_SAME = {name: name for name in _WRITERS} | {'8UC1': 'mono8'}
+
+_CHECK_SIZE = 'check the size that the camera driver publishes'
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """Fields of a ``sensor_msgs/Image`` apart from its header.
+
+    Attributes
+    ----------
+    height, width
+        Size in pixels.
+    encoding
+        Name from ``sensor_msgs/image_encodings``.
+    is_bigendian
+        Always 0.
+    step
+        Bytes per row, without padding.
+    data
+        ``height * step`` bytes.
+
+    """
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: bytes
+
+
+def decode_image(msg: Any) -> np.ndarray:
+    """Read a ``sensor_msgs/Image``.
+
+    ``data`` must hold exactly ``step * height`` bytes (``step * height * 3 / 2`` for nv12 and
+    nv21, whose chroma plane follows the luma plane); only the padding of the last row may be
+    missing. Encodings outside :data:`SUPPORTED_ENCODINGS` go through cv_bridge where it is
+    installed.
+
+    Parameters
+    ----------
+    msg
+        Object with the fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``
+        and ``data`` (anything with the buffer protocol).
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, H×W×3, BGR, C-contiguous. For ``bgr8`` without padding a read-only view of
+        ``msg.data``, otherwise a new array.
+
+    Raises
+    ------
+    ImageFormatError
+        The fields contradict each other, a side is 0 or above :data:`MAXIMUM_SIDE`, or the
+        encoding is unknown.
+
+    """
+    height, width = _image_size(msg)
+    pixel_format = PIXEL_FORMATS.get(_encoding(msg))
+    if pixel_format is None:
+        return _decode_with_cv_bridge(msg, height, width)
+    rows = _rows(msg, height, width, pixel_format)
+    return np.ascontiguousarray(pixel_format.to_bgr(rows, bool(msg.is_bigendian)))
+
+
+def check_image(msg: Any) -> None:
+    """Raise ImageFormatError unless :func:`decode_image` can read a message's fields."""
+    height, width = _image_size(msg)
+    pixel_format = PIXEL_FORMATS.get(_encoding(msg))
+    if pixel_format is None:
+        _decode_with_cv_bridge(msg, height, width)
+    else:
+        _rows(msg, height, width, pixel_format)
+
+
+def extract_alpha(msg: Any) -> np.ndarray | None:
+    """Return the alpha channel (uint8, H×W, a copy) of a bgra8 or rgba8 image, else None.
+
+    Raises
+    ------
+    ImageFormatError
+        As :func:`decode_image`.
+
+    """
+    if _encoding(msg) not in ('bgra8', 'rgba8'):
+        return None
+    height, width = _image_size(msg)
+    rows = _rows(msg, height, width, PIXEL_FORMATS[msg.encoding])
+    return rows[:, 3::4].copy()
+
+
+def output_encoding(input_encoding: str, choice: str) -> str:
+    """Choose the encoding of a derained image.
+
+    Parameters
+    ----------
+    input_encoding
+        Encoding of the received image; ``bgr8`` for a compressed one.
+    choice
+        ``bgr8`` or ``rgb8`` always, or ``same``: keep the input's encoding where it can be
+        written, and ``bgr8`` for Bayer, YUV and whatever cv_bridge read.
+
+    Returns
+    -------
+    str
+        An encoding that :func:`encode_image` writes.
+
+    Raises
+    ------
+    ValueError
+        Another ``choice``.
+
+    """
+    if choice in ('bgr8', 'rgb8'):
+        return choice
+    if choice != 'same':
+        raise ValueError(f"output encoding is {choice!r}, expected 'same', 'bgr8' or 'rgb8'")
+    return _KEPT_WITH_SAME.get(input_encoding, 'bgr8')
+
+
+def arrange_pixels(
+    bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the pixels of an image as they lie in a ``sensor_msgs/Image``.
+
+    Parameters
+    ----------
+    bgr
+        uint8, H×W×3, BGR.
+    encoding
+        ``bgr8``, ``rgb8``, ``bgra8``, ``rgba8``, ``mono8`` or ``mono16``.
+    alpha
+        uint8, H×W, for bgra8 and rgba8; None stands for 255 everywhere.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, C-contiguous, H rows; for ``bgr8`` the image itself where it is contiguous.
+
+    Raises
+    ------
+    ImageFormatError
+        An array of another type or shape, or an encoding that is not written.
+
+    """
+    if encoding not in _WRITERS:
+        refuse('encoding', shown(encoding), ', '.join(sorted(_WRITERS)), 'choose one of these')
+    _check_array('image', bgr, (*bgr.shape[:2], 3))
+    code = _WRITERS[encoding]
+    pixels = bgr if code is None else cv2.cvtColor(bgr, code)
+    if alpha is not None and encoding in ('bgra8', 'rgba8'):
+        _check_array('alpha', alpha, bgr.shape[:2])
+        pixels[..., 3] = alpha
+    if encoding == 'mono16':
+        # Both bytes of value * 257 equal value, whatever their order.
+        pixels = cv2.merge((pixels, pixels))
+    return np.ascontiguousarray(pixels)
+
+
+def encode_image(
+    bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
+) -> EncodedImage:
+    """Write an image as the fields of a ``sensor_msgs/Image``; see :func:`arrange_pixels`."""
+    return _pack(arrange_pixels(bgr, encoding, alpha=alpha), bgr.shape[1], encoding)
+
+
+def encode_mono8(mask: np.ndarray) -> EncodedImage:
+    """Write a uint8 H×W mask as the fields of a mono8 ``sensor_msgs/Image``.
+
+    Raises
+    ------
+    ImageFormatError
+        An array of another type or shape.
+
+    """
+    _check_array('mask', mask, mask.shape[:2])
+    return _pack(mask, mask.shape[1], 'mono8')
+
+
+def _pack(pixels: np.ndarray, width: int, encoding: str) -> EncodedImage:
+    height = pixels.shape[0]
+    return EncodedImage(height, width, encoding, 0, pixels.nbytes // height, pixels.tobytes())
+
+
+def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.dtype != np.uint8 or array.shape != shape or len(shape) < 2 or 0 in shape:
+        raise ImageFormatError(
+            f'{name} is {array.dtype} of shape {array.shape}, expected non-empty uint8 of shape '
+            f'{shape}; convert it first'
+        )
+
+
+def _encoding(msg: Any) -> str:
+    if not isinstance(msg.encoding, str):
+        refuse('encoding', shown(msg.encoding), 'a string', 'check the publisher')
+    return msg.encoding
+
+
+def _image_size(msg: Any) -> tuple[int, int]:
+    height, width = (
+        integer_field(msg, field, 1, MAXIMUM_SIDE, _CHECK_SIZE)
+        for field in ('height', 'width')
+    )
+    return height, width
+
+
+def _rows(msg: Any, height: int, width: int, pixel_format: PixelFormat) -> np.ndarray:
+    """Return the image as read-only uint8 rows×row bytes without padding, never copied."""
+    encoding = msg.encoding
+    for field, side, even in (
+        ('height', height, pixel_format.even_height), ('width', width, pixel_format.even_width),
+    ):
+        if even and side % 2:
+            refuse(field, f'{side}', f'an even number for {encoding}', 'crop it by one pixel')
+        if side < pixel_format.smallest_side:
+            refuse(
+                field, f'{side}', f'at least {pixel_format.smallest_side} for {encoding}',
+                _CHECK_SIZE,
+            )
+    row_bytes = width * pixel_format.pixel_bytes
+    step = integer_field(
+        msg, 'step', row_bytes, 2**32 - 1,
+        f'{width} pixels of {encoding} fill {row_bytes} bytes; check encoding, width and step',
+    )
+    data = byte_view(msg)
+    row_count = pixel_format.row_count(height)
+    whole = step * row_count
+    if len(data) not in (whole, whole - step + row_bytes):
+        refuse(
+            'data', f'{len(data)} bytes', f'{whole}',
+            f'{row_count} rows of {encoding} have {step} bytes each; check height, step and data',
+        )
+    return np.ndarray((row_count, row_bytes), np.uint8, data, strides=(step, 1))
+
+
+@functools.cache
+def _cv_bridge() -> Any:
+    try:
+        from cv_bridge import CvBridge
+    except Exception:  # a cv_bridge built for another NumPy fails in many ways; do without it
+        return None
+    return CvBridge()
+
+
+def _decode_with_cv_bridge(msg: Any, height: int, width: int) -> np.ndarray:
+    bridge = _cv_bridge()
+    if bridge is None:
+        refuse(
+            'encoding', shown(msg.encoding), f'one of {", ".join(sorted(SUPPORTED_ENCODINGS))}',
+            'set the camera driver to one of these, or install cv_bridge',
+        )
+    step = integer_field(msg, 'step', width, 2**32 - 1, 'check the publisher')
+    length = len(byte_view(msg))
+    if length < step * height:
+        refuse('data', f'{length} bytes', f'{step * height}', 'check height, step and data')
+    try:
+        image = np.asarray(bridge.imgmsg_to_cv2(msg, 'bgr8'))
+    except Exception as error:
+        raise ImageFormatError(
+            f'encoding is {shown(msg.encoding)}, which cv_bridge cannot turn into bgr8 '
+            f'({ascii(str(error))[:200]}), expected one of '
+            f'{", ".join(sorted(SUPPORTED_ENCODINGS))}; set the camera driver to one of these'
+        ) from error
+    _check_array('image from cv_bridge', image, (height, width, 3))
+    return np.ascontiguousarray(image)

@@ -1,0 +1,239 @@
+"""A live view of the derain nodes that report on /diagnostics."""
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from derain_ros.live.monitor_view import ENGINE, PREFIX, NodeReport, level_of, render, values_of
+
+TOPIC = '/diagnostics'
+REFRESH_SECONDS = 0.5
+SHORTEST_INTERVAL = 0.5
+"""Rates are taken over no less; a node reports at once when a camera falls silent."""
+
+FORGET_SECONDS = 60.0
+OTHER_NODES_SECONDS = 1.5
+"""How long a single picture waits for further nodes after the first."""
+
+_MOST_STATUSES = 64
+
+
+@dataclass
+class _Heard:
+    name: str
+    statuses: Sequence[DiagnosticStatus] = ()
+    time: float = 0.0
+    earlier: list[tuple[float, dict[str, dict[str, str]]]] = field(default_factory=list)
+    problems: dict[str, tuple[str, DiagnosticStatus]] = field(default_factory=dict)
+
+
+class Reports:
+    """What the nodes have reported.
+
+    Parameters
+    ----------
+    node
+        Keep this node only: its full name, or the last part of it. Empty keeps all.
+
+    Attributes
+    ----------
+    others
+        Names of the derain nodes that were left out.
+    foreign
+        Messages that were of no derain node.
+
+    """
+
+    def __init__(self, node: str = ''):
+        self.others: set[str] = set()
+        self.foreign = 0
+        self._wanted = node
+        self._heard: dict[str, _Heard] = {}
+
+    def add(self, message: DiagnosticArray, now: float, clock: str) -> None:
+        """Take in a message from /diagnostics; ``now`` in seconds, ``clock`` for people."""
+        statuses = [status for status in message.status[:_MOST_STATUSES]
+                    if status.name.startswith(PREFIX)]
+        if not statuses:
+            self.foreign += 1
+            return
+        values = {status.name: values_of(status) for status in statuses}
+        name = values.get(ENGINE, {}).get('node', '')
+        if self._wanted and self._wanted not in (name, name.rpartition('/')[2]):
+            self.others.add(name or '(a node that does not tell its name)')
+            return
+        heard = self._heard.setdefault(name or '\n'.join(sorted(values)), _Heard(name))
+        heard.statuses, heard.time = statuses, now
+        heard.earlier.append((now, values))
+        # Keep the newest that is old enough to compare with, and what came after.
+        while len(heard.earlier) > 2 and now - heard.earlier[1][0] >= SHORTEST_INTERVAL:
+            del heard.earlier[0]
+        heard.problems.update(
+            {status.name: (clock, status) for status in statuses if level_of(status)})
+        for gone in set(heard.problems) - set(values):
+            del heard.problems[gone]
+
+    def nodes(self, now: float) -> list[NodeReport]:
+        """Return the last report of each node, by name."""
+        self._heard = {
+            key: heard for key, heard in self._heard.items() if now - heard.time < FORGET_SECONDS}
+        return [_node_report(heard, now) for _, heard in sorted(self._heard.items())]
+
+
+def _node_report(heard: _Heard, now: float) -> NodeReport:
+    before, values = heard.earlier[0]
+    first = len(heard.earlier) == 1
+    return NodeReport(
+        name=heard.name, statuses=heard.statuses, previous={} if first else values,
+        seconds=heard.time - before, silent_seconds=now - heard.time,
+        last_problems=heard.problems)
+
+
+def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
+    """Say why nothing may be heard, and what to do.
+
+    Parameters
+    ----------
+    reports
+        Holds no node.
+    seconds
+        How long was listened.
+    publishers
+        How many there are on /diagnostics.
+
+    """
+    if reports.others:
+        return f'not among the derain nodes heard: {", ".join(sorted(reports.others))}'
+    domain = os.environ.get('ROS_DOMAIN_ID') or '0'
+    reach = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE')
+    where = f'ROS_DOMAIN_ID is {domain} here' + (
+        f' and ROS_AUTOMATIC_DISCOVERY_RANGE is {reach}' if reach else '')
+    if reports.foreign:
+        found = 'only other nodes report there; is derain_node running?'
+    elif publishers:
+        found = 'it has a publisher, but nothing arrives; is the node alive, the network open?'
+    else:
+        found = ('it has no publisher; start derain_node, or set these as they are set for the '
+                 'node')
+    return f'no derain node heard on {TOPIC} for {seconds:.0f} s: {found} ({where})'
+
+
+def show_once(console: Console, node: str, seconds: float) -> int:
+    """Print one picture of all nodes that are heard; returns the exit status.
+
+    Waits for the second report of each node, which rates need, ``seconds`` at most.
+    """
+    reports = Reports(node)
+    start = time.monotonic()
+    with _listener(reports) as (spin, publishers), _signals() as stopped:
+        heard_at = None
+        while not stopped() and time.monotonic() < start + seconds:
+            spin()
+            nodes = reports.nodes(time.monotonic())
+            if nodes and heard_at is None:
+                heard_at = time.monotonic()
+            complete = nodes and all(found.previous for found in nodes)
+            if complete and time.monotonic() > heard_at + OTHER_NODES_SECONDS:
+                break
+        if stopped():
+            return 128 + signal.SIGINT
+        nodes = reports.nodes(time.monotonic())
+        if not nodes:
+            print(f'derain: {nothing_heard(reports, seconds, publishers())}', file=sys.stderr)
+            return 1
+    console.print(render(nodes, time.strftime('%H:%M:%S')))
+    return 0
+
+
+def show_live(console: Console, node: str) -> int:
+    """Show the nodes until q or Ctrl-C; returns the exit status."""
+    reports = Reports(node)
+    start = time.monotonic()
+    with (
+        _listener(reports) as (spin, publishers), _signals() as stopped, _keys() as key,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        due = 0.0
+        while not stopped() and key() not in ('q', 'Q'):
+            spin()
+            now = time.monotonic()
+            if now < due:
+                continue
+            due = now + REFRESH_SECONDS
+            nodes = reports.nodes(now)
+            body: RenderableType = render(nodes, time.strftime('%H:%M:%S'))
+            if not nodes:
+                body = Text(nothing_heard(reports, now - start, publishers()))
+            live.update(Group(body, Text('q quits', style='dim')), refresh=True)
+    return 0
+
+
+@contextmanager
+def _listener(reports: Reports) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
+    """Yield what waits for a message for a moment, and what counts the publishers."""
+    context = Context()
+    context.init(args=[])
+    node = Node('derain_top', context=context, enable_rosout=False, start_parameter_services=False)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    # Fits every publisher, and a slow link keeps none of them waiting.
+    qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+    node.create_subscription(
+        DiagnosticArray, TOPIC,
+        lambda message: reports.add(message, time.monotonic(), time.strftime('%H:%M:%S')), qos)
+    try:
+        yield lambda: executor.spin_once(timeout_sec=0.1), lambda: node.count_publishers(TOPIC)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether SIGINT or SIGTERM has come; the terminal is to be put right."""
+    came = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[], str]]:
+    """Yield what returns the key pressed since, if any, without waiting for Enter."""
+    if not sys.stdin.isatty():
+        yield lambda: ''
+        return
+    import termios
+    import tty
+
+    number = sys.stdin.fileno()
+    before = termios.tcgetattr(number)
+    tty.setcbreak(number)
+
+    def pressed() -> str:
+        ready, _, _ = select.select([number], [], [], 0)
+        return os.read(number, 1).decode('ascii', 'replace') if ready else ''
+
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(number, termios.TCSADRAIN, before)

@@ -1,0 +1,176 @@
+"""Processes that belong together: a ROS domain of their own, their logs, and their end."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from derain_ros.engines.models import share_directory
+from derain_ros.node.process_memory import KEPT_BYTES
+
+ALLOCATOR = {name: str(size) for name, size in KEPT_BYTES.items()}
+"""What the launch file sets for the node: keep the memory of a frame for the next one."""
+
+_DOMAINS = 101
+_LOG_TAIL = 12
+# What the Fast DDS profile takes: a segment each for node, replay and listener.
+_SHARED_MEMORY = 3 * 80 << 20
+
+
+@dataclass(frozen=True)
+class Program:
+    """A node that can be run.
+
+    Attributes
+    ----------
+    module
+        Python module to start.
+    managed
+        It is a lifecycle node ``/derain`` that reports on /diagnostics.
+    tuned
+        It gets the environment that our launch file sets, the Fast DDS profile included.
+
+    """
+
+    module: str
+    managed: bool
+    tuned: bool
+
+
+DERAIN = Program('derain_ros.node.main', managed=True, tuned=True)
+PLAIN = Program('derain_ros.bench.plain_node', managed=False, tuned=False)
+
+
+class LiveRunError(RuntimeError):
+    """A process of the run failed; the message holds the end of its log."""
+
+
+def isolate(*, profile: bool = True) -> int:
+    """Keep this process, and those it starts from now on, to themselves on this host.
+
+    Parameters
+    ----------
+    profile
+        Let them use the Fast DDS profile of this package, where shared memory has room for
+        it; otherwise none, whatever the environment says.
+
+    Returns
+    -------
+    int
+        The ROS domain, one that nobody else seems to use.
+
+    """
+    domain = _free_domain()
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        os.environ.pop('ROS_LOCALHOST_ONLY', None)
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        os.environ.pop(name, None)
+    if profile and _shared_memory() >= _SHARED_MEMORY:
+        path = share_directory() / 'config' / 'fastdds.xml'
+        os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(path)
+    elif profile:
+        print(f'derain: note: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB to spare, so '
+              'images go over UDP, which is slower (in Docker: --shm-size 512m)',
+              file=sys.stderr)
+    return domain
+
+
+def _free_domain() -> int:
+    first = os.getpid()
+    for step in range(_DOMAINS):
+        domain = 1 + (first + step) % _DOMAINS
+        # The port at which the first participant of a domain is found; see the DDSI-RTPS
+        # specification on well-known ports.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(('', 7410 + 250 * domain))
+            except OSError:
+                continue
+        return domain
+    raise LiveRunError(f'no ROS domain from 1 to {_DOMAINS} is free on this host')
+
+
+def _shared_memory() -> int:
+    try:
+        return shutil.disk_usage('/dev/shm').free
+    except OSError:
+        return 0
+
+
+@contextmanager
+def child(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    commands: bool = False,
+    answers: bool = False,
+    stop_timeout: float = 5.0,
+) -> Iterator[subprocess.Popen]:
+    """Run a Python module as a process, which is gone when the context ends.
+
+    Parameters
+    ----------
+    arguments
+        Module and its arguments.
+    log
+        File for what it prints.
+    environment
+        Variables to set besides those of this process.
+    commands
+        Open its standard input as a pipe, in text.
+    answers
+        Open its standard output as a pipe, in text; else it goes to ``log``.
+    stop_timeout
+        Seconds from SIGINT, which ends it, to SIGKILL.
+
+    """
+    with log.open('wb') as sink:
+        process = subprocess.Popen(
+            [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE if commands else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if answers else sink, stderr=sink,
+            text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(stop_timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):  # it ended with a command still on its way
+                    pipe.close()
+
+
+@contextmanager
+def terminate_cleanly() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that no process is left behind."""
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log and its path."""
+    lines = log.read_text(errors='replace').splitlines()[-_LOG_TAIL:]
+    return '\n'.join(['  ' + line for line in lines] + [f'(whole log: {log})'])

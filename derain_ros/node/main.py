@@ -1,0 +1,103 @@
+"""Entry point of the executable ``derain_node``."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from derain_ros.node.node import DerainNode
+from derain_ros.node.process_memory import keep_large_buffers
+from derain_ros.node.shared_memory import remove_stale_segments
+
+SPIN_SECONDS = 0.2
+STOP_SECONDS = 1.2
+"""How long the end of the process waits for the frame in work."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    args
+        Command line without the program's name; None takes that of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 after a signal, 1 if the arguments of ROS cannot be read, or if building
+        alone was asked for and failed.
+
+    """
+    keep_large_buffers()
+    arguments = list(sys.argv[1:] if args is None else args)
+    parser = argparse.ArgumentParser(
+        prog='derain_node', description=(
+            'ROS 2 lifecycle node that removes rain from camera topics.'),
+        epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; '
+               'ros2 param list /derain and ros2 param describe tell which there are.')
+    # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
+    # through, which kills the process where it comes up inside rclpy.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        parser.parse_args(remove_ros_args(['derain_node', *arguments])[1:])
+        remove_stale_segments()
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node = DerainNode(stop)
+    except Exception as error:  # of several types, for bad arguments and parameter files
+        print(f'derain_node: cannot start: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    try:
+        _spin(node, stop)
+    finally:
+        at_work = node.close(STOP_SECONDS)
+        if at_work != 'frame':  # or the publishers would be taken down under it
+            node.destroy_node()
+            rclpy.try_shutdown()
+        if at_work:
+            # The usual way out would wait for the thread, or crash under it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(node.exit_status)
+    return node.exit_status
+
+
+def _spin(node: DerainNode, stop: threading.Event) -> None:
+    executor = _make_executor()
+    node.get_logger().debug(f'executor: {type(executor).__name__}')
+    executor.add_node(node)
+    while rclpy.ok() and not stop.is_set():
+        try:
+            # Not spin(): without a timeout, that of EventsExecutor burns a core and handles
+            # nothing on some builds, and would not notice the signal.
+            executor.spin_once(timeout_sec=SPIN_SECONDS)
+        except ExternalShutdownException:
+            return
+        except Exception:
+            # For example a malformed request to a service of rclpy; the cameras go on.
+            if rclpy.ok():
+                node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
+    executor.shutdown()
+
+
+def _make_executor() -> Executor:
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError:  # before Jazzy
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,325 @@
+"""The lifecycle node: parameters, topics and timing."""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from derain_ros.engines import EngineError, auto_engines, create_engine, create_first
+from derain_ros.engines.models import ModelError
+from derain_ros.images.cdr import read_stamp
+from derain_ros.node.camera import Camera
+from derain_ros.node.mailbox import Mailbox
+from derain_ros.node.messages import InPlaceMessages, RclpyMessages
+from derain_ros.node.parameter_store import ParameterStore
+from derain_ros.node.reporter import Reporter
+from derain_ros.node.services import offer_services
+from derain_ros.node.settings import LiveSettings, ParameterError, Settings
+from derain_ros.node.supervisor import FaultError, Supervisor
+from derain_ros.node.warm_up import ActivityLog, shapes_of, wait_until_warm
+from derain_ros.node.worker import Worker
+from derain_ros.rain_gate import RainGate
+
+REPORT_SECONDS = 1.0
+"""How often the state goes to /diagnostics at least."""
+
+WATCH_SECONDS = 0.2
+"""How often publishers, cameras and engine are looked at."""
+
+STOP_SECONDS = 5.0
+"""How long deactivating waits for the frame in work, and cleaning up for the engine."""
+
+
+class DerainNode(LifecycleNode):
+    """Derains camera topics while active.
+
+    Configuring reads the parameters, loads the engine and creates the outputs; activating
+    subscribes. What configuring or activating fails with is logged, and the node stays where
+    it was, so that parameters can be put right and the transition asked for again.
+    """
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        super().__init__('derain')
+        self._stop = stop or threading.Event()
+        self._store = ParameterStore(self)
+        self._configured = False
+        self._live: LiveSettings | None = None
+        self._supervisor: Supervisor | None = None
+        self._mailbox: Mailbox | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._worker: Worker | None = None
+        self._lingering: list[Supervisor] = []
+        self._activity = ActivityLog(lambda text: self.get_logger().info(f'engine: {text}'))
+        self.exit_status = 0
+        self._guard_change_state()
+
+        # Timers of the node's own clock would stand still in simulated time without /clock.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._reporter = Reporter(self)
+        self.create_timer(REPORT_SECONDS, self._reporter.report, clock=steady)
+        self.create_timer(WATCH_SECONDS, self._watch, clock=steady)
+        offer_services(self, self._reset)
+        self._autostart = None
+        if self.get_parameter('autostart').value:
+            self._autostart = self.create_timer(0.0, self._start, clock=steady)
+
+    # Lifecycle. Each callback returns SUCCESS to go on, FAILURE to stay in the state before
+    # it, ERROR where something is half done; on_error then returns to unconfigured.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read parameters, load the engine, create the outputs; FAILURE leaves nothing behind."""
+        return self._transition('configure', self._configure, self._release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe; FAILURE leaves the node inactive."""
+        return self._transition('activate', self._activate, self._deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and wait for the frame in work; waiting frames are dropped."""
+        return self._transition('deactivate', self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and take the outputs down."""
+        return self._transition('clean up', self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from whatever state."""
+        return self._transition('shut down', self._release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free what a failed transition left; SUCCESS returns to unconfigured."""
+        return self._transition('recover', self._release)
+
+    def close(self, timeout: float) -> str:
+        """Free everything before the process ends.
+
+        Returns
+        -------
+        str
+            What is still at work after ``timeout`` seconds: ``frame``, so that publishers are
+            in use, or only ``engine``; empty if nothing is.
+
+        """
+        deadline = time.monotonic() + timeout
+        if self._worker is not None and not self._worker.stop(timeout):
+            return 'frame'
+        self._release(0.0)
+        ended = [supervisor.close(max(0.0, deadline - time.monotonic()))
+                 for supervisor in self._lingering]
+        return '' if all(ended) else 'engine'
+
+    def _transition(
+        self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        # rclpy swallows what a callback raises, so nothing may get out of here.
+        try:
+            action()
+        except Exception as error:
+            self._reporter.problem = f'could not {name}: {error}'
+            expected = isinstance(error, (ParameterError, EngineError, ModelError))
+            detail = str(error) if expected else traceback.format_exc()
+            self.get_logger().error(f'could not {name}: {detail}')
+            if undo is None:
+                return TransitionCallbackReturn.ERROR
+            return self._undo(undo)
+        return TransitionCallbackReturn.SUCCESS
+
+    def _undo(self, undo: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            undo()
+        except Exception:
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        settings = self._store.settings()
+        self._live = self._store.live_settings()
+        self._configured = True
+        self._lingering = [one for one in self._lingering if not one.close(0.0)]
+        if self._lingering:
+            self.get_logger().warning(
+                'an engine of before still hangs and holds its memory; restart the node to '
+                'free it')
+        self._supervisor = self._supervise(settings)
+        self._supervisor.open(self._stop)
+        info = self._supervisor.info
+        self.get_logger().info(
+            f'engine {info.engine} on {info.device}, model {info.model}, {info.precision}: '
+            f'{info.reason}')
+        self._warm_up(settings)
+        sources: dict[str, str] = {}
+        for camera in settings.cameras:
+            self._cameras[camera.name] = Camera(
+                self, camera, settings, RainGate(self._live.gate))
+            first = sources.setdefault(camera.image_topic, camera.name)
+            if first != camera.name:
+                self.get_logger().warning(
+                    f'{camera.name} and {first} both subscribe to {camera.image_topic}; '
+                    f'is {camera.name}.image_topic right?')
+        self._mailbox = Mailbox(
+            {camera.name: camera.sync_group for camera in settings.cameras},
+            settings.sync_tolerance, _stamp_seconds)
+        self._worker = Worker(
+            self, self._cameras, self._mailbox, self._supervisor,
+            InPlaceMessages() if settings.fast_path else RclpyMessages(),
+            settings.output_encoding, lambda: self._live, self._reporter.rain_is_listened_to)
+        self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
+
+    def _supervise(self, settings: Settings) -> Supervisor:
+        model, options = settings.model, settings.engine_options
+        if settings.engine == 'auto':
+            return Supervisor(
+                auto_engines(), lambda names: create_first(names, model, options=options),
+                self._log_engine)
+        return Supervisor(
+            [settings.engine], lambda names: create_engine(names[0], model, options=options),
+            self._log_engine)
+
+    def _warm_up(self, settings: Settings) -> None:
+        if not settings.warm_up_sizes:
+            return
+        if not settings.wait_for_warm_up:
+            with suppress(FaultError):  # told again when a frame of that size comes
+                self._supervisor.prepare(shapes_of(settings.warm_up_sizes))
+            return
+
+        def report() -> None:
+            # This thread is the one that the timers run on.
+            self._activity.look(self._supervisor.activity)
+            self._reporter.report()
+
+        self._reporter.watch({}, None, self._supervisor)
+        wait_until_warm(self._supervisor, settings.warm_up_sizes, self._stop, report)
+
+    def _activate(self) -> None:
+        self._worker.start()
+        for name, camera in self._cameras.items():
+            camera.start(self._mailbox.put)
+            topics = camera.settings
+            self.get_logger().info(
+                f'{name}: {topics.image_topic} ({camera.message_type.__name__}, '
+                f'{camera.reliability}) -> {topics.outputs["image"]}')
+        self._reporter.activate(lambda: self._live)
+
+    def _deactivate(self) -> None:
+        self._reporter.deactivate()
+        for camera in self._cameras.values():
+            camera.stop()
+        if self._worker is not None and not self._worker.stop(STOP_SECONDS):
+            raise EngineError(f'the frame in work was not done after {STOP_SECONDS:g} s')
+
+    def _release(self, timeout: float = STOP_SECONDS) -> None:
+        self._deactivate()
+        self._reporter.forget()
+        for name in tuple(self._cameras):
+            self._cameras.pop(name).close()
+        self._worker = self._mailbox = None
+        supervisor, self._supervisor = self._supervisor, None
+        self._configured = False
+        if supervisor is not None and not supervisor.close(
+                0.0 if self._stop.is_set() else timeout):
+            self._lingering.append(supervisor)
+
+    def _reset(self) -> str:
+        """Forget what was counted, seen and failed; returns what to answer."""
+        if self._mailbox is None:
+            return 'nothing to reset: the node is not configured'
+        self._mailbox.reset_counts()
+        self._supervisor.reset()
+        for camera in self._cameras.values():
+            camera.reset_gate()
+        self._reporter.reset()
+        return 'counters, rain gate and engine back-off are reset'
+
+    def _log_engine(self, text: str, bad: bool) -> None:
+        if bad:
+            self.get_logger().error(f'engine: {text}')
+        else:
+            self.get_logger().info(f'engine: {text}')
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self.get_parameter('build_only').value:
+            self._build_only()
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            try:
+                done = trigger() == TransitionCallbackReturn.SUCCESS
+            except Exception as error:  # somebody else has changed the state meanwhile
+                self.get_logger().warning(f'autostart stops: {error}')
+                return
+            if self._stop.is_set():
+                return
+            if not done:
+                name = self.get_fully_qualified_name()
+                self.get_logger().error(
+                    'autostart failed; put the parameters right with '
+                    f'"ros2 param set {name} ...", then "ros2 lifecycle set {name} '
+                    'configure" and "... activate", or start the node again')
+                return
+
+    def _build_only(self) -> None:
+        done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        self.exit_status = 0 if done else 1
+        if done:
+            self.get_logger().info('the engine is ready; ending, as build_only is set')
+        self._stop.set()
+
+    def _guard_change_state(self) -> None:
+        # rclpy raises, and never answers, when a state does not allow the transition asked for.
+        service = next(found for found in self.services if found.srv_type is ChangeState)
+        change_state = service.callback
+
+        def guarded(
+            request: ChangeState.Request, response: ChangeState.Response
+        ) -> ChangeState.Response:
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                asked = request.transition.label or request.transition.id
+                self.get_logger().error(f'transition {asked!r} refused: {error}')
+                response.success = False
+                return response
+
+        service.callback = guarded
+
+    def set_parameters_atomically(
+        self, parameter_list: list[Parameter]
+    ) -> SetParametersResult:
+        """Set all or none; both parameter services end here.
+
+        rclpy's own checks do not name the parameter, and know no parameter of a camera that
+        is added in the same call.
+        """
+        reason = self._store.refusal(parameter_list, self._configured)
+        if reason:
+            return SetParametersResult(successful=False, reason=reason)
+        for parameter in parameter_list:
+            if parameter.name == 'cameras':
+                self._store.declare_cameras(parameter.value)
+        result = super().set_parameters_atomically(parameter_list)
+        if result.successful:
+            self._store.accept(parameter_list)
+            if self._configured:
+                self._live = self._store.live_settings()
+        return result
+
+    def _watch(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tend()
+            self._activity.look(self._supervisor.activity)
+        self._reporter.watch_cameras()
+
+
+def _stamp_seconds(data: bytes) -> float:
+    seconds, nanoseconds = read_stamp(data) or (0, 0)
+    return seconds + nanoseconds * 1e-9

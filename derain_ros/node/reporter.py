@@ -1,0 +1,175 @@
+"""What the node says of itself: /diagnostics, the rain intensity, and warnings in the log."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Float32
+
+from derain_ros.node.camera import Camera
+from derain_ros.node.diagnostics import CameraReport, Throttle, camera_status, engine_status
+from derain_ros.node.gpu import gpu_values
+from derain_ros.node.mailbox import Counts, Mailbox
+from derain_ros.node.rain_watch import is_wet
+from derain_ros.node.settings import LiveSettings
+from derain_ros.node.supervisor import Supervisor
+
+SILENCE_LOG_SECONDS = 30.0
+"""A camera without frames is logged at most this often."""
+
+
+class Reporter:
+    """Publishes diagnostics and rain intensity.
+
+    Parameters
+    ----------
+    node
+        Owner of the publishers.
+
+    Attributes
+    ----------
+    problem
+        What the last transition failed with; empty if it did not.
+
+    """
+
+    def __init__(self, node: LifecycleNode):
+        self.problem = ''
+        self._node = node
+        self._cameras: Mapping[str, Camera] = {}
+        self._mailbox: Mailbox | None = None
+        self._supervisor: Supervisor | None = None
+        self._live: Callable[[], LiveSettings] | None = None
+        self._throttle = Throttle(SILENCE_LOG_SECONDS)
+        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._intensity = node.create_publisher(Float32, '~/rain_intensity', 10)
+        self.reset()
+
+    def watch(
+        self, cameras: Mapping[str, Camera], mailbox: Mailbox, supervisor: Supervisor
+    ) -> None:
+        """Report on these from now on."""
+        self.problem = ''
+        self._cameras, self._mailbox, self._supervisor = cameras, mailbox, supervisor
+        self.reset()
+
+    def activate(self, live: Callable[[], LiveSettings]) -> None:
+        """Expect frames from now on."""
+        self.problem = ''
+        self._live = live
+
+    def deactivate(self) -> None:
+        """Expect no frames any more."""
+        self._live = None
+
+    def forget(self) -> None:
+        """Report that nothing is configured."""
+        self._cameras, self._mailbox, self._supervisor = {}, None, None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new interval of reports."""
+        self._time = time.monotonic()
+        self._counts: dict[str, Counts] = {}
+        self._faults: dict[str, int] = {
+            name: camera.faults for name, camera in self._cameras.items()}
+        self._silent: dict[str, bool] = {}
+
+    def rain_is_listened_to(self) -> bool:
+        """Tell whether somebody subscribes to the rain intensity."""
+        return self._intensity.get_subscription_count() > 0
+
+    def watch_cameras(self) -> None:
+        """Follow the publishers, publish the rain intensity, tell at once who falls silent."""
+        if self._live is None:
+            return
+        for camera in self._cameras.values():
+            camera.follow_publishers()
+        known = [camera.gate.intensity for camera in self._cameras.values()
+                 if not math.isnan(camera.gate.intensity)]
+        if known and self.rain_is_listened_to():
+            self._intensity.publish(Float32(data=float(sum(known) / len(known))))
+        silent = {name: self._mailbox.overdue(name) for name in self._cameras}
+        if self._silent and silent != self._silent:
+            self.report()
+        self._silent = silent
+
+    def report(self) -> None:
+        """Publish the state of engine and cameras."""
+        now = time.monotonic()
+        message = DiagnosticArray()
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        counts = {} if self._mailbox is None else self._mailbox.counts()
+        faults = {name: camera.faults for name, camera in self._cameras.items()}
+        cameras = [camera_status(self._camera_report(camera, counts[name], faults[name], now))
+                   for name, camera in self._cameras.items()]
+        message.status = [self._engine_status(), *cameras]
+        self._diagnostics.publish(message)
+        self._time, self._counts, self._faults = now, counts, faults
+
+    def _engine_status(self):
+        supervisor = self._supervisor
+        values = {'node': self._node.get_fully_qualified_name()}
+        if supervisor is None:
+            values |= {'state': 'none', 'failures': 0}
+            return engine_status(None, self.problem, 'not configured', values)
+        values |= {'state': supervisor.state(), 'failures': supervisor.failures,
+                   'activity': supervisor.activity}
+        problem = self.problem or supervisor.problem
+        return engine_status(
+            supervisor.info, problem, 'being created anew', values | gpu_values())
+
+    def _camera_report(
+        self, camera: Camera, counts: Counts, faults: int, now: float
+    ) -> CameraReport:
+        live = None if self._live is None else self._live()
+        gate = 'off'
+        if live is not None and live.rain_gate and live.enabled:
+            gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
+        return CameraReport(
+            name=camera.name,
+            image_topic=camera.settings.image_topic,
+            active=live is not None,
+            counts=counts,
+            previous=self._counts.get(camera.name, Counts()),
+            seconds=now - self._time,
+            encoding=camera.encoding,
+            size=camera.size,
+            reliability=camera.reliability,
+            sync_group=camera.settings.sync_group,
+            latencies=camera.latencies.percentiles(),
+            faults=faults - self._faults.get(camera.name, 0),
+            failure=camera.failure,
+            silence=self._silence(camera, counts) if live is not None else '',
+            qos_problem=camera.qos_problem(),
+            rain_intensity=camera.gate.intensity,
+            gate=gate,
+        )
+
+    def _silence(self, camera: Camera, counts: Counts) -> str:
+        if self._mailbox.overdue(camera.name):
+            reason = camera.silence()
+        else:
+            reason = self._loneliness(camera, counts)
+        if not reason:
+            return ''
+        if self._throttle.allows(reason):
+            self._node.get_logger().warning(f'{camera.name}: {reason}')
+        return reason
+
+    def _loneliness(self, camera: Camera, counts: Counts) -> str:
+        """Say why all frames of a camera of a group were dropped since the last report."""
+        new = counts.since(self._counts.get(camera.name, Counts()))
+        group = camera.settings.sync_group
+        if not group or not new.dropped or new.dropped < new.received:
+            return ''
+        others = [other.name for other in self._cameras.values()
+                  if other.settings.sync_group == group and other is not camera]
+        silent = [name for name in others if self._mailbox.overdue(name)]
+        if silent:
+            return (f'no frame goes out without its partner from {", ".join(silent)}, which is '
+                    f'silent; take sync_group {group} out if they are to be independent')
+        return (f'no frame has a partner from {", ".join(others)}, of the same sync_group '
+                f'{group}; check that their stamps agree to sync_tolerance_ms')

@@ -1,0 +1,177 @@
+"""The SROS2 policy of the node: what it needs with given parameters, and nothing else."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import rclpy.exceptions
+from rclpy.context import Context
+from rclpy.node import Node
+
+from derain_ros.node.parameter_store import ParameterStore
+from derain_ros.node.settings import ParameterError, Settings
+
+SCHEMA = '0.2.0'
+"""Version of the policy schema of sros2."""
+
+NODE_NAME = 'derain'
+
+PUBLISHED = (
+    '/diagnostics', '/parameter_events', '/rosout', '~/rain_intensity', '~/transition_event')
+"""Topics that the node publishes beside those of its cameras."""
+
+SUBSCRIBED = ('/clock',)
+"""Topics that the node subscribes to beside those of its cameras; this one in simulated time."""
+
+SERVICES = (
+    '~/change_state', '~/get_available_states', '~/get_available_transitions', '~/get_state',
+    '~/get_transition_graph',
+    '~/describe_parameters', '~/get_parameter_types', '~/get_parameters', '~/list_parameters',
+    '~/set_parameters', '~/set_parameters_atomically',
+    '~/get_type_description',
+    '~/reset', '~/set_enabled',
+)
+"""Services that the node offers: lifecycle, parameters, types (since Jazzy), its own."""
+
+_ALONE = {
+    # For the node that only reads the file: seen by nobody, and without keys of its own.
+    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF',
+    'ROS_SECURITY_ENABLE': 'false',
+}
+
+
+class PolicyError(ValueError):
+    """There is no policy for a parameter file; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a node may do; full names, sorted.
+
+    Attributes
+    ----------
+    namespace, node
+        The node.
+    publish, subscribe
+        Topics.
+    reply
+        Services offered.
+
+    """
+
+    namespace: str
+    node: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    reply: tuple[str, ...]
+
+    @property
+    def enclave(self) -> str:
+        """Path of the enclave: the full name of the node."""
+        return f'{self.namespace.rstrip("/")}/{self.node}'
+
+
+def policy_of(settings: Settings, namespace: str = '/', node: str = NODE_NAME) -> Policy:
+    """Return the policy for settings, whose topic names are full."""
+    own = f'{namespace.rstrip("/")}/{node}'
+
+    def full(*names: str) -> set[str]:
+        return {own + name[1:] if name.startswith('~') else name for name in names}
+
+    cameras = settings.cameras
+    outputs = {topic for camera in cameras for topic in camera.outputs.values()}
+    inputs = {topic for camera in cameras
+              for topic in (camera.image_topic, camera.camera_info_topic)}
+    return Policy(
+        namespace=namespace,
+        node=node,
+        publish=tuple(sorted(full(*PUBLISHED) | outputs)),
+        subscribe=tuple(sorted(full(*SUBSCRIBED) | inputs)),
+        reply=tuple(sorted(full(*SERVICES))),
+    )
+
+
+def read_policy(config: Path, namespace: str = '/') -> Policy:
+    """Return the policy of the node with a parameter file.
+
+    Parameters
+    ----------
+    config
+        Parameter file (YAML) as for ``derain_node --ros-args --params-file``.
+    namespace
+        Namespace that the node runs in.
+
+    Raises
+    ------
+    PolicyError
+        The file cannot be read, holds nothing for this node, or the node would refuse it.
+
+    """
+    if not config.is_file():
+        raise PolicyError(f'{config}: no such file; give the parameter file of the node')
+    # ROS itself reads the file: which sections are meant, and what the values are.
+    with _alone():
+        context = Context()
+        context.init(args=[], initialize_logging=False, domain_id=0)
+        try:
+            node = Node(
+                NODE_NAME, context=context, namespace=namespace, use_global_arguments=False,
+                cli_args=['--ros-args', '--params-file', str(config)], enable_rosout=False,
+                start_parameter_services=False)
+            try:
+                if not getattr(node, '_parameter_overrides', {'unknown': True}):
+                    raise PolicyError(
+                        f'{config}: no parameters for {node.get_fully_qualified_name()}; '
+                        'check the name at its top, or give the namespace of the node')
+                return policy_of(ParameterStore(node).settings(), node.get_namespace())
+            finally:
+                node.destroy_node()
+        except ParameterError as error:
+            raise PolicyError(f'{config}: {error}') from error
+        except rclpy.exceptions.InvalidNamespaceException as error:
+            raise PolicyError(f'{namespace!a} is no namespace; use one like /car') from error
+        except RuntimeError as error:  # of rcl, which cannot parse the file
+            reason = str(error).splitlines()[0]
+            raise PolicyError(f'{config}: no parameter file of ROS: {reason}') from error
+        finally:
+            context.try_shutdown()
+
+
+def to_xml(policy: Policy) -> str:
+    """Return a policy in the format of sros2."""
+    root = ElementTree.Element('policy', version=SCHEMA)
+    enclave = ElementTree.SubElement(
+        ElementTree.SubElement(root, 'enclaves'), 'enclave', path=policy.enclave)
+    profile = ElementTree.SubElement(
+        ElementTree.SubElement(enclave, 'profiles'), 'profile',
+        ns=policy.namespace, node=policy.node)
+    for kind, right, names in (
+        ('service', 'reply', policy.reply),
+        ('topic', 'publish', policy.publish),
+        ('topic', 'subscribe', policy.subscribe),
+    ):
+        allowed = ElementTree.SubElement(profile, f'{kind}s', {right: 'ALLOW'})
+        for name in names:
+            ElementTree.SubElement(allowed, kind).text = name
+    ElementTree.indent(root)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<!-- Written by `derain policy`; what is not named here is denied. -->\n'
+        f'{ElementTree.tostring(root, encoding="unicode")}\n')
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _ALONE}
+    os.environ.update(_ALONE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,411 @@
+"""The engine under supervision: an engine that fails or hangs costs frames, never the node."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.plausibility import find_implausible, harmless_picture
+from derain_ros.node.engine_line import EngineLine
+from derain_ros.node.engine_thread import ClosedError, EngineThread, Job
+from derain_ros.node.shape_record import REFUSED_FOR, ShapeRecord
+
+GIVE_UP = 5.0
+"""After this many limits a stuck inference is abandoned, and the engine created anew."""
+
+TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
+OUT_OF_ORDER = (
+    'two inferences hang, and no frame is derained until one of them returns; restart the node')
+
+_LOOK_SECONDS = 0.1
+
+
+class FaultError(Exception):
+    """No result for a frame, and why; ``serious`` unless it is a matter of waiting."""
+
+    def __init__(self, reason: str, *, serious: bool = True):
+        super().__init__(reason)
+        self.serious = serious
+
+
+class Supervisor:
+    """Runs inferences in a thread of their own and judges how they go.
+
+    :meth:`infer` is for one caller at a time; the other methods may be called from any thread.
+
+    Parameters
+    ----------
+    line
+        Names of engines in the order in which they are tried.
+    create
+        Makes the first engine of a list of names that works; raises EngineError.
+    log
+        Gets a sentence about each change for the worse (True) or the better (False).
+
+    """
+
+    def __init__(
+        self, line: Sequence[str], create: Callable[[list[str]], Engine],
+        log: Callable[[str, bool], None],
+    ):
+        self._line = EngineLine(line)
+        self._create = create
+        self._log = log
+        self._lock = threading.RLock()
+        self._thread: EngineThread | None = None
+        self._abandoned: EngineThread | None = None
+        self._ending: list[EngineThread] = []
+        self._closed = False
+        self._opening = True
+        self._problem = ''
+        self._late = False
+        self._cancelled = threading.Event()
+        self._shapes = ShapeRecord()
+
+    # What there is
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The engine in use; None while there is none."""
+        thread = self._thread
+        return None if thread is None else thread.info
+
+    @property
+    def gains_by_batches(self) -> bool:
+        """Whether the engine in use takes less time for a batch than for its frames."""
+        thread = self._thread
+        return thread is not None and thread.gains_by_batches
+
+    @property
+    def failures(self) -> int:
+        """Failures since the start or the last reset."""
+        return self._line.failures
+
+    @property
+    def problem(self) -> str:
+        """What the engine failed with; empty while it works."""
+        return self._problem
+
+    @property
+    def activity(self) -> str:
+        """What the engine prepares and how far it is; empty while it prepares nothing."""
+        thread = self._thread
+        return '' if thread is None else thread.activity
+
+    @property
+    def broken(self) -> bool:
+        """Whether the engine has failed or is stuck."""
+        return self.state() in ('stuck', 'failed', 'none')
+
+    def state(self) -> str:
+        """Return ``ready``, ``warming up``, ``stuck``, ``failed`` or ``none``."""
+        with self._lock:
+            if self._thread is None:
+                return 'none'
+            job = self._thread.job
+            if job is not None and job.overdue():
+                return 'stuck'
+            if job is not None and job.preparing:
+                return 'warming up'
+            return 'ready' if self._thread.info is not None else 'failed'
+
+    # Life
+
+    def open(self, stop: threading.Event) -> None:
+        """Create the first engine in line that works.
+
+        Raises
+        ------
+        EngineError
+            None works, or ``stop`` was set meanwhile.
+
+        """
+        with self._lock:
+            self._start(0.0)
+            thread = self._thread
+        while not thread.attempted.wait(0.05):
+            if stop.is_set():
+                self.close()
+                raise EngineError('the node was told to end while the engine was being created')
+        if thread.info is None:
+            self.close()
+            raise EngineError(thread.failure)
+        self._opening = False
+
+    def close(self, timeout: float = 0.0) -> bool:
+        """Let the engine go; returns whether no thread of it is left after ``timeout`` seconds.
+
+        An inference in work is not interrupted: its thread closes the engine afterwards.
+        """
+        with self._lock:
+            self._closed = True
+            self._ending += [
+                one for one in (self._thread, self._abandoned) if one is not None]
+            self._thread = self._abandoned = None
+        for thread in self._ending:
+            thread.abandon()
+        deadline = time.monotonic() + timeout
+        left = [thread for thread in self._ending
+                if not thread.ended(max(0.0, deadline - time.monotonic()))]
+        return not left
+
+    def reset(self) -> None:
+        """Forget failures, and create a failed engine anew at once."""
+        with self._lock:
+            self._line.reset()
+            self._shapes.accept_all()
+            if self._thread is not None:
+                self._thread.hurry()
+
+    def cancel(self, cancelled: bool = True) -> None:
+        """Let nobody wait for an inference, from now on or no more."""
+        if cancelled:
+            self._cancelled.set()
+        else:
+            self._cancelled.clear()
+
+    def tend(self) -> None:
+        """Abandon an inference that hangs; to be called now and then."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._abandoned is not None and self._abandoned.ended(0.0):
+                self._abandoned = None
+            self._ending = [thread for thread in self._ending if not thread.ended(0.0)]
+            thread = self._thread
+            job = None if thread is None else thread.job
+            if self._late and job is None:
+                self._late = False
+                self._problem = ''
+            if job is None or not job.overdue(GIVE_UP):
+                return
+            if self._abandoned is not None:
+                # One abandoned thread is enough: the next one that hangs is waited for.
+                self._give_up()
+                return
+            self._note(f'an inference has been stuck for {job.elapsed():.1f} s')
+            thread.abandon()
+            self._abandoned = thread
+            self._start(self._line.delay())
+
+    # Work
+
+    def prepare(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Return whether the engine is warm for these shapes; if not, begin to warm it up.
+
+        Raises
+        ------
+        FaultError
+            The engine cannot do one of them.
+
+        """
+        with self._lock:
+            if reason := self._shapes.why_refused(shapes):
+                raise FaultError(reason)
+            missing = self._shapes.missing(shapes)
+            if not missing:
+                return True
+            thread = self._thread
+            if thread is not None and thread.job is None:
+                with suppress(ClosedError):
+                    thread.submit(lambda engine: self._warm_up(thread, engine, missing),
+                                  limit=thread.preparation_limit * len(missing), preparing=True)
+            return False
+
+    def infer(
+        self, images: np.ndarray, *, limit: float = 0.0, until: float = float('inf')
+    ) -> tuple[Derained, float]:
+        """Derain a batch of a shape that :meth:`prepare` has accepted.
+
+        Parameters
+        ----------
+        images
+            As for :meth:`derain_ros.engines.Engine.infer`.
+        limit
+            Seconds after which the inference counts as stuck; 0 goes by the last ones.
+        until
+            Moment of ``time.monotonic`` after which the result is of no use.
+
+        Returns
+        -------
+        tuple of Derained and float
+            Result, and seconds that the engine took.
+
+        Raises
+        ------
+        FaultError
+            There is no result, or it is implausible.
+
+        """
+        self.tend()
+        thread = self._thread
+        if thread is None or thread.info is None:
+            raise FaultError(self.why_not())
+        busy = thread.job
+        if busy is not None and (busy.preparing or busy.overdue()):
+            raise FaultError(self.why_not(), serious=not busy.preparing)
+        if not limit:
+            with self._lock:
+                limit = self._shapes.limit(images.shape)
+        try:
+            if busy is not None and not self._await(busy, min(until, time.monotonic() + limit)):
+                raise FaultError('the engine is still busy with an earlier frame',
+                                 serious=busy.overdue())
+            if time.monotonic() >= until:
+                raise FaultError(TOO_OLD, serious=False)
+            job = thread.submit(lambda engine: engine.infer(images), limit=limit)
+        except ClosedError:
+            raise FaultError(self.why_not()) from None
+        if not self._await(job, min(until, time.monotonic() + limit)):
+            if time.monotonic() >= until:
+                raise FaultError(TOO_OLD, serious=False)
+            reason = f'an inference takes longer than {limit * 1e3:.0f} ms'
+            with self._lock:
+                self._problem, self._late = reason, True
+            self._log(reason, True)
+            raise FaultError(reason)
+        return self._judge(thread, job, images)
+
+    def _await(self, job: Job, until: float) -> bool:
+        """Wait for a job; False at a moment of ``time.monotonic``."""
+        while not job.wait(min(until, time.monotonic() + _LOOK_SECONDS)):
+            if self._cancelled.is_set():
+                raise FaultError('the node is being deactivated', serious=False)
+            if time.monotonic() >= until:
+                return False
+        return True
+
+    def _judge(
+        self, thread: EngineThread, job: Job, images: np.ndarray
+    ) -> tuple[Derained, float]:
+        if job.error is not None:
+            reason = _engine_words(job.error)
+        else:
+            reason = find_implausible(images, job.result)
+            if reason and self._sound(thread, job, images.shape):
+                raise FaultError(f'{reason}; the engine is sound, so it is the frame',
+                                 serious=False)
+        with self._lock:
+            if not reason:
+                if thread is self._thread:
+                    self._recovered()
+                    self._shapes.took(images.shape, job.seconds)
+                return job.result, job.seconds
+            self._replace(thread, reason)
+        raise FaultError(reason)
+
+    def _sound(self, thread: EngineThread, job: Job, shape: tuple[int, ...]) -> bool:
+        """Tell whether the engine does well on a picture that is known to be harmless."""
+        picture = harmless_picture(shape)
+        try:
+            again = thread.submit(lambda engine: engine.infer(picture), limit=job.limit)
+        except ClosedError:
+            return False
+        return (self._await(again, time.monotonic() + job.limit) and again.error is None
+                and not find_implausible(picture, again.result))
+
+    def why_not(self) -> str:
+        """Say why no inference can begin now."""
+        state = self.state()
+        if state in ('warming up', 'ready'):
+            activity = self.activity
+            return f'the engine is warming up for a new size{activity and f" ({activity})"}'
+        if state == 'stuck':
+            return self._problem or 'the engine is stuck: an inference does not return'
+        return f'the engine is being created anew: {self._problem}'
+
+    def _warm_up(
+        self, thread: EngineThread, engine: Engine, shapes: Sequence[tuple[int, ...]]
+    ) -> None:
+        for shape in shapes:
+            try:
+                start = time.monotonic()
+                engine.warm_up(*shape[1:3], batch=shape[0])
+                compiled = time.monotonic()
+                engine.warm_up(*shape[1:3], batch=shape[0])
+                again = time.monotonic() - compiled
+            except Exception as error:
+                self._refuse(thread, engine, shape, _engine_words(error))
+                return
+            with self._lock:
+                if thread is not self._thread:
+                    return
+                self._shapes.warm(shape, again)
+            self._log(f'ready for {shape[2]}x{shape[1]} after {compiled - start:.2f} s of '
+                      'warm-up', False)
+
+    def _refuse(
+        self, thread: EngineThread, engine: Engine, shape: tuple[int, ...], reason: str
+    ) -> None:
+        """Refuse a shape for a while if the engine does well on another; else it has failed."""
+        with self._lock:
+            picture = harmless_picture(self._shapes.last_used())
+        try:
+            sound = not find_implausible(picture, engine.infer(picture))
+        except Exception:
+            sound = False
+        with self._lock:
+            if sound:
+                reason = f'{shape[2]}x{shape[1]}: {reason}'
+                self._shapes.refuse(shape, reason)
+                self._log(f'{reason}; such frames are not derained for {REFUSED_FOR:g} s', True)
+            else:
+                self._replace(thread, reason)
+
+    # Failure and recovery, under the lock
+
+    def _start(self, delay: float) -> None:
+        self._shapes.new_engine()
+        self._late = False
+        if not self._closed:
+            self._thread = EngineThread(self._make, delay, self._line.delay)
+
+    def _replace(self, thread: EngineThread, reason: str) -> None:
+        if thread is self._thread:
+            self._note(reason)
+            thread.abandon()
+            self._ending.append(thread)
+            self._start(self._line.delay())
+
+    def _make(self) -> Engine:
+        """Create an engine, in the thread that is to run it."""
+        with self._lock:
+            names = self._line.next_names()
+        try:
+            engine = self._create(names)
+        except Exception as error:
+            reason = _engine_words(error)
+            with self._lock:
+                self._note(reason)
+            raise EngineError(reason) from error
+        with self._lock:
+            self._line.created(engine.info.engine)
+            if self._problem:
+                self._log(f'{engine.info.engine} was created anew', False)
+        return engine
+
+    def _note(self, reason: str) -> None:
+        self._problem = reason
+        self._line.failed()
+        if not self._closed and not self._opening:
+            self._log(f'{reason}; the next attempt follows in {self._line.delay():g} s', True)
+
+    def _give_up(self) -> None:
+        if self._problem != OUT_OF_ORDER:
+            self._problem = OUT_OF_ORDER
+            self._log(OUT_OF_ORDER, True)
+
+    def _recovered(self) -> None:
+        if self._problem:
+            self._log('the engine works again', False)
+        self._problem = ''
+        self._line.worked()
+
+
+def _engine_words(error: BaseException) -> str:
+    if isinstance(error, EngineError):
+        return str(error)
+    return f'{type(error).__name__}: {error}'

@@ -1,0 +1,342 @@
+"""The thread that takes frames from the mailbox and sees each through to its end."""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+from rclpy.node import Node
+
+from derain_ros.engines import EngineError
+from derain_ros.engines.contract import MINIMUM_SIDE
+from derain_ros.images.codec import ImageFormatError, decode_compressed, decode_image
+from derain_ros.node.camera import Camera
+from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Failure, Throttle
+from derain_ros.node.mailbox import Mailbox, Outcome, Taken
+from derain_ros.node.messages import Messages
+from derain_ros.node.outputs import Outputs
+from derain_ros.node.rain_watch import RainWatch, patch_size
+from derain_ros.node.settings import LiveSettings
+from derain_ros.node.supervisor import FaultError, Supervisor
+from derain_ros.node.work import Work
+
+LONGEST_AGE = 10.0
+"""A stamp further behind than this, in seconds, is of another clock and tells no age."""
+
+MOST_IN_A_BATCH = 8
+
+
+class Worker:
+    """Takes frames from the mailbox, derains them and publishes what is listened to.
+
+    Parameters
+    ----------
+    node
+        For its clock and its log.
+    cameras
+        Cameras by name.
+    mailbox
+        Where the frames are.
+    supervisor
+        The engine; used by this thread alone while it runs.
+    messages
+        Reads and writes image messages.
+    encoding
+        Choice for :func:`derain_ros.images.codec.output_encoding`.
+    live
+        Returns the settings to use for the next frame.
+    wants_intensity
+        Tells whether somebody listens to the rain intensity.
+
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        cameras: Mapping[str, Camera],
+        mailbox: Mailbox,
+        supervisor: Supervisor,
+        messages: Messages,
+        encoding: str,
+        live: Callable[[], LiveSettings],
+        wants_intensity: Callable[[], bool],
+    ):
+        self._node = node
+        self._cameras = cameras
+        self._mailbox = mailbox
+        self._supervisor = supervisor
+        self._messages = messages
+        self._outputs = Outputs(messages, encoding)
+        self._live = live
+        self._wants_intensity = wants_intensity
+        self._watch = RainWatch(cameras, supervisor, node.get_logger())
+        self._throttle = Throttle(LOG_EVERY_SECONDS)
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start the thread and open the mailbox."""
+        self._stopping = False
+        self._supervisor.cancel(False)
+        self._mailbox.open()
+        # A daemon, so that it cannot keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name='derain', daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Close the mailbox and wait for the frames in work.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; None waits for as long as it takes.
+
+        Returns
+        -------
+        bool
+            The thread has ended.
+
+        """
+        self._stopping = True
+        self._supervisor.cancel()
+        self._mailbox.close()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        return True
+
+    def _run(self) -> None:
+        while True:
+            live = self._live()
+            most, wait = 1, 0.0
+            if self._supervisor.gains_by_batches:
+                most, wait = min(len(self._cameras), MOST_IN_A_BATCH), live.batch_wait
+            taken = self._mailbox.take(most, wait)
+            if taken is None:
+                return
+            self._serve(taken)
+
+    def _serve(self, taken: Sequence[Taken]) -> None:
+        live = self._live()
+        now = time.monotonic()
+        works = [Work(self._cameras[one.camera], one, live) for one in taken]
+        finished = set()
+        try:
+            for work in works:
+                work.camera.latencies.add('wait', now - work.taken.arrival)
+                self._guarded(self._begin, work)
+            self._drop_without_partner(works)
+            self._derain(works, live)
+            for work in works:
+                if work.outcome is None:
+                    self._guarded(self._end, work)
+                finished.add(work)
+                self._mailbox.finish(work.camera.name, work.outcome)
+            for work in works:
+                self._guarded(self._probe, work)
+        except Exception:  # never expected; the counts must add up all the same
+            self._node.get_logger().error(traceback.format_exc())
+            for work in works:
+                if work not in finished:
+                    self._mailbox.finish(work.camera.name, Outcome.FAILED)
+
+    def _guarded(self, step: Callable[[Work], None], work: Work) -> None:
+        try:
+            step(work)
+        except Exception as error:
+            work.outcome, work.needs_engine = self._failed(work.camera, error), False
+
+    # Before the engine
+
+    def _begin(self, work: Work) -> None:
+        camera, live = work.camera, work.live
+        work.wanted = camera.wanted(live)
+        if not work.wanted and not (live.rain_gate and live.enabled and self._wants_intensity()):
+            work.outcome = Outcome.IDLE
+            return
+        start = time.perf_counter()
+        work.received = self._messages.read(
+            work.taken.data, compressed=camera.settings.compressed)
+        if work.wanted and work.wanted <= {'camera_info', 'status'}:
+            published = camera.publish_info(work.received)
+            work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
+            if published and 'status' in work.wanted:
+                work.reason = 'only camera_info is subscribed to'
+                camera.publish('status', self._outputs.status(work, self._age(work)))
+            return
+        work.reason = self._reason_to_bypass(work)
+        work.needs_engine = not work.reason and bool(work.wanted)
+        if work.needs_engine or not self._outputs.can_repeat(work):
+            work.frame = self._decode(work)
+        elif work.wanted:
+            self._outputs.check(work)
+        camera.latencies.add('decode', time.perf_counter() - start)
+
+    def _reason_to_bypass(self, work: Work) -> str:
+        if not work.live.enabled:
+            return 'enabled is false'
+        if not work.wanted & {'rain_mask', 'overlay'} and work.live.strength == 0:
+            return 'strength is 0'
+        if work.live.rain_gate and not self._watch.wet(work.camera):
+            return 'it is dry'
+        return ''
+
+    def _decode(self, work: Work) -> np.ndarray:
+        fields = work.received.fields
+        frame = decode_compressed(fields) if work.received.compressed else decode_image(fields)
+        height, width = frame.shape[:2]
+        if work.needs_engine and min(height, width) < MINIMUM_SIDE:
+            raise ImageFormatError(
+                f'the image is {width}x{height} pixels, but the network needs at least '
+                f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
+        work.camera.size = f'{width}x{height}'
+        work.camera.encoding = work.source
+        return frame
+
+    def _drop_without_partner(self, works: Sequence[Work]) -> None:
+        broken = {work.camera.settings.sync_group for work in works
+                  if work.outcome is Outcome.FAILED} - {''}
+        for work in works:
+            if work.camera.settings.sync_group in broken and work.outcome is None:
+                work.reason, work.needs_engine = 'its partner could not be read', False
+                self._drop(work)
+
+    def _drop(self, work: Work) -> None:
+        work.outcome = Outcome.DROPPED
+        if 'status' in work.wanted:
+            work.camera.publish('status', self._outputs.status(work, self._age(work)))
+
+    # The engine
+
+    def _derain(self, works: Sequence[Work], live: LiveSettings) -> None:
+        def shape(work: Work) -> tuple[int, ...]:
+            return work.frame.shape
+
+        most = MOST_IN_A_BATCH if self._supervisor.gains_by_batches else 1
+        waiting = [work for work in works if work.needs_engine]
+        for _, same in groupby(sorted(waiting, key=shape), key=shape):
+            same = list(same)
+            for first in range(0, len(same), most):
+                self._infer(same[first:first + most], live)
+        faults = {work.camera.settings.sync_group: work for work in works if work.fault}
+        for work in works:
+            if work.outcome is not None:
+                continue
+            partner = faults.get(work.camera.settings.sync_group)
+            if work.camera.settings.sync_group and partner is not None:
+                work.derained, work.fault = None, partner.fault
+            if work.fault and live.drop_on_fault:
+                self._note_fault(work)
+                self._drop(work)
+
+    def _infer(self, works: Sequence[Work], live: LiveSettings) -> None:
+        shape = works[0].frame.shape
+        try:
+            if not self._supervisor.prepare(self._shapes(shape, live)):
+                # Says why: nothing is warm for this size yet.
+                raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
+            frames = [work.frame for work in works]
+            images = np.stack(frames) if len(frames) > 1 else frames[0][np.newaxis]
+            result, seconds = self._supervisor.infer(
+                images, limit=live.watchdog, until=min(self._until(work) for work in works))
+        except Exception as error:
+            fault = error
+            if not isinstance(error, FaultError):
+                fault = FaultError(f'{type(error).__name__}: {error}')
+                self._node.get_logger().error(traceback.format_exc())
+            for work in works:
+                work.fault = fault
+            return
+        now = time.monotonic()
+        for number, work in enumerate(works):
+            work.derained = type(result)(result.image[number], result.rain_mask[number])
+            work.infer_seconds = seconds
+            work.camera.latencies.add('infer', seconds)
+            self._watch.update(work.camera, work.derained.rain_mask, now, live)
+
+    def _shapes(self, shape: tuple[int, ...], live: LiveSettings) -> list[tuple[int, ...]]:
+        """Return what the engine has to be warm for, where frames of a shape come in."""
+        batches = 1
+        if self._supervisor.gains_by_batches:
+            batches = min(len(self._cameras), MOST_IN_A_BATCH)
+        shapes = [(batch, *shape) for batch in range(1, batches + 1)]
+        if live.rain_gate:
+            shapes.append((1, *patch_size(shape), 3))
+        return shapes
+
+    def _until(self, work: Work) -> float:
+        """Return the moment at which a frame is too old."""
+        if work.live.max_age == 0:
+            return float('inf')
+        age = self._age(work)
+        if age is None or age > LONGEST_AGE:
+            if age is not None and self._throttle.allows((work.camera.name, 'clock')):
+                self._node.get_logger().warning(
+                    f'{work.camera.settings.image_topic}: stamps lie {age:.0f} s behind the '
+                    'clock of this node, so max_age_ms counts from the arrival of a frame; '
+                    'set use_sim_time for a replayed bag')
+            return work.taken.arrival + work.live.max_age
+        return time.monotonic() + work.live.max_age - age
+
+    # After the engine
+
+    def _end(self, work: Work) -> None:
+        camera = work.camera
+        if not work.wanted:
+            work.outcome = Outcome.IDLE
+            return
+        start = time.perf_counter()
+        messages = self._outputs.write(work)
+        encoded = time.perf_counter()
+        for output, message in messages.items():
+            camera.publish(output, message)
+        if 'camera_info' in work.wanted:
+            camera.publish_info(work.received)
+        camera.latencies.add('encode', encoded - start)
+        camera.latencies.add('publish', time.perf_counter() - encoded)
+        age = self._age(work)
+        if age is not None:
+            camera.latencies.add('age', age)
+        if 'status' in work.wanted:
+            camera.publish('status', self._outputs.status(work, age))
+        if work.fault:
+            self._note_fault(work)
+        work.outcome = work.way
+
+    def _probe(self, work: Work) -> None:
+        if work.received is None or work.needs_engine or work.outcome in (
+                Outcome.FAILED, Outcome.DROPPED):
+            return
+        if self._watch.due(work.camera, time.monotonic(), work.live):
+            if work.frame is None:
+                work.frame = self._decode(work)
+            self._watch.probe(work.camera, work.frame, work.live)
+
+    def _age(self, work: Work) -> float | None:
+        age = self._node.get_clock().now().nanoseconds - work.received.stamp
+        # Nothing to learn from a stamp that was left out, or lies ahead after a jump back.
+        return age * 1e-9 if work.received.stamp > 0 and age >= 0 else None
+
+    def _note_fault(self, work: Work) -> None:
+        topic = work.camera.settings.image_topic
+        work.camera.failure = Failure(f'{topic}: {work.fault}', work.fault.serious)
+        work.camera.faults += 1
+
+    def _failed(self, camera: Camera, error: Exception) -> Outcome:
+        if self._stopping:
+            # When the process ends while a frame is in work, the publishers go before it.
+            return Outcome.DROPPED
+        topic = camera.settings.image_topic
+        if isinstance(error, (ImageFormatError, EngineError)):
+            reason = log = f'{topic}: {error}'
+        else:
+            reason = f'{topic}: {type(error).__name__}: {error}'
+            log = f'{topic}:\n{"".join(traceback.format_exception(error))}'
+        camera.failure = Failure(reason, isinstance(error, EngineError))
+        if self._throttle.allows((camera.name, type(error))):
+            self._node.get_logger().error(f'camera {camera.name}: a frame failed: {log}')
+        return Outcome.FAILED

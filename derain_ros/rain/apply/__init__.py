@@ -1,0 +1,1 @@
+"""Rendered rain on pictures, videos and recorded bags."""

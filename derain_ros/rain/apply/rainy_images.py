@@ -1,0 +1,56 @@
+"""Rain on image files: results are PNG, so that nothing but rain is added."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from derain_ros.files.image_files import (
+    ImageFileError,
+    ImageJob,
+    ImageResult,
+    read_image,
+    write_png,
+)
+from derain_ros.rain.apply.weather import Weather
+
+
+def rain_images(
+    jobs: Iterable[ImageJob], output: Path, weather: Weather, *, streaks: Path | None = None
+) -> Iterator[ImageResult]:
+    """Render rain over pictures one by one; each picture has rain of its own.
+
+    A picture that cannot be read or written is reported and the next one is taken.
+
+    Parameters
+    ----------
+    jobs
+        What to read and how to call the results, as
+        :func:`derain_ros.files.image_files.check_outputs` has passed it.
+    output
+        Folder of the rainy pictures ``<stem>.png``; made where it does not exist.
+    weather
+        The rain, see :meth:`Weather.for_picture`.
+    streaks
+        Folder for the true streaks ``<stem>.png``, see :func:`streak_picture`.
+
+    """
+    for job in jobs:
+        name = job.stem.with_name(job.stem.name + '.png')
+        try:
+            rainy = weather.for_picture(job.stem.as_posix()).clip().render(
+                read_image(job.source), 0)
+            if streaks is not None:
+                write_png(streaks / name, streak_picture(rainy.streaks))
+            write_png(output / name, rainy.image)
+        except ImageFileError as error:
+            yield ImageResult(job, str(error))
+        except OSError as error:
+            yield ImageResult(job, f'{job.source}: {error}')
+        else:
+            yield ImageResult(job, None)
+
+
+def streak_picture(streaks: np.ndarray) -> np.ndarray:
+    """Return a streak layer (float32, H×W, 0–1) as a grey picture (uint8, H×W, 255 = 1)."""
+    return np.rint(streaks * 255).astype(np.uint8)

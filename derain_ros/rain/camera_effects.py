@@ -1,0 +1,64 @@
+"""What the camera adds after the rain: a tone curve, noise, compression."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CameraEffects:
+    """Effects of a camera on a picture.
+
+    Attributes
+    ----------
+    gamma
+        Exponent of the tone curve, 1 for none; above 1 darkens.
+    noise
+        Standard deviation at white, in levels of 255, of noise that grows with the
+        root of the brightness, as shot noise does.
+    jpeg
+        Quality of JPEG compression, 1–100, or None for no compression.
+
+    """
+
+    gamma: float = 1.0
+    noise: float = 0.0
+    jpeg: int | None = None
+
+    def capture(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """Apply the effects.
+
+        Parameters
+        ----------
+        image
+            uint8, H×W×3, BGR.
+        seed
+            Of the noise. A rainy picture and its truth taken with the same seed carry
+            the same noise, so that a network learns to leave it alone.
+
+        Returns
+        -------
+        ndarray
+            uint8, H×W×3, BGR.
+
+        """
+        if self.gamma != 1:
+            levels = 255 * (np.arange(256) / 255) ** self.gamma
+            image = cv2.LUT(image, np.rint(levels).astype(np.uint8))
+        if self.noise > 0:
+            grain = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+            spread = self.noise * np.sqrt(image.astype(np.float32) / 255)
+            image = np.clip(image + spread * grain + 0.5, 0, 255).astype(np.uint8)
+        if self.jpeg is not None:
+            _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return image
+
+
+def sample_camera(rng: np.random.Generator) -> CameraEffects:
+    """Draw a camera: half of them without noise, three quarters without compression."""
+    gamma = float(np.exp(0.2 * rng.standard_normal()))
+    noise = max(0.0, float(rng.uniform(-5, 5)))
+    jpeg = int(rng.integers(70, 97))
+    return CameraEffects(gamma, noise, jpeg if rng.random() < 0.25 else None)

@@ -1,0 +1,19 @@
+"""Names and messages as they are shown and sorted."""
+
+import re
+
+
+def printable(text: str) -> str:
+    r"""Escape what could confuse a terminal or a page: controls, bidi marks, broken UTF-8.
+
+    >>> printable('a\x1b[2Jb')
+    'a\\x1b[2Jb'
+    """
+    return ''.join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def natural_key(text: str) -> list:
+    """Sort frame_2 before frame_10."""
+    parts = re.split('([0-9]+)', text)
+    return [(int(part), part) if number % 2 else part for number, part in enumerate(parts)]

@@ -1,0 +1,238 @@
+"""Dry pictures in one file of limited size.
+
+A pack is a ZIP archive without compression: ``pack.json`` (format, version, and for each
+picture its member, original file name, scene, width and height), ``pictures/NNNNN.jpg``,
+and the attribution file of the folder under its own name. Equal folders give equal bytes.
+"""
+
+import json
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+FORMAT, VERSION = 'derain-pack', 1
+PICTURE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
+INDEX = 'pack.json'
+MEBIBYTE = 2**20
+QUALITY = 92
+"""JPEG quality of pictures that are encoded anew."""
+
+_JPEG_SUFFIXES = frozenset({'.jpg', '.jpeg'})
+# What an archive spends on a member beside its bytes, and on its line in the index.
+_OVERHEAD = 512
+_MEMBER_LIMIT = 256 * MEBIBYTE
+
+
+class PackError(ValueError):
+    """A pack cannot be made or read; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What went into a pack.
+
+    Attributes
+    ----------
+    pictures, scenes
+        How many.
+    longest
+        Long side that larger pictures were reduced to, pixels; None if all were kept.
+    size
+        Of the file, bytes.
+    attribution
+        Name of the attribution file, or None.
+    unreadable
+        Names of files that hold no readable picture.
+
+    """
+
+    pictures: int
+    scenes: int
+    longest: int | None
+    size: int
+    attribution: str | None
+    unreadable: tuple[str, ...]
+
+
+def scene_of(path: Path) -> str:
+    """Name of the scene of a picture: its stem less trailing digits.
+
+    Frames of one sequence share a scene, which keeps long sequences from
+    outweighing single pictures.
+    """
+    return re.sub(r'[_\-]*\d+$', '', path.stem)
+
+
+def write_pack(
+    folder: Path,
+    path: Path,
+    *,
+    limit: int = 40 * MEBIBYTE,
+    attribution: Path | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> PackSummary:
+    """Pack the pictures of a folder.
+
+    JPEG files small enough go in as they are. If the pack would exceed the limit, all
+    pictures with a longer side than some length are reduced to it, and encoded anew.
+
+    Parameters
+    ----------
+    folder
+        Searched for pictures, not recursively.
+    path
+        Written; replaced whole, or not at all.
+    limit
+        Most bytes of the file.
+    attribution
+        File with the sources and licences; by default ``ATTRIBUTION.*`` in the folder.
+    progress
+        Called with a line before each pass over the pictures.
+
+    Raises
+    ------
+    PackError
+        There is no picture, or the limit is too low for pictures of 128 pixels.
+
+    """
+    files = [p for p in _listed(folder) if p.suffix.lower() in PICTURE_SUFFIXES]
+    if attribution is None:
+        attribution = next(iter(sorted(folder.glob('ATTRIBUTION.*'))), None)
+    licences = b'' if attribution is None else _read(attribution)
+    room = limit - len(licences) - _OVERHEAD * (len(files) + 2)
+    longest, partial = None, path.with_name(path.name + '.partial')
+    try:
+        while True:
+            entries, sides, used, unreadable = [], [], 0, []
+            progress(f'long sides up to {longest} px' if longest else 'pictures as they are')
+            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+                for file in files:
+                    picture = _encoded(file, longest)
+                    if picture is None:
+                        unreadable.append(file.name)
+                        continue
+                    data, width, height, original = picture
+                    member = f'pictures/{len(entries):05d}.jpg'
+                    _add(archive, member, data)
+                    used += len(data)
+                    sides.append(original)
+                    entries.append({'file': member, 'name': file.name, 'scene': scene_of(file),
+                                    'width': width, 'height': height})
+                if not entries:
+                    raise PackError(f'{folder}: no readable picture; known formats: '
+                                    f'{", ".join(sorted(PICTURE_SUFFIXES))}')
+                facts = {'format': FORMAT, 'version': VERSION, 'pictures': entries,
+                         'attribution': attribution.name if attribution else None}
+                _add(archive, INDEX, json.dumps(facts, indent=1).encode())
+                if attribution:
+                    _add(archive, attribution.name, licences)
+            size = partial.stat().st_size
+            if size <= limit:
+                break
+            longest = _shorter(sides, longest, room / used)
+            if longest < 128:
+                raise PackError(f'{path}: {limit / MEBIBYTE:g} MiB are too few for '
+                                f'{len(entries)} pictures; raise --limit or take fewer')
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    scenes = len({entry['scene'] for entry in entries})
+    return PackSummary(len(entries), scenes, longest, size,
+                       attribution.name if attribution else None, tuple(unreadable))
+
+
+def read_pack(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Read a pack.
+
+    Yields
+    ------
+    str, ndarray
+        Scene and picture, uint8 H×W×3 BGR, in the order of the pack.
+
+    Raises
+    ------
+    PackError
+        The file is no pack, of a newer version, or damaged.
+
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(_member(archive, INDEX))
+            if facts['format'] != FORMAT:
+                raise PackError(f'{path}: no pack of pictures; make one with `derain pack`')
+            if facts['version'] != VERSION:
+                raise PackError(f'{path}: version {facts["version"]} of the format, this is '
+                                f'{VERSION}; pack the pictures anew')
+            for entry in facts['pictures']:
+                data = np.frombuffer(_member(archive, entry['file']), np.uint8)
+                picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+                if picture is None:
+                    raise PackError(f'{path}: {entry["file"]} is no readable picture; '
+                                    'pack the pictures anew')
+                yield str(entry['scene']), picture
+    except PackError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, struct.error, cv2.error, KeyError,
+            TypeError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise PackError(f'{path}: damaged, or no pack: {error}; make one with `derain pack`'
+                        ) from error
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise PackError(f'{folder}: {error.strerror or error}; give a folder of pictures'
+                        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PackError(f'{path}: {error.strerror or error}') from error
+
+
+def _encoded(file: Path, longest: int | None) -> tuple[bytes, int, int, int] | None:
+    """Return JPEG bytes, width, height and the long side of the original."""
+    picture = cv2.imread(str(file))
+    if picture is None:
+        return None
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    if (longest is None or side <= longest) and file.suffix.lower() in _JPEG_SUFFIXES:
+        return file.read_bytes(), width, height, side
+    if longest is not None and side > longest:
+        width, height = (max(1, round(x * longest / side)) for x in (width, height))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    data = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return data, width, height, side
+
+
+def _shorter(sides: list[int], longest: int | None, share: float) -> int:
+    """Return a long side at which ``share`` of the present pixels are left, and less."""
+    now = np.minimum(sides, longest or max(sides)).astype(float)
+    wanted = 0.97 * share * (now**2).sum()
+    candidates = np.arange(int(now.max()) - 1, 0, -1)
+    areas = np.array([(np.minimum(now, side) ** 2).sum() for side in candidates])
+    fitting = candidates[areas <= wanted]
+    return int(fitting[0]) if len(fitting) else 0
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    # A fixed time, so that equal pictures give equal packs.
+    archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read a member whose declared size is sane."""
+    if archive.getinfo(name).file_size > _MEMBER_LIMIT:
+        raise ValueError(f'{name} is larger than {_MEMBER_LIMIT // MEBIBYTE} MiB')
+    return archive.read(name)

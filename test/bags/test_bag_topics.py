@@ -1,0 +1,66 @@
+"""Which topics of a bag are cameras, and what the derained ones are called."""
+
+import pytest
+from bag_files import COMPRESSED, CUSTOM, IMAGE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derain_ros.bags.source import BagError
+from derain_ros.bags.topics import choose_cameras, output_namespace
+
+
+@pytest.mark.parametrize('topics, selection, words', [
+    ([('/a/image_raw', IMAGE), ('/a/image_raw/compressed', COMPRESSED)], None,
+     ('/a/image_raw', '/a/image_raw/compressed', '--topics')),
+    ([('/a/left', IMAGE), ('/a/right', IMAGE)], None, ('/a/left', '/a/right', '--topics')),
+    ([('/a/left', IMAGE), ('/imu', 'sensor_msgs/msg/Imu')], ['/imu'], ('/imu', '/a/left')),
+    ([('/imu', 'sensor_msgs/msg/Imu')], None, ('/imu',)),
+    ([], None, ('none',)),
+])
+def test_topics_that_do_not_fit_are_named(topics, selection, words):
+    with pytest.raises(BagError) as error:
+        choose_cameras(topics, selection)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_one_of_two_topics_of_a_camera_can_be_chosen():
+    topics = [('/a/image_raw', IMAGE), ('/a/image_raw/compressed', COMPRESSED)]
+    for name in ('/a/image_raw', '/a/image_raw/compressed'):
+        camera, = choose_cameras(topics, [name, name])
+        assert (camera.source, camera.image) == (name, '/a/derained/image')
+
+
+@pytest.mark.parametrize('topic, namespace', [
+    ('/cam/image_raw', '/cam/derained'),
+    ('/cam/image_raw/compressed', '/cam/derained'),
+    ('/front/color/image_rect', '/front/color/derained'),
+    ('/image_raw', '/derained'),
+    ('/compressed', '/derained'),
+    ('/cam/compressed', '/derained'),
+    ('image', '/derained'),
+])
+def test_output_namespace(topic, namespace):
+    assert output_namespace(topic) == namespace
+
+
+_TOKEN = st.from_regex(r'[a-zA-Z_][a-zA-Z0-9_]{0,6}', fullmatch=True)
+_NAME = st.lists(st.one_of(_TOKEN, st.just('compressed')), min_size=1, max_size=4).map(
+    lambda tokens: '/' + '/'.join(tokens))
+
+
+@given(st.lists(st.tuples(_NAME, st.sampled_from([IMAGE, COMPRESSED, CUSTOM])), max_size=6,
+                unique_by=lambda topic: topic[0]))
+def test_outputs_are_new_names_one_per_camera(topics):
+    try:
+        cameras = choose_cameras(topics, None)
+    except BagError:
+        return
+    names = [name for name, _ in topics]
+    outputs = [name for camera in cameras for name in (camera.image, camera.rain_mask)]
+    assert len(set(outputs)) == len(outputs)
+    assert not set(outputs) & set(names)
+    assert [camera.source for camera in cameras] == [
+        name for name, msgtype in topics if msgtype != CUSTOM]
+    for name in outputs:
+        assert name.startswith('/') and '//' not in name

@@ -1,0 +1,249 @@
+"""The benchmarks: their arithmetic, and a short run of the real thing.
+
+What is not asserted: that a bar is met. That depends on the machine and on what else it does.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
+from rclpy.serialization import serialize_message
+
+from derain_ros.bench import SCENARIOS, stream_statistics
+from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.closed_gate import closed_since
+from derain_ros.bench.dry_scenario import count_changed
+from derain_ros.bench.node_comparison import Side, overheads_ms
+from derain_ros.bench.onset_scenario import onset_seconds
+from derain_ros.bench.overhead_scenario import publication_ms
+from derain_ros.bench.plain_node import to_message
+from derain_ros.bench.setting import ClipFile
+from derain_ros.bench.stream import StreamFrame
+from derain_ros.live.listener import Told
+from derain_ros.live.replay_process import Sent
+
+CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
+MILLI = 10**6
+NAN = float('nan')
+
+
+def _frame(number_, message='', sent=0, handed_over=None, arrival=None, **values):
+    """Make a frame; times in milliseconds."""
+    handed_over = sent if handed_over is None else handed_over
+    return StreamFrame(
+        Sent(number_, int(sent * MILLI), int(handed_over * MILLI)),
+        None if arrival is None else int(arrival * MILLI),
+        Told(message, {key: str(value) for key, value in values.items()}))
+
+
+# Arithmetic, against numbers worked out by hand
+
+def test_percentiles_leave_out_what_was_not_measured():
+    assert stream_statistics.percentile([1, 2, 3, 4, NAN], 50) == 2.5
+    assert stream_statistics.percentile([10, 20, 30, 40, 50], 95) == pytest.approx(48)
+    assert math.isnan(stream_statistics.percentile([NAN], 50))
+    assert math.isnan(stream_statistics.percentile([], 50))
+
+
+def test_rate_counts_intervals():
+    assert stream_statistics.rate([0, 100 * MILLI, 200 * MILLI, 400 * MILLI]) == pytest.approx(7.5)
+    assert stream_statistics.rate([5]) == 0
+
+
+def test_thirds_compare_the_beginning_with_the_end():
+    assert stream_statistics.thirds([1, 1, 1, 9, 9, 9, 2, 3, 4]) == (1, 3)
+    assert stream_statistics.thirds([1, 5, 5, 2]) == (1, 2)
+    assert all(map(math.isnan, stream_statistics.thirds([1, 2])))
+
+
+def test_ratio_and_evenness():
+    assert stream_statistics.ratio(3, 4) == 0.75
+    assert math.isnan(stream_statistics.ratio(3, 0))
+    assert math.isnan(stream_statistics.ratio(3, NAN))
+    assert stream_statistics.evenness([90, 100, 95]) == 0.9
+    assert stream_statistics.evenness([5, 0]) == 0
+    assert stream_statistics.evenness([0, 0]) == 0
+
+
+def test_cpu_share_takes_the_samples_inside():
+    samples = [(0, 0.0), (10**9, 0.5), (2 * 10**9, 0.7), (3 * 10**9, 1.0), (4 * 10**9, 9.0)]
+    assert stream_statistics.cpu_share(samples, 10**9, 3 * 10**9) == pytest.approx(0.25)
+    assert math.isnan(stream_statistics.cpu_share(samples, 10**9, 10**9 + 1))
+
+
+def test_growth_and_slope_are_not_led_astray_by_an_outlier():
+    values = [10.0] * 10 + [500.0] + [12.0] * 9
+    assert stream_statistics.growth(values) == 2
+    assert math.isnan(stream_statistics.growth([1.0] * 5))
+    assert stream_statistics.slope([0, 1, 2, 3, 4], [0, 2, 4, 6, 8]) == 2
+    assert stream_statistics.slope([0, 1, 2, 3, 4, 5, 6], [0, 2, 4, 600, 8, 10, 12]) == 2
+    assert math.isnan(stream_statistics.slope([1], [1]))
+
+
+def _report(received, published, dropped=0, **kinds):
+    counts = {'received': received, 'published': published, 'dropped': dropped,
+              'failed': 0, 'idle': 0, **kinds}
+    return {key: str(value) for key, value in counts.items()}
+
+
+def test_counts_that_do_not_add_up_are_named():
+    good = [_report(3, 2), _report(5, 3, 2), _report(8, 4, 3, derained=3, bypassed=1,
+                                                     passed_through=0)]
+    assert stream_statistics.count_errors(good) == []
+    lost, = stream_statistics.count_errors([_report(9, 4, 1)])
+    assert '9 received, 5 accounted' in lost
+    assert stream_statistics.count_errors([_report(3, 4)])
+    assert stream_statistics.count_errors([_report(5, 5), _report(4, 4)])
+    kind, = stream_statistics.count_errors([
+        _report(4, 4, derained=2, bypassed=1, passed_through=0)])
+    assert '4 published, 3 of a kind' in kind
+
+
+def test_overhead_is_sending_to_arrival_less_inference():
+    side = Side(
+        [_frame(0, sent=0, handed_over=1, arrival=31, infer_ms=20, age_ms=28.5),
+         _frame(1, sent=100, handed_over=102, arrival=140, age_ms=NAN),
+         _frame(2, sent=200)],
+        {'infer_p50_ms': '25'})
+    assert overheads_ms(side) == pytest.approx([10, 13])
+    assert publication_ms(side.frames)[0] == pytest.approx(8.5)
+    assert math.isnan(publication_ms(side.frames)[1])
+
+
+# The gate
+
+def test_the_gate_counts_as_closed_after_the_last_derained_frame():
+    frames = [_frame(0, 'bypassed', 0), _frame(1, 'derained', 10), _frame(2, '', 20),
+              _frame(3, 'bypassed', 30), _frame(4, 'bypassed', 40)]
+    assert closed_since(frames) == 30 * MILLI
+    assert closed_since(frames[:2]) is None
+    assert closed_since([_frame(0)]) is None
+
+
+def test_onset_is_the_time_to_the_first_derained_frame():
+    dry = [_frame(0, 'derained', 0), _frame(1, 'bypassed', 100)]
+    rainy = [_frame(2, 'bypassed', 200, arrival=201), _frame(3, '', 300),
+             _frame(4, 'derained', 450)]
+    assert onset_seconds(dry + rainy, 2) == (0.25, '')
+    assert onset_seconds(dry + rainy[:2], 2)[0] == float('inf')
+    open_seconds, problem = onset_seconds([dry[0], *rainy], 1)
+    assert math.isnan(open_seconds) and 'had not closed' in problem
+    assert math.isnan(onset_seconds([_frame(0), *rainy], 1)[0])
+
+
+def test_a_changed_pixel_is_found(tmp_path):
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    np.save(tmp_path / 'clip.npy', pictures)
+    clip = ClipFile(tmp_path / 'clip.npy', range(1), range(1, 2))
+
+    def arrived(index, picture):
+        data = serialize_message(to_message(picture, 'bgr8'))
+        return StreamFrame(Sent(index, 0, 0), 1, Told('bypassed', {}), data)
+
+    touched = pictures[1].copy()
+    touched[7, 11, 2] ^= 1
+    same = [arrived(index, picture) for index, picture in enumerate(pictures)]
+    assert count_changed(same, clip) == 0
+    assert count_changed([*same, arrived(1, touched), arrived(0, pictures[1])], clip) == 2
+    assert count_changed([arrived(0, pictures[0][:, :8])], clip) == 1
+
+
+# Figures
+
+def test_a_figure_says_whether_its_bar_is_met():
+    def verdict(value, bar):
+        return Figure('rate', value, 'fps', bar).verdict
+
+    assert verdict(29.0, Bar('>=', 29)) == 'met'
+    assert verdict(28.99, Bar('>=', 29)) == 'missed'
+    assert verdict(10.0, Bar('<', 10)) == 'missed'
+    assert verdict(0, Bar('=', 0)) == 'met'
+    assert verdict(NAN, Bar('<=', 1)) == 'not measured'
+    assert verdict(float('inf'), Bar('<=', 1)) == 'missed'
+    assert verdict(1.0, None) == ''
+
+
+def test_a_missed_bar_is_printed():
+    result = Result('title', [Figure('age', 70.04, 'ms', Bar('<=', 66)), Figure('rate', NAN)],
+                    ['a note'])
+    lines = result.table().splitlines()
+    assert lines[0] == 'title'
+    assert lines[1].split() == ['age', '70.0', 'ms', 'bar', '<=', '66', 'ms', 'missed']
+    assert lines[2].split() == ['rate', '-']
+    assert lines[3].strip() == 'a note'
+    figures = json.loads(json.dumps(result.as_json(), allow_nan=False))['figures']
+    assert figures[0]['bar'] == '<= 66' and figures[1]['value'] is None
+
+
+# The real thing
+
+def _bench(tmp_path, *arguments, timeout):
+    report = tmp_path / 'bench.json'
+    done = subprocess.run(
+        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--bag', str(CLIP), '--json',
+         str(report), *arguments],
+        capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())
+    assert found['failed'] == {}
+    return done.stdout, found['scenarios']
+
+
+def _values(scenario):
+    return {figure['name']: figure['value'] for figure in scenario['figures']}
+
+
+def test_a_quick_run_measures_the_node(tmp_path):
+    table, scenarios = _bench(tmp_path, '--quick', '--only', 'vga', timeout=150)
+    vga = scenarios['vga']
+    values, counts = _values(vga), vga['details']['counts']
+    assert vga['details']['sent'] == 60
+    assert counts['received'] == sum(counts[key] for key in stream_statistics.DONE)
+    assert counts['failed'] == 0
+    assert counts['published'] == vga['details']['arrived'] > 0
+    assert 0 < values['published'] <= 40
+    assert 0 < values['inference p50'] <= values['age p50'] <= values['age p99']
+    for figure in vga['figures'][:2]:
+        assert figure['verdict'] in ('met', 'missed')
+        assert f'bar {figure["bar"]}' in table and figure['verdict'] in table
+
+
+@pytest.mark.slow
+def test_our_node_and_the_plain_one_take_turns(tmp_path):
+    _, scenarios = _bench(tmp_path, '--quick', '--only', 'overhead', timeout=300)
+    values = _values(scenarios['overhead'])
+    ours, plain = [values[f'{side}, sent to received less inference']
+                   for side in ('ours', 'plain')]
+    assert values['overhead, ours / plain'] == pytest.approx(ours / plain)
+    assert 0 < values['plain, inside the callback less inference'] < plain
+    details = scenarios['overhead']['details']
+    assert len(details['ours']['overhead_ms']) == len(details['plain']['overhead_ms']) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scenario', sorted(SCENARIOS.keys() - {'vga', 'overhead'}))
+def test_every_scenario_runs(tmp_path, scenario):
+    table, scenarios = _bench(
+        tmp_path, '--quick', '--only', scenario, '--engines', 'openvino', '--sizes', '320x240',
+        timeout=300)
+    figures = scenarios[scenario]['figures']
+    assert figures and scenarios[scenario]['title'] in table
+    for figure in figures:
+        assert bool(figure['bar']) == bool(figure['verdict'])
+
+
+def test_a_scenario_that_fails_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--bag', str(CLIP), '--only', 'vga',
+         '--quick', '--model', 'mega'],
+        capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert 'derain: error: vga: ' in done.stderr and 'mega' in done.stderr
+    assert 'Traceback' not in done.stderr

@@ -1,0 +1,254 @@
+"""The benchmark of engines on a GPU: costs, floors, peer and bars, as far as a CPU shows them.
+
+What is not asserted: any speed, which depends on the machine and on what else it does.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip('torch', reason='needs the extra `train`')
+
+import torch
+
+from derain_ros.bench.bars import Result
+from derain_ros.bench.engine_scenario import plot_rows
+from derain_ros.bench.gpu_ceilings import Ceilings, measure_ceilings
+from derain_ros.bench.gpu_figures import assemble
+from derain_ros.bench.gpu_peer import PeerTiming, time_peer
+from derain_ros.bench.gpu_plot import SpeedRow, speed_plot
+from derain_ros.bench.network_cost import (
+    LayerCost,
+    NetworkCost,
+    floors,
+    model_cost,
+    network_cost,
+    peer_cost,
+)
+from derain_ros.bench.prenet import DeployedPReNet, PReNet
+from derain_ros.bench.speed import EngineTiming, median_and_p95, time_calls
+from derain_ros.engines.models import find_model
+
+# 1 TFLOP/s, 100 GB/s; a frame of 1 MB goes up in 0.1 ms and down in 0.2 ms.
+CEILINGS = Ceilings('a GPU', 100e9, 10e9, 5e9, {'f16': 1e12, 'f32': 1e11})
+COST = NetworkCost(
+    flops=3 * 10**9, input_size=10**6, weights_size=2 * 10**6, output_size=10**6,
+    layers=(LayerCost(2 * 10**9, 10**8), LayerCost(10**9, 5 * 10**8)))
+
+
+def _timing(model='base', precision='f16', size=(1920, 1080), *, on_gpu=True, ms=4.0):
+    return EngineTiming('torch', 'a GPU', model, precision, on_gpu, *size, 9, ms, ms + 1,
+                        ms - 1 if on_gpu else math.nan, ms if on_gpu else math.nan)
+
+
+def _peer(precision='f16', size=(1920, 1080), ms=100.0):
+    return PeerTiming('a GPU', precision, 'contiguous', *size, 9, ms, ms, ms - 1, ms)
+
+
+# Times
+
+def test_calls_are_timed_after_a_warm_up():
+    calls = []
+    times = time_calls(lambda: calls.append(1), 0)
+    assert len(times) == 5 and len(calls) == 8 and min(times) >= 0
+    assert median_and_p95([1, 2, 3, 4, 5]) == (3, pytest.approx(4.8))
+    assert all(map(math.isnan, median_and_p95([])))
+
+
+# Costs, against numbers worked out by hand
+
+def test_the_cost_of_a_convolution():
+    class One(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.only = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, image):
+            return (self.only(image.permute(0, 3, 1, 2).float()).to(torch.uint8),)
+
+    cost = network_cost(One, 8, 6)
+    multiplied = 4 * 3 * 9 * 8 * 6
+    assert cost.flops == 2 * multiplied
+    assert (cost.input_size, cost.output_size) == (3 * 48, 4 * 48)
+    assert cost.weights_size == 4 * (4 * 27 + 4)
+    layer, = cost.layers
+    assert layer == LayerCost(cost.flops, 4 * (3 * 48 + 4 * 48) + cost.weights_size)
+    assert cost.ideal_size == 7 * 48 + cost.weights_size
+    assert cost.layers_size == 7 * 48 + layer.size
+
+
+@pytest.mark.parametrize('name', ['nano', 'base'])
+def test_the_cost_of_our_network_is_that_of_its_card(name):
+    model = find_model(name)
+    cost = model_cost(model.variant, 'f16', 640, 480)
+    assert cost.flops // (640 * 480) == model.flops_per_pixel
+    # A hundredth or so of the rest is what no layer does: products of attention, morphology.
+    assert 0.9 * cost.flops < sum(layer.flops for layer in cost.layers) < cost.flops
+    assert cost.weights_size == 2 * model.parameters
+    assert model_cost(model.variant, 'f32', 640, 480).weights_size == 4 * model.parameters
+
+
+def test_the_cost_of_the_peer():
+    pixels = 64 * 48
+    multiplied = 6 * (6 * 32 + 64 * 128 + 10 * 32 * 32 + 32 * 3) * 9
+    cost = peer_cost('f16', 64, 48)
+    assert cost.flops == 2 * multiplied * pixels
+    assert sum(layer.flops for layer in cost.layers) == cost.flops
+    assert len(cost.layers) == 6 * 13
+
+
+def test_floors():
+    found = floors(COST, CEILINGS, 'f16')
+    assert found.ideal == pytest.approx(3)  # operations: 3 ms; bytes: 0.04 ms
+    # 0.02 ms of frames, 2 ms of operations, 5 ms of bytes.
+    assert found.layers == pytest.approx(7.02)
+    assert found.copies == pytest.approx(0.3)
+    assert floors(COST, CEILINGS, 'f32').ideal == pytest.approx(30)
+
+
+# The peer
+
+def test_the_peer_is_what_was_published():
+    network = PReNet().eval()
+    # Weights of the published network: one recursion, its four gates side by side.
+    assert sum(x.numel() for x in network.parameters()) == 168_963
+    with torch.inference_mode():
+        found = network(torch.rand(1, 3, 16, 24))
+        assert found.shape == (1, 3, 16, 24) and found.isfinite().all()
+        # Without its last convolution it returns its input.
+        network.last.weight.zero_()
+        network.last.bias.zero_()
+        rainy = torch.rand(1, 3, 16, 24)
+        assert torch.equal(network(rainy), rainy)
+
+
+def test_the_peer_takes_and_gives_bytes():
+    network = DeployedPReNet().eval()
+    for part in (network.network.last.weight, network.network.last.bias):
+        torch.nn.init.zeros_(part)
+    image = torch.randint(0, 256, (2, 16, 24, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        found, = network(image)
+    assert torch.equal(found, image) and found.is_contiguous()
+
+
+def test_the_peer_is_timed():
+    found = time_peer('f32', 48, 32, 0)
+    assert (found.width, found.height, found.precision) == (48, 32, 'f32')
+    assert found.runs >= 5 and 0 < found.median_ms <= found.p95_ms
+    assert found.not_captured == ''
+    assert math.isnan(found.device_median_ms) != torch.cuda.is_available()
+
+
+# Ceilings, on the CPU
+
+def test_ceilings_are_measured():
+    found = measure_ceilings(
+        ['f32', 'bf16'], device='cpu', copied=1 << 16, frame=1 << 12, side=64)
+    assert found.device == 'CPU'
+    assert min(found.copy, found.upload, found.download) > 1e6
+    assert set(found.products) == {'f32', 'bf16'} and min(found.products.values()) > 1e6
+    assert torch.get_float32_matmul_precision() == 'highest'
+
+
+# Figures and bars
+
+def _bars(measured):
+    return {figure.name.removeprefix(f'{measured.timing.what} ').lstrip('/, '):
+            f'{figure.bar.relation} {figure.bar.limit:g} {figure.verdict}'
+            for figure in measured.figures() if figure.bar}
+
+
+def test_bars_apply_to_the_model_size_and_precision_that_they_are_for():
+    measured = assemble(_timing(), COST, CEILINGS, [_peer()])
+    assert _bars(measured) == {
+        'p50': '<= 5 met', 'ideal floor': '<= 3 met', 'layer by layer floor': '<= 3 met',
+        f'{measured.timing.what}, speed / PReNet': '>= 20 met'}
+    nano = assemble(_timing('nano', ms=2), COST, CEILINGS, [_peer(ms=30)])
+    assert _bars(nano) == {
+        'p50': '<= 1.5 missed', f'{nano.timing.what}, speed / PReNet': '>= 20 missed'}
+    for other in (_timing(precision='f32'), _timing(size=(640, 480)), _timing(on_gpu=False),
+                  _timing('large')):
+        assert _bars(assemble(other, COST, CEILINGS, [_peer()])) == {}
+
+
+def test_figures_are_ratios_of_what_was_measured():
+    measured = assemble(_timing(), COST, CEILINGS, [_peer('f32'), _peer(size=(640, 480)), _peer()])
+    values = {figure.name.removeprefix(measured.timing.what): figure.value
+              for figure in measured.figures()}
+    assert values[' p50'] == 4 and values[' p95'] == 5
+    assert values[', network alone p50'] == 3 and values[', network alone p95'] == 4
+    assert values[', operations'] == 3
+    assert values[', bytes, ideal'] == 4 and values[', bytes, layer by layer'] == 602
+    assert values[', ideal floor'] == pytest.approx(3.3)
+    assert values[' / ideal floor'] == pytest.approx(4 / 3.3)
+    assert values[', network alone / layer by layer floor'] == pytest.approx(3 / 7.02)
+    assert values[', speed / PReNet'] == 25
+    assert values[', speed / PReNet, network alone'] == 33
+    json.dumps(measured.as_json())
+
+
+def test_on_a_cpu_there_are_times_and_costs_alone():
+    measured = assemble(_timing(on_gpu=False), COST, None, [])
+    assert measured.floors is None and math.isnan(measured.speed_up)
+    assert len(measured.figures()) == 5
+    assert len(assemble(_timing(on_gpu=False), None, None, []).figures()) == 2
+
+
+# The picture
+
+def test_the_picture_shows_every_row():
+    result = Result('', [], [], {
+        'timings': [assemble(_timing(ms=ms), COST, CEILINGS, []).as_json() for ms in (4.0, 40.0)],
+        'peers': [{'precision': 'f16', 'width': 9, 'height': 8, 'median_ms': 90.0,
+                   'device_median_ms': math.nan}]})
+    rows = plot_rows(result)
+    assert rows[0] == SpeedRow(_timing().what, 4, 3, pytest.approx(3.3), pytest.approx(7.32))
+    assert rows[2].label == 'PReNet f16 9x8' and rows[2].times == [90]
+    tree = ElementTree.fromstring(speed_plot(rows, 'a <GPU>'))
+    assert tree.tag.endswith('}svg')
+    words = [element.text for element in tree.iter() if element.tag.endswith('}text')]
+    assert 'a <GPU>' in words
+    assert all(row.label in words for row in rows)
+    circles = [element for element in tree.iter() if element.tag.endswith('}circle')]
+    assert len(circles) == 2 + 2 + 2 + 1  # of the legend, the engines and the peer
+    places = [float(circle.get('cx')) for circle in circles[2:]]
+    assert all(0 < place < 720 for place in places)
+    assert places[1::2] == sorted(places[1::2])
+
+
+# The real thing
+
+def test_a_run_with_peer_and_picture(tmp_path):
+    report, picture = tmp_path / 'bench.json', tmp_path / 'plots' / 'speed.svg'
+    done = subprocess.run(
+        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--only', 'engine', '--engines', 'torch',
+         '--models', 'nano', 'base', '--sizes', '64x48', '--seconds', '0.1', '--peer',
+         '--json', str(report), '--plot', str(picture)],
+        capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    scenario = json.loads(report.read_text())['scenarios']['engine']
+    details = scenario['details']
+    assert [timing['model'] for timing in details['timings']] == ['nano', 'base']
+    assert set(details['definitions']) >= {'ideal floor', 'layer by layer floor'}
+    peer, = details['peers']
+    for timing in details['timings']:
+        assert timing['runs'] >= 5 and 0 < timing['median_ms'] <= timing['p95_ms']
+        assert timing['cost']['flops'] > 0
+        assert timing['cost']['bytes_layer_by_layer'] > timing['cost']['bytes_ideal']
+        assert timing['speed_up'] == pytest.approx(peer['median_ms'] / timing['median_ms'])
+        if not torch.cuda.is_available():
+            assert timing['floors_ms'] is None and timing['device_median_ms'] is None
+    assert 'nano f32 64x48, speed / PReNet' in done.stdout or torch.cuda.is_available()
+    assert ElementTree.parse(picture).getroot().tag.endswith('}svg')
+
+
+def test_options_of_the_engine_scenario_need_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--only', 'bag', '--peer'],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode != 0 and 'for the scenario engine' in done.stderr

@@ -1,0 +1,260 @@
+"""Builds by a real TensorRT; that of RTX GPUs builds on machines without a GPU, too."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from derain_ros.engines import EngineError
+from derain_ros.engines.models import find_model, list_models
+from derain_ros.engines.tensorrt.build_progress import ProgressTree
+from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+from derain_ros.engines.tensorrt.tensorrt_build import (
+    BuildAbortedError,
+    BuildRequest,
+    build_engine,
+)
+from derain_ros.engines.tensorrt.tensorrt_library import find_library
+
+pytest.importorskip('tensorrt_rtx', reason='the extra `tensorrt` is not installed')
+
+SIZES = [(480, 640), (720, 1280), (1080, 1920), (1200, 1920), (376, 1241)]
+SHIPPED = [(model.name, precision) for model in list_models() for precision in ('fp32', 'fp16')]
+
+
+@pytest.fixture(scope='module')
+def library():
+    return find_library('tensorrt_rtx')
+
+
+def request(name='nano', precision='fp16', sizes=((96, 128),), **options):
+    return BuildRequest(find_model(name), precision, tuple(sizes), **options)
+
+
+def build(library, wanted, **options):
+    return build_engine(wanted, wanted.read(), library, **options)
+
+
+@pytest.mark.parametrize('size', SIZES, ids=lambda size: f'{size[1]}x{size[0]}')
+@pytest.mark.parametrize(('name', 'precision'), SHIPPED)
+def test_every_shipped_model_builds(library, name, precision, size):
+    engine = build(library, request(name, precision, [size]))
+    # Weights of two or four bytes each are in it.
+    assert len(engine) > find_model(name).parameters * (2 if precision == 'fp16' else 4)
+
+
+def test_several_sizes_and_cameras_go_into_one_engine(library):
+    one = build(library, request())
+    several = build(library, request(sizes=[(96, 128), (128, 192)], batch=4, workspace=256 << 20))
+    assert len(several) > len(one)
+
+
+def test_progress_rises_from_phase_to_phase_to_100(library):
+    seen = []
+    build(library, request(), report=seen.append)
+    percents = [progress.percent for progress in seen]
+    assert percents == sorted(percents)
+    assert percents[0] < 20
+    assert percents[-1] == 100
+    assert len(percents) > 10
+    assert len({progress.phase for progress in seen}) > 2
+    assert all(progress.seconds >= 0 for progress in seen)
+
+
+def test_a_build_can_be_aborted_and_begun_again(library):
+    stop = threading.Event()
+
+    def report(progress):
+        if progress.percent > 10:
+            stop.set()
+
+    start = time.monotonic()
+    with pytest.raises(BuildAbortedError, match='nano: the build was aborted'):
+        build(library, request(sizes=[(1080, 1920)]), report=report, stop=stop)
+    assert time.monotonic() - start < 5
+    assert build(library, request())
+
+
+def test_a_file_that_is_no_model_of_ours_is_refused(library, tmp_path):
+    with pytest.raises(EngineError, match=r'nano, fp16, 128x96: TensorRT cannot read .+: \w+'):
+        build_engine(request(), b'\x08\x07junk', library)
+    onnx = pytest.importorskip('onnx')
+    helper, double = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node('Relu', ['x'], ['y'])], 'other',
+        [helper.make_tensor_value_info('x', double, [1, 3])],
+        [helper.make_tensor_value_info('y', double, [1, 3])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8),
+              tmp_path / 'other.onnx')
+    wanted = request(str(tmp_path / 'other.onnx'), 'fp32')
+    with pytest.raises(EngineError, match=r"other.onnx: inputs \['x'\] and outputs \['y'\]"):
+        build(library, wanted)
+    with pytest.raises(EngineError, match='has no file in float16; use precision fp32'):
+        request(str(tmp_path / 'other.onnx'), 'fp16').read()
+
+
+@pytest.mark.parametrize(('options', 'reason'), [
+    ({'precision': 'int7'}, "unknown precision 'int7'; known: fp16, fp32"),
+    ({'batch': 0}, 'batch: expected at least 1'),
+    ({'sizes': []}, 'expected at least one frame size'),
+    ({'sizes': [(480, 31)]}, '31x480 is too small'),
+])
+def test_requests_that_make_no_sense_are_refused(options, reason):
+    with pytest.raises(EngineError, match=reason):
+        request(**options)
+
+
+def test_the_key_changes_with_whatever_the_engine_depends_on(library):
+    def digest(**options):
+        wanted = request(**options)
+        return wanted.key(wanted.read(), library, find_gpu()).digest()
+
+    found = [digest(), digest(name='base'), digest(precision='fp32'), digest(sizes=[(128, 96)]),
+             digest(sizes=[(96, 128), (128, 96)]), digest(batch=2), digest(workspace=1 << 20)]
+    assert len(set(found)) == len(found)
+    assert digest() == found[0]
+
+
+def test_a_flavour_that_is_not_there_says_how_to_get_it():
+    with pytest.raises(EngineError, match=r'no module .+: install TensorRT 10 or 11'):
+        find_library('tensorrt_of_tomorrow')
+
+
+# The percentage, by hand
+
+
+def test_nested_phases_share_the_step_of_their_parent():
+    seen = []
+    tree = ProgressTree(seen.append, threading.Event())
+    tree.start('whole', None, 4)
+    assert tree.step('whole', 0)
+    assert seen[-1].percent == 25
+    tree.start('part', 'whole', 5)
+    assert tree.step('part', 1)
+    assert seen[-1].percent == pytest.approx(25 + 25 * 2 / 5)
+    tree.start('detail', 'part', 2)
+    assert tree.step('detail', 0)
+    assert seen[-1].percent == pytest.approx(25 + 25 * 2.5 / 5)
+    tree.finish('detail')
+    tree.finish('part')
+    tree.step('whole', 1)
+    assert seen[-1].percent == 50
+    tree.step('whole', 0)
+    tree.step('unknown', 7)
+    tree.start('empty', 'whole', 0)
+    assert seen[-1].percent == 50
+    tree.finish('whole')
+    assert seen[-1].percent == 100
+
+
+def test_a_step_tells_the_builder_to_stop():
+    stop = threading.Event()
+    tree = ProgressTree(lambda progress: None, stop)
+    tree.start('whole', None, 2)
+    assert tree.step('whole', 0)
+    stop.set()
+    assert not tree.step('whole', 1)
+
+
+# The command
+
+
+def command(cache, *arguments):
+    return [sys.executable, '-m', 'derain_ros.cli', 'build-engine', '--size', '128x96', '--cache',
+            str(cache), *arguments]
+
+
+def run(cache, *arguments):
+    return subprocess.run(
+        command(cache, *arguments), capture_output=True, text=True, timeout=60)
+
+
+def entries(cache):
+    return sorted(path.suffix for path in cache.iterdir() if path.suffix != '.lock')
+
+
+def test_a_second_run_finds_what_the_first_has_built(tmp_path):
+    first = run(tmp_path / 'cache')
+    assert (first.returncode, 'built in' in first.stdout) == (0, True), first.stderr
+    path = first.stdout.splitlines()[1]
+    engine = Path(path)
+    content = engine.read_bytes()
+    second = run(tmp_path / 'cache')
+    assert 'found in the cache' in second.stdout
+    assert second.stdout.splitlines()[1] == path
+    several = run(tmp_path / 'cache', '--size', '96x64', '--size', '96x64')
+    assert [line.split(': ')[1][:5] for line in several.stdout.splitlines()[::2]] == [
+        'found', 'built']
+    other = run(tmp_path / 'cache', '--batch', '2')
+    assert 'built in' in other.stdout
+    engine.write_bytes(content[:1000])
+    third = run(tmp_path / 'cache')
+    assert 'built in' in third.stdout
+    assert 'it is removed and built anew' in third.stderr
+
+
+def test_two_at_once_build_once(tmp_path):
+    pair = [subprocess.Popen(command(tmp_path / 'cache'), stdout=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    assert sorted('built in' in text for text in said) == [False, True]
+    assert sorted('found in the cache' in text for text in said) == [False, True]
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+def test_an_end_in_the_middle_of_a_build_leaves_a_cache_that_works(tmp_path, number):
+    cache = tmp_path / 'cache'
+    sizes = ['--size', '1920x1080', '--size', '1920x1200', '--size', '1280x720']
+    process = subprocess.Popen(command(cache, *sizes), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (cache.is_dir() and list(cache.glob('*.lock'))):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.5)  # now it builds
+    assert process.poll() is None
+    process.send_signal(number)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), said
+    if number == signal.SIGINT:
+        assert 'Traceback' not in said
+    assert entries(cache) == []
+    again = run(cache)
+    assert again.returncode == 0, again.stderr
+    assert entries(cache) == ['.engine', '.json']
+
+
+def test_arguments_that_cannot_be_are_refused(tmp_path):
+    for arguments, reason in (
+        (['--size', '20x20'], '20x20 is too small'),
+        (['--model', 'unknown'], "unknown model 'unknown'"),
+        (['--batch', '0'], 'not a whole number'),
+    ):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 2
+        assert reason in done.stderr
+    blocked = tmp_path / 'file'
+    blocked.touch()
+    done = run(blocked)
+    assert done.returncode == 1
+    assert re.search(r'note: .*file.*the engine is built without it', done.stderr)
+    assert 'could not be kept' in done.stderr
+
+
+@pytest.mark.skipif(bool(find_gpu().name), reason='this machine has a GPU')
+def test_tensorrt_without_a_gpu_says_so(tmp_path):
+    pytest.importorskip('tensorrt', reason='tensorrt itself is not installed')
+    done = run(tmp_path, '--flavour', 'tensorrt')
+    assert done.returncode == 1
+    assert 'builds for the GPU at hand' in done.stderr
+
+
+def test_the_gpu_is_named_or_why_there_is_none():
+    found = find_gpu()
+    assert bool(found.name) != bool(found.missing)
+    assert find_gpu(99).missing

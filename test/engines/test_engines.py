@@ -1,0 +1,255 @@
+"""Engines: one contract, the same pixels."""
+
+import shutil
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pictures import frames, psnr
+
+pytest.importorskip('openvino', reason='needs OpenVINO')
+
+from derain_ros.engines import EngineError, contract, create_engine, engine_report
+from derain_ros.engines.contract import KEPT_SHAPES, KEPT_SIZES, forget_shapes
+from derain_ros.engines.models import ModelInfo, find_model
+from derain_ros.engines.openvino_engine import OpenVinoEngine
+from derain_ros.rain import add_rain
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def openvino():
+    engine = create_engine('openvino')
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope='module')
+def exact():
+    engine = create_engine('openvino', precision='f32')
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope='module')
+def torch_engine():
+    pytest.importorskip('torch', reason='the torch engine needs the extra `train`')
+    engine = create_engine('torch')
+    yield engine
+    engine.close()
+
+
+def test_auto_says_what_and_why():
+    engine = create_engine()
+    info = engine.info
+    assert info.engine == 'openvino'
+    assert info.model == 'nano'
+    assert info.precision in ('f32', 'bf16')
+    assert info.device
+    assert 'first that works here' in info.reason
+    assert 'bf16' in info.reason
+    engine.close()
+
+
+@pytest.mark.parametrize('size', [(32, 32), (96, 128), (61, 45), (100, 200)])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_engines_agree(exact, torch_engine, size, batch):
+    images = frames(*size, batch)
+    ours, reference = exact.infer(images), torch_engine.infer(images)
+    assert ours.image.shape == images.shape
+    assert ours.rain_mask.shape == images.shape[:3]
+    assert ours.image.dtype == ours.rain_mask.dtype == np.uint8
+    assert psnr(ours.image, reference.image) > 50
+    assert psnr(ours.rain_mask, reference.rain_mask) > 45
+
+
+def test_f32_and_auto_precision_agree(openvino, exact):
+    images = frames()
+    assert exact.info.precision == 'f32'
+    # In bf16, if that is what auto chose; far below what rain leaves of an image.
+    assert psnr(exact.infer(images).image, openvino.infer(images).image) > 38
+
+
+def test_bf16_keeps_the_order_of_many_tokens():
+    # 4800 tokens: their places in a cluster are beyond what bf16 counts exactly.
+    images = frames(480, 640)
+    try:
+        engine = create_engine('openvino', precision='bf16')
+    except EngineError as error:
+        pytest.skip(str(error))
+    exact = create_engine('openvino', precision='f32')
+    assert psnr(exact.infer(images).image, engine.infer(images).image) > 38
+    engine.close()
+    exact.close()
+
+
+def test_bf16_runs_or_says_why_not():
+    try:
+        engine = create_engine('openvino', precision='bf16')
+    except EngineError as error:
+        assert 'bf16' in str(error) and 'f32' in str(error)
+    else:
+        assert engine.info.precision == 'bf16'
+        engine.close()
+
+
+def test_rain_is_removed_and_found(openvino):
+    scene = cv2.resize(
+        np.random.default_rng(2).integers(40, 200, (6, 8, 3), dtype=np.uint8), (256, 192)
+    )
+    rainy = add_rain(scene, 0.5, np.random.default_rng(4))
+    out = openvino.infer(rainy.image[None])
+    assert psnr(out.image[0], scene) > psnr(rainy.image, scene) + 3
+    rain = rainy.streaks > 0.1
+    assert out.rain_mask[0][rain].mean() > 2 * out.rain_mask[0][rainy.streaks == 0].mean()
+
+
+def test_results_are_the_callers(openvino):
+    images = frames()
+    first = openvino.infer(images)
+    kept = first.image.copy(), first.rain_mask.copy()
+    openvino.infer(255 - images)
+    assert np.array_equal(first.image, kept[0])
+    assert np.array_equal(first.rain_mask, kept[1])
+
+
+def test_inference_is_deterministic(openvino):
+    images = frames()
+    first = openvino.infer(images)
+    for _ in range(5):
+        again = openvino.infer(images)
+        assert np.array_equal(again.image, first.image)
+        assert np.array_equal(again.rain_mask, first.rain_mask)
+
+
+def test_read_only_frames_are_accepted(openvino, torch_engine):
+    images = frames()
+    images.flags.writeable = False
+    assert psnr(openvino.infer(images).image, torch_engine.infer(images).image) > 50
+
+
+@pytest.mark.parametrize(
+    ('images', 'message'),
+    [
+        (np.zeros((1, 64, 64, 3), np.float32), 'expected uint8'),
+        (np.zeros((64, 64, 3), np.uint8), 'expected uint8'),
+        (np.zeros((1, 64, 64, 4), np.uint8), 'expected uint8'),
+        (np.zeros((0, 64, 64, 3), np.uint8), 'empty batch'),
+        (np.zeros((1, 31, 64, 3), np.uint8), 'at least 32'),
+    ],
+)
+def test_wrong_input_is_refused(openvino, torch_engine, images, message):
+    for engine in (openvino, torch_engine):
+        with pytest.raises(ValueError, match=message):
+            engine.infer(images)
+
+
+def test_sizes_come_and_go_without_growing(openvino, monkeypatch):
+    monkeypatch.setattr(contract, 'KEPT_SHAPES', 3)
+    for k in range(5):
+        openvino.infer(frames(32, 64 + k))
+    assert [shape[2] for shape in openvino._requests] == [66, 67, 68]
+
+
+def test_shapes_are_kept_by_number_and_by_pixels():
+    def kept(*shapes):
+        found = OrderedDict.fromkeys(shapes)
+        forget_shapes(found)
+        return list(found)
+
+    small = [(1, 32, 32 + k, 3) for k in range(KEPT_SIZES + 3)]
+    assert kept(*small) == small[3:]
+    batches = [(batch, 32, 32, 3) for batch in range(1, KEPT_SHAPES + 2)]
+    assert kept(*batches) == batches[1:]
+    large = [(1, 2160 + k, 3840, 3) for k in range(6)]  # 8.3 million pixels
+    patch = (1, 192, 256, 3)
+    assert kept(*large) == large[2:]
+    assert kept(large[0], *small[:4]) == [large[0], *small[:4]]
+    assert kept(large[0], large[1], *small[:4]) == [large[1], *small[:4]]
+    # What one camera needs stays, however large it is.
+    assert kept((1, 3648, 5472, 3), patch) == [(1, 3648, 5472, 3), patch]
+    batches = [(batch, 1080, 1920, 3) for batch in range(1, 9)]
+    assert kept(*batches, patch) == [*batches, patch]
+
+
+def test_closed_engines_say_so():
+    for name in ('openvino', 'torch'):
+        if name == 'torch':
+            pytest.importorskip('torch', reason='the torch engine needs the extra `train`')
+        engine = create_engine(name)
+        engine.close()
+        engine.close()
+        with pytest.raises(EngineError, match='closed'):
+            engine.infer(frames())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'engine': 'warp'}, "unknown engine 'warp'; known: auto, tensorrt, openvino, torch"),
+        ({'model': 'mega'}, "unknown model 'mega'; known: .*nano"),
+        ({'model': 'absent.onnx'}, 'no such file'),
+        ({'precision': 'int4'}, "unknown precision 'int4'; known: auto, f32, f16, bf16"),
+    ],
+)
+def test_unknown_names_are_refused(arguments, message):
+    with pytest.raises(EngineError, match=message):
+        create_engine(**arguments)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    file = tmp_path / 'noise.onnx'
+    file.write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(EngineError, match=r'noise\.onnx'):
+        create_engine('openvino', str(file))
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    onnx = pytest.importorskip('onnx', reason='needs the extra `train`')
+    value = [onnx.helper.make_tensor_value_info(n, 1, [1]) for n in ('x', 'y')]
+    node = onnx.helper.make_node('Relu', ['x'], ['y'])
+    graph = onnx.helper.make_graph([node], 'g', value[:1], value[1:])
+    file = tmp_path / 'relu.onnx'
+    opset = [onnx.helper.make_opsetid('', 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), file)
+    with pytest.raises(EngineError, match="has the input 'image'"):
+        create_engine('openvino', str(file))
+
+
+def test_a_damaged_zoo_model_never_runs(tmp_path):
+    nano = find_model('nano')
+    file = tmp_path / 'nano.onnx'
+    shutil.copy(nano.onnx, file)
+    with file.open('r+b') as stream:
+        stream.truncate(file.stat().st_size // 2)
+    damaged = ModelInfo('nano', file, sha256=nano.sha256)
+    with pytest.raises(ValueError, match='sha256 differs'):
+        OpenVinoEngine(damaged, 'auto')
+
+
+def test_report_names_every_engine():
+    report = {status.engine: status for status in engine_report()}
+    assert list(report) == ['tensorrt', 'openvino', 'torch']
+    assert report['openvino'].available
+    assert 'OpenVINO 20' in report['openvino'].detail
+    for status in report.values():
+        assert status.available or 'pip install' in status.detail or 'GPU' in status.detail
+
+
+def test_the_vehicle_needs_no_torch():
+    code = (
+        'import sys; sys.modules["torch"] = None\n'
+        'from derain_ros.engines import create_engine, engine_report\n'
+        'print(create_engine().info.engine)\n'
+        'print([s.detail for s in engine_report() if s.engine == "torch"])\n'
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith('openvino\n')
+    assert 'derain_ros[train]' in run.stdout

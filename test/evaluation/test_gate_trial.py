@@ -1,0 +1,224 @@
+"""``derain gate``: what it counts, on clips whose rain is known by construction."""
+
+import json
+from contextlib import closing
+
+import cv2
+import numpy as np
+import pytest
+from bag_files import IMAGE, START, image, write_bag
+from evaluate_files import write_model, write_picture
+
+from derain_ros.cli import main
+from derain_ros.engines import create_engine
+from derain_ros.evaluation.gate_table import summarise
+from derain_ros.evaluation.gate_trial import GateTrial, TrialShower, try_gate
+from derain_ros.files.clip_sources import FrameSet
+from derain_ros.files.pairs import BadPair
+from derain_ros.files.panned_clip import PannedClip
+from derain_ros.files.video_files import VideoFacts
+from derain_ros.rain_gate import GateSettings
+
+RATE, HEIGHT, WIDTH = 10.0, 48, 64
+DARK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+BRIGHT = np.full_like(DARK, 200)
+
+
+class Frames:
+    """Dark frames, which are bright in the spans of seconds that are named."""
+
+    has_derained = False
+    notes = ()
+
+    def __init__(self, seconds, *bright, broken=()):
+        self.facts = VideoFacts(WIDTH, HEIGHT, RATE, round(seconds * RATE))
+        self._bright, self._broken = bright, broken
+
+    def read(self):
+        for number in range(self.facts.frames):
+            time = number / RATE
+            if number in self._broken:
+                yield BadPair(f'frame {number}', f'frame {number} is torn')
+                continue
+            wet = any(begin <= time < end for begin, end in self._bright)
+            yield FrameSet(f'frame {number}', None, BRIGHT if wet else DARK)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """A model that takes pixels above 20 for rain."""
+    return str(write_model(tmp_path_factory.mktemp('model') / 'cut.onnx', 20))
+
+
+@pytest.fixture(scope='module')
+def engine(model):
+    with closing(create_engine('auto', model)) as engine:
+        yield engine
+
+
+def test_a_dry_clip_closes_the_gate(engine):
+    trial = try_gate(Frames(20), engine, GateSettings())
+    # 5 s until it closes and 3 s more are not judged; of 20 s, 12 are left.
+    assert trial.judged == pytest.approx(12.0) and trial.wet == 0 and trial.openings == 0
+    assert set(trial.responses) == {0.0} and not trial.held_open
+    # Five looks a second, open or closed.
+    assert len(trial.responses) == pytest.approx(100, abs=2)
+
+
+def test_a_bright_clip_holds_it_open(engine):
+    trial = try_gate(Frames(12, (0, 12)), engine, GateSettings(), intensities=[0.5])
+    assert trial.held_open and trial.wet == trial.judged == pytest.approx(4.0)
+    assert not trial.showers, 'rain is tried on a closed gate alone'
+    assert set(trial.responses) == {1.0}
+
+
+def test_an_opening_is_counted_with_its_seconds(engine):
+    trial = try_gate(Frames(20, (12, 13)), engine, GateSettings())
+    # The second probe of the second opens it, at 12.2 or 12.3 s; it needs more than the 7 s
+    # that are left to close.
+    assert trial.openings == 1
+    assert trial.wet == pytest.approx(7.75, abs=0.11)
+    before = try_gate(Frames(20, (6, 6.5)), engine, GateSettings(dry_after=1.0))
+    assert before.openings == 1 and before.judged == pytest.approx(16.0)
+
+
+def test_rain_opens_copies_and_leaves_the_dry_clip_alone(engine):
+    dry = try_gate(Frames(30), engine, GateSettings())
+    trial = try_gate(Frames(30), engine, GateSettings(), intensities=[0.7, 0.9], every=10.0)
+    # At 8, 18 and 28 s, and some tenths; the picture is dark, so what is bright is rain.
+    begun = [one.began for one in trial.showers]
+    assert begun == pytest.approx([8, 8, 18, 18, 28, 28], abs=0.7)
+    assert [one.intensity for one in trial.showers] == [0.7, 0.9] * 3
+    # Two probes open it, the first of which comes after one or two tenths.
+    assert {round(one.opened_after, 6) for one in trial.showers} <= {0.3, 0.4}
+    assert (trial.responses, trial.wet, trial.openings) == (dry.responses, 0, 0)
+    again = try_gate(Frames(30), engine, GateSettings(), intensities=[0.7, 0.9], every=10.0)
+    assert again.describe() == trial.describe()
+
+
+def test_rain_waits_for_the_gate_to_close(engine):
+    trial = try_gate(Frames(40, (12, 13)), engine, GateSettings(), intensities=[0.9], every=8.0)
+    begun = [one.began for one in trial.showers]
+    # Open from 12.3 s on, for twelve seconds about; then one shower every eight seconds.
+    assert begun[0] < 8.3 and 20 < begun[1] < 28
+    assert np.diff(begun[1:]) == pytest.approx([8.1], abs=0.2)
+
+
+def test_rain_that_is_not_seen_is_missed_unless_the_clip_ends(tmp_path):
+    blind = write_model(tmp_path / 'blind.onnx', 255)
+    with closing(create_engine('auto', str(blind))) as engine:
+        trial = try_gate(Frames(30), engine, GateSettings(), intensities=[0.8], every=9.0)
+    # Of those at 8, 17 and 26 s the last has less than eight seconds.
+    assert [one.began for one in trial.showers] == pytest.approx([8, 17], abs=0.5)
+    assert [one.opened_after for one in trial.showers] == [None, None]
+    assert summarise([trial])['rain'] == {'0.8': {'tried': 2, 'missed': 2}}
+
+
+def test_a_torn_frame_is_named_and_passed_over(engine):
+    trial = try_gate(Frames(20, broken=(90, 150)), engine, GateSettings())
+    assert [bad.name for bad in trial.failed] == ['frame 90', 'frame 150']
+    assert trial.judged == pytest.approx(11.8)
+
+
+def test_summary_by_hand():
+    first = GateTrial(
+        [0.0, 0.1], 10.0, 10.0, 0, [TrialShower(0.1, 8.0, 0.2), TrialShower(0.1, 28.0)])
+    second = GateTrial([0.2, 0.3, 0.4], 30.0, 1.5, 2, [TrialShower(0.1, 8.0, 0.6)])
+    assert summarise([first, second]) == {
+        'clips': 2, 'held_open': 1, 'judged_s': 40.0, 'wet_s': 11.5, 'openings': 2,
+        # Between sorted values: 5 % lies 0.2 of the way from the first to the second.
+        'response': {'p5': 0.02, 'p50': 0.2, 'p95': 0.38, 'max': 0.4},
+        'rain': {'0.1': {'tried': 3, 'missed': 1, 'p50_s': 0.4, 'p95_s': 0.58, 'max_s': 0.6}}}
+
+
+@pytest.mark.parametrize('shape', [(700, 900), (480, 640), (90, 2000), (37, 41)])
+def test_views_lie_in_the_picture_and_move(tmp_path, shape):
+    # Rows are told by blue and columns by green, which resizing keeps in order.
+    rows, columns = np.indices(shape)
+    scene = np.dstack([255 * rows / shape[0], 255 * columns / shape[1], 0 * rows])
+    clip = PannedClip(write_picture(tmp_path / 'a.png', scene.astype(np.uint8)), 36.0)
+    frames = [frame.rainy for frame in clip.read()]
+    assert len(frames) == clip.facts.frames == 1080
+    assert {frame.shape for frame in frames} == {(480, 640, 3)}
+    spans = [int(frame[..., 1].max()) - int(frame[..., 1].min()) for frame in frames]
+    assert max(spans) - min(spans) > 0.1 * max(spans), 'it zooms'
+    lefts, tops = ([int(frame[0, 0, channel]) for frame in frames] for channel in (1, 0))
+    assert max(lefts) > min(lefts) and max(tops) > min(tops), 'it pans'
+
+
+def _video(path, source):
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*'FFV1'), RATE, (WIDTH, HEIGHT))
+    for frame in source.read():
+        writer.write(frame.rainy)
+    writer.release()
+    return path
+
+
+def test_a_video_on_the_command_line(tmp_path, model, capsys):
+    video = _video(tmp_path / 'drive.avi', Frames(20))
+    figures = tmp_path / 'new' / 'gate.json'
+    assert main(['gate', str(video), '--model', model, '--rain', '0.5', '--every', '9',
+                 '--json', str(figures)]) == 0
+    output = capsys.readouterr().out
+    assert f'{video}  0.0000  0.0000  0.0000      0.0 of    12.0         0' in output
+    assert '0 of 2' in output and 'intensity 0.5' in output
+    found = json.loads(figures.read_text())
+    assert found['summary']['judged_s'] == 12.0 and found['summary']['rain']['0.5']['missed'] == 0
+    assert found['settings'] == {'wet_above': 0.025, 'dry_below': 0.015, 'dry_after': 5.0}
+    assert found['clips'][str(video)]['showers'][0]['began'] == pytest.approx(8.1, abs=0.1)
+    assert main(['gate', str(video), '--model', model, '--rain', '--duration', '6']) == 0
+    output = capsys.readouterr().out
+    assert 'no clip is long enough' in output and 'intensity' not in output
+
+
+def test_pictures_of_two_folders_are_clips_of_their_own(tmp_path, model, capsys):
+    for number in range(7):
+        write_picture(tmp_path / 'a' / f'{number}.png', np.zeros((60, 80, 3), np.uint8))
+        write_picture(tmp_path / 'b' / f'{number}.png', np.zeros((60, 80, 3), np.uint8))
+    write_picture(tmp_path / 'b' / '3.png', np.full((60, 80, 3), 90, np.uint8))
+    arguments = ['gate', str(tmp_path / 'a'), str(tmp_path / 'b'), '--pan', '--rain',
+                 '--duration', '9', '--model', model]
+    assert main(arguments) == 0
+    output = capsys.readouterr().out
+    assert 'held open throughout: 1 of 14 clips' in output
+    assert str(tmp_path / 'b' / '3.png') in output
+    assert str(tmp_path / 'b' / '2.png') not in output, 'of many clips the dry ones are not listed'
+    (tmp_path / 'a' / '1.png').write_bytes(b'torn')
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert str(tmp_path / 'a' / '1.png') in captured.err and 'of 13 clips' in captured.out
+
+
+def test_a_topic_of_a_bag(tmp_path, model, capsys):
+    bag = tmp_path / 'drive'
+    write_bag(bag, [('/cam', IMAGE, START + number * 10**8, image(1, START + number * 10**8))
+                    for number in range(100)])
+    assert main(['gate', str(bag), '--topic', '/cam', '--rain', '--model', model]) == 0
+    assert '2.0 of     2.0' in capsys.readouterr().out
+    assert main(['gate', str(bag), '--topic', '/rear', '--rain', '--model', model]) == 1
+    assert '/rear' in capsys.readouterr().err
+    video = _video(tmp_path / 'drive.avi', Frames(9))
+    arguments = ['gate', str(video), str(bag), '--topic', '/cam', '--rain', '--model', model]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert '--topic is for bags' in captured.err, 'it is told after what could be done'
+    assert '2.0 of     2.0' in captured.out
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['--wet-above', '0.01'], '--dry-below is 0.015'),
+    (['--every', '5'], 'seconds from 8 on'),
+    (['--rain', '1.5'], 'a number from 0 to 1'),
+    (['--pan', '--topic', '/cam'], '--topic does not go with --pan'),
+    (['--pan', '--start', '3'], '--start does not go with --pan'),
+    (['--pan'], 'no such file or folder'),
+    ([], 'no such file or folder'),
+])
+def test_wrong_arguments(tmp_path, model, capsys, arguments, said):
+    source = tmp_path / 'none' if 'no such' in said else tmp_path
+    try:
+        status = main(['gate', str(source), *arguments, '--model', model])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2 and said in capsys.readouterr().err

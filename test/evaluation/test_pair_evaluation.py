@@ -1,0 +1,339 @@
+"""``derain evaluate`` with real engines on models and pictures whose figures are known.
+
+What is not asserted: how well a shipped model does; that stands in its card.
+"""
+
+import json
+import math
+import os
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from bag_files import IMAGE, START, TYPES, header, write_bag
+from evaluate_files import (
+    clean_picture,
+    rainy_picture,
+    write_model,
+    write_pairs,
+    write_picture,
+)
+
+from derain_ros.cli import main
+from derain_ros.engines import create_engine
+from derain_ros.engines.model_facts import ModelFacts
+from derain_ros.engines.models import digest
+from derain_ros.evaluation.pair_evaluation import evaluate
+from derain_ros.files.pairs import FolderPairs
+
+ROOT = Path(__file__).resolve().parents[2]
+VALIDATION = ROOT.parent / 'shared' / 'data' / 'validation'
+
+# A streak of 100 in one of 64 columns: its luma differs by 100·219/255.
+INPUT_PSNR = 20 * math.log10(255 / (100 * 219 / 255)) + 10 * math.log10(64)
+HALF_PSNR = INPUT_PSNR + 20 * math.log10(2)
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    """Models that leave nothing, half and all of a streak."""
+    folder = tmp_path_factory.mktemp('models')
+    return {name: str(write_model(folder / f'{name}.onnx', level))
+            for name, level in (('none', 100), ('half', 150), ('all', 255))}
+
+
+def _evaluate(folder, *options):
+    return main(['evaluate', '--rainy', str(folder / 'rainy'), '--clean', str(folder / 'clean'),
+                 '--precision', 'f32', *map(str, options)])
+
+
+def _figures(path):
+    return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_figures_of_known_models(tmp_path, models, capsys):
+    write_pairs(tmp_path, ['a.png', 'b.png'])
+    out = tmp_path / 'deep' / 'figures.json'
+    assert _evaluate(tmp_path, '--model', models['half'], '--against', models['none'],
+                     models['all'], '--json', out) == 0
+    found = _figures(out)
+    assert (found['format'], found['pairs'], found['failed']) == (1, 2, [])
+    assert found['versions'].keys() == {
+        'derain_ros', 'python', 'numpy', 'opencv', 'openvino', 'torch'}
+    half, none, every = found['models']
+    assert [model['model'] for model in found['models']] == [
+        models['half'], models['none'], models['all']]
+    assert half['sha256'] == digest(Path(models['half']))
+    assert (half['engine'], half['precision'], half['file']) == ('openvino', 'f32', 'half.onnx')
+    assert half['flops_per_pixel'] is None
+
+    row = half['images'][1]
+    assert (row['name'], row['width'], row['height']) == ('b.png', 64, 48)
+    assert row['input_psnr'] == pytest.approx(INPUT_PSNR)
+    assert row['psnr'] == pytest.approx(HALF_PSNR)
+    assert row['streak_energy_left'] == pytest.approx(0.25)
+    assert row['mask_precision'] == row['mask_recall'] == row['mask_iou'] == 1
+    assert (row['clean_psnr'], row['clean_mask_coverage']) == (60, 0)
+    assert row['clean_ssim'] == pytest.approx(1)
+    assert row['input_ssim'] < row['ssim'] < 1
+    assert row['flicker'] is None
+
+    assert none['summary']['psnr'] == 60
+    assert none['summary']['ssim'] == pytest.approx(1)
+    assert none['summary']['streak_energy_left'] == 0
+    summary = every['summary']
+    assert summary['psnr'] == summary['input_psnr'] == pytest.approx(INPUT_PSNR)
+    assert summary['streak_energy_left'] == pytest.approx(1)
+    assert (summary['mask_precision'], summary['mask_recall']) == (None, 0)
+    assert summary['made_worse'] == 0
+
+    text = capsys.readouterr().out
+    assert f'{INPUT_PSNR:.2f}' in text and f'{HALF_PSNR:.2f}' in text and '25.00 %' in text
+    assert 'a.png ' not in text
+
+
+def test_names_of_the_json_are_stable(tmp_path, models):
+    write_pairs(tmp_path, ['a.png'])
+    _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json')
+    found = _figures(tmp_path / 'f.json')
+    assert list(found) == [
+        'format', 'kind', 'versions', 'host', 'source', 'clip', 'pairs', 'failed', 'models']
+    model, = found['models']
+    assert list(model) == [
+        'model', 'file', 'sha256', 'engine', 'device', 'precision', 'reason', 'parameters',
+        'flops_per_pixel', 'summary', 'images']
+    assert list(model['summary']) == [
+        'pairs', 'input_psnr', 'psnr', 'worst_psnr', 'worst_psnr_image', 'input_ssim', 'ssim',
+        'worst_ssim', 'worst_ssim_image', 'made_worse', 'mask_precision', 'mask_recall',
+        'mask_f1', 'mask_iou', 'streak_energy_left', 'clean_psnr', 'worst_clean_psnr',
+        'worst_clean_psnr_image', 'clean_ssim', 'clean_mask_coverage', 'flicker_steps',
+        'input_flicker', 'flicker']
+    assert list(model['images'][0]) == [
+        'name', 'width', 'height', 'input_psnr', 'psnr', 'input_ssim', 'ssim', 'mask_precision',
+        'mask_recall', 'mask_f1', 'mask_iou', 'streak_energy_left', 'clean_psnr', 'clean_ssim',
+        'clean_mask_coverage', 'input_flicker', 'flicker']
+
+
+def test_verbose_names_every_picture(tmp_path, models, capsys):
+    write_pairs(tmp_path, ['a.png', 'b.png'])
+    assert _evaluate(tmp_path, '--model', models['half'], '--verbose') == 0
+    text = capsys.readouterr().out
+    assert 'a.png ' in text and 'b.png ' in text
+    assert text.count(f'{INPUT_PSNR:.2f} -> {HALF_PSNR:.2f}') == 2
+
+
+def test_cost_is_read_from_the_facts_beside_a_model(tmp_path, models):
+    write_pairs(tmp_path, ['a.png'])
+    own, other = tmp_path / 'own.onnx', tmp_path / 'other.onnx'
+    for path in (own, other):
+        path.write_bytes(Path(models['half']).read_bytes())
+    facts = {'parameters': 7, 'flops_per_pixel': 4321, 'sha256': {'own.onnx': digest(own)}}
+    own.with_suffix('.json').write_text(json.dumps(facts))
+    # These facts are of another file.
+    facts['sha256'] = {'other.onnx': '0' * 64}
+    other.with_suffix('.json').write_text(json.dumps(facts))
+    _evaluate(tmp_path, '--model', own, '--against', other, '--json', tmp_path / 'f.json')
+    found = _figures(tmp_path / 'f.json')['models']
+    assert [(m['parameters'], m['flops_per_pixel']) for m in found] == [(7, 4321), (None, None)]
+
+
+def test_a_clip_flickers_between_consecutive_frames(tmp_path, models):
+    names = [f'{number}.png' for number in (8, 9, 10, 11)]
+    write_pairs(tmp_path, names, columns=[20, 30, 30, 40])
+    (tmp_path / 'rainy' / '11.png').write_text('torn')
+    write_pairs(tmp_path, ['12.png'], columns=[50])
+    # 8 to 9 the streak moves: two columns of 64 change by 100; 9 to 10 it stays; 12 stands alone.
+    step = 100 * (2 / 64) ** 0.5
+    assert _evaluate(tmp_path, '--model', models['half'], '--clip',
+                     '--json', tmp_path / 'f.json') == 1
+    model, = _figures(tmp_path / 'f.json')['models']
+    rows = {row['name']: (row['input_flicker'], row['flicker']) for row in model['images']}
+    assert rows['8.png'] == rows['12.png'] == (None, None)
+    assert rows['9.png'] == pytest.approx((step, step / 2))
+    assert rows['10.png'] == (0, 0)
+    assert model['summary']['flicker_steps'] == 2
+    assert model['summary']['flicker'] == pytest.approx(step / 4)
+
+
+def _image(stamp, pixels):
+    return TYPES.types[IMAGE](
+        header=header(stamp), height=pixels.shape[0], width=pixels.shape[1], encoding='bgr8',
+        is_bigendian=0, step=pixels.shape[1] * 3, data=pixels.ravel())
+
+
+def test_a_bag_gives_the_same_figures_and_flicker(tmp_path, models, capsys):
+    rows = []
+    for number, column in enumerate((20, 30, 40)):
+        stamp = START + number
+        rows += [('/cam/image_raw', IMAGE, stamp, _image(stamp, rainy_picture(column))),
+                 ('/cam/dry', IMAGE, stamp, _image(stamp, clean_picture()))]
+    rows.append(('/cam/dry', IMAGE, START + 9, _image(START + 9, clean_picture())))
+    write_bag(tmp_path / 'bag', rows)
+    out = tmp_path / 'f.json'
+    assert main(['evaluate', str(tmp_path / 'bag'), '--rainy-topic', '/cam/image_raw',
+                 '--clean-topic', 'cam/dry', '--model', models['half'], '--precision', 'f32',
+                 '--json', str(out)]) == 0
+    found = _figures(out)
+    summary = found['models'][0]['summary']
+    assert (found['pairs'], found['clip'], found['source']['unpaired_clean']) == (3, True, 1)
+    assert summary['input_psnr'] == pytest.approx(INPUT_PSNR)
+    assert summary['psnr'] == pytest.approx(HALF_PSNR)
+    assert summary['flicker_steps'] == 2
+    assert summary['flicker'] == pytest.approx(50 * (2 / 64) ** 0.5)
+    captured = capsys.readouterr()
+    assert 'flicker' in captured.out
+    assert '/cam/dry: 1 frames' in captured.err
+
+
+def test_the_clip_of_the_demo(tmp_path, models):
+    """Real JPEG frames: the input's figures, whatever the model."""
+    out = tmp_path / 'f.json'
+    assert main(['evaluate', str(ROOT / 'test' / 'data' / 'driving_rain'),
+                 '--rainy-topic', '/camera/image_raw', '--clean-topic', '/camera_clean/image_raw',
+                 '--model', models['all'], '--precision', 'f32', '--json', str(out)]) == 0
+    summary = _figures(out)['models'][0]['summary']
+    assert (summary['pairs'], summary['flicker_steps']) == (24, 23)
+    # A model that changes nothing flickers as its input does.
+    assert summary['psnr'] == summary['input_psnr'] < 40
+    assert summary['flicker'] == summary['input_flicker'] > 1
+    assert summary['streak_energy_left'] == pytest.approx(1)
+
+
+def test_bad_pairs_are_named_and_the_others_measured(tmp_path, models, capsys):
+    write_pairs(tmp_path, ['a.png', 'b.png', 'c.png', 'd.png'])
+    (tmp_path / 'clean' / 'a.png').write_bytes(b'')
+    write_picture(tmp_path / 'clean' / 'b.png', clean_picture(40, 40))
+    for side in ('rainy', 'clean'):
+        write_picture(tmp_path / side / 'd.png', clean_picture(20, 20))
+    out = tmp_path / 'f.json'
+    assert _evaluate(tmp_path, '--model', models['none'], '--json', out) == 1
+    captured = capsys.readouterr()
+    for name in (tmp_path / 'clean' / 'a.png', tmp_path / 'rainy' / 'b.png', 'd.png'):
+        assert f'derain: error: {name}' in captured.err
+    assert ': 1 pairs' in captured.out
+    found = _figures(out)
+    assert [bad['name'] for bad in found['failed']] == ['a.png', 'b.png', 'd.png']
+    assert found['pairs'] == 1
+
+
+def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, capsys):
+    write_pairs(tmp_path, ['a.png'])
+    (tmp_path / 'clean' / 'a.png').write_text('torn')
+    assert _evaluate(tmp_path, '--model', models['none'], '--html', tmp_path / 'r.html') == 1
+    assert 'no pair could be measured' in capsys.readouterr().err
+    assert not (tmp_path / 'r.html').exists()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ([], '--rainy and --clean, or a bag'),
+    (['--rainy', 'a'], '--clean is missing'),
+    (['--rainy-topic', 'a'], '--rainy and --clean, or a bag'),
+    (['--rainy', 'a', '--clean', 'b', '--clean-topic', 't'], '--clean-topic does not go with'),
+    (['BAG', '--rainy', 'a', '--rainy-topic', 'b', '--clean-topic', 'c'], '--rainy does not go'),
+    (['BAG', '--rainy-topic', '/cam/image_raw'],
+     '--clean-topic is missing; image topics of BAG: /cam/image_raw'),
+    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'is named as'),
+    (['NONE', '--rainy-topic', 'a', '--clean-topic', 'b'], 'no such bag'),
+    (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
+])
+def test_what_does_not_fit_is_refused(tmp_path, arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bag(tmp_path / 'BAG', [('/cam/image_raw', IMAGE, START, _image(START, clean_picture()))])
+    assert main(['evaluate', *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith('derain: error: ') and 'Traceback' not in captured.err
+
+
+def test_outputs_are_checked_before_the_work(tmp_path, models, capsys):
+    write_pairs(tmp_path, ['a.png'])
+    (tmp_path / 'file').touch()
+    for options in (['--json', tmp_path], ['--html', tmp_path / 'file' / 'r.html'],
+                    ['--json', tmp_path / 'x', '--html', tmp_path / 'x']):
+        assert _evaluate(tmp_path, '--model', models['none'], *options) == 2
+        assert ' pairs' not in capsys.readouterr().out
+    assert _evaluate(tmp_path, '--model', 'mega') == 1
+    assert 'mega' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        _evaluate(tmp_path, '--pictures', '-1')
+    assert end.value.code == 2
+
+
+def test_help_has_examples_in_ascii(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['evaluate', '--help'])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert 'derain evaluate' in text.partition('examples:')[2]
+    text.encode('ascii')
+
+
+@pytest.mark.skipif(not VALIDATION.is_dir(), reason=f'benchmark images are not in {VALIDATION}')
+@pytest.mark.parametrize('folder, psnr, ssim', [
+    ('rain100l_rainy', 26.63, 0.8339),
+    ('rain100h_rainy', 13.52, 0.4031),
+])
+def test_benchmark_inputs_score_as_published(tmp_path, models, folder, psnr, ssim):
+    out = tmp_path / 'f.json'
+    assert main(['evaluate', '--rainy', str(VALIDATION / folder), '--clean',
+                 str(VALIDATION / 'clean'), '--model', models['all'], '--precision', 'f32',
+                 '--json', str(out)]) == 0
+    summary = _figures(out)['models'][0]['summary']
+    assert summary['pairs'] == 15
+    assert summary['input_psnr'] == pytest.approx(psnr, abs=0.006)
+    assert summary['input_ssim'] == pytest.approx(ssim, abs=0.00006)
+    # The model gives back what it got.
+    assert summary['psnr'] == summary['input_psnr']
+
+
+def test_the_report_of_hostile_file_names(tmp_path, models, capsys):
+    name = '<img src=x onerror=alert(1)>\x1b[2J\n"&.png'
+    write_pairs(tmp_path, [name, 'b.png'])
+    page = tmp_path / os.fsdecode(b'\xff.html')
+    assert _evaluate(tmp_path, '--model', models['half'], '--verbose', '--html', page,
+                     '--pictures', '1') == 0
+    text = page.read_text(encoding='utf-8')
+    assert '<img src=x' not in text and '\x1b' not in text
+    assert text.count('&lt;img src=x onerror=alert(1)&gt;\\x1b[2J\\n&quot;&amp;.png') > 2
+    assert text.count('<article ') == 1
+    captured = capsys.readouterr()
+    assert '\x1b' not in captured.out
+    assert list(tmp_path.glob('.*')) == []
+
+
+def test_memory_does_not_grow_with_the_pairs(tmp_path, models):
+    names = [f'{number}.png' for number in range(12)]
+    for name in names:
+        write_picture(tmp_path / 'rainy' / name, rainy_picture(20, 480, 640))
+        write_picture(tmp_path / 'clean' / name, clean_picture(480, 640))
+    peaks = []
+    engine = create_engine('openvino', models['half'], precision='f32')
+    with closing(engine):
+        facts = ModelFacts('half', '', '', 'openvino', '', 'f32', '', None, None)
+        for count in (3, 12):
+            for name in names[count:]:
+                for side in ('rainy', 'clean'):
+                    (tmp_path / side / name).rename(tmp_path / f'{side}-{name}')
+            source = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+            assert len(source) == count
+            tracemalloc.start()
+            evaluate(source, [(engine, facts)], clip=True, pictures=2)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            for name in names[count:]:
+                for side in ('rainy', 'clean'):
+                    (tmp_path / f'{side}-{name}').rename(tmp_path / side / name)
+    # One more pair alone is 1.8 MB.
+    assert peaks[1] < peaks[0] + 1e6
+
+
+def test_pictures_are_as_the_engine_gets_them(tmp_path, models):
+    """Grey and 16-bit files are read as `derain image` reads them."""
+    write_picture(tmp_path / 'rainy' / 'a.png', rainy_picture()[..., 0].astype(np.uint16) * 257)
+    write_picture(tmp_path / 'clean' / 'a.png', cv2.cvtColor(clean_picture(), cv2.COLOR_BGR2GRAY))
+    assert _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json') == 0
+    summary = _figures(tmp_path / 'f.json')['models'][0]['summary']
+    assert summary['psnr'] == pytest.approx(HALF_PSNR)

@@ -1,0 +1,185 @@
+"""Which picture belongs to which: names in folders, stamps in bags."""
+
+import os
+
+import numpy as np
+import pytest
+from bag_files import COMPRESSED, IMAGE, START, STORAGES, compressed, image, picture, write_bag
+from evaluate_files import clean_picture, rainy_picture, write_pairs, write_picture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derain_ros.bags.source import BagError
+from derain_ros.files.bag_pairs import BagPairs
+from derain_ros.files.pairs import BadPair, FolderPairs, PairError
+from derain_ros.text import printable
+
+RAINY, CLEAN = '/cam/image_raw', '/cam/image_raw/dry'
+
+
+def _names(source):
+    return [pair.name for pair in source.read()]
+
+
+def test_pairs_go_by_name_and_numbers_are_numbers(tmp_path):
+    write_pairs(tmp_path, ['frame_10.png', 'frame_9.png', 'sub/frame_1.png'])
+    source = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+    assert len(source) == 3
+    assert _names(source) == ['frame_9.png', 'frame_10.png', 'sub/frame_1.png']
+    first = next(source.read())
+    assert np.array_equal(first.rainy, rainy_picture())
+    assert np.array_equal(first.clean, clean_picture())
+    assert [pair.position for pair in source.read()] == [0, 1, 2]
+
+
+def test_a_suffix_may_differ_but_the_same_one_comes_first(tmp_path):
+    rainy, clean = tmp_path / 'rainy', tmp_path / 'clean'
+    for number, name in enumerate(('a.png', 'a.bmp', 'b.png')):
+        write_picture(rainy / name, rainy_picture(number))
+    write_picture(clean / 'a.tif', np.full((48, 64, 3), 1, np.uint8))
+    write_picture(clean / 'a.png', np.full((48, 64, 3), 2, np.uint8))
+    write_picture(clean / 'b.bmp', np.full((48, 64, 3), 3, np.uint8))
+    found = {pair.name: pair.clean[0, 0, 0] for pair in FolderPairs(rainy, clean).read()}
+    assert found == {'a.bmp': 1, 'a.png': 2, 'b.png': 3}
+
+
+def test_two_partners_are_one_too_many(tmp_path):
+    write_picture(tmp_path / 'rainy' / 'a.png', rainy_picture())
+    for suffix in ('bmp', 'tif'):
+        write_picture(tmp_path / 'clean' / f'a.{suffix}', clean_picture())
+    with pytest.raises(PairError, match=r'a\.png could go with .*a\.bmp or .*a\.tif'):
+        FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+
+
+@pytest.mark.parametrize('side, other', [('rainy', 'clean'), ('clean', 'rainy')])
+def test_a_missing_partner_is_named(tmp_path, side, other):
+    write_pairs(tmp_path, ['a.png', 'b.png'])
+    (tmp_path / other / 'b.png').unlink()
+    with pytest.raises(PairError) as error:
+        FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+    assert str(tmp_path / side / 'b.png') in str(error.value)
+    assert str(tmp_path / other / 'b.png') in str(error.value)
+    assert 'a.png' not in str(error.value)
+
+
+def test_folders_without_a_common_name_say_so(tmp_path):
+    for number in range(8):
+        write_picture(tmp_path / 'rainy' / f'rain-{number}.png', rainy_picture())
+        write_picture(tmp_path / 'clean' / f'norain-{number}.png', clean_picture())
+    with pytest.raises(PairError, match='11 more have none; no picture has one'):
+        FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+
+
+def test_clean_pictures_inside_the_rainy_folder(tmp_path):
+    write_picture(tmp_path / 'a.png', rainy_picture())
+    write_picture(tmp_path / 'clean' / 'a.png', clean_picture())
+    assert _names(FolderPairs(tmp_path, tmp_path / 'clean')) == ['a.png']
+
+
+def test_two_files_are_a_pair(tmp_path):
+    rainy = write_picture(tmp_path / 'wet.png', rainy_picture())
+    clean = write_picture(tmp_path / 'dry.bmp', clean_picture())
+    assert _names(FolderPairs(rainy, clean)) == ['wet.png']
+    with pytest.raises(PairError, match='is a file'):
+        FolderPairs(rainy, tmp_path)
+    with pytest.raises(PairError, match='is a file'):
+        FolderPairs(tmp_path, clean)
+    with pytest.raises(PairError, match='the same'):
+        FolderPairs(rainy, rainy)
+    with pytest.raises(PairError, match='no such file'):
+        FolderPairs(tmp_path / 'none', tmp_path)
+
+
+def test_bad_pictures_and_sizes_are_named(tmp_path):
+    write_pairs(tmp_path, ['a.png', 'b.png', 'c.png'])
+    (tmp_path / 'rainy' / 'a.png').write_text('no picture')
+    write_picture(tmp_path / 'clean' / 'b.png', clean_picture(48, 32))
+    bad_file, bad_size, good = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean').read()
+    assert str(tmp_path / 'rainy' / 'a.png') in bad_file.reason
+    for part in (tmp_path / 'rainy' / 'b.png', '64x48', tmp_path / 'clean' / 'b.png', '32x48'):
+        assert str(part) in bad_size.reason
+    assert good.name == 'c.png'
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    write_pairs(tmp_path, ['a.png'])
+    for side in ('rainy', 'clean'):
+        (tmp_path / side / 'a.png').rename(tmp_path / side / os.fsdecode(b'\xff.png'))
+    assert _names(FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')) == [r'\udcff.png']
+
+
+@given(st.text())
+def test_printable_is_printable_and_keeps_what_was(text):
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()
+    if text.isprintable():
+        assert shown == text
+
+
+def _clip(stamps, clean_stamps, make=image):
+    msgtype = IMAGE if make is image else COMPRESSED
+    rows = [(RAINY, msgtype, START + 2 * at, make(at, stamp)) for at, stamp in enumerate(stamps)]
+    rows += [(CLEAN, msgtype, START + 2 * at + 1, make(100 + at, stamp))
+             for at, stamp in enumerate(clean_stamps)]
+    return sorted(rows, key=lambda row: row[2])
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('make', [image, compressed])
+def test_frames_pair_by_stamp_whatever_their_order(tmp_path, storage, make):
+    stamps = [START + number for number in (5, 1, 2, 3, 4)]
+    write_bag(tmp_path / 'bag', _clip(stamps, sorted(stamps), make), storage)
+    pairs = list(BagPairs(tmp_path / 'bag', RAINY, CLEAN).read())
+    assert [pair.position for pair in pairs] == [0, 1, 2, 3, 4]
+    assert pairs[0].name == '1700000000.000000012'
+    for pair, partner in zip(pairs, (104, 100, 101, 102, 103), strict=True):
+        if make is image:
+            assert np.array_equal(pair.rainy, picture(pair.position))
+            assert np.array_equal(pair.clean, picture(partner))
+        difference = np.abs(pair.clean.astype(int) - picture(partner))
+        assert difference.mean() < 10
+
+
+def test_frames_without_partner_and_repeated_stamps_are_left_out(tmp_path):
+    rows = _clip([START, START + 1, START + 1, START + 2, 0], [START + 2, START + 1, START + 9, 0])
+    write_bag(tmp_path / 'bag', rows)
+    source = BagPairs(tmp_path / 'bag', RAINY.lstrip('/'), CLEAN)
+    pair, = source.read()
+    assert (pair.position, pair.name) == (3, '1700000000.000000009')
+    assert source.repeated == {RAINY: 3, CLEAN: 1}
+    assert source.unpaired == {RAINY: 1, CLEAN: 2}
+    assert len(source) == 1
+
+
+def test_bad_frames_of_a_bag_are_named(tmp_path):
+    rows = _clip([START, START + 1, START + 2], [START, START + 1])
+    rows += [(CLEAN, IMAGE, START + 99, image(7, START + 2, encoding='32FC1'))]
+    rows[0] = (RAINY, IMAGE, START, image(1, START, height=32, data=picture(0)[:32].ravel()))
+    write_bag(tmp_path / 'bag', rows)
+    small, good, other_type = BagPairs(tmp_path / 'bag', RAINY, CLEAN).read()
+    assert isinstance(small, BadPair) and '96x32' in small.reason and RAINY in small.reason
+    assert good.position == 1
+    assert isinstance(other_type, BadPair) and '32FC1' in other_type.reason
+    assert f'{CLEAN} at 1700000000.000000009' in other_type.reason
+
+
+@pytest.mark.parametrize('rainy, clean, message', [
+    (RAINY, RAINY, 'as the rainy and as the clean'),
+    (RAINY, '/wheels', 'not an image topic'),
+    ('/none', CLEAN, f'those are: {RAINY}, {CLEAN}'),
+])
+def test_topics_that_do_not_fit(tmp_path, rainy, clean, message):
+    write_bag(tmp_path / 'bag', _clip([START], [START]))
+    with pytest.raises(BagError, match=message):
+        BagPairs(tmp_path / 'bag', rainy, clean)
+
+
+def test_no_common_stamp_and_a_damaged_bag(tmp_path):
+    write_bag(tmp_path / 'bag', _clip([START, START + 1], [START + 2]))
+    with pytest.raises(BagError, match=f'2 on {RAINY} and 1 on {CLEAN}'):
+        BagPairs(tmp_path / 'bag', RAINY, CLEAN)
+    torn = [(RAINY, IMAGE, START, b'\x00\x01\x00\x00torn'), *_clip([], [START])]
+    write_bag(tmp_path / 'torn', torn)
+    with pytest.raises(BagError, match='no frame has'):
+        BagPairs(tmp_path / 'torn', RAINY, CLEAN)

@@ -1,0 +1,108 @@
+"""The JSON files that measurements leave: whole or not at all, and never taken for another's."""
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derain_ros.files.run_files import (
+    FORMAT,
+    RunFileError,
+    bag_facts,
+    check_output,
+    host,
+    read_run,
+    versions,
+    write_run,
+)
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+
+
+def test_what_was_written_is_read(tmp_path):
+    run = {'format': FORMAT, 'kind': 'bag', 'messages': 3, 'rain': [0.5, None]}
+    write_run(tmp_path / 'run.json', run)
+    assert read_run(tmp_path / 'run.json') == run
+    assert [path.name for path in tmp_path.iterdir()] == ['run.json']
+
+
+def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
+    run = {'format': FORMAT, 'kind': 'bag'}
+    write_run(tmp_path / 'run.json', run)
+    with pytest.raises(ValueError, match='JSON compliant'):
+        write_run(tmp_path / 'run.json', run | {'psnr': float('nan')})
+    assert read_run(tmp_path / 'run.json') == run
+    with pytest.raises(RunFileError, match='No such file'):
+        write_run(tmp_path / 'missing' / 'run.json', run)
+
+
+@pytest.mark.parametrize(('text', 'reason'), [
+    ('', 'no JSON'),
+    ('{"kind": "bag"', 'no JSON'),
+    ('[' * 100_000, 'no JSON'),
+    ('[]', 'not made by'),
+    ('{"kind": "song"}', 'not made by'),
+    ('{"kind": ["bag"]}', 'not made by'),
+    ('{"kind": "bag"}', 'of format None'),
+    ('{"kind": "bag", "format": 999}', 'of format 999'),
+])
+def test_other_files_are_refused_by_name(tmp_path, text, reason):
+    path = tmp_path / 'other.json'
+    path.write_text(text)
+    with pytest.raises(RunFileError, match=f'other.json: .*{reason}'):
+        read_run(path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / 'other.json').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(RunFileError, match='no JSON'):
+        read_run(tmp_path / 'other.json')
+    with pytest.raises(RunFileError, match='No such file'):
+        read_run(tmp_path / 'missing.json')
+
+
+@settings(max_examples=50, deadline=None)
+@given(value=JSON_VALUES)
+def test_no_json_value_gets_through_by_chance(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp('run') / 'run.json'
+    path.write_text(json.dumps(value))
+    with pytest.raises(RunFileError):
+        read_run(path)
+
+
+def test_outputs_are_checked_before_the_work(tmp_path):
+    check_output(tmp_path / 'new' / 'run.json')
+    assert (tmp_path / 'new').is_dir()
+    with pytest.raises(RunFileError, match='is a folder; name a file'):
+        check_output(tmp_path)
+    (tmp_path / 'file').touch()
+    with pytest.raises(RunFileError, match='file'):
+        check_output(tmp_path / 'file' / 'run.json')
+
+
+def test_a_bag_is_known_by_its_storage_files(tmp_path):
+    bag = tmp_path / 'drive'
+    bag.mkdir()
+    (bag / 'drive_1.mcap').write_bytes(b'two')
+    (bag / 'drive_0.mcap').write_bytes(b'one')
+    (bag / 'metadata.yaml').write_text('rosbag2_bagfile_information:\n')
+    one, two = hashlib.sha256(b'one').hexdigest(), hashlib.sha256(b'two').hexdigest()
+    facts = bag_facts(bag)
+    assert facts['files'] == [
+        {'name': 'drive_0.mcap', 'bytes': 3, 'sha256': one},
+        {'name': 'drive_1.mcap', 'bytes': 3, 'sha256': two}]
+    # As `sha256sum` with one space prints it.
+    lines = f'{one} drive_0.mcap\n{two} drive_1.mcap\n'
+    assert facts['sha256'] == hashlib.sha256(lines.encode()).hexdigest()
+    assert bag_facts(bag / 'drive_0.mcap')['files'] == facts['files'][:1]
+
+
+def test_host_and_versions_are_plain_values():
+    json.dumps([host(), versions()], allow_nan=False)
+    assert host()['cores'] >= 1
+    assert set(versions()) == {
+        'derain_ros', 'python', 'numpy', 'opencv', 'openvino', 'torch'}

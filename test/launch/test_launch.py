@@ -1,0 +1,284 @@
+"""The launch file: its arguments, and a real launch of the node.
+
+``ros2 launch`` itself is not run; its engine, the package launch, is. Where only the environment
+that a process gets matters, a script that writes it down stands in for the node.
+"""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+pytest.importorskip('launch_ros', reason='launch_ros comes with a ROS installation, not by pip')
+
+from launch.actions import DeclareLaunchArgument
+from ros_fixtures import ROOT, Peer, new_domain, process_ended, ros_environment, wait_for
+
+from derain_ros.node.process_memory import KEPT_BYTES
+from launch import LaunchContext
+
+LAUNCH_FILE = ROOT / 'launch' / 'derain.launch.py'
+# An RMW that is not installed can be named once rclpy is there, as in a launch file that sets it.
+RUN = """
+import json
+import sys
+import rclpy
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
+from launch.launch_description import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, variables, *arguments = sys.argv[1:]
+arguments = [tuple(argument.split(':=', 1)) for argument in arguments]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([
+    *(SetEnvironmentVariable(*pair) for pair in json.loads(variables).items()),
+    IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+VEHICLE = """
+/**/derain:
+  ros__parameters:
+    cameras: [front, rear]
+    strength: 1
+    use_sim_time: true
+    front: {image_topic: /nose/image, output_namespace: /nose/derained}
+    rear: {image_topic: tail/image/compressed, output_namespace: tail/derained}
+"""
+WRITE_ENVIRONMENT = """#!/bin/sh
+env > "$ENVIRONMENT_FILE.part"
+mv "$ENVIRONMENT_FILE.part" "$ENVIRONMENT_FILE"
+exec sleep 30
+"""
+PROFILE_VARIABLES = (
+    'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE', 'CYCLONEDDS_URI')
+SEGMENT_BYTES = 64 << 20
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    """An ament prefix as an installation makes it, with the files of this checkout."""
+    prefix = tmp_path / 'prefix'
+    marker = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'derain_ros'
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    for folder in ('launch', 'config'):
+        shutil.copytree(ROOT / folder, prefix / 'share' / 'derain_ros' / folder)
+    executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
+    executable.parent.mkdir(parents=True)
+    executable.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m derain_ros.node.main "$@"\n')
+    executable.chmod(0o755)
+    return prefix
+
+
+class Launched:
+    """A launch in a process of its own; a context manager."""
+
+    def __init__(self, prefix, domain, *arguments, **variables):
+        self._log = prefix / 'launch.log'
+        path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
+        environment = ros_environment(domain)
+        for name in (*KEPT_BYTES, *PROFILE_VARIABLES, 'GLIBC_TUNABLES',
+                     'FASTDDS_BUILTIN_TRANSPORTS'):
+            environment.pop(name, None)
+        environment |= {
+            'AMENT_PREFIX_PATH': path, 'ROS_LOG_DIR': str(prefix / 'log')}
+        with self._log.open('wb') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, '-c', RUN, str(LAUNCH_FILE), json.dumps(variables), *arguments],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def log(self):
+        return self._log.read_text(errors='replace')
+
+    def pids(self):
+        """Return the process id of each start so far."""
+        parts = self.log().split('process started with pid [')[1:]
+        return [int(part.partition(']')[0]) for part in parts]
+
+
+def environment_given(prefix, *arguments, **variables):
+    """Return the environment that a launch gives to the node's process."""
+    executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
+    executable.write_text(WRITE_ENVIRONMENT)
+    file = prefix / 'environment'
+    file.unlink(missing_ok=True)
+    with Launched(prefix, 1, *arguments, ENVIRONMENT_FILE=str(file), **variables) as launched:
+        wait_for(lambda: file.exists() or launched.process.poll() is not None, 'process')
+        assert file.exists(), launched.log()
+    return dict(line.partition('=')[::2] for line in file.read_text().splitlines())
+
+
+def profile_given(prefix, *arguments, **variables):
+    """Return the variables of a DDS profile that a launch gives to the node's process."""
+    found = environment_given(prefix, *arguments, **variables)
+    return {name: found[name] for name in PROFILE_VARIABLES if name in found}
+
+
+def test_every_argument_is_declared_and_described():
+    spec = importlib.util.spec_from_file_location('derain_launch', LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    declared = [entity for entity in module.generate_launch_description().entities
+                if isinstance(entity, DeclareLaunchArgument)]
+    assert {argument.name for argument in declared} == {
+        'config', 'model', 'engine', 'namespace', 'use_sim_time', 'log_level', 'dds_profile',
+        'respawn'}
+    assert all(argument.description.strip() for argument in declared)
+    assert all(argument.default_value is not None for argument in declared)
+    respawn = next(argument for argument in declared if argument.name == 'respawn')
+    context = LaunchContext()
+    context.launch_configurations['respawn'] = 'perhaps'
+    with pytest.raises(RuntimeError, match='perhaps'):
+        respawn.execute(context)
+
+
+def test_a_config_with_two_cameras_comes_up_in_a_namespace_and_goes_down(prefix):
+    config = prefix / 'vehicle.yaml'
+    config.write_text(VEHICLE)
+    domain = new_domain()
+    with Launched(prefix, domain, f'config:={config}', 'namespace:=car') as launched, \
+            Peer(domain, '/car/derain') as peer:
+        peer.wait_for_state('active', launched)
+        assert peer.get('cameras', 'model', 'engine', 'use_sim_time') == [
+            ['front', 'rear'], 'nano', 'auto', True]
+        wait_for(lambda: peer.count_subscribers('/nose/image'), 'subscription')
+        wait_for(lambda: peer.count_subscribers('/car/tail/image/compressed'), 'subscription')
+        assert peer.count_publishers('/nose/derained/image') == 1
+        assert peer.count_publishers('/car/tail/derained/rain_mask') == 1
+        assert peer.set('strength', 0.5) == ''
+        status, _ = process_ended(launched.process, signal.SIGINT)
+        assert status == 0, launched.log()
+        assert 'process has finished cleanly' in launched.log()
+
+
+def test_arguments_override_the_config_that_is_the_default(prefix):
+    domain = new_domain()
+    with Launched(prefix, domain, 'model:=nope', 'engine:=openvino', 'use_sim_time:=false',
+                  'log_level:=warn') as launched, Peer(domain) as peer:
+        wait_for(lambda: 'autostart failed' in launched.log(), 'autostart', 60)
+        assert "'nope'" in launched.log()
+        assert peer.get('model', 'engine', 'cameras', 'use_sim_time') == [
+            'nope', 'openvino', ['camera'], False]
+
+
+def test_a_killed_node_comes_back_with_the_profile_and_the_allocator_settings(prefix):
+    domain = new_domain()
+    with Launched(prefix, domain) as launched, Peer(domain) as peer:
+        peer.wait_for_state('active', launched)
+        first, = launched.pids()
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(launched.pids()) == 2, 'second start')
+        peer.wait_for_state('active', launched)
+        second = launched.pids()[1]
+        environment = dict(entry.partition('=')[::2] for entry in Path(
+            f'/proc/{second}/environ').read_text().split('\0'))
+        profile = prefix / 'share' / 'derain_ros' / 'config' / 'fastdds.xml'
+        assert environment['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(profile)
+        assert {name: environment[name] for name in KEPT_BYTES} == {
+            name: str(size) for name, size in KEPT_BYTES.items()}
+        if os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp').startswith('rmw_fastrtps'):
+            assert largest_shared_segment(second) >= SEGMENT_BYTES
+        status, _ = process_ended(launched.process, signal.SIGINT)
+        assert status == 0, launched.log()
+        assert len(launched.pids()) == 2
+
+
+def largest_shared_segment(pid):
+    sizes = [0]
+    for line in Path(f'/proc/{pid}/maps').read_text().splitlines():
+        if '/dev/shm/fastrtps_' in line:
+            start, _, end = line.split()[0].partition('-')
+            sizes.append(int(end, 16) - int(start, 16))
+    return max(sizes)
+
+
+def test_without_respawn_the_launch_ends_with_the_node(prefix):
+    executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
+    executable.write_text('#!/bin/sh\nexit 3\n')
+    with Launched(prefix, 1, 'respawn:=false') as launched:
+        launched.process.wait(30)
+        assert len(launched.pids()) == 1
+        assert 'exit code 3' in launched.log()
+
+
+@pytest.mark.parametrize(('rmw', 'expected'), [
+    ({}, {'FASTRTPS_DEFAULT_PROFILES_FILE': 'fastdds.xml',
+          'FASTDDS_DEFAULT_PROFILES_FILE': 'fastdds.xml'}),
+    ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_dynamic_cpp'},
+     {'FASTRTPS_DEFAULT_PROFILES_FILE': 'fastdds.xml',
+      'FASTDDS_DEFAULT_PROFILES_FILE': 'fastdds.xml'}),
+    ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, {'CYCLONEDDS_URI': 'cyclonedds.xml'}),
+    ({'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}, {}),
+])
+def test_the_profile_is_that_of_the_rmw_in_use(prefix, monkeypatch, rmw, expected):
+    monkeypatch.delenv('RMW_IMPLEMENTATION', raising=False)
+    found = profile_given(prefix, **rmw)
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        scheme, _, path = value.rpartition('://')
+        assert scheme == ('file' if name == 'CYCLONEDDS_URI' else '')
+        assert Path(path).is_absolute()
+        assert Path(path).read_bytes() == (ROOT / 'config' / expected[name]).read_bytes()
+
+
+@pytest.mark.parametrize('chosen', [
+    {'FASTRTPS_DEFAULT_PROFILES_FILE': '/etc/mine.xml'},
+    {'FASTDDS_DEFAULT_PROFILES_FILE': '/etc/mine.xml'},
+    {'FASTDDS_BUILTIN_TRANSPORTS': 'LARGE_DATA'},
+    {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp', 'CYCLONEDDS_URI': '<CycloneDDS/>'},
+])
+def test_a_profile_that_the_user_has_set_is_kept(prefix, monkeypatch, chosen):
+    monkeypatch.delenv('RMW_IMPLEMENTATION', raising=False)
+    found = profile_given(prefix, **chosen)
+    assert found == {name: chosen[name] for name in PROFILE_VARIABLES if name in chosen}
+
+
+def test_allocator_settings_of_the_user_are_kept(prefix):
+    theirs = {'MALLOC_TRIM_THRESHOLD_': '12345', 'MALLOC_MMAP_THRESHOLD_': ''}
+    found = environment_given(prefix, **theirs)
+    assert {name: found[name] for name in KEPT_BYTES} == {
+        'MALLOC_TOP_PAD_': str(KEPT_BYTES['MALLOC_TOP_PAD_']), **theirs}
+    found = environment_given(prefix, GLIBC_TUNABLES='glibc.malloc.trim_threshold=12345')
+    assert not set(found) & set(KEPT_BYTES)
+
+
+def test_a_profile_of_ones_own_and_none_at_all(prefix, monkeypatch):
+    monkeypatch.delenv('RMW_IMPLEMENTATION', raising=False)
+    mine = prefix / 'mine.xml'
+    mine.write_text('<dds/>')
+    found = profile_given(
+        prefix, f'dds_profile:={mine}', FASTRTPS_DEFAULT_PROFILES_FILE='/etc/other.xml')
+    assert found == {'FASTRTPS_DEFAULT_PROFILES_FILE': str(mine),
+                     'FASTDDS_DEFAULT_PROFILES_FILE': str(mine)}
+    assert profile_given(prefix, 'dds_profile:=none') == {}
+
+
+@pytest.mark.parametrize(('rmw', 'profile', 'said'), [
+    ('', '/nowhere/mine.xml', 'there is no file /nowhere/mine.xml'),
+    ('rmw_zenoh_cpp', '/etc/hostname', 'rmw_zenoh_cpp'),
+])
+def test_a_profile_that_cannot_be_used_is_an_error_that_says_so(prefix, rmw, profile, said):
+    with Launched(
+            prefix, 1, f'dds_profile:={profile}', RMW_IMPLEMENTATION=rmw) as launched:
+        assert launched.process.wait(30) != 0
+        assert 'dds_profile' in launched.log()
+        assert said in launched.log()
+        assert not launched.pids()

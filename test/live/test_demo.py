@@ -1,0 +1,177 @@
+"""The demo: the real node, over DDS, on the clip of the repository.
+
+What is not asserted: a frame rate or a latency. They depend on what else the machine does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+
+pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
+from derain_ros.images.codec import decode_image
+from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC, side_by_side
+from derain_ros.live.replay import load_clip, schedule
+
+CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
+MARK = 'DERAIN_TEST_MARK'
+
+
+@pytest.fixture
+def command():
+    """Start ``derain`` commands; whatever they leave behind is found by a mark and fails."""
+    mark = uuid.uuid4().hex
+    environment = os.environ | {MARK: mark}
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, '-m', 'derain_ros.cli', *map(str, arguments)], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    start.family = lambda: _marked(mark)
+    yield start
+    left = _marked(mark)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def _marked(mark):
+    """Processes that run with the mark in their environment."""
+    found = []
+    for entry in Path('/proc').iterdir():
+        if entry.name.isdecimal():
+            try:
+                variables = (entry / 'environ').read_bytes().split(b'\0')
+            except OSError:
+                continue
+            if f'{MARK}={mark}'.encode() in variables:
+                found.append(int(entry.name))
+    return found
+
+
+def _stamp(message):
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def test_demo_records_every_frame_and_takes_rain_away(command, tmp_path):
+    out = tmp_path / 'demo'
+    process = command('demo', '-o', out, '--bag', CLIP)
+    table, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    messages = {}
+    with AnyReader([out / 'bag']) as reader:
+        for connection, _, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            messages.setdefault(connection.topic, {})[_stamp(message)] = message
+    images, masks, infos = [
+        messages[f'/camera/derained/{name}'] for name in ('image', 'rain_mask', 'camera_info')]
+    assert list(images) == list(masks) == list(infos)
+    assert list(images) == sorted(images)
+    for stamp, image in images.items():
+        for message in (image, masks[stamp], infos[stamp]):
+            assert message.header.frame_id == 'camera_optical_frame'
+            assert (message.height, message.width) == (360, 640)
+        assert masks[stamp].encoding == 'mono8'
+    rain = np.concatenate([mask.data for mask in masks.values()])
+    assert 0.02 < np.mean(rain > 127) < 0.6
+
+    rows = {line[:38].strip(): line[38:].strip() for line in table.splitlines()}
+    sent, received = map(int, rows['frames sent / received'].split('/'))
+    published, dropped = map(int, rows['published / dropped'].split('/'))
+    failed, idle = map(int, rows['failed / idle'].split('/'))
+    assert sent == 24
+    assert received == published + dropped + failed + idle
+    assert failed == 0
+    assert published == len(images) > 0
+    rainy, derained = [
+        float(rows[f'{name} against clean'].split(' dB')[0]) for name in ('rainy', 'derained')]
+    assert 24 < rainy < 28
+    assert derained > rainy + 1
+
+    pictures = sorted(out.glob('frame_*.png'))
+    assert pictures
+    for path in pictures:
+        assert cv2.imread(str(path)).shape == (360 + 28, 3 * 640, 3)
+    first = decode_image(next(iter(images.values())))
+    assert not np.array_equal(first, load_clip(CLIP, RAINY_TOPIC).frames[0])
+
+
+def test_demo_with_an_unknown_model_says_what_the_node_said(command, tmp_path):
+    process = command('demo', '-o', tmp_path / 'demo', '--bag', CLIP, '--model', 'mega')
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    problem, = [line for line in errors.splitlines() if line.startswith('derain: error: ')]
+    assert 'mega' in problem and 'nano' in problem
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_demo_takes_its_processes_along(command, tmp_path, number, status):
+    process = command('demo', '-o', tmp_path / 'demo', '--bag', CLIP)
+    deadline = time.monotonic() + 60
+    while len(command.family()) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert 'Traceback' not in errors
+    assert command.family() == []
+
+
+def test_demo_keeps_a_foreign_folder(command, tmp_path):
+    (tmp_path / 'bag').mkdir()
+    (tmp_path / 'bag' / 'mine').touch()
+    process = command('demo', '-o', tmp_path, '--bag', CLIP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert str(tmp_path / 'bag') in errors
+    assert [path.name for path in tmp_path.rglob('*')] == ['bag', 'mine']
+
+
+def test_clip_of_the_repository():
+    rainy, clean = load_clip(CLIP, RAINY_TOPIC), load_clip(CLIP, CLEAN_TOPIC)
+    assert len(rainy.frames) == len(clean.frames) == 24
+    assert rainy.offsets == pytest.approx([number / 10 for number in range(24)])
+    assert rainy.camera_info.k[0] == 580.0
+    with pytest.raises(ValueError, match='/none'):
+        load_clip(CLIP, '/none')
+    size = sum(path.stat().st_size for path in CLIP.iterdir())
+    assert size <= 3_000_000
+
+
+def test_a_resized_clip_has_a_resized_calibration():
+    clip = load_clip(CLIP, RAINY_TOPIC).resized(320, 90)
+    assert {frame.shape for frame in clip.frames} == {(90, 320, 3)}
+    info = clip.camera_info
+    assert (info.width, info.height) == (320, 90)
+    assert info.k.tolist() == [290, 0, 160, 0, 145, 45, 0, 0, 1]
+    assert info.p.tolist() == [290, 0, 160, 0, 0, 145, 45, 0, 0, 0, 1, 0]
+
+
+def test_schedule():
+    clip = load_clip(CLIP, RAINY_TOPIC)
+    assert schedule(clip, rate=None, seconds=None) == list(enumerate(clip.offsets))
+    faster = schedule(clip, rate=50, seconds=1)
+    assert [index for index, _ in faster] == [number % 24 for number in range(50)]
+    assert faster[-1][1] == pytest.approx(0.98)
+    longer = schedule(clip, rate=None, seconds=5)
+    assert len(longer) == 50
+    assert longer[24] == (0, pytest.approx(2.4))
+
+
+def test_side_by_side_keeps_the_pixels():
+    rainy, derained, mask = [np.full((20, 300, 3), value, np.uint8) for value in (10, 120, 250)]
+    picture = side_by_side(rainy, derained, mask)
+    assert picture.shape == (48, 900, 3)
+    assert np.array_equal(picture[28:], np.hstack([rainy, derained, mask]))

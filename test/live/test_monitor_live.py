@@ -1,0 +1,173 @@
+"""``derain top`` as a process: beside a running node, and in a terminal."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+pytest.importorskip('rich', reason='needs rich')
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from ros_fixtures import (
+    NodeProcess,
+    Peer,
+    image,
+    new_domain,
+    output,
+    process_ended,
+    ros_environment,
+    wait_for,
+)
+from sensor_msgs.msg import Image
+from status_tables import row
+
+REPORT, OTHER_REPORT = (
+    DiagnosticArray(status=[
+        DiagnosticStatus(name='derain: engine', values=[KeyValue(key='node', value=node)]),
+        DiagnosticStatus(name='derain: lens', values=[KeyValue(key='fps', value='29.8')])])
+    for node in ('/car/derain', '/van/derain'))
+
+
+def lines_of(text):
+    """Return lines without what Fast DDS prints of ports that others left behind."""
+    return [line for line in text.splitlines() if 'RTPS_' not in line]
+
+
+def top(domain, *arguments):
+    return subprocess.run(
+        [sys.executable, '-m', 'derain_ros.cli', 'top', *arguments], capture_output=True,
+        text=True, timeout=60, check=False,
+        env=ros_environment(domain) | {'COLUMNS': '80', 'PYTHONIOENCODING': 'utf-8'})
+
+
+def test_once_shows_a_running_node(tmp_path):
+    domain = new_domain()
+    with NodeProcess(tmp_path, domain, {'cameras': ['front', 'rear']}) as node, \
+            Peer(domain) as peer:
+        peer.wait_for_state('active', node)
+        camera = peer.publisher(Image, '/front/image_raw')
+        peer.matched(camera)
+        peer.listen(Image, output('front'))
+        numbers = iter(range(1, 10**6))
+
+        def send():
+            message = image(next(numbers))
+            message.header.stamp = peer.get_clock().now().to_msg()
+            camera.publish(message)
+            time.sleep(0.05)
+
+        def derained():
+            send()
+            return int(peer.values('front').get('derained', 0))
+
+        wait_for(derained, 'derained frame in /diagnostics')
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'derain_ros.cli', 'top', '--once'], stdout=subprocess.PIPE,
+            text=True, env=ros_environment(domain) | {'COLUMNS': '80'})
+        while process.poll() is None:
+            send()
+        lines = lines_of(process.communicate()[0])
+    assert process.returncode == 0
+    assert max(map(len, lines)) <= 80
+    assert '2 cameras' in lines[0]
+    assert lines[1].startswith('engine  OK  ready, openvino on')
+    name, state, fps, gate = row(lines, 'camera')[:4]
+    assert (name, state, gate) == ('front', 'OK', 'wet')
+    assert 5 < float(fps) < 40
+    assert 5 < float(row(lines, 'camera')[-5]) < 40
+    assert all(float(figure) >= 0 for figure in row(lines, 'ms')[1:])
+    assert row(lines, 'input')[1:4] == ['/front/image_raw', '64x48', 'bgr8']
+    assert row(lines, 'camera', 'rear')[1] == 'WARN'
+    assert any(line.startswith('WARN rear: no publisher on /rear/image_raw') for line in lines)
+
+
+def test_once_shows_the_node_asked_for():
+    domain = new_domain()
+    with Peer(domain) as peer:
+        publisher = peer.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'derain_ros.cli', 'top', '--once', '--node', '/car/derain'],
+            stdout=subprocess.PIPE, text=True, env=ros_environment(domain))
+        while process.poll() is None:
+            for message in (REPORT, OTHER_REPORT):
+                publisher.publish(message)
+            time.sleep(0.2)
+        found = process.communicate()[0]
+    assert process.returncode == 0
+    assert '/car/derain' in found and 'lens' in found and '/van' not in found
+
+
+def test_once_without_a_node_says_so_and_fails():
+    domain = new_domain()
+    found = top(domain, '--once', '--wait', '1')
+    assert (found.returncode, lines_of(found.stdout)) == (1, [])
+    line, = lines_of(found.stderr)
+    assert f'ROS_DOMAIN_ID is {domain} here' in line
+
+
+def test_live_view_needs_a_terminal():
+    found = top(new_domain())
+    assert (found.returncode, lines_of(found.stdout)) == (2, [])
+    assert '--once' in found.stderr
+
+
+@contextmanager
+def live(domain):
+    """Run ``derain top`` in a terminal of its own; yields the process, its end, and a reader."""
+    end, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'derain_ros.cli', 'top'], stdin=terminal, stdout=terminal,
+        stderr=subprocess.STDOUT, start_new_session=True,
+        env=ros_environment(domain) | {'TERM': 'xterm-256color', 'COLUMNS': '80', 'LINES': '24'})
+    shown = bytearray()
+
+    def read():
+        while select.select([end], [], [], 0)[0]:
+            shown.extend(os.read(end, 65536))
+        return shown.decode(errors='replace')
+
+    try:
+        yield process, end, read
+        wait_for(lambda: read() and process.poll() is not None, 'end of derain top', 10.0)
+        assert termios.tcgetattr(terminal) == before, 'the terminal must be as it was'
+        assert '\x1b[?1049l' in read(), 'the screen must be as it was'
+        assert 'Traceback' not in read()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(end)
+        os.close(terminal)
+
+
+def test_live_view_follows_a_node_until_q():
+    domain = new_domain()
+    with Peer(domain) as peer, live(domain) as (process, end, read):
+        wait_for(lambda: 'no derain node heard' in read(), 'word of silence')
+        publisher = peer.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+        def shown():
+            publisher.publish(REPORT)
+            time.sleep(0.1)
+            return '/car/derain' in read() and 'lens' in read()
+
+        wait_for(shown, 'picture of the node')
+        assert process.poll() is None
+        os.write(end, b'q')
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_live_view_ends_by_signal(number):
+    with live(new_domain()) as (process, _end, read):
+        wait_for(lambda: 'q quits' in read(), 'picture')
+        status, seconds = process_ended(process, number)
+    assert (status, seconds < 3) == (0, True)

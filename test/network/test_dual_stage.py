@@ -1,0 +1,183 @@
+"""The whole network: any size, every switch, every gradient."""
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
+
+from derain_ros.network.blocks import BOUND, REACH, GatedBlock, TokenLevel  # noqa: E402
+from derain_ros.network.dual_stage import (  # noqa: E402
+    VARIANTS,
+    DeployedNetwork,
+    DualStageConfig,
+    DualStageNetwork,
+    opening,
+    pad_to_multiple,
+)
+from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
+
+SMALL = DualStageConfig(stem=4, cell=8, token=16)
+PARTS = ('mask_attention', 'morphology', 'clustering', 'stage2')
+
+
+def awake(config=SMALL):
+    """Build a network whose residuals are not zero."""
+    torch.manual_seed(0)
+    network = DualStageNetwork(config)
+    for name, parameter in network.named_parameters():
+        if name.startswith(('coarse', 'fine')):
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network.eval()
+
+
+@pytest.mark.parametrize('size', [(32, 32), (33, 47), (64, 64), (50, 131)])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_any_size_comes_back(size, batch):
+    with torch.no_grad():
+        output = awake()(torch.rand(batch, 3, *size))
+    assert output.restored.shape == output.coarse.shape == (batch, 3, *size)
+    assert output.mask_logits.shape == (batch, 1, *size)
+    assert all(torch.isfinite(x).all() for x in output)
+
+
+def test_wrong_layout_is_refused():
+    with pytest.raises(ValueError, match='N×3×H×W'):
+        awake()(torch.rand(1, 64, 64, 3))
+
+
+def test_untrained_network_returns_its_input():
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        output = DualStageNetwork(SMALL).eval()(image)
+    assert torch.equal(output.restored, image)
+    assert torch.equal(output.coarse, image)
+
+
+@pytest.mark.parametrize('part', PARTS)
+def test_each_part_can_be_switched_off_and_changes_the_result(part):
+    config = replace(SMALL, **{part: False})
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        output = awake(config)(image)
+    assert output.restored.shape == image.shape
+    without, whole = DualStageNetwork(config), DualStageNetwork(SMALL)
+    if part == 'clustering':  # local windows stand in its place
+        assert not any('centres' in name for name, _ in without.named_buffers())
+        assert any('centres' in name for name, _ in whole.named_buffers())
+    elif part == 'mask_attention':  # the same weights, used otherwise
+        network = awake()
+        other = DualStageNetwork(config).eval()
+        other.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            assert not torch.equal(network(image).restored, other(image).restored)
+    else:
+        assert sum(p.numel() for p in without.parameters()) < sum(
+            p.numel() for p in whole.parameters())
+    opened = image + (output.coarse - image) * opening(torch.sigmoid(output.mask_logits))
+    assert torch.allclose(output.restored, opened, atol=1e-6) == (part == 'stage2')
+
+
+def test_every_parameter_gets_a_gradient():
+    network = awake().train()
+    output = network(torch.rand(2, 3, 64, 64))
+    sum(x.square().mean() for x in output).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_inference_is_deterministic_and_independent_of_the_batch():
+    network = awake()
+    images = torch.rand(2, 3, 64, 128)
+    with torch.no_grad():
+        both = network(images).restored
+        assert torch.equal(both, network(images).restored)
+        alone = network(images[1:]).restored
+    assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_opening_against_hand_computed_values():
+    mask = torch.tensor([0.0, 1 / 9, 0.5, 1.0])
+    assert torch.allclose(opening(mask), torch.tensor([0.0, 0.5, 8 / 9, 1.0]))
+
+
+def test_a_sure_dry_mask_returns_the_image():
+    network = awake()
+    torch.nn.init.zeros_(network.mask_head.head.weight)
+    torch.nn.init.zeros_(network.mask_head.prior.weight)
+    torch.nn.init.constant_(network.mask_head.head.bias, -30)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        output = network(image)
+    assert torch.allclose(output.restored, image, atol=1e-6)
+    assert not torch.allclose(output.coarse, image, atol=1e-3)
+
+
+def test_gated_blocks_are_bounded_whatever_comes():
+    block = GatedBlock(8).eval()
+    torch.nn.init.zeros_(block.value.bias)
+    features = 7 * torch.rand(1, 8, 16, 16) - 3.5
+    with torch.no_grad():
+        added = block(features) - features
+        for size in (1e3, 1e6):
+            assert block(size * features).abs().max() == REACH
+        # One side of the product alone may not grow either.
+        torch.nn.init.constant_(block.value.bias, 1e6)
+        most = BOUND**2 * block.merge.weight.abs().sum((1, 2, 3)) + block.merge.bias.abs()
+        driven = block(features) - features
+    assert (added.abs().amax((0, 2, 3)) <= most).all()
+    assert (driven.abs().amax((0, 2, 3)) <= most + 1e-5).all()
+
+
+def test_a_level_of_tokens_is_bounded():
+    level = TokenLevel(8, 16, (0, 0), []).eval()
+    with torch.no_grad():
+        cells, _ = level(1e6 * torch.randn(1, 8, 16, 16), torch.zeros(1, 1, 8, 8))
+    assert cells.abs().max() == REACH
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_variants_run_and_keep_to_their_cost(name):
+    most = {'nano': 16_000, 'base': 160_000, 'large': 1_000_000}[name]
+    network = DualStageNetwork(VARIANTS[name]).eval()
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 64, 64)).restored.shape == (1, 3, 64, 64)
+    assert 0.2 * most < flops_per_pixel(network) <= most
+
+
+def test_padding_repeats_rows_and_mirrors_columns():
+    image = torch.arange(33.0 * 40).reshape(1, 1, 33, 40)
+    padded = pad_to_multiple(image, (2, 3))
+    assert padded.shape == (1, 1, 64, 64)
+    assert torch.equal(padded[:, :, :33, :40], image)
+    assert padded[0, 0, 2, 38:42].tolist() == [118, 119, 119, 118]
+    assert padded[0, 0, 2, 63] == 80 + 16
+    assert torch.equal(padded[0, 0, 33:], padded[0, 0, 32].expand(31, -1))
+    channels_last = pad_to_multiple(image.permute(0, 2, 3, 1), (1, 2))
+    assert torch.equal(channels_last.permute(0, 3, 1, 2), padded)
+    # The smallest picture that there may be.
+    assert pad_to_multiple(image[..., :32], (2, 3))[0, 0, 0, [32, 63]].tolist() == [31, 0]
+
+
+def test_deployed_network_rounds_what_the_network_returns():
+    network = awake()
+    image = torch.randint(0, 256, (2, 40, 70, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        derained, mask = DeployedNetwork(network)(image)
+        output = network(image.permute(0, 3, 1, 2) / 255)
+    assert derained.dtype == mask.dtype == torch.uint8
+    expected = (output.restored.clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
+    assert (derained.float() - expected).abs().max() <= 1
+    expected = (torch.sigmoid(output.mask_logits) * 255).round().squeeze(1)
+    assert mask.shape == (2, 40, 70)
+    assert (mask.float() - expected).abs().max() <= 1
+
+
+def test_half_precision_agrees_with_float32():
+    network = awake()
+    image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        full, mask = DeployedNetwork(network)(image)
+        half, half_mask = DeployedNetwork(network, half=True)(image)
+    assert half.dtype == half_mask.dtype == torch.uint8
+    assert (full.float() - half.float()).abs().mean() < 0.5
+    assert (mask.float() - half_mask.float()).abs().mean() < 1

@@ -1,0 +1,293 @@
+"""Subscriptions that follow their publishers, and QoS that does not fit, over real DDS.
+
+Our node and the other one are participants of their own. What the node logs is read from /rosout.
+"""
+
+import itertools
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from rcl_interfaces.msg import Log
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import (
+    QoSCompatibility,
+    QoSDurabilityPolicy,
+    QoSLivelinessPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_check_compatible,
+)
+from rclpy.serialization import deserialize_message
+from ros_fixtures import image, new_domain, ros_environment, wait_for
+from sensor_msgs.msg import CompressedImage, Image
+
+from derain_ros.node.input_topic import InputTopic
+from derain_ros.node.qos_events import misfits, output_events, output_problem
+
+TOPIC = '/front/image_raw'
+OUTPUT = '/front/derained/image'
+INFO, WARN = 20, 30
+EXECUTORS = {'single': SingleThreadedExecutor}
+with suppress(ImportError):
+    from rclpy.experimental.events_executor import EventsExecutor
+    EXECUTORS['events'] = EventsExecutor
+LATE = """
+import sys, rclpy
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node('late', namespace='/far')
+node.create_publisher(
+    Image, sys.argv[1], QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT))
+node.create_subscription(
+    Image, sys.argv[2], print, QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
+rclpy.spin(node)
+"""
+
+
+def qos(*, reliable=True, **policies):
+    return QoSProfile(
+        depth=5, **policies, reliability=(
+            QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT))
+
+
+class Both:
+    """Our node ``/derain`` and a node ``/far/driver``, spun in turn by the thread of the test."""
+
+    def __init__(self, monkeypatch, executor):
+        monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        self.domain = new_domain()
+        self._nodes, self._executors = [], []
+        self.ours = self.add('derain', '/', executor)
+        self.other = self.add('driver', '/far')
+        self.received = []
+        self._log = []
+        self.other.create_subscription(Log, '/rosout', self._log.append, 100)
+        # So that a warning which the node gives is sure to be heard.
+        self.wait_for(lambda: self.ours.count_subscribers('/rosout'), 'listener to the log')
+
+    def add(self, name, namespace, executor=SingleThreadedExecutor):
+        """Add a node that is a participant of its own."""
+        context = Context()
+        context.init(domain_id=self.domain)
+        node = Node(name, namespace=namespace, context=context)
+        self._executors.append(executor(context=context))
+        self._executors[-1].add_node(node)
+        self._nodes.append(node)
+        return node
+
+    def close(self):
+        for executor, node in zip(self._executors, self._nodes, strict=True):
+            executor.shutdown()
+            node.destroy_node()
+            node.context.try_shutdown()
+
+    def spin(self):
+        for executor in self._executors:
+            executor.spin_once(timeout_sec=0.01)
+
+    def wait_for(self, condition, what):
+        def spun():
+            self.spin()
+            return condition()
+        return wait_for(spun, what, 20.0)
+
+    def subscribe(self, reliability, *, raw=False):
+        topic = InputTopic(self.ours, Image, TOPIC, self.received.append, reliability, raw=raw)
+        self.ours.create_timer(0.02, topic.follow_publishers)
+        return topic
+
+    def log(self, level):
+        """Return what our node has logged so far, as far as it has come through."""
+        return [log.msg for log in self._log if log.name == 'derain' and log.level == level]
+
+    def warnings(self):
+        """Return every warning of our node so far."""
+        end = f'{len(self._log)} lines'
+        self.ours.get_logger().info(end)
+        self.wait_for(lambda: end in self.log(INFO), 'end of the log')
+        return self.log(WARN)
+
+    def arrives(self, publisher, seconds=77):
+        """Publish until a frame arrives."""
+        self.received.clear()
+
+        def step():
+            publisher.publish(image(seconds))
+            return self.received
+
+        self.wait_for(step, 'frame')
+        return self.received[0]
+
+
+@pytest.fixture(params=EXECUTORS)
+def both(request, monkeypatch):
+    both = Both(monkeypatch, EXECUTORS[request.param])
+    yield both
+    both.close()
+
+
+def test_misfits_agree_with_the_check_of_the_middleware():
+    profiles = [
+        qos(reliable=reliable, durability=durability, liveliness=liveliness,
+            deadline=Duration(nanoseconds=deadline),
+            liveliness_lease_duration=Duration(nanoseconds=lease))
+        for reliable, durability, liveliness, deadline, lease in itertools.product(
+            (True, False),
+            (QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL),
+            (QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
+            (0, 10**8, 10**9), (0, 10**9))]
+    verdicts = set()
+    for offered, requested in itertools.product(profiles, profiles):
+        verdict, reason = qos_check_compatible(offered, requested)
+        found = misfits(offered, requested)
+        assert bool(found) == (verdict == QoSCompatibility.ERROR), (reason, found)
+        verdicts.add(verdict)
+    assert verdicts == {QoSCompatibility.OK, QoSCompatibility.ERROR}
+    assert misfits(
+        qos(reliable=False), qos(deadline=Duration(seconds=0.5))) == {
+            'reliability': ('best_effort', 'reliable'), 'deadline': ('no limit', '0.5 s')}
+
+
+def test_a_publisher_that_is_not_heard_is_told_of_once_until_it_is_gone(both):
+    publisher = both.other.create_publisher(Image, TOPIC, qos(reliable=False))
+    topic = both.subscribe('reliable')
+    both.wait_for(lambda: '/far/driver' in topic.qos_problem(), 'problem with the name')
+    problem = topic.qos_problem()
+    assert problem == (
+        '/front/image_raw: /far/driver is not heard, as it offers reliability best_effort where '
+        'reliable is asked for; set input_reliability to auto, or let it publish reliable')
+    assert topic.silence() == problem
+    both.wait_for(lambda: both.log(WARN), 'warning')
+    for _ in range(40):
+        both.spin()
+    assert both.warnings() == [problem]
+    assert both.received == []
+    both.other.destroy_publisher(publisher)
+    both.wait_for(lambda: any('fits again' in line for line in both.log(INFO)), 'relief')
+    assert topic.qos_problem() == ''
+    # It comes back, and is told of again; then the subscription goes.
+    both.other.create_publisher(Image, TOPIC, qos(reliable=False))
+    both.wait_for(lambda: both.log(WARN) == [problem, problem], 'second warning')
+    topic.close()
+    assert topic.qos_problem() == ''
+
+
+def test_a_publisher_that_fits_is_heard_beside_one_that_does_not(both):
+    both.other.create_publisher(Image, TOPIC, qos(reliable=False))
+    fitting = both.other.create_publisher(Image, TOPIC, qos())
+    topic = both.subscribe('reliable', raw=True)
+    both.wait_for(lambda: '/far/driver' in topic.qos_problem(), 'problem')
+    frame = both.arrives(fitting)
+    assert isinstance(frame, bytes)
+    assert deserialize_message(frame, Image).header.stamp.sec == 77
+    assert topic.qos_problem().count('is not heard') == 1
+
+
+def test_what_auto_puts_right_a_moment_later_is_no_warning(both):
+    topic = both.subscribe('auto')
+    assert topic.reliability == 'reliable'
+    problems = set()
+    publisher = both.other.create_publisher(Image, TOPIC, qos(reliable=False))
+
+    def followed():
+        problems.add(topic.qos_problem())
+        return topic.reliability == 'best_effort'
+
+    both.wait_for(followed, 'change to best effort')
+    assert both.arrives(publisher).header.stamp.sec == 77
+    both.other.destroy_publisher(publisher)
+    reliable = both.other.create_publisher(Image, TOPIC, qos())
+    both.wait_for(lambda: topic.reliability == 'reliable', 'change to reliable')
+    assert both.arrives(reliable).header.stamp.sec == 77
+    assert problems == {''}
+    assert topic.qos_problem() == ''
+    assert both.warnings() == []
+
+
+def test_silence_says_what_is_wrong_and_what_to_do(both):
+    topic = both.subscribe('auto')
+    assert f'no publisher on {TOPIC}' in topic.silence()
+    other = both.other.create_publisher(CompressedImage, TOPIC, qos(reliable=False))
+    both.wait_for(lambda: 'CompressedImage' in topic.silence(), 'reason')
+    assert 'check image_topic and transport' in topic.silence()
+    assert topic.qos_problem() == ''  # its QoS is not what keeps it from being heard
+    both.other.destroy_publisher(other)
+    both.other.create_publisher(Image, TOPIC, qos())
+    both.wait_for(lambda: 'has 1 publisher' in topic.silence(), 'reason')
+
+
+def test_a_node_that_has_just_come_is_called_by_its_name(both):
+    told = []
+    both.ours.create_publisher(
+        Image, OUTPUT, qos(), event_callbacks=output_events(both.ours, OUTPUT, told.append))
+    both.subscribe('reliable')
+    # Of a process that starts, the endpoints are known before the name is.
+    late = subprocess.Popen(
+        [sys.executable, '-c', LATE, TOPIC, OUTPUT], env=ros_environment(both.domain))
+    try:
+        both.wait_for(lambda: told and both.log(WARN), 'both reports')
+    finally:
+        late.kill()
+        late.wait()
+    assert [line.partition(': ')[2].partition(',')[0] for line in (*told, *both.warnings())] == [
+        '/far/late gets nothing', '/far/late is not heard']
+
+
+@pytest.mark.parametrize(('offered', 'requested', 'policy', 'remedy'), [
+    ({'reliable': False}, {}, 'reliability reliable where best_effort is offered',
+     'set output_reliability to reliable'),
+    ({}, {'durability': QoSDurabilityPolicy.TRANSIENT_LOCAL},
+     'durability transient_local where volatile is offered', 'let it ask for durability volatile'),
+    ({}, {'deadline': Duration(seconds=0.5)}, 'deadline 0.5 s where no limit is offered',
+     'take the deadline out of its QoS'),
+    ({}, {'liveliness': QoSLivelinessPolicy.MANUAL_BY_TOPIC},
+     'liveliness manual_by_topic where automatic is offered',
+     'let it ask for liveliness automatic'),
+])
+def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
+    both, offered, requested, policy, remedy
+):
+    told = []
+    publisher = both.ours.create_publisher(
+        Image, OUTPUT, qos(**offered),
+        event_callbacks=output_events(both.ours, OUTPUT, told.append))
+    fitting = both.other.create_subscription(
+        Image, OUTPUT, both.received.append, qos(reliable=False))
+    both.arrives(publisher)
+    assert output_problem(both.ours, OUTPUT) == ''
+    strict = both.other.create_subscription(Image, OUTPUT, print, qos(**requested))
+    both.wait_for(lambda: told, 'report')
+    assert told[0].startswith(
+        f'{OUTPUT}: /far/driver gets nothing, as it asks for {policy}; {remedy}')
+    assert output_problem(both.ours, OUTPUT) == told[0]
+    both.arrives(publisher)  # the other goes on
+    both.other.destroy_subscription(strict)
+    both.wait_for(lambda: not output_problem(both.ours, OUTPUT), 'end of the problem')
+    both.other.destroy_subscription(fitting)
+    assert len(told) == 1
+    assert both.warnings() == []  # rclpy gives none of its own
+
+
+def test_a_subscriber_that_has_gone_meanwhile_is_told_of_without_its_name(both):
+    told = []
+    both.ours.create_publisher(
+        Image, OUTPUT, qos(), event_callbacks=output_events(both.ours, OUTPUT, told.append))
+    strict = both.other.create_subscription(
+        Image, OUTPUT, print, qos(durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
+    both.wait_for(lambda: output_problem(both.ours, OUTPUT), 'problem')
+    both.other.destroy_subscription(strict)
+    both.wait_for(lambda: told, 'report')
+    assert 'a subscriber asked for a durability that is not offered' in told[0]
+    assert 'let it ask for durability volatile' in told[0]
+    for _ in range(40):  # longer than the time after which it tells
+        both.spin()
+    assert len(told) == 1

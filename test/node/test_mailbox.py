@@ -1,0 +1,225 @@
+"""Newest-frame slots and their counts."""
+
+import random
+import threading
+import time
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from derain_ros.node.mailbox import FIRST_WAIT, SHORTEST_WAIT, Counts, Mailbox, Outcome
+
+TOLERANCE = 0.005
+
+
+def mailbox_of(*cameras, **groups):
+    """Return a mailbox whose frames are their own stamps."""
+    groups = dict.fromkeys(cameras, '') | groups
+    return Mailbox(groups, TOLERANCE, lambda stamp: stamp)
+
+
+def opened(*cameras, **groups):
+    mailbox = mailbox_of(*cameras, **groups)
+    mailbox.open()
+    return mailbox
+
+
+def take(mailbox, most=1, wait=0.0):
+    return [(taken.camera, taken.data) for taken in mailbox.take(most, wait)]
+
+
+def in_flight(counts):
+    return counts.received - counts.published - counts.dropped - counts.failed - counts.idle
+
+
+def test_only_the_newest_frame_is_kept_and_the_older_counted():
+    mailbox = opened('front')
+    for frame in 'abc':
+        mailbox.put('front', frame)
+    assert mailbox.counts() == {'front': Counts(received=2, dropped=2)}
+    assert take(mailbox) == [('front', 'c')]
+    assert mailbox.counts() == {'front': Counts(received=3, dropped=2)}
+    mailbox.finish('front', Outcome.DERAINED)
+    assert mailbox.counts() == {'front': Counts(received=3, dropped=2, derained=1)}
+    assert mailbox.counts()['front'].published == 1
+
+
+def test_a_waiting_frame_is_not_yet_received():
+    mailbox = opened('front')
+    mailbox.put('front', 'a')
+    assert mailbox.counts() == {'front': Counts()}
+
+
+@pytest.mark.parametrize('outcome', list(Outcome))
+def test_each_outcome_has_its_count(outcome):
+    mailbox = opened('front')
+    mailbox.put('front', 'a')
+    mailbox.take()
+    mailbox.finish('front', outcome)
+    assert mailbox.counts() == {'front': Counts(received=1, **{outcome.value: 1})}
+
+
+def test_cameras_take_turns_however_busy_one_is():
+    mailbox = opened('busy', 'calm', 'quiet')
+    mailbox.put('calm', 0)
+    mailbox.put('quiet', 0)
+    served = []
+    for frame in range(6):
+        mailbox.put('busy', frame)
+        (camera, _), = take(mailbox)
+        mailbox.finish(camera, Outcome.DERAINED)
+        served.append(camera)
+        if frame == 2:
+            mailbox.put('calm', 1)
+    assert served == ['busy', 'calm', 'quiet', 'busy', 'calm', 'busy']
+
+
+def test_closing_drops_what_waits_and_wakes_the_taker():
+    mailbox = opened('front', 'rear')
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    taker.start()
+    time.sleep(0.05)
+    assert taker.is_alive()
+    mailbox.close()
+    taker.join(5)
+    assert taken == [None]
+    mailbox.open()
+    mailbox.put('rear', 'a')
+    mailbox.close()
+    assert mailbox.counts() == {'front': Counts(), 'rear': Counts(received=1, dropped=1)}
+    assert mailbox.take() is None
+
+
+def test_a_closed_mailbox_takes_nothing_in():
+    mailbox = mailbox_of('front')
+    mailbox.put('front', 'a')
+    assert mailbox.counts() == {'front': Counts()}
+    mailbox.open()
+    mailbox.put('front', 'b')
+    assert take(mailbox) == [('front', 'b')]
+
+
+def test_a_camera_is_overdue_by_its_own_pace():
+    mailbox = opened('fast', 'never')
+    assert not mailbox.overdue('never')
+    for _ in range(4):
+        mailbox.put('fast', 0)
+        time.sleep(0.02)
+    assert not mailbox.overdue('fast')
+    time.sleep(SHORTEST_WAIT)
+    assert mailbox.overdue('fast')
+    assert not mailbox.overdue('never')
+    mailbox.put('fast', 0)
+    assert not mailbox.overdue('fast')
+    time.sleep(FIRST_WAIT - SHORTEST_WAIT)
+    assert mailbox.overdue('never')
+
+
+def test_a_group_comes_together_or_not_at_all():
+    mailbox = opened('solo', left='pair', right='pair')
+    mailbox.put('left', 1.0)
+    assert not mailbox.waiting()
+    mailbox.put('solo', 0.0)
+    mailbox.put('right', 1.0 + TOLERANCE / 2)
+    assert take(mailbox) == [('solo', 0.0)]
+    assert take(mailbox) == [('left', 1.0), ('right', 1.0 + TOLERANCE / 2)]
+    mailbox.put('left', 2.0)
+    mailbox.put('right', 2.1)  # its partner at 2.0 was lost
+    mailbox.put('left', 2.2)
+    mailbox.put('right', 2.2)
+    assert take(mailbox) == [('left', 2.2), ('right', 2.2)]
+    assert mailbox.counts()['left'] == Counts(received=3, dropped=1)
+    assert mailbox.counts()['right'] == Counts(received=3, dropped=1)
+
+
+def test_a_newer_group_displaces_one_that_waits_only_when_it_is_whole():
+    mailbox = opened(left='pair', right='pair')
+    for camera, stamp in (('left', 1.0), ('right', 1.0), ('left', 2.0)):
+        mailbox.put(camera, stamp)
+    assert take(mailbox) == [('left', 1.0), ('right', 1.0)]
+    mailbox.put('right', 2.0)
+    mailbox.put('left', 3.0)
+    mailbox.put('right', 3.0)
+    assert take(mailbox) == [('left', 3.0), ('right', 3.0)]
+    assert mailbox.counts()['left'] == Counts(received=3, dropped=1)
+
+
+def test_a_group_finds_together_after_time_has_jumped_back():
+    mailbox = opened(left='pair', right='pair')
+    mailbox.put('left', 100.0)
+    for stamp in (1.0, 2.0):
+        mailbox.put('right', stamp)
+        mailbox.put('left', stamp)
+    assert take(mailbox) == [('left', 2.0), ('right', 2.0)]
+
+
+def test_several_are_taken_and_waited_for():
+    mailbox = opened('a', 'b', left='pair', right='pair')
+    for camera in ('a', 'left', 'right', 'b'):
+        mailbox.put(camera, 0.0)
+    assert take(mailbox, 3) == [('a', 0.0), ('b', 0.0)]
+    assert take(mailbox, 1) == [('left', 0.0), ('right', 0.0)]
+    mailbox.put('a', 1.0)
+    late = threading.Timer(0.05, mailbox.put, ('b', 1.0))
+    late.start()
+    start = time.monotonic()
+    assert sorted(take(mailbox, 2, wait=5.0)) == [('a', 1.0), ('b', 1.0)]
+    assert time.monotonic() - start < 4.0
+    mailbox.put('a', 2.0)
+    start = time.monotonic()
+    assert take(mailbox, 2, wait=0.1) == [('a', 2.0)]
+    assert time.monotonic() - start >= 0.1
+
+
+def test_counting_from_zero_leaves_out_what_is_done():
+    mailbox = opened('front')
+    for frame in 'ab':
+        mailbox.put('front', frame)
+    mailbox.take()
+    mailbox.reset_counts()
+    assert mailbox.counts() == {'front': Counts(received=1)}
+    mailbox.finish('front', Outcome.IDLE)
+    assert mailbox.counts() == {'front': Counts(received=1, idle=1)}
+
+
+def test_the_sum_holds_at_every_moment_under_load():
+    mailbox = opened('front', 'rear')
+    sent = 3000
+    done = threading.Event()
+    violations = []
+
+    def watch():
+        while not done.is_set():
+            counts = mailbox.counts().values()
+            flying = [in_flight(count) for count in counts]
+            if min(flying) < 0 or sum(flying) > 1:
+                violations.append(flying)
+
+    def work():
+        random_outcome = random.Random(1)
+        while (taken := mailbox.take()) is not None:
+            mailbox.finish(taken[0].camera, random_outcome.choice(list(Outcome)))
+
+    def send(camera):
+        for frame in range(sent):
+            mailbox.put(camera, frame)
+            if frame % 50 == 0:
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=watch), threading.Thread(target=work),
+               *(threading.Thread(target=send, args=(name,)) for name in ('front', 'rear'))]
+    for thread in threads:
+        thread.start()
+    for thread in threads[2:]:
+        thread.join(30)
+    mailbox.close()
+    threads[1].join(30)
+    done.set()
+    threads[0].join(30)
+    assert violations == []
+    for counts in mailbox.counts().values():
+        assert counts.received == sent
+        assert in_flight(counts) == 0
+        assert counts.published > 0

@@ -1,0 +1,92 @@
+"""The fast path of image messages against rclpy's own: the same bytes, the same refusals."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from cdr_messages import without_padding
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from derain_ros.images.codec import ImageFormatError, arrange_pixels, decode_image
+from derain_ros.node.messages import InPlaceMessages, RclpyMessages
+
+FAST, ORDINARY = InPlaceMessages(), RclpyMessages()
+PICTURE = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
+
+
+def image(frame_id='lens', encoding='bgr8', **stamp):
+    message = Image(height=7, width=10, encoding=encoding, step=30, data=PICTURE.tobytes())
+    message.header.frame_id = frame_id
+    message.header.stamp.sec = stamp.get('sec', 3)
+    message.header.stamp.nanosec = stamp.get('nanosec', 4)
+    return message
+
+
+def compressed(data=b'\xff\xd8\xff\xe0jpeg'):
+    message = CompressedImage(format='rgb8; jpeg compressed bgr8', data=data)
+    message.header.frame_id = 'lens'
+    return message
+
+
+@pytest.mark.parametrize('frame_id', ['', 'a', 'ab', 'abc', 'Kamera vorn links', 'Mütze'])
+@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'mono8', 'mono16'])
+def test_images_are_written_as_rclpy_writes_them(frame_id, encoding):
+    data = serialize_message(image(frame_id))
+    pixels = arrange_pixels(PICTURE, encoding)
+    fast = FAST.image(FAST.read(data, compressed=False), pixels, 10, encoding)
+    ordinary = ORDINARY.image(ORDINARY.read(data, compressed=False), pixels, 10, encoding)
+    assert fast == without_padding(serialize_message(ordinary), Image)
+
+
+def test_jpegs_are_written_as_rclpy_writes_them():
+    jpeg = np.frombuffer(b'\xff\xd8\xff some bytes', np.uint8)
+    for message, kind in ((image(), False), (compressed(), True)):
+        data = serialize_message(message)
+        fast = FAST.jpeg(FAST.read(data, compressed=kind), jpeg)
+        ordinary = ORDINARY.jpeg(ORDINARY.read(data, compressed=kind), jpeg)
+        assert fast == without_padding(serialize_message(ordinary), CompressedImage)
+
+
+@pytest.mark.parametrize(('message', 'kind'), [(image(), False), (compressed(), True)])
+def test_a_repeated_message_is_the_one_that_came(message, kind):
+    data = serialize_message(message)
+    assert FAST.same(FAST.read(data, compressed=kind)) == data
+    assert ORDINARY.same(ORDINARY.read(data, compressed=kind)) == message
+
+
+@pytest.mark.parametrize('stamp', [(3, 4), (0, 0), (-5, 7), (9, 2_000_000_000)])
+def test_headers_are_read_alike(stamp):
+    data = serialize_message(image(sec=stamp[0], nanosec=stamp[1]))
+    fast, ordinary = (way.read(data, compressed=False) for way in (FAST, ORDINARY))
+    assert fast.header == ordinary.header
+    assert fast.stamp == ordinary.stamp == stamp[0] * 10**9 + stamp[1]
+    assert fast.header_message() == ordinary.header_message() == image(
+        sec=stamp[0], nanosec=stamp[1]).header
+
+
+def test_pixels_are_read_in_place():
+    data = serialize_message(image())
+    frame = decode_image(FAST.read(data, compressed=False).fields)
+    assert np.array_equal(frame, PICTURE)
+    assert np.shares_memory(frame, np.frombuffer(data, np.uint8))
+
+
+@pytest.mark.parametrize('way', [FAST, ORDINARY], ids=['fast', 'ordinary'])
+@pytest.mark.parametrize('kind', [False, True])
+def test_what_is_no_message_is_refused(way, kind):
+    with pytest.raises(ImageFormatError, match='publisher'):
+        way.read(b'\0\1\0\0\1\2\3', compressed=kind)
+
+
+def test_another_encapsulation_is_left_to_rclpy():
+    data = serialize_message(image())
+    other = b'\0\7' + data[2:]
+    try:
+        expected = ORDINARY.read(other, compressed=False)
+    except ImageFormatError:
+        with pytest.raises(ImageFormatError):
+            FAST.read(other, compressed=False)
+    else:
+        assert FAST.read(other, compressed=False).header == expected.header

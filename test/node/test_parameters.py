@@ -1,0 +1,211 @@
+"""Rules of the parameters, without a node: what a set of values means, and what is refused."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from derain_ros.node.parameters import (
+    CAMERA_RULES,
+    NODE_RULES,
+    camera_names,
+    camera_parameters,
+    default_of,
+    describe,
+    rule_of,
+)
+from derain_ros.node.settings import (
+    ParameterError,
+    find_problems,
+    read_live_settings,
+    read_settings,
+)
+
+
+def resolve(topic, only_expand=False):
+    """Expand relative names under /robot, and remap two topics."""
+    topic = topic if topic.startswith('/') else f'/robot/{topic}'
+    remapped = {'/usb/image_raw': '/usb_0/picture', '/tuned/camera_info': '/calibration/info'}
+    return topic if only_expand else remapped.get(topic, topic)
+
+
+def values(cameras='camera', **changes):
+    """Return the defaults with changes; ``front__transport`` is ``front.transport``."""
+    found = {name: default_of(name) for name in NODE_RULES} | {'cameras': cameras}
+    for camera in camera_names(cameras):
+        found |= {name: default_of(name) for name in camera_parameters(camera)}
+    return found | {name.replace('__', '.'): value for name, value in changes.items()}
+
+
+def only_camera(**changes):
+    camera, = read_settings(values(**changes), resolve).cameras
+    return camera
+
+
+def test_the_defaults_have_no_problems():
+    assert find_problems(values(), resolve) == []
+    camera = only_camera()
+    assert camera.image_topic == '/camera/image_raw'
+    assert not camera.compressed
+    assert camera.camera_info_topic == '/camera/camera_info'
+    assert camera.outputs == {
+        'image': '/camera/derained/image',
+        'rain_mask': '/camera/derained/rain_mask',
+        'camera_info': '/camera/derained/camera_info',
+        'overlay': '/camera/derained/overlay',
+        'image/compressed': '/camera/derained/image/compressed',
+        'status': '/camera/derained/status',
+    }
+
+
+@pytest.mark.parametrize(('topic', 'transport', 'subscribed', 'compressed'), [
+    ('/cam/image_raw', 'auto', '/cam/image_raw', False),
+    ('/cam/image_raw', 'raw', '/cam/image_raw', False),
+    ('/cam/image_raw', 'compressed', '/cam/image_raw/compressed', True),
+    ('/cam/image_raw/compressed', 'auto', '/cam/image_raw/compressed', True),
+    ('/cam/image_raw/compressed', 'compressed', '/cam/image_raw/compressed', True),
+    ('/usb/image_raw', 'auto', '/usb_0/picture', False),
+    ('/usb/image_raw', 'compressed', '/usb_0/picture/compressed', True),
+    ('lens/image', 'auto', '/robot/lens/image', False),
+])
+def test_image_topic_and_transport(topic, transport, subscribed, compressed):
+    camera = only_camera(camera__image_topic=topic, camera__transport=transport)
+    assert (camera.image_topic, camera.compressed) == (subscribed, compressed)
+
+
+@pytest.mark.parametrize(('image_topic', 'info_topic', 'subscribed'), [
+    ('/cam/image_raw', '', '/cam/camera_info'),
+    ('/cam/image_raw/compressed', '', '/cam/camera_info'),
+    ('/usb/image_raw', '', '/usb_0/camera_info'),
+    ('/tuned/image_raw', '', '/calibration/info'),
+    ('image', '', '/robot/camera_info'),
+    ('/image', '', '/camera_info'),
+    ('/cam/image_raw', '/elsewhere/info', '/elsewhere/info'),
+])
+def test_camera_info_is_the_sibling_of_the_image(image_topic, info_topic, subscribed):
+    camera = only_camera(
+        camera__image_topic=image_topic, camera__camera_info_topic=info_topic)
+    assert camera.camera_info_topic == subscribed
+
+
+@pytest.mark.parametrize('given', ['front', ['front'], ('front',)])
+def test_one_camera_needs_no_list(given):
+    assert [camera.name for camera in read_settings(values(given), resolve).cameras] == ['front']
+
+
+def test_integers_are_numbers():
+    live = read_live_settings(values(strength=1))
+    assert live.strength == 1.0
+    assert isinstance(live.strength, float)
+    assert find_problems(values(strength=0), resolve) == []
+
+
+@pytest.mark.parametrize(('changes', 'parts'), [
+    ({'strength': 1.5}, ['strength is 1.5', '0.0 to 1.0']),
+    ({'strength': -1}, ['strength is -1']),
+    ({'strength': float('nan')}, ['strength is nan']),
+    ({'strength': True}, ['strength is True']),
+    ({'strength': '0.5'}, ["strength is '0.5'"]),
+    ({'enabled': 1}, ['enabled is 1', 'true or false']),
+    ({'model': ''}, ["model is ''", 'nano']),
+    ({'model': 5}, ['model is 5', 'string']),
+    ({'output_encoding': 'rgb'}, ["output_encoding is 'rgb'", 'same, bgr8, rgb8']),
+    ({'input_reliability': 'RELIABLE'}, ['input_reliability', 'auto, reliable, best_effort']),
+    ({'output_reliability': 'auto'}, ['output_reliability', 'reliable, best_effort']),
+    ({'on_fault': 'stop'}, ["on_fault is 'stop'", 'pass_through, drop']),
+    ({'max_age_ms': -1}, ['max_age_ms is -1', '0.0 to 60000.0']),
+    ({'jpeg_quality': 0}, ['jpeg_quality is 0', 'integer from 1 to 100']),
+    ({'jpeg_quality': 90.5}, ['jpeg_quality is 90.5', 'integer']),
+    ({'jpeg_quality': True}, ['jpeg_quality is True']),
+    ({'rain_gate_dry_below': 0.5}, ['rain_gate_dry_below is 0.5', 'rain_gate_wet_above']),
+    ({'rain_gate_dry_below': 0}, ['rain_gate_dry_below is 0', 'more than 0']),
+    ({'camera__sync_group': 3}, ['camera.sync_group is 3', 'string']),
+    ({'cameras': []}, ['cameras is empty', 'at least one']),
+    ({'cameras': ''}, ["cameras has ''"]),
+    ({'cameras': [1, 2]}, ['cameras is [1, 2]', 'names']),
+    ({'cameras': 7}, ['cameras is 7', 'names']),
+    ({'cameras': None}, ['cameras is None', 'names']),
+    ({'cameras': ['front', 'front']}, ["'front' more than once"]),
+    ({'cameras': ['front camera']}, ["'front camera'", 'letters, digits']),
+    ({'cameras': ['/front']}, ["'/front'"]),
+    ({'cameras': ['a__b']}, ["'a__b'"]),
+    ({'cameras': ['strength']}, ["'strength'", 'name of a parameter']),
+    ({'camera__transport': 'theora'}, ["camera.transport is 'theora'", 'raw, compressed']),
+    ({'camera__image_topic': ''}, ['camera.image_topic is empty', '/camera/image_raw']),
+    ({'camera__image_topic': '/a b'}, ["camera.image_topic is '/a b'", 'no topic name']),
+    ({'camera__image_topic': '/a//b'}, ["camera.image_topic is '/a//b'", 'no topic name']),
+    ({'camera__image_topic': '{x}/b'}, ["camera.image_topic is '{x}/b'", 'no topic name']),
+    ({'camera__camera_info_topic': '7'}, ["camera.camera_info_topic is '7'", 'no topic name']),
+    ({'camera__output_namespace': ''}, ['camera.output_namespace is empty']),
+    ({'camera__image_topic': '/a/compressed', 'camera__transport': 'raw'},
+     ['camera.transport is raw', 'camera.image_topic', 'compressed']),
+    ({'camera__image_topic': '/camera/derained/image'},
+     ['output /camera/derained/image', 'the image topic', 'change camera.output_namespace']),
+    ({'camera__output_namespace': '/camera'}, ['output /camera/camera_info', 'camera_info topic']),
+    ({'cameras': ['front', 'rear'], 'rear__output_namespace': '/front/derained'},
+     ["of camera 'rear'", "an output of camera 'front'", 'change rear.output_namespace']),
+    ({'cameras': ['front', 'rear'], 'rear__image_topic': '/front/derained/rain_mask'},
+     ['output /front/derained/rain_mask', "the image topic of camera 'rear'"]),
+])
+def test_a_bad_value_is_named_with_the_remedy(changes, parts):
+    given = values(**({'cameras': 'camera'} | changes))
+    problems = find_problems(given, resolve)
+    assert len(problems) == 1, problems
+    for part in parts:
+        assert part in problems[0]
+    with pytest.raises(ParameterError) as refusal:
+        read_settings(given, resolve)
+    assert problems[0] in str(refusal.value)
+
+
+def test_every_problem_is_named_at_once():
+    problems = find_problems(
+        values(strength=3, output_encoding='x', camera__image_topic='/a b'), resolve)
+    assert [problem.split()[0] for problem in problems] == [
+        'output_encoding', 'strength', 'camera.image_topic']
+
+
+def test_cameras_may_share_a_namespace_head_and_a_camera_info():
+    given = values(['left', 'right'], left__camera_info_topic='/rig/camera_info',
+                   right__camera_info_topic='/rig/camera_info')
+    assert find_problems(given, resolve) == []
+
+
+def test_trailing_slash_of_a_namespace_does_not_matter():
+    assert only_camera(camera__output_namespace='/out/').outputs['image'] == '/out/image'
+
+
+@pytest.mark.parametrize('name', [*NODE_RULES, *(f'front.{key}' for key in CAMERA_RULES)])
+def test_descriptors_say_what_a_parameter_is(name):
+    rule = rule_of(name)
+    descriptor = describe(rule)
+    assert descriptor.description
+    assert descriptor.read_only == (name in ('autostart', 'build_only'))
+    assert descriptor.dynamic_typing == (name == 'cameras' or isinstance(rule.default, float))
+    assert all(choice in descriptor.additional_constraints for choice in rule.choices)
+    at_configure = 'when the node configures' in descriptor.additional_constraints
+    assert at_configure == (not rule.live and not rule.read_only)
+    ranges = [(limits.from_value, limits.to_value)
+              for limits in [*descriptor.floating_point_range, *descriptor.integer_range]]
+    numeric = type(rule.default) in (int, float)
+    assert ranges == ([rule.limits] if numeric else [])
+
+
+def test_what_acts_at_once():
+    assert {name for name, rule in NODE_RULES.items() if rule.live} == {
+        'strength', 'enabled', 'publish_mask', 'publish_overlay', 'publish_compressed',
+        'jpeg_quality', 'rain_gate', 'rain_gate_wet_above', 'rain_gate_dry_below',
+        'rain_gate_dry_after', 'on_fault', 'max_age_ms', 'watchdog_ms', 'batch_wait_ms'}
+
+
+def test_times_are_read_in_seconds():
+    given = values(max_age_ms=50, watchdog_ms=250.0, batch_wait_ms=2, sync_tolerance_ms=8)
+    live = read_live_settings(given)
+    assert (live.max_age, live.watchdog, live.batch_wait) == (0.05, 0.25, 0.002)
+    assert read_settings(given, resolve).sync_tolerance == 0.008
+    assert not live.drop_on_fault
+    assert read_live_settings(values(on_fault='drop')).drop_on_fault
+
+
+@pytest.mark.parametrize('name', ['strenght', 'front.image', 'a__b.transport', '', 'use_sim_time'])
+def test_other_names_have_no_rule(name):
+    assert rule_of(name) is None

@@ -1,0 +1,360 @@
+"""The supervised engine: what happens when it fails, hangs, talks nonsense, and recovers."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.node import engine_line
+from derain_ros.node.supervisor import FaultError, Supervisor
+
+FRAME = np.random.default_rng(3).integers(0, 256, (1, 48, 64, 3), np.uint8)
+
+
+class Obedient(Engine):
+    """Does what its rig says."""
+
+    def __init__(self, rig, name):
+        self.info = EngineInfo(name, 'a test', 'none', 'f32', 'it was asked for')
+        self.rig = rig
+
+    def infer(self, images):
+        behaviour = self.rig.behaviour
+        self.rig.calls += 1
+        if images.shape in self.rig.too_much:
+            raise MemoryError(f'no room for {images.shape}')
+        if isinstance(behaviour, Exception):
+            raise behaviour
+        if isinstance(behaviour, threading.Event):
+            behaviour.wait()
+        masks = np.full(images.shape[:3], 9, np.uint8)
+        if behaviour == 'flat':
+            return Derained(np.zeros_like(images), masks)
+        noise = np.array_equal(images, FRAME)
+        if behaviour == 'far' or (behaviour == 'far on noise' and noise):
+            return Derained(np.where(images < 128, 255, 0).astype(np.uint8), masks)
+        if behaviour == 'small':
+            return Derained(images[:, ::2], masks)
+        return Derained(images // 2, masks)
+
+    def close(self):
+        self.rig.closed += 1
+
+
+class Rig:
+    """A supervisor, and an engine that can be told what to do."""
+
+    def __init__(self, line=('first',)):
+        self.behaviour = 'good'
+        self.refuses = set()
+        self.too_much = set()
+        self.created = []
+        self.calls = self.closed = 0
+        self.log = []
+        self.supervisor = Supervisor(
+            line, self.create, lambda text, bad: self.log.append((text, bad)))
+
+    def create(self, names):
+        for name in names:
+            self.created.append(name)
+            if name not in self.refuses:
+                return Obedient(self, name)
+        raise EngineError('no engine works here')
+
+    def infer(self, **options):
+        return self.supervisor.infer(FRAME, **options)
+
+    def fault(self, **options):
+        with pytest.raises(FaultError) as fault:
+            self.infer(**options)
+        return str(fault.value)
+
+
+@pytest.fixture
+def rig(monkeypatch):
+    monkeypatch.setattr(engine_line, 'FIRST_DELAY', 0.05)
+    made = []
+
+    def make(*line):
+        made.append(Rig(line or ('first',)))
+        made[-1].supervisor.open(threading.Event())
+        wait_for(lambda: made[-1].supervisor.prepare([FRAME.shape]))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if isinstance(one.behaviour, threading.Event):
+            one.behaviour.set()
+        assert one.supervisor.close(5.0)
+
+
+def wait_for(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, 'it never came true'
+        time.sleep(0.005)
+
+
+def recovered(one):
+    """Tell whether a frame is derained again."""
+    one.supervisor.tend()
+    try:
+        return (one.supervisor.prepare([FRAME.shape])
+                and np.array_equal(one.infer()[0].image, FRAME // 2))
+    except FaultError:
+        return False
+
+
+def test_a_good_engine_is_left_alone(rig):
+    one = rig()
+    result, seconds = one.infer()
+    assert np.array_equal(result.image, FRAME // 2)
+    assert 0 < seconds < 5
+    assert one.supervisor.state() == 'ready'
+    assert (one.supervisor.failures, one.supervisor.problem) == (0, '')
+    assert one.supervisor.info.engine == 'first'
+
+
+@pytest.mark.parametrize(('behaviour', 'part'), [
+    (EngineError('the device is lost'), 'the device is lost'),
+    (MemoryError('no more'), 'MemoryError: no more'),
+    ('flat', 'flat, 0 everywhere'),
+    ('far', 'nothing to do with the frame'),
+    ('small', 'expected uint8 (1, 48, 64, 3)'),
+])
+def test_a_failure_costs_the_frame_and_the_engine_is_created_anew(rig, behaviour, part):
+    one = rig()
+    one.behaviour = behaviour
+    assert part in one.fault()
+    assert part in one.supervisor.problem
+    assert one.supervisor.failures == 1
+    one.behaviour = 'good'
+    wait_for(lambda: recovered(one))
+    assert one.created == ['first', 'first']
+    assert one.supervisor.problem == ''
+    wait_for(lambda: one.closed == 1)
+
+
+def test_the_next_in_line_follows_after_three_failures(rig):
+    one = rig('first', 'second')
+    one.behaviour = EngineError('bad')
+    wait_for(lambda: recovered(one) or one.supervisor.failures >= engine_line.FAILURES_PER_ENGINE)
+    one.behaviour = 'good'
+    wait_for(lambda: recovered(one))
+    assert one.supervisor.info.engine == 'second'
+
+
+def test_delays_double_and_a_reset_ends_them(monkeypatch):
+    monkeypatch.setattr(engine_line, 'FIRST_DELAY', 10.0)
+    one = Rig()
+    one.supervisor.open(threading.Event())
+    wait_for(lambda: one.supervisor.prepare([FRAME.shape]))
+    one.behaviour = EngineError('bad')
+    one.fault()
+    assert 'the next attempt follows in 10 s' in one.log[-1][0]
+    assert one.supervisor.state() == 'failed'
+    assert 'created anew' in one.fault()
+    one.behaviour = 'good'
+    one.supervisor.reset()
+    wait_for(lambda: recovered(one))
+    assert one.supervisor.failures == 0
+    assert one.supervisor.close(5.0)
+
+
+def test_a_slow_inference_is_not_waited_for_and_may_still_return(rig):
+    one = rig()
+    one.behaviour = gate = threading.Event()
+    start = time.monotonic()
+    assert 'longer than 100 ms' in one.fault(limit=0.1)
+    assert time.monotonic() - start < 1
+    assert one.supervisor.state() == 'stuck'
+    start = time.monotonic()
+    assert 'longer than 100 ms' in one.fault(limit=0.1)
+    assert time.monotonic() - start < 0.1
+    gate.set()
+    one.behaviour = 'good'
+    wait_for(lambda: recovered(one))
+    assert one.created == ['first']
+
+
+def test_a_stuck_inference_is_abandoned_once(rig):
+    one = rig()
+    before = threading.active_count()
+    one.behaviour = gate = threading.Event()
+    one.fault(limit=0.02)
+    one.behaviour = 'good'
+    wait_for(lambda: recovered(one))
+    assert len(one.created) == 2
+    one.behaviour = gate
+    one.fault(limit=0.02)
+    for _ in range(30):
+        one.supervisor.tend()
+        time.sleep(0.01)
+    assert len(one.created) == 2, 'the second one that hangs is waited for'
+    assert threading.active_count() <= before + 1
+    assert one.supervisor.state() == 'stuck'
+    one.behaviour = 'good'
+    gate.set()
+    wait_for(lambda: recovered(one))
+
+
+def test_a_frame_that_is_too_old_is_given_up_and_the_engine_kept(rig):
+    one = rig()
+    one.behaviour = gate = threading.Event()
+    with pytest.raises(FaultError, match='max_age_ms') as fault:
+        one.infer(until=time.monotonic() + 0.05)
+    assert not fault.value.serious
+    threading.Timer(0.05, gate.set).start()
+    one.behaviour = 'good'
+    assert np.array_equal(one.infer()[0].image, FRAME // 2), 'it waits for the engine'
+    assert one.created == ['first']
+
+
+def test_no_engine_at_the_start_is_an_error_and_leaves_nothing():
+    one = Rig()
+    one.refuses = {'first'}
+    with pytest.raises(EngineError, match='no engine works here'):
+        one.supervisor.open(threading.Event())
+    assert one.supervisor.close(5.0)
+    assert one.log == []
+
+
+def test_creation_ends_when_the_node_is_told_to():
+    release = threading.Event()
+
+    def create(names):
+        release.wait()
+        raise EngineError('late')
+
+    supervisor = Supervisor(['slow'], create, lambda text, bad: None)
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    start = time.monotonic()
+    with pytest.raises(EngineError, match='told to end'):
+        supervisor.open(stop)
+    assert time.monotonic() - start < 2
+    assert not supervisor.close(0.0)
+    release.set()
+    assert supervisor.close(5.0)
+
+
+def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
+    one = rig()
+    big = (1, 96, 64, 3)
+    one.too_much = {big}
+    assert not one.supervisor.prepare([big])
+    wait_for(lambda: one.supervisor.state() == 'ready')
+    with pytest.raises(FaultError, match='64x96: MemoryError: no room'):
+        one.supervisor.prepare([big])
+    assert one.supervisor.prepare([FRAME.shape])
+    assert np.array_equal(one.infer()[0].image, FRAME // 2)
+    assert (one.created, one.supervisor.failures) == (['first'], 0)
+    one.too_much = set()
+    one.supervisor.reset()
+    wait_for(lambda: one.supervisor.prepare([big]))
+
+
+def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
+    one = rig()
+    other = (1, 96, 64, 3)
+    one.behaviour = gate = threading.Event()
+    one.supervisor.prepare([other])
+    wait_for(lambda: one.supervisor.state() == 'warming up')
+    job = one.supervisor._thread.job
+    job.limit = 0.001  # as if a minute were over
+    wait_for(lambda: one.supervisor.tend() or len(one.created) == 2)
+    one.behaviour = 'good'
+    lines = len(one.log)
+    gate.set()
+    wait_for(lambda: one.supervisor.prepare([FRAME.shape]))
+    assert not any('64x96' in text for text, _ in one.log[lines:])
+    assert not one.supervisor.prepare([other])
+    wait_for(lambda: one.supervisor.prepare([other]))
+
+
+def test_a_frame_that_is_too_old_already_costs_no_inference(rig):
+    one = rig()
+    calls = one.calls
+    assert 'max_age_ms' in one.fault(until=time.monotonic() - 0.01)
+    assert one.calls == calls
+
+
+def test_nobody_waits_for_a_hung_inference_while_the_node_is_deactivated(rig):
+    one = rig()
+    one.behaviour = threading.Event()
+    threading.Timer(0.1, one.supervisor.cancel).start()
+    start = time.monotonic()
+    assert 'deactivated' in one.fault(limit=30.0)
+    assert time.monotonic() - start < 2
+    one.supervisor.cancel(False)
+
+
+def test_a_slow_inference_that_came_back_is_no_problem_any_more(rig):
+    one = rig()
+    one.behaviour = gate = threading.Event()
+    one.fault(limit=0.05)
+    assert one.supervisor.problem
+    gate.set()
+    wait_for(lambda: one.supervisor.tend() or not one.supervisor.problem)
+
+
+def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
+    one = rig()
+    one.behaviour = 'far on noise'
+    assert 'so it is the frame' in one.fault()
+    assert (one.created, one.supervisor.failures) == (['first'], 0)
+    one.behaviour = 'good'
+    assert np.array_equal(one.infer()[0].image, FRAME // 2)
+
+
+def test_warming_up_happens_in_the_background(rig):
+    one = rig()
+    other = (1, 96, 64, 3)
+    one.behaviour = gate = threading.Event()
+    assert not one.supervisor.prepare([other])
+    wait_for(lambda: one.supervisor.state() == 'warming up')
+    assert 'warming up' in one.fault()
+    one.behaviour = 'good'
+    gate.set()
+    wait_for(lambda: one.supervisor.prepare([other, FRAME.shape]))
+
+
+class Builder(Obedient):
+    """Takes long to prepare a size, says how far it is, and can be told to stop."""
+
+    preparation_limit = 30.0
+
+    def __init__(self, rig, name):
+        super().__init__(rig, name)
+        self.cancelled = threading.Event()
+
+    def warm_up(self, height, width, batch=1):
+        self.activity = f'building {width}x{height}, 40 %'
+        if self.cancelled.wait(20.0):
+            raise EngineError('the build was aborted')
+
+    def cancel(self):
+        self.cancelled.set()
+
+
+def test_a_long_build_tells_how_far_it_is_and_ends_with_the_node():
+    one = Rig()
+    one.create = lambda names: Builder(one, names[0])
+    supervisor = Supervisor(['first'], one.create, lambda text, bad: None)
+    supervisor.open(threading.Event())
+    assert supervisor.activity == ''
+    assert not supervisor.prepare([FRAME.shape])
+    wait_for(lambda: supervisor.activity == 'building 64x48, 40 %')
+    assert supervisor.state() == 'warming up'
+    assert supervisor.why_not().endswith('a new size (building 64x48, 40 %)')
+    with pytest.raises(FaultError, match='building 64x48, 40 %'):
+        supervisor.infer(FRAME)
+    start = time.monotonic()
+    assert supervisor.close(5.0)
+    assert time.monotonic() - start < 2
+    assert one.closed == 1
+    assert supervisor.activity == ''

@@ -1,0 +1,304 @@
+"""``derain rain`` on bags: rain where detectors listen, truth beside it, nothing lost."""
+
+import numpy as np
+import pytest
+from bag_files import (
+    COMPRESSED,
+    CUSTOM,
+    IMAGE,
+    PROFILES,
+    START,
+    STORAGES,
+    compressed,
+    drive,
+    image,
+    messages_on,
+    picture,
+    read_bag,
+    read_topics,
+    tree,
+    wheel,
+    write_bag,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from derain_ros.bags.source import BagError
+from derain_ros.bags.topics import dry_topic
+from derain_ros.cli import main
+from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.rain import RainClip
+from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+
+CAMERAS = {
+    '/cam/image_raw': '/cam/image_raw/dry',
+    '/rear/image_raw/compressed': '/rear/image_raw/dry/compressed',
+}
+
+
+def _rain(source, out, intensity=0.6, topics=None, **options):
+    return rain_bag(plan_rainy_bag(source, out, topics=topics), RainClip(intensity, 1), **options)
+
+
+def _bgr(row):
+    decode = decode_compressed if row.msgtype == COMPRESSED else decode_image
+    return decode(row.message).astype(int)
+
+
+def _rain_of(out, topic):
+    """What rain changed in each frame of a topic."""
+    rows = read_bag(out)
+    pairs = zip(messages_on(rows, topic), messages_on(rows, dry_topic(topic)), strict=True)
+    return [_bgr(rainy) - _bgr(dry) for rainy, dry in pairs]
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_rain_is_on_the_topic_and_the_recording_beside_it(storage, tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive(), storage, PROFILES)
+    before = tree(source)
+    out = tmp_path / 'out'
+    assert main(['rain', str(source), '-o', str(out), '--intensity', '0.8']) == 0
+    assert tree(source) == before
+    recorded, rows = read_bag(source), read_bag(out)
+    assert messages_on(rows, '/wheels') == messages_on(recorded, '/wheels')
+    assert {row.topic for row in rows} == {'/wheels', *CAMERAS, *CAMERAS.values()}
+    for topic, dry in CAMERAS.items():
+        kept = messages_on(recorded, topic)
+        assert [(row.time, row.data) for row in messages_on(rows, dry)] == [
+            (row.time, row.data) for row in kept]
+        for rainy, row in zip(messages_on(rows, topic), kept, strict=True):
+            assert (rainy.time, rainy.msgtype) == (row.time, row.msgtype)
+            for name, value in vars(row.message).items():
+                if name != 'data':
+                    assert getattr(rainy.message, name) == value
+            assert (_bgr(rainy) - _bgr(row)).mean() > 3
+    facts, recorded_facts = read_topics(out), read_topics(source)
+    for topic, found in recorded_facts.items():
+        assert facts[topic] == found
+        assert facts[CAMERAS.get(topic, topic)] == found
+    assert sorted(path.name for path in out.iterdir()) == [
+        'metadata.yaml', 'out.mcap' if storage == 'mcap' else 'out.db3']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
+    assert '/cam/image_raw: 4 frames in rain, dry on /cam/image_raw/dry' in capsys.readouterr().out
+
+
+def test_padding_is_kept(tmp_path):
+    source = write_bag(tmp_path / 'in', drive())
+    _rain(source, tmp_path / 'out')
+    for row in messages_on(read_bag(tmp_path / 'out'), '/cam/image_raw'):
+        assert row.message.step == 96 * 3 + 5
+        assert (row.message.data.reshape(64, -1)[:, -5:] == 255).all()
+
+
+def test_two_runs_write_the_same_bytes(tmp_path):
+    for storage in STORAGES:
+        source = write_bag(tmp_path / storage / 'in', drive(), storage)
+        for name in ('a', 'b'):
+            _rain(source, tmp_path / name / storage)
+    assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
+
+
+def test_no_rain_keeps_a_raw_topic_byte_for_byte(tmp_path):
+    source = write_bag(tmp_path / 'in', drive())
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), '--intensity', '0',
+                 '--mist', '0', '--topics', 'cam/image_raw']) == 0
+    names = read_topics(source)
+    assert messages_on(read_bag(tmp_path / 'out'), *names) == read_bag(source)
+
+
+def test_cameras_have_drops_of_their_own_and_transports_of_one_do_not(tmp_path):
+    rows = []
+    for number in range(3):
+        stamp = START + number
+        for topic in ('/left/image', '/right/image'):
+            rows.append((topic, IMAGE, stamp, image(7, stamp)))
+        # Recorded later than the raw image of the same stamp.
+        rows.append(('/left/image/compressed', COMPRESSED, stamp + 9,
+                     compressed(7, stamp, 'png')))
+    source = write_bag(tmp_path / 'in', rows)
+    _rain(source, tmp_path / 'out')
+    left, right, same = (_rain_of(tmp_path / 'out', topic) for topic in (
+        '/left/image', '/right/image', '/left/image/compressed'))
+    for number in range(3):
+        assert np.array_equal(left[number], same[number])
+        assert not np.array_equal(left[number], right[number])
+    assert not np.array_equal(left[0], left[1])
+
+
+def test_frames_without_a_stamp_differ_by_their_recording_time(tmp_path):
+    source = write_bag(tmp_path / 'in', [
+        ('/cam/image', IMAGE, START + number, image(7, 0)) for number in range(2)])
+    _rain(source, tmp_path / 'out')
+    first, second = _rain_of(tmp_path / 'out', '/cam/image')
+    assert first.any() and not np.array_equal(first, second)
+
+
+def test_rain_does_not_depend_on_what_else_is_recorded(tmp_path):
+    whole = write_bag(tmp_path / 'whole', drive())
+    part = write_bag(tmp_path / 'part', drive()[9:])
+    results = []
+    for source in (whole, part):
+        _rain(source, tmp_path / f'{source.name}_out')
+        results.append(messages_on(read_bag(tmp_path / f'{source.name}_out'), *CAMERAS))
+    assert results[0][-len(results[1]):] == results[1]
+
+
+def test_what_is_no_picture_is_named_and_left_alone(tmp_path, capsys):
+    rows = [
+        ('/cam/image_raw', IMAGE, START, image(0, START)),
+        ('/depth/image', IMAGE, START + 1, image(1, START, encoding='32FC1')),
+        ('/depth/image/compressedDepth', COMPRESSED, START + 2,
+         compressed(1, START, 'png', format='16UC1; compressedDepth')),
+        ('/wheels', CUSTOM, START + 3, wheel(1)),
+    ]
+    source = write_bag(tmp_path / 'in', rows)
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 0
+    result = read_bag(tmp_path / 'out')
+    others = ('/depth/image', '/depth/image/compressedDepth', '/wheels')
+    assert messages_on(result, *others) == messages_on(read_bag(source), *others)
+    assert {row.topic for row in result} == {'/cam/image_raw', '/cam/image_raw/dry', *others}
+    message = capsys.readouterr().err
+    assert message.count('/depth/image is left alone: ') == 1 and '32FC1' in message
+    assert message.count('/depth/image/compressedDepth is left alone: ') == 1
+    assert main(['rain', str(source), '-o', str(tmp_path / 'no'), '--topics', '/depth/image']) == 2
+    assert 'no image topic can be given rain (/depth/image: ' in capsys.readouterr().err
+    assert not (tmp_path / 'no').exists()
+
+
+def test_frames_that_cannot_be_read_are_named_and_kept(tmp_path, capsys):
+    rows = [
+        ('/cam/image_raw', IMAGE, START, b'\x00\x01\x00\x00torn'),
+        ('/cam/image_raw', IMAGE, START + 1, image(0, START)),
+        ('/cam/image_raw', IMAGE, START + 2, image(2, START, height=900)),
+        ('/cam/image_raw', IMAGE, START + 3, image(3, START, encoding='32FC1')),
+        ('/cam/image_raw/compressed', COMPRESSED, START + 4,
+         compressed(6, START, data=np.zeros(100, np.uint8))),
+    ]
+    source = write_bag(tmp_path / 'in', rows)
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 1
+    recorded, result = read_bag(source), read_bag(tmp_path / 'out')
+    for topic in ('/cam/image_raw', '/cam/image_raw/compressed'):
+        kept = messages_on(recorded, topic)
+        dry, rainy = (messages_on(result, name) for name in (dry_topic(topic), topic))
+        assert [row.data for row in dry] == [row.data for row in kept]
+        changed = [row.time - START for row, before in zip(rainy, kept, strict=True)
+                   if row.data != before.data]
+        assert changed == ([1] if topic == '/cam/image_raw' else [])
+    captured = capsys.readouterr()
+    for number, topic in ((0, ''), (2, ''), (3, ''), (4, '/compressed')):
+        seconds, nanoseconds = divmod(START + number, 10**9)
+        assert f'/cam/image_raw{topic} at {seconds}.{nanoseconds:09d}: ' in captured.err
+    assert '1 frames in rain, dry on /cam/image_raw/dry, 3 kept as they are' in captured.out
+
+
+def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive())
+    _rain(source, tmp_path / 'rainy')
+    wheels = write_bag(tmp_path / 'wheels', [('/wheels', CUSTOM, START, wheel(1))])
+    (tmp_path / 'left.partial').mkdir()
+    before = tree(tmp_path)
+    out = tmp_path / 'out'
+    for arguments, words in (
+        ((source, '-o', source), ('in', 'is the input')),
+        ((source, '-o', tmp_path / 'rainy'), ('rainy', 'exists')),
+        ((source, '-o', tmp_path / 'left'), ('left.partial', 'interrupted')),
+        ((source, '-o', out, '--topics', '/front'), ('/front', '/cam/image_raw')),
+        ((source, '-o', out, '--streaks', tmp_path / 's'), ('--streaks', 'dry')),
+        ((tmp_path / 'rainy', '-o', out), ('/cam/image_raw/dry', '--topics')),
+        ((wheels, '-o', out), ('no Image', '/wheels')),
+        ((tmp_path / 'none.mcap', '-o', out), ('none.mcap', 'no such')),
+    ):
+        assert main(['rain', *map(str, arguments)]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith('derain: error: ') and message.count('\n') == 1
+        for word in words:
+            assert word in message
+        assert tree(tmp_path) == before
+
+
+def test_a_bare_file_of_a_bag_is_one(tmp_path):
+    source = write_bag(tmp_path / 'in', drive())
+    assert main(['rain', str(source / 'in.mcap'), '-o', str(tmp_path / 'out'),
+                 '--topics', '/rear/image_raw']) == 0
+    assert set(read_topics(tmp_path / 'out')) == {
+        *read_topics(source), '/rear/image_raw/dry/compressed'}
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_damaged_bag_leaves_nothing_behind(storage, tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive() * 12, storage)
+    data_file = next(path for path in source.iterdir() if path.suffix != '.yaml')
+    data = bytearray(data_file.read_bytes())
+    data[len(data) // 2:len(data) // 2 + 200_000] = bytes(200_000)
+    data_file.write_bytes(data)
+    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) != 0
+    assert 'Traceback' not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
+    source = write_bag(tmp_path / 'in', drive())
+    seen = []
+
+    def interrupt(count):
+        seen.append(count)
+        if len(seen) == 5:
+            assert [path.name for path in tmp_path.iterdir() if path.name != 'in'] == [
+                'out.partial']
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _rain(source, tmp_path / 'out', progress=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ['in']
+
+
+def test_progress_counts_every_message(tmp_path):
+    counts = []
+    summary = _rain(write_bag(tmp_path / 'in', drive()), tmp_path / 'out', progress=counts.append)
+    assert sum(counts) == summary.messages == 16
+    assert summary.rainy == dict.fromkeys(CAMERAS, 4)
+    assert not summary.unchanged
+
+
+@pytest.mark.parametrize('topic, dry', [
+    *CAMERAS.items(), ('/image', '/image/dry'), ('/compressed', '/compressed/dry')])
+def test_dry_topic(topic, dry):
+    assert dry_topic(topic) == dry
+
+
+_FIELDS = st.fixed_dictionaries({}, optional={
+    'height': st.integers(0, 2**32 - 1),
+    'width': st.integers(0, 2**32 - 1),
+    'step': st.integers(0, 2**32 - 1),
+    'encoding': st.one_of(st.text(max_size=12), st.sampled_from(
+        ['bgr8', 'mono16', 'bayer_rggb8', 'nv12', 'uyvy', '8UC3', '16UC1'])),
+    'is_bigendian': st.integers(0, 255),
+    'data': st.binary(max_size=300).map(lambda data: np.frombuffer(data, np.uint8)),
+})
+
+
+@settings(max_examples=25, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_FIELDS, min_size=1, max_size=4), st.binary(max_size=60))
+def test_hostile_images_are_kept(tmp_path_factory, fields, torn):
+    rows = [('/cam/image_raw', IMAGE, START + number, image(number, START, **values))
+            for number, values in enumerate(fields)]
+    rows.append(('/cam/image_raw', IMAGE, START + 100, torn))
+    rows.append(('/cam/image_raw', IMAGE, START + 101, image(9, START)))
+    folder = tmp_path_factory.mktemp('hostile')
+    source = write_bag(folder / 'in', rows)
+    recorded = read_bag(source)
+    try:
+        summary = _rain(source, folder / 'out', topics=['/cam/image_raw'])
+    except BagError as error:
+        # A topic is judged by its first message.
+        assert 'no image topic' in str(error)
+        assert fields[0]['encoding'] not in ('bgr8', 'mono16', 'bayer_rggb8', 'nv12', 'uyvy')
+        return
+    assert summary.rainy.total() + summary.unchanged.total() == len(rows)
+    result = read_bag(folder / 'out')
+    dry = messages_on(result, '/cam/image_raw/dry')
+    assert [row.data for row in dry] == [row.data for row in recorded]
+    rainy = messages_on(result, '/cam/image_raw')
+    assert rainy[-2].data == torn and rainy[-1].data != recorded[-1].data
+    assert np.array_equal(_bgr(dry[-1]), picture(9))

@@ -1,0 +1,225 @@
+"""Rain on messages: only pixels change, by what rain changes, in every encoding."""
+
+import cv2
+import numpy as np
+import pytest
+from bag_files import START, TYPES, compressed, header, image, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from derain_ros.images.codec import (
+    SUPPORTED_ENCODINGS,
+    ImageFormatError,
+    decode_compressed,
+    decode_image,
+)
+from derain_ros.images.pixel_formats import PIXEL_FORMATS
+from derain_ros.rain.apply.rainy_messages import (
+    rain_on_compressed,
+    rain_on_image,
+    why_not_compressed,
+    why_not_image,
+)
+
+HEIGHT, WIDTH = 8, 12
+BLUE, GREEN, RED = 10, 20, 30
+
+
+def _message(encoding, value=100, padding=3, big_endian=0):
+    """A message whose samples all have one value."""
+    pixel_format = PIXEL_FORMATS[encoding]
+    step = WIDTH * pixel_format.pixel_bytes + padding
+    data = np.full(pixel_format.row_count(HEIGHT) * step, value, np.uint8)
+    return image(0, START, encoding=encoding, height=HEIGHT, width=WIDTH, step=step,
+                 is_bigendian=big_endian, data=data)
+
+
+def _brighter(blue, green, red):
+    """What adds to the channels of the left half."""
+    def render(dry):
+        rainy = dry.astype(int)
+        rainy[:, :WIDTH // 2] += (blue, green, red)
+        return np.clip(rainy, 0, 255).astype(np.uint8)
+
+    return render
+
+
+def _rows(message):
+    return message.data.reshape(-1, message.step)
+
+
+@pytest.mark.parametrize('encoding', sorted(SUPPORTED_ENCODINGS))
+@pytest.mark.parametrize('big_endian', [0, 1])
+def test_all_but_rainy_samples_keeps_its_bytes(encoding, big_endian):
+    dry = _message(encoding, big_endian=big_endian)
+    before = dry.data.copy()
+    rainy = rain_on_image(dry, _brighter(BLUE, GREEN, RED))
+    assert np.array_equal(dry.data, before)
+    for name in ('header', 'height', 'width', 'encoding', 'is_bigendian', 'step'):
+        assert getattr(rainy, name) == getattr(dry, name)
+    assert rainy.data.dtype == np.uint8 and rainy.data.shape == dry.data.shape
+    left = WIDTH // 2 * PIXEL_FORMATS[encoding].pixel_bytes
+    assert np.array_equal(_rows(rainy)[:, left:], _rows(dry)[:, left:])
+    assert not np.array_equal(_rows(rainy)[:, :left], _rows(dry)[:, :left])
+
+
+@pytest.mark.parametrize('encoding, sample', [
+    ('bgr8', [110, 120, 130]),
+    ('8UC3', [110, 120, 130]),
+    ('rgb8', [130, 120, 110]),
+    ('bgra8', [110, 120, 130, 100]),
+    ('rgba8', [130, 120, 110, 100]),
+    # 0.114 * 10 + 0.587 * 20 + 0.299 * 30 = 21.85
+    ('mono8', [122]),
+    ('8UC1', [122]),
+])
+def test_samples_of_a_colour_by_hand(encoding, sample):
+    rainy = rain_on_image(_message(encoding), _brighter(BLUE, GREEN, RED))
+    left = _rows(rainy)[:, :WIDTH // 2 * len(sample)].reshape(HEIGHT, -1, len(sample))
+    assert (left == sample).all()
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_a_bayer_mosaic_gets_the_channel_of_each_filter(pattern):
+    added = {'b': BLUE, 'g': GREEN, 'r': RED}
+    square = np.array([added[colour] for colour in pattern]).reshape(2, 2)
+    rainy = rain_on_image(_message(f'bayer_{pattern}8'), _brighter(BLUE, GREEN, RED))
+    expected = 100 + np.tile(square, (HEIGHT // 2, WIDTH // 4))
+    assert np.array_equal(_rows(rainy)[:, :WIDTH // 2], expected)
+
+
+@pytest.mark.parametrize('encoding', ['mono16', 'bayer_rggb16'])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_16_bits_keep_their_lower_eight_under_rain(encoding, order):
+    samples = np.full((HEIGHT, WIDTH), 0x1234, f'{order}u2')
+    samples[3] = 0xFFF0
+    dry = image(0, START, encoding=encoding, height=HEIGHT, width=WIDTH, step=2 * WIDTH,
+                is_bigendian=int(order == '>'), data=samples.view(np.uint8).ravel())
+    rainy = rain_on_image(dry, _brighter(10, 10, 10))
+    result = rainy.data.view(f'{order}u2').reshape(HEIGHT, WIDTH)
+    # 8-bit 10 is 10 * 257 of 16 bits; rain adds nothing to what is white. Demosaicing
+    # invents the outermost pixels, which are therefore not looked at.
+    assert (np.delete(result, 3, 0)[1:-1, 1:WIDTH // 2] == 0x1234 + 2570).all()
+    assert (result[3, 1:WIDTH // 2] == 0xFFF0).all()
+    assert (result[:, WIDTH // 2:] == samples[:, WIDTH // 2:]).all()
+
+
+def test_16_bits_stop_at_white():
+    samples = np.full((HEIGHT, WIDTH), 0x12FF, '<u2')
+    dry = image(0, START, encoding='mono16', height=HEIGHT, width=WIDTH, step=2 * WIDTH,
+                data=samples.view(np.uint8).ravel())
+    rainy = rain_on_image(dry, _brighter(255, 255, 255))
+    assert (rainy.data.view('<u2').reshape(HEIGHT, WIDTH)[:, :WIDTH // 2] == 0xFFFF).all()
+
+
+@pytest.mark.parametrize('encoding, luma, first, second', [
+    ('uyvy', slice(1, None, 2), 0, 2),
+    ('yuv422', slice(1, None, 2), 0, 2),
+    ('yuyv', slice(0, None, 2), 1, 3),
+    ('yuv422_yuy2', slice(0, None, 2), 1, 3),
+])
+def test_packed_yuv_by_hand(encoding, luma, first, second):
+    # Of 100 more blue, BT.601 makes 9.8 of Y, 43.9 of Cb, -7.1 of Cr.
+    rainy = rain_on_image(_message(encoding), _brighter(100, 0, 0))
+    row = _rows(rainy)[0, :WIDTH]
+    assert (row[luma] == 110).all()
+    assert (row[first::4] == 144).all()
+    assert (row[second::4] == 93).all()
+
+
+@pytest.mark.parametrize('encoding, chroma', [('nv12', [144, 93]), ('nv21', [93, 144])])
+def test_planar_yuv_by_hand(encoding, chroma):
+    rainy = rain_on_image(_message(encoding), _brighter(100, 0, 0))
+    assert (_rows(rainy)[:HEIGHT, :WIDTH // 2] == 110).all()
+    assert (_rows(rainy)[HEIGHT:, :WIDTH // 2].reshape(HEIGHT // 2, -1, 2) == chroma).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(SUPPORTED_ENCODINGS)), st.integers(1, 90), st.integers(60, 140))
+def test_grey_rain_reads_back_in_every_encoding(encoding, added, value):
+    dry = _message(encoding, value)
+    rainy = rain_on_image(dry, _brighter(added, added, added))
+    before, after = decode_image(dry), decode_image(rainy)
+    # YUV clips colours that BGR cannot hold; a channel in range is kept to rounding.
+    inside = (before > 0) & (before < 255 - added)
+    left = np.zeros_like(inside)
+    left[:, :WIDTH // 2 - 1] = True
+    difference = after.astype(int) - before
+    assert np.abs(difference[inside & left] - added).max(initial=0) <= 2
+    assert (difference[:, WIDTH // 2 + 1:] == 0).all()
+
+
+def test_a_last_row_without_padding_is_read():
+    dry = _message('rgb8')
+    dry.data = dry.data[:-3]
+    rainy = rain_on_image(dry, _brighter(BLUE, GREEN, RED))
+    assert len(rainy.data) == len(dry.data)
+    assert rainy.data[0] == 130
+
+
+@pytest.mark.parametrize('encoding', ['32FC1', '16UC1', '', 'bayer'])
+def test_what_is_no_picture_is_refused(encoding):
+    message = image(0, START, encoding=encoding)
+    assert encoding in why_not_image(message)
+    with pytest.raises(ImageFormatError):
+        rain_on_image(message, _brighter(1, 1, 1))
+
+
+def _compressed(pixels, name, suffix):
+    _, data = cv2.imencode(suffix, pixels)
+    return TYPES.types['sensor_msgs/msg/CompressedImage'](
+        header=header(START), format=name, data=data.ravel())
+
+
+def _lighter(dry):
+    return cv2.add(dry, (BLUE, GREEN, RED, 0))
+
+
+@pytest.mark.parametrize('name, shape, dtype, added', [
+    ('bgr8; png compressed bgr8', (8, 12, 3), np.uint8, [BLUE, GREEN, RED]),
+    ('rgb8; png compressed rgb8', (8, 12, 3), np.uint8, [RED, GREEN, BLUE]),
+    ('png', (8, 12, 4), np.uint8, [BLUE, GREEN, RED, 0]),
+    ('mono8; png compressed mono8', (8, 12), np.uint8, 22),
+    ('mono16; png compressed mono16', (8, 12), np.uint16, 22 * 257),
+])
+def test_png_keeps_channels_and_bits(name, shape, dtype, added):
+    dry = np.full(shape, 100 if dtype == np.uint8 else 100 * 257 + 3, dtype)
+    rainy = rain_on_compressed(_compressed(dry, name, '.png'), _lighter)
+    assert rainy.format == name
+    result = cv2.imdecode(rainy.data, cv2.IMREAD_UNCHANGED)
+    assert result.dtype == dtype
+    assert np.array_equal(result, dry + np.array(added, dtype))
+
+
+def test_a_compressed_mosaic_stays_one():
+    message = _compressed(np.full((8, 12), 100, np.uint8), 'bayer_rggb8; png compressed ', '.png')
+    result = cv2.imdecode(rain_on_compressed(message, _lighter).data, cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(result, np.tile([[130, 120], [120, 110]], (4, 6)))
+
+
+@pytest.mark.parametrize('grey', [False, True])
+def test_jpeg_stays_jpeg_of_the_same_channels(grey):
+    dry = compressed(1, START)
+    if grey:
+        dry = _compressed(picture(1)[..., 0], 'mono8; jpeg compressed mono8', '.jpg')
+    rainy = rain_on_compressed(dry, _lighter)
+    assert rainy.data[:3].tobytes() == b'\xff\xd8\xff'
+    assert rainy.header == dry.header and rainy.format == dry.format
+    assert (cv2.imdecode(rainy.data, cv2.IMREAD_UNCHANGED).ndim == 2) is grey
+    if not grey:
+        expected = _lighter(decode_compressed(dry))
+        assert cv2.PSNR(decode_compressed(rainy), expected) > 40
+
+
+@pytest.mark.parametrize('name', [
+    '16UC1; compressedDepth', '32FC1; png compressed ', '16UC1; png compressed', 'h264'])
+def test_compressed_depth_and_video_are_refused(name):
+    message = compressed(1, START, format=name)
+    assert name.split(';')[0] in why_not_compressed(message)
+    with pytest.raises(ImageFormatError):
+        rain_on_compressed(message, _lighter)
+
+
+@pytest.mark.parametrize('name', ['jpeg', 'png', '', 'rgb8; jpeg compressed bgr8', 'jpg'])
+def test_camera_pictures_are_accepted(name):
+    assert why_not_compressed(compressed(1, START, format=name)) is None

@@ -1,0 +1,430 @@
+"""`derain report`: what is on the page, and that names, numbers and files cannot break it."""
+
+import copy
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from report_files import (
+    bag_run,
+    detections_run,
+    pairs_run,
+    replay_run,
+    write,
+)
+from report_page import Page, check_structure, rows_of
+
+from derain_ros.cli import main
+from derain_ros.files.run_files import RunFileError
+from derain_ros.report.camera_takes import match_cameras
+from derain_ros.report.page import make_page
+from derain_ros.report.pictures import choose
+from derain_ros.report.plots import shares, thin
+from derain_ros.report.runs import load_entries
+
+HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=alert(1)>&\''
+BUILDERS = {'bag': bag_run, 'pairs': pairs_run, 'replay': replay_run,
+            'detections': detections_run}
+
+
+@pytest.fixture(scope='module')
+def all_runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    runs = {'nano.json': bag_run('nano'), 'base.json': bag_run('base'), 'pairs.json': pairs_run(),
+            'live_nano.json': replay_run('nano'), 'live_base.json': replay_run('base', slow=1.5),
+            'det_nano.json': detections_run('nano'), 'det_given.json': detections_run(None)}
+    return [write(folder, name, run) for name, run in runs.items()]
+
+
+def page_of(*files, **options):
+    return Page(make_page(load_entries(files), **options)[0])
+
+
+def test_the_page_is_well_formed_and_told_in_words(all_runs):
+    page = page_of(*all_runs)
+    check_structure(page)
+    for words in ('Distribution of latency', 'Latency over time', 'Drops over time',
+                  'Processor over time', 'Memory over time', 'PSNR gain', 'rain intensity',
+                  'A: nano.json', 'nano · openvino · f32', 'encoding 16UC1', 'at byte 4711',
+                  'pairs.json: 1 pair could not', '1 frame of /camera/image_raw could',
+                  'It keeps up with 1.5 times', 'Some CPU',
+                  'FastestDet at 352 × 352', 'derained as given', 'helped.png', 'hurt.png'):
+        assert words in page.text, words
+
+
+def test_figures_stand_in_the_columns_of_their_runs(all_runs):
+    text = make_page(load_entries(all_runs))[0]
+    rows = {' '.join(row[0]): row[1:] for row in rows_of(
+        text, 'Quality of the derained pictures against the clean ones')}
+    assert rows['PSNR, dB'][:2] == [['31.15'], ['32.15', '+1.00,', 'better']]
+    assert rows['made worse'][:2] == [['0'], ['1', '+1,', 'worse']]
+    assert rows['mask F1'][:2] == [['90.0', '%'], ['90.0', '%', 'same']]
+    assert 'flicker' not in rows
+    live = {' '.join(row[0]): row[1:] for row in rows_of(text, 'The node on the replayed bag')}
+    runs = [json.loads(path.read_text())['runs'][0] for path in all_runs[3:5]]
+    for column, run in enumerate(runs):
+        latency = max(camera['latency_ms']['p95'] for camera in run['cameras'])
+        assert live['latency p95, ms'][column][0] == f'{latency:.1f}'
+        assert live['received, frames/s'][column][0] == f'{run["fps"]:.1f}'
+    assert live['latency p95, ms'][1][-1] == 'worse'
+    tried = json.loads(all_runs[3].read_text())['search']['tried']
+    assert rows_of(text, 'Factors tried')[2][1:] == [
+        ['1.5'], [f'{100 * tried[1]["loss"]:.1f}', '%'], ['no']]
+    found = {' '.join(row[0]): row[1:] for row in rows_of(
+        text, 'The detector on rainy and on derained frames')}
+    assert found['recall, derained'][0] == ['70.0', '%', '+20.0', 'points', 'against', 'rainy']
+
+
+@pytest.mark.parametrize(('build', 'change'), [
+    (bag_run, lambda run: run['source'].update(sha256='e' * 64)),
+    (bag_run, lambda run: run.update(every=2)),
+    (pairs_run, lambda run: run['source'].update(bag='another')),
+    (replay_run, lambda run: run['runs'][0].update(factor=2.0)),
+    (replay_run, lambda run: run['bag'].update(sha256='e' * 64)),
+    (detections_run, lambda run: run.update(reference='clean')),
+    (detections_run, lambda run: run['detector'].update(score_threshold=0.5)),
+    (detections_run, lambda run: run['source'].update(rainy='other')),
+])
+def test_runs_are_compared_only_where_they_measured_the_same(tmp_path, build, change):
+    """Another bag, speed or detector makes figures differ that no model has to answer for."""
+    first = build('nano') if build is not pairs_run else build(('nano',))
+    other = build('base') if build is not pairs_run else build(('base',))
+    path = write(tmp_path, 'first.json', first)
+    same = make_page(load_entries([path, write(tmp_path, 'same.json', other)]))[0]
+    assert re.search('<small( class="(better|worse)")?>[^<]*(better|worse|same)</small>', same)
+    assert 'where both measured the same frames' in same
+    change(other)
+    found = make_page(load_entries([path, write(tmp_path, 'other.json', other)]))[0]
+    assert not re.search('<small[^>]*>[^<]*(better|worse|same)</small>', found)
+    assert 'where both measured the same frames' not in found
+
+
+def test_the_plots_hold_the_figures_of_the_runs(all_runs):
+    run = replay_run('nano', cameras=('front',))
+    frames = run['runs'][0]['cameras'][0]['frames']
+    path = write(all_runs[0].parent, 'alone.json', run)
+    text = make_page(load_entries([path]))[0]
+    there = sorted(value for value in frames['latency_ms'] if value is not None)
+    told = re.search(r'<title[^>]*>Latency over time</title><desc[^>]*>(.*?)</desc>', text)[1]
+    middle = there[(len(there) - 1) // 2]
+    assert (f'lowest {there[0]:.1f} ms, median {middle:.1f} ms, highest {there[-1]:.1f} ms'
+            in told)
+    lost = frames['latency_ms'].count(None)
+    drops = re.search(r'<title[^>]*>Drops over time</title><desc[^>]*>(.*?)</desc>', text)[1]
+    assert lost > 0 and f'highest {lost}.' in drops
+    rows = rows_of(text, 'Distribution of latency: share of frames, %')
+    assert float(rows[1][-1][0]) == pytest.approx(there[-1], abs=0.06)
+    assert float(rows[1][1][0]) == pytest.approx(middle, abs=0.06)
+
+
+def test_the_gain_is_that_of_the_same_model_on_the_same_stamps(all_runs):
+    camera, = match_cameras(load_entries(all_runs))
+    nano, base = camera.takes
+    stamp = nano.camera['frames']['stamp'][7]
+    assert nano.psnr[stamp] == (24.0, pytest.approx(30.7))
+    assert base.psnr[stamp] == (24.0, pytest.approx(31.7))
+    assert camera.clean_topic == '/camera/image_raw/dry'
+
+
+@pytest.mark.parametrize('change', [
+    lambda bag, pairs: bag.update(strength=0.5),
+    lambda bag, pairs: bag['model'].update(sha256='f' * 64),
+    lambda bag, pairs: pairs['source'].update(rainy_topic='/other'),
+    lambda bag, pairs: [image.update(name=f'x{number}') for number, image in enumerate(
+        pairs['models'][0]['images'])],
+])
+def test_figures_of_other_frames_are_not_taken(tmp_path, change):
+    bag, pairs = bag_run(), pairs_run(['nano'])
+    change(bag, pairs)
+    files = [write(tmp_path, 'bag.json', bag), write(tmp_path, 'pairs.json', pairs)]
+    camera, = match_cameras(load_entries(files))
+    assert camera.takes[0].psnr == {}
+    assert 'PSNR gain' not in page_of(*files).text
+
+
+def test_truth_of_the_bag_of_the_same_name_goes_first(tmp_path):
+    bag, other, same = bag_run(), pairs_run(['nano']), pairs_run(['nano'])
+    other['source']['bag'] = 'downpour'
+    for image in same['models'][0]['images']:
+        image['psnr'] = 44.0
+    files = [write(tmp_path, name, run) for name, run in (
+        ('bag.json', bag), ('other.json', other), ('same.json', same))]
+    camera, = match_cameras(load_entries(files))
+    assert {after for _, after in camera.takes[0].psnr.values()} == {44.0}
+
+
+@pytest.mark.parametrize(('count', 'titles', 'ranks'), [
+    (0, [], []), (1, ['Worst'], [0]), (2, ['Worst', 'Best'], [0, 23]),
+    (3, ['Worst', 'Median', 'Best'], [0, 12, 23]),
+    (5, ['Worst', '7 of 24', 'Median', '18 of 24', 'Best'], [0, 6, 12, 17, 23])])
+def test_frames_are_chosen_from_worst_to_best(all_runs, count, titles, ranks):
+    camera, = match_cameras(load_entries(all_runs))
+    choices, by_psnr = choose(camera, count)
+    assert by_psnr and [choice.title for choice in choices] == titles
+    # PSNR rises from frame to frame.
+    stamps = camera.takes[0].camera['frames']['stamp']
+    assert [choice.stamp for choice in choices] == [stamps[rank] for rank in ranks]
+
+
+def test_without_truth_the_rain_decides(tmp_path):
+    run = bag_run()
+    camera, = match_cameras(load_entries([write(tmp_path, 'bag.json', run)]))
+    choices, by_psnr = choose(camera, 3)
+    frames = run['cameras'][0]['frames']
+    rain = dict(zip(frames['stamp'], frames['rain_intensity'], strict=True))
+    assert not by_psnr and choices[0].title == 'Most rain'
+    assert rain[choices[0].stamp] == max(rain.values())
+    assert rain[choices[2].stamp] == min(rain.values())
+
+
+def test_each_section_stands_only_where_its_data_are(tmp_path):
+    headings = {'bag': 'rain', 'replay': 'timing', 'detections': 'detector'}
+    for kind, build in BUILDERS.items():
+        page = page_of(write(tmp_path, f'{kind}.json', build()), pictures=0)
+        check_structure(page)
+        ids = {heading['id'] for heading in page.all('h2') if 'id' in heading}
+        expected = {'summary', 'runs'} | ({headings[kind]} if kind in headings else set())
+        expected |= {'rain'} if kind == 'replay' else set()
+        assert ids - {'trouble'} == expected, kind
+
+
+def test_a_model_keeps_its_colour_and_no_two_runs_of_a_kind_share_one(all_runs, tmp_path):
+    entries = load_entries(all_runs)
+    colours = {(entry.kind, entry.model): entry.colour for entry in entries}
+    assert {colours[kind, 'nano'] for kind in BUILDERS} == {0}
+    assert {colours[kind, 'base'] for kind in ('bag', 'pairs', 'replay')} == {1}
+    twice = load_entries([write(tmp_path, f'{name}.json', bag_run()) for name in 'ab'])
+    assert twice[0].colour != twice[1].colour
+    assert [entry.letter for entry in load_entries([all_runs[0]] * 28)][-3:] == ['Z', 'AA', 'AB']
+
+
+def _given(bag, topic='/camera/derained/image'):
+    run = detections_run(None)
+    run['source'] = {'kind': 'bag', 'bag': bag, 'rainy_topic': '/camera/image_raw', 'failed': [],
+                     'derained_topic': topic, 'clean_topic': '/dry', 'unlabelled': 0}
+    return run
+
+
+def test_frames_given_to_a_detector_are_those_of_the_run_that_made_their_bag(tmp_path):
+    runs = {'cars.json': _given('elsewhere/drive_base'), 'nano.json': bag_run('nano'),
+            'base.json': bag_run('base', output='drive_base')}
+    files = [write(tmp_path, name, run) for name, run in runs.items()]
+    cars, nano, base = load_entries(files)
+    assert (cars.about, cars.model) == ('derained as given, base · openvino · f32', 'base')
+    assert cars.colour == base.colour != nano.colour
+    assert '3 run files, models base, nano. ' in make_page(load_entries(files))[0]
+
+
+@pytest.mark.parametrize('runs', [
+    [_given('other'), bag_run()],                          # of no bag here
+    [_given('drive_derained', '/rear/image'), bag_run()],  # another camera
+    [_given('drive_derained'), bag_run(), bag_run('base')],  # one of two
+    [detections_run(None), bag_run()]])
+def test_who_made_the_frames_is_not_guessed(tmp_path, runs):
+    files = [write(tmp_path, f'{number}.json', run) for number, run in enumerate(runs)]
+    given, nano = load_entries(files)[:2]
+    assert given.about == 'derained as given' and given.model == '0.json'
+    assert given.colour != nano.colour
+    head = make_page(load_entries(files))[0].split('<h1>')[1].split('Each run has')[0]
+    assert 'run files, model' in head and '0.json' not in head
+
+
+def test_two_runs_of_unknown_models_share_no_colour_with_a_known_one(tmp_path):
+    runs = [detections_run(None), detections_run(None), bag_run()]
+    files = [write(tmp_path, f'{number}.json', run) for number, run in enumerate(runs)]
+    assert len({entry.colour for entry in load_entries(files)}) == 3
+    assert '2 run files. Each run has' in make_page(load_entries(files[:2]))[0]
+
+
+def test_the_page_is_the_same_again_and_again(all_runs):
+    assert make_page(load_entries(all_runs)) == make_page(load_entries(all_runs))
+
+
+def _texts(value, text):
+    """Replace all free texts of a run by one."""
+    if isinstance(value, dict):
+        return {key: item if key in ('kind', 'format', 'outcome', 'reference', 'cores')
+                else _texts(item, text) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_texts(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+def _skeleton(text):
+    """Return tags and names of attributes, without what depends on the length of names."""
+    return [(tag, sorted(attributes)) for tag, attributes in Page(text).elements]
+
+
+@settings(max_examples=15, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.one_of(st.sampled_from('<>"\'&;/=- '), st.characters(codec=None)),
+               min_size=1, max_size=30))
+def test_a_name_never_becomes_markup(tmp_path, name):
+    def render(used):
+        files = [write(tmp_path, f'{kind}.json', _texts(build(), used))
+                 for kind, build in BUILDERS.items() if kind != 'replay']
+        return make_page(load_entries(files, [used] * len(files)), pictures=0)[0]
+
+    rendered = render(name)
+    assert _skeleton(rendered) == _skeleton(render('name'))
+    rendered.encode()
+
+
+def test_a_hostile_name_is_shown_as_it_is(tmp_path):
+    files = [write(tmp_path, f'{kind}.json', _texts(build(), HOSTILE))
+             for kind, build in BUILDERS.items()]
+    page = page_of(*files, title=HOSTILE)
+    assert len(page.all('script')) == 1 and not page.all('img')
+    assert page.text.count(HOSTILE) > 20
+    check_structure(page)
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(2**62, 2**70), st.floats(),
+    st.text(max_size=5), st.just([]), st.just({}), st.just([None]), st.just(-1), st.just(0),
+    st.sampled_from([1e308, -1e308, 1e18, -2**63, 10**400, '1.0', '\ud800']))
+
+
+def _places(value, path=()):
+    """Yield the paths to all values; of long lists the first ones."""
+    yield path
+    items = value.items() if isinstance(value, dict) else (
+        enumerate(value[:2]) if isinstance(value, list) else ())
+    for key, item in items:
+        yield from _places(item, (*path, key))
+
+
+SMALL = {'bag': bag_run(frames=3), 'pairs': pairs_run(frames=3), 'detections': detections_run(),
+         'replay': replay_run(frames=45, search=True)}
+PLACES = {kind: list(_places(run)) for kind, run in SMALL.items()}
+
+
+@settings(max_examples=150, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_an_edited_file_gives_a_page_or_an_error(tmp_path, data):
+    kind = data.draw(st.sampled_from(sorted(SMALL)))
+    run = copy.deepcopy(SMALL[kind])
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(PLACES[kind]))
+        parent = run
+        try:
+            for key in place[:-1]:
+                parent = parent[key]
+            if not place or data.draw(st.booleans()):
+                value = copy.deepcopy(data.draw(VALUES))  # or edits of it would last
+                if not place:
+                    run = value
+                else:
+                    parent[place[-1]] = value
+            else:
+                del parent[place[-1]]
+        except (KeyError, IndexError, TypeError):
+            continue
+    path = tmp_path / 'run.json'
+    path.write_text(json.dumps(run))
+    try:
+        entries = load_entries([path])
+    except RunFileError as error:
+        assert str(path) in str(error)
+        return
+    page, _ = make_page(entries)
+    page.encode()
+    check_structure(Page(page))
+
+
+@pytest.mark.parametrize(('kind', 'path', 'value', 'told'), [
+    ('bag', ('cameras', 0, 'frames', 'stamp', 1), '1', 'cameras[0].frames.stamp[1]'),
+    ('bag', ('cameras', 0, 'frames', 'stamp'), [1], 'cameras[0].frames'),
+    ('bag', ('cameras', 0, 'frames', 'time', 0), 2**64, 'cameras[0].frames.time[0]'),
+    ('pairs', ('models',), [], 'models'),
+    ('replay', ('runs', 0, 'cameras', 1, 'frames', 'latency_ms', 0), float('nan'),
+     'runs[0].cameras[1].frames.latency_ms[0]'),
+    ('detections', ('inputs', 'derained', 'map50'), None, ''),
+    ('detections', ('inputs', 'derained', 'detections'), None, 'inputs.derained.detections'),
+])
+def test_an_error_names_file_and_field(tmp_path, capsys, kind, path, value, told):
+    run = BUILDERS[kind]()
+    parent = run
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    file = tmp_path / 'edited.json'
+    file.write_text(json.dumps(run))
+    status = main(['report', str(file), '-o', str(tmp_path / 'out.html')])
+    complaint = capsys.readouterr().err
+    if not told:
+        assert status == 0
+        return
+    assert status == 2 and not (tmp_path / 'out.html').exists()
+    assert complaint.startswith(f'derain: error: {file}: {told}: ')
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"kind": "bag"}', '{"kind": "x", "format": 1}',
+                                  '{"kind": "bag", "format": 99}', '[' * 100_000, 'NaN',
+                                  '{"kind": ["bag"], "format": 1}'])
+def test_what_is_no_run_file_is_refused(tmp_path, capsys, text):
+    file = tmp_path / 'run.json'
+    file.write_text(text)
+    assert main(['report', str(file), '-o', str(tmp_path / 'out.html')]) == 2
+    assert str(file) in capsys.readouterr().err
+    assert not (tmp_path / 'out.html').exists()
+
+
+@pytest.mark.parametrize('depth', [400, 800, 960, 2000])
+def test_a_file_nested_deeply_is_read_or_refused(tmp_path, depth):
+    text = json.dumps(detections_run())
+    file = tmp_path / 'run.json'
+    file.write_text(f'{text[:-1]}, "more": {"[" * depth}{"]" * depth}}}')
+    assert main(['report', str(file), '-o', str(tmp_path / 'out.html')]) in (0, 2)
+
+
+def test_arguments_that_cannot_be(tmp_path, all_runs, capsys):
+    file, output = str(all_runs[0]), str(tmp_path / 'out.html')
+    assert main(['report', str(tmp_path / 'none.json'), '-o', output]) == 2
+    assert main(['report', str(tmp_path), '-o', output]) == 2
+    assert main(['report', file, '-o', file]) == 2
+    assert 'one of the run files' in capsys.readouterr().err
+    assert json.loads(Path(file).read_text())['kind'] == 'bag'
+    assert main(['report', file, '--label', 'a', '--label', 'b', '-o', output]) == 2
+    for count in ('-1', 'x', '1.5', '9' * 30):
+        with pytest.raises(SystemExit):
+            main(['report', file, '--pictures', count, '-o', output])
+
+
+def test_a_replay_that_was_too_slow_is_told(tmp_path):
+    run = replay_run()
+    for number, one in enumerate(run['runs']):
+        one['pacing'] = {'kept': number == 0, 'late_ms': {'p50': 0.1}, 'starved': 0}
+    run['runs'][0]['cameras'][1]['frames']['outcome'][:2] = ['fault', 'fault']
+    page = page_of(write(tmp_path, 'run.json', run))
+    assert 'A: the bag could not be played at 1.5, 2 times the recorded' in page.text
+    assert 'A: the node failed on 2 frames of /rear/image_raw' in page.text
+
+
+def test_labels_and_title_are_shown(tmp_path, all_runs):
+    output = tmp_path / 'new' / 'out.html'
+    assert main(['report', *map(str, all_runs[:2]), '--label', 'Monday', '--title', 'Wet & dry',
+                 '-o', str(output)]) == 0
+    page = Page(output.read_text())
+    assert 'A: Monday' in page.text and 'B: base.json' in page.text
+    assert page.text.count('Wet & dry') == 2
+
+
+def test_long_runs_stay_small_and_keep_their_peaks(tmp_path):
+    run = replay_run(frames=20_000, cameras=('front',), search=False)
+    run['runs'][0]['cameras'][0]['frames']['latency_ms'][12_345] = 987.0
+    text = make_page(load_entries([write(tmp_path, 'long.json', run)]))[0]
+    assert len(text) < 200_000
+    assert 'highest 987.0 ms' in text
+    values = [math.nan if number % 2 or 4000 < number < 5000 else float(number == 778)
+              for number in range(10_000)]
+    times, kept = thin(range(10_000), values)
+    assert len(times) <= 600 and times == sorted(times)
+    assert kept[times.index(778)] == 1.0
+    assert 20 < sum(math.isnan(value) for value in kept) < 40
+    assert shares([3.0, 1.0]) == ([1.0, 3.0], [50.0, 100.0])

@@ -1,0 +1,329 @@
+"""`derain report` on the sample bag, and in a real browser: keys, pictures, colours, sizes."""
+
+import base64
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from browser import CHROMIUM, Browser
+from report_files import detections_run, replay_run, write
+from report_page import Page, check_structure, rows_of
+from rosbags.highlevel import AnyReader
+
+from derain_ros.cli import main
+from derain_ros.images.codec import decode_compressed, decode_image
+
+SAMPLE = Path(__file__).parents[1] / 'data' / 'driving_rain'
+RAINY, CLEAN = '/camera/image_raw/compressed', '/camera_clean/image_raw/compressed'
+
+# Text whose contrast with the ground behind it is below that of WCAG 2 AA.
+FAINT_TEXT = """
+(() => {
+  const parse = text => { const found = text.match(/[0-9.]+/g).map(Number);
+    return found.length < 4 ? [...found, 1] : found; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(value => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z; };
+  const ground = element => { for (let at = element; at; at = at.parentElement) {
+    const colour = parse(getComputedStyle(at).backgroundColor);
+    if (colour[3] === 1) return colour; } return [255, 255, 255, 1]; };
+  const faint = []; let seen = 0;
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || element.closest('script') || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const colour = parse(element.closest('svg') ? style.fill : style.color);
+    const [bright, dark] = [light(colour), light(ground(element))].sort((a, b) => b - a);
+    const ratio = (bright + 0.05) / (dark + 0.05);
+    seen += 1;
+    if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${element.outerHTML.slice(0, 80)}`);
+  }
+  return [seen, faint];
+})()
+"""
+
+
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+    """Run files of two models on half of the sample, and the bags beside them."""
+    folder = tmp_path_factory.mktemp('measured')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for model in ('nano', 'base'):
+            assert main(['bag', str(SAMPLE), '-o', f'drive_{model}', '--topics', RAINY,
+                         '--duration', '1.2', '--model', model, '--json', f'{model}.json']) == 0
+        assert main(['evaluate', 'drive_nano', '--rainy-topic', RAINY, '--clean-topic', CLEAN,
+                     '--against', 'base', '--json', 'pairs.json']) == 0
+    for model, slow in (('nano', 1.0), ('base', 1.6)):
+        live, found = replay_run(model, slow=slow), detections_run(model)
+        facts = json.loads((folder / f'{model}.json').read_text())['model']
+        live['model'] = {key: facts[key] for key in live['model']}
+        found['model'] = facts
+        write(folder, f'live_{model}.json', live)
+        write(folder, f'det_{model}.json', found)
+    return folder
+
+
+def report(folder, *names, output='report.html', options=()):
+    """Make a page and return its path."""
+    path = folder / output
+    assert main(['report', *(str(folder / name) for name in names), '-o', str(path),
+                 *options]) == 0
+    return path
+
+
+@pytest.fixture(scope='module')
+def page_file(measured):
+    return report(measured, 'nano.json', 'base.json', 'pairs.json', 'live_nano.json',
+                  'live_base.json', 'det_nano.json', 'det_base.json')
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip('Chromium is not installed')
+    with Browser(tmp_path_factory.mktemp('profile')) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser, page_file):
+    browser.size(1280, 900)
+    browser.complaints.clear()
+    browser.open(page_file)
+    yield browser
+    assert browser.complaints == []
+
+
+def pictures_of(page):
+    """Return the pictures of a page: alternative text, view and BGR."""
+    found = []
+    for image in page.all('img'):
+        data = base64.b64decode(image['src'].removeprefix('data:image/jpeg;base64,'))
+        found.append((image['alt'], image['data-view'],
+                      cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)))
+    return found
+
+
+def frame(bag, topic, stamp):
+    """Return the picture of a topic with a header stamp, BGR."""
+    with AnyReader([bag]) as reader:
+        for connection, _, data in reader.messages(
+                [one for one in reader.connections if one.topic == topic]):
+            message = reader.deserialize(data, connection.msgtype)
+            if message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == stamp:
+                read = decode_compressed if 'Compressed' in connection.msgtype else decode_image
+                return read(message)
+    raise AssertionError(f'{topic} has no frame at {stamp}')
+
+
+def test_worst_median_and_best_frames_are_shown_as_they_are(measured, page_file):
+    text = page_file.read_text()
+    page = Page(text)
+    check_structure(page)
+    images = json.loads((measured / 'pairs.json').read_text())['models'][0]['images']
+    assert 'by A: nano, worst first' in page.text
+    images.sort(key=lambda image: image['psnr'])
+    told = re.findall(r'A: nano</b> PSNR ([0-9.]+) → ([0-9.]+) dB', text)
+    assert told == [(f'{image["input_psnr"]:.2f}', f'{image["psnr"]:.2f}')
+                    for image in (images[0], images[6], images[11])]
+    pictures = pictures_of(page)
+    views = ['A', 'rainy', 'mask-A', 'mask-B', 'B', 'clean']
+    assert [view for _, view, _ in pictures] == views * 3
+    seconds, nanoseconds = images[0]['name'].split('.')
+    stamp = int(seconds) * 10**9 + int(nanoseconds)
+    expected = {
+        'A': frame(measured / 'drive_nano', '/camera/derained/image', stamp),
+        'B': frame(measured / 'drive_base', '/camera/derained/image', stamp),
+        'rainy': frame(SAMPLE, RAINY, stamp), 'clean': frame(SAMPLE, CLEAN, stamp)}
+    shown = {view: picture for _, view, picture in pictures[:6]}
+    for view, picture in expected.items():
+        assert cv2.PSNR(shown[view], picture) > 32, view
+    # The tint of the mask is magenta, and lies where rain was found.
+    mask = frame(measured / 'drive_nano', '/camera/derained/rain_mask', stamp)[..., 0]
+    dry = cv2.dilate(mask, np.ones((17, 17), np.uint8)) < 64
+    green_lost = shown['rainy'][..., 1].astype(int) - shown['mask-A'][..., 1]
+    assert dry.mean() > 0.01
+    assert green_lost[mask > 200].mean() > 60 > 2 > abs(green_lost[dry].mean())
+
+
+def test_the_page_is_small_and_the_same_each_time(measured, page_file):
+    assert page_file.stat().st_size < 3e6
+    again = report(measured, 'nano.json', 'base.json', 'pairs.json', 'live_nano.json',
+                   'live_base.json', 'det_nano.json', 'det_base.json', output='again.html')
+    assert again.read_bytes() == page_file.read_bytes()
+    many = report(measured, 'nano.json', 'base.json', 'pairs.json', output='many.html',
+                  options=['--pictures', '12'])
+    assert many.stat().st_size < 10e6
+    assert len(Page(many.read_text()).all('img')) == 12 * 6
+
+
+def test_bags_that_changed_or_went_are_told(measured, tmp_path, capsys):
+    for name in ('nano.json', 'base.json', 'pairs.json'):
+        shutil.copy(measured / name, tmp_path)
+    moved = tmp_path / 'elsewhere'
+    shutil.copytree(measured / 'drive_nano', moved / 'drive_nano')
+
+    page = Page(report(tmp_path, 'nano.json', 'base.json').read_text())
+    assert not page.all('img')
+    assert 'drive_nano is not there; --bag-root names the folder' in page.text
+    assert capsys.readouterr().err.count('derain: note: ') == 2
+
+    found = report(tmp_path, 'nano.json', 'base.json', 'pairs.json',
+                   options=['--bag-root', str(moved)])
+    page = Page(found.read_text())
+    assert [view for _, view, _ in pictures_of(page)] == ['A', 'rainy', 'mask-A', 'clean'] * 3
+    assert 'drive_base is not there' in page.text and 'drive_nano is not' not in page.text
+
+    file, = (moved / 'drive_nano').glob('*.mcap')
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    page = Page(report(tmp_path, 'nano.json', options=['--bag-root', str(moved)]).read_text())
+    assert 'drive_nano has changed since' in page.text and not page.all('img')
+
+
+def test_one_run_without_truth_or_mask(tmp_path, monkeypatch, opened):
+    monkeypatch.chdir(tmp_path)
+    assert main(['bag', str(SAMPLE), '-o', 'out', '--topics', RAINY, '--no-mask', '--every', '8',
+                 '--json', 'run.json']) == 0
+    page_text = report(tmp_path, 'run.json').read_text()
+    page = Page(page_text)
+    check_structure(page)
+    assert [view for _, view, _ in pictures_of(page)] == ['A', 'rainy'] * 3
+    assert 'Most rain' in page.text and 'Tint' not in page.text
+    assert 'ordered by the rain intensity of A: nano, most' in page.text
+    run = json.loads((tmp_path / 'run.json').read_text())['cameras'][0]['frames']
+    rows = rows_of(page_text, f'{RAINY}: rain intensity: rain intensity, %')[1:]
+    assert [row[1][0] for row in rows] == [f'{100 * one:.1f}' for one in run['rain_intensity']]
+    opened.open(tmp_path / 'report.html')
+    assert opened.evaluate("document.querySelector('.compare').style.getPropertyValue('--at')"
+                           ) == '50%'
+
+
+def test_nothing_is_loaded_and_nothing_complained_of(opened, page_file):
+    assert opened.evaluate('document.title') == 'Deraining report'
+    outside = [address for address in opened.requests if not address.startswith('data:')]
+    assert outside == [page_file.as_uri()]
+    assert opened.evaluate('[...document.images].every(image => image.naturalWidth > 300)')
+    visible = opened.evaluate('document.body.innerText')
+    for words in ('Quality against truth', 'Distribution of latency', 'Drops over time',
+                  'PSNR gain', 'Worst', 'Median', 'Best', 'where it hurts most',
+                  'Derained by B: base', 'Models, versions and machines'):
+        assert words in visible, words
+
+
+def _tab_to(browser, wanted):
+    """Press Tab until an element that fits has the focus."""
+    for _ in range(80):
+        browser.press('Tab')
+        if browser.evaluate(f'document.activeElement.matches({wanted!r})'):
+            return
+    raise AssertionError(f'Tab never comes to {wanted}')
+
+
+def _at(browser):
+    """Return value of the focused slider, cut of the left picture, and what is told of it."""
+    return browser.evaluate("""
+        (() => { const slider = document.activeElement;
+          const left = slider.closest('article').querySelector('img.left');
+          return [slider.value, getComputedStyle(left).clipPath,
+                  slider.getAttribute('aria-valuetext')]; })()""")
+
+
+def _visible(browser):
+    return browser.evaluate("""
+        [...document.activeElement.closest('article').querySelectorAll('.compare img')]
+        .filter(image => getComputedStyle(image).visibility === 'visible')
+        .map(image => image.dataset.view).sort()""")
+
+
+def test_everything_works_by_keyboard(opened, tmp_path):
+    opened.press('Tab')
+    assert opened.evaluate("document.activeElement.className") == 'skip'
+    assert opened.evaluate('document.activeElement.getBoundingClientRect().width') > 60
+    opened.press('Enter')
+    assert opened.evaluate("location.hash") == '#main'
+    _tab_to(opened, 'input[type=range]')
+    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") == 'solid'
+    value, cut, told = _at(opened)
+    assert (value, told) == ('50', '50 % Rainy, then A: nano') and '50%' in cut
+    opened.press('ArrowRight', times=20)
+    value, cut, told = _at(opened)
+    assert (value, told) == ('70', '70 % Rainy, then A: nano') and '30%' in cut
+    opened.press('Home')
+    assert _at(opened)[0] == '0' and '100%' in _at(opened)[1]
+    opened.press('End')
+    assert _at(opened)[0] == '100'
+    assert _visible(opened) == ['A', 'rainy']
+
+    dry = cv2.imread(str(opened.screenshot(tmp_path / 'dry.png', whole=False)))
+    _tab_to(opened, 'input[type=checkbox]')
+    opened.press(' ')
+    assert opened.evaluate('document.activeElement.checked') is True
+    assert _visible(opened) == ['A', 'mask-A']
+    tinted = cv2.imread(str(opened.screenshot(tmp_path / 'tinted.png', whole=False)))
+
+    def magenta(picture):
+        blue, green, red = (picture[..., channel].astype(int) for channel in range(3))
+        return int(np.count_nonzero((blue > green + 80) & (red > green + 80)))
+    assert magenta(dry) < 100 < 10_000 < magenta(tinted)
+    opened.press(' ')
+    assert _visible(opened) == ['A', 'rainy']
+
+
+def test_any_two_pictures_of_a_frame_can_be_compared(opened):
+    _tab_to(opened, 'select')
+    opened.press('ArrowDown')
+    opened.press('Tab')
+    opened.press('ArrowDown', times=2)
+    assert _visible(opened) == ['A', 'clean']
+    assert opened.evaluate(
+        "document.activeElement.closest('article').querySelector('[type=checkbox]').disabled")
+    assert opened.evaluate(
+        "document.activeElement.closest('article').querySelector('[type=range]')"
+        ".getAttribute('aria-valuetext')") == '50 % A: nano, then Truth'
+    assert opened.evaluate("document.querySelectorAll('article')[1]"
+                           ".querySelector('[type=checkbox]').disabled") is False
+
+
+@pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
+@pytest.mark.parametrize(('width', 'height', 'phone'), [(1280, 900, False), (400, 860, True)],
+                         ids=['desktop', 'phone'])
+def test_it_is_readable(opened, tmp_path, width, height, phone, dark):
+    opened.size(width, height, dark=dark, phone=phone)
+    opened.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    seen, faint = opened.evaluate(FAINT_TEXT)
+    assert seen > 500 and faint == []
+    assert opened.evaluate('document.documentElement.scrollWidth') <= width
+    shot = cv2.imread(str(opened.screenshot(tmp_path / 'page.png')))
+    assert shot.shape[1] == width * (2 if phone else 1)
+    assert (np.median(shot) < 60) is dark or (np.median(shot) > 200) is not dark
+    # Labels of the plots lie within them, and the lines too.
+    cut = opened.evaluate("""
+        [...document.querySelectorAll('.plot svg[role=img]')].flatMap(svg => {
+          const frame = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll('text, polyline')].filter(part => {
+            const box = part.getBoundingClientRect();
+            return box.left < frame.left - 1 || box.right > frame.right + 1 ||
+                   box.top < frame.top - 1 || box.bottom > frame.bottom + 1; })
+            .map(part => part.outerHTML.slice(0, 100)); })""")
+    assert cut == []
+
+
+def test_tables_and_plots_need_no_script(opened, page_file):
+    opened.send('Emulation.setScriptExecutionDisabled', value=True)
+    try:
+        opened.open(page_file)
+        assert 'then A: nano' not in opened.evaluate('document.body.outerHTML')
+        text = opened.evaluate('document.body.innerText')
+        assert 'mask F1' in text and 'Latency over time' in text
+        assert opened.evaluate("getComputedStyle(document.querySelector('img.left')).clipPath"
+                               ).startswith('inset(0')
+    finally:
+        opened.send('Emulation.setScriptExecutionDisabled', value=False)

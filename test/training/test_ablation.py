@@ -1,0 +1,73 @@
+"""Ablation: equal cost, means over seeds, and a run of it from end to end."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs the extra `train`')
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from training_runs import derain, write_pictures  # noqa: E402
+
+from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
+from derain_ros.training.ablation import PARTS, ablations, spread, table  # noqa: E402
+from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
+
+
+def test_networks_lack_one_part_each_and_cost_the_same():
+    networks = ablations(DualStageConfig())
+    assert list(networks) == list(PARTS)
+    full = flops_per_pixel(DualStageNetwork(networks['full']).eval())
+    for name, config in networks.items():
+        off = [part for part in PARTS[name] if not getattr(config, part)]
+        assert off == list(PARTS[name])
+        cost = flops_per_pixel(DualStageNetwork(config).eval())
+        assert cost == pytest.approx(full, rel=0.05)
+
+
+def test_spread_against_hand_computed_values():
+    assert spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
+    assert spread([4.0]) == (4.0, 0.0)
+
+
+def test_table_has_a_row_for_each_network():
+    rows = [
+        {'part': 'full', 'seed': 1, 'flops_per_pixel': 7900, 'wet_psnr': 20.0, 'wet_ssim': 0.5},
+        {'part': 'full', 'seed': 2, 'flops_per_pixel': 7900, 'wet_psnr': 22.0, 'wet_ssim': 0.5},
+        {'part': 'no stage 2', 'seed': 1, 'flops_per_pixel': 7800, 'wet_psnr': 19.0,
+         'wet_ssim': 0.4},
+    ]
+    assert table(rows).splitlines() == [
+        '| network | kFLOP/px | wet_psnr | wet_ssim |',
+        '|---|---|---|---|',
+        '| full | 7.9 | 21.00 ± 1.41 | 0.5000 ± 0.0000 |',
+        '| no stage 2 | 7.8 | 19.00 ± 0.00 | 0.4000 ± 0.0000 |',
+    ]
+
+
+def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path):
+    pictures, pairs = tmp_path / 'dry', tmp_path / 'pairs'
+    pictures.mkdir()
+    write_pictures(pictures)
+    scene = cv2.resize(
+        np.random.default_rng(0).integers(0, 200, (4, 6, 3), dtype=np.uint8), (96, 64))
+    for name, picture in (('clean', scene), ('rainy', np.minimum(scene + 20, 255))):
+        (pairs / name).mkdir(parents=True)
+        cv2.imwrite(str(pairs / name / '1.png'), picture)
+    command = ['ablate', pictures, '-o', tmp_path / 'run', '--validation', pairs,
+               '--steps', 2, '--batch', 1, '--size', 64, '--seeds', 1]
+    first = derain(*command)
+    assert first.returncode == 0, first.stderr
+    results = sorted((tmp_path / 'run').glob('*/result.json'))
+    assert len(results) == len(PARTS)
+    row = json.loads(results[0].read_text(encoding='utf-8'))
+    assert {'part', 'seed', 'steps', 'rainy_psnr', 'clean_psnr'} <= set(row)
+    times = [result.stat().st_mtime_ns for result in results]
+    again = derain(*command)
+    assert again.stdout == first.stdout
+    assert [result.stat().st_mtime_ns for result in results] == times
+    assert (tmp_path / 'run' / 'ablation.md').read_text(encoding='utf-8') in first.stdout
+    other = derain(*command, '--steps', 3, check=False)
+    assert other.returncode == 2
+    assert 'made with other steps' in other.stderr

@@ -1,0 +1,368 @@
+"""Training in this process: data, losses, steps, checkpoints, export."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='training needs the extra `train`')
+
+from training_runs import small_config, write_pictures  # noqa: E402
+
+from derain_ros.cli import main  # noqa: E402
+from derain_ros.engines import create_engine  # noqa: E402
+from derain_ros.evaluation.metrics import PERFECT_DB  # noqa: E402
+from derain_ros.network.dual_stage import DualStageNetwork  # noqa: E402
+from derain_ros.training import clipping  # noqa: E402
+from derain_ros.training.checkpoint import fit_optimizer  # noqa: E402
+from derain_ros.training.config import ConfigError  # noqa: E402
+from derain_ros.training.dataset import DryPictures, RainyCrops, scene_of  # noqa: E402
+from derain_ros.training.loop import Trainer, TrainingError  # noqa: E402
+from derain_ros.training.losses import (  # noqa: E402
+    charbonnier,
+    mask_truth,
+    structure_error,
+    veil_error,
+)
+from derain_ros.training.model_export import flops_per_pixel, write_model  # noqa: E402
+from derain_ros.training.validation import score  # noqa: E402
+
+# One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp('dry'))
+
+
+def silent(_line):
+    pass
+
+
+def test_scenes_count_once(pictures):
+    assert scene_of(Path('road_12.png')) == scene_of(Path('road_3.jpg')) == 'road'
+    dry = DryPictures(pictures, 64)
+    assert sorted(len(scene) for scene in dry.scenes) == [1, 2]
+    assert len(dry.scenes[0][0]) == 2  # 160×128 and its half
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no picture of at least 64x64'):
+        DryPictures(tmp_path, 64)
+
+
+def test_batches_depend_on_seed_and_index_alone(pictures):
+    dry = DryPictures(pictures, 64)
+    options = {'batch': 2, 'size': 64, 'dry_share': 0.5}
+    first = RainyCrops(dry, seed=1, **options)
+    same = RainyCrops(dry, seed=1, **options)
+    for ours, again in zip(first.render(7), same.render(7), strict=True):
+        assert torch.equal(ours, again)
+    other = RainyCrops(dry, seed=2, **options)
+    assert not torch.equal(first.render(7)[1], other.render(7)[1])
+    later = iter(RainyCrops(dry, seed=1, first=7, **options))
+    assert torch.equal(next(later)[0], first.render(7)[0])
+
+
+def test_losses_against_hand_computed_values():
+    zero, half = torch.zeros(4), torch.tensor([0.0, 0.5, 0.0, 0.5])
+    # (2 · 0.001 + 2 · √(0.25 + 1e-6)) / 4
+    assert charbonnier(zero, half).item() == pytest.approx(0.2505005, abs=1e-6)
+    streaks = torch.tensor([0.0, 8 / 255, 16 / 255, 1.0])
+    assert mask_truth(streaks).tolist() == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_learning_rate_warms_up_and_falls_to_zero(pictures, tmp_path):
+    trainer = Trainer(small_config(pictures, tmp_path, steps=105), silent)
+    assert trainer.rate(0) == pytest.approx(2e-3 / 5)
+    assert trainer.rate(4) == pytest.approx(2e-3)
+    assert trainer.rate(55) == pytest.approx(1e-3)
+    assert trainer.rate(105) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_loss_falls(pictures, tmp_path):
+    trainer = Trainer(small_config(pictures, tmp_path, steps=120, learning_rate=4e-3), silent)
+    crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
+    rainy, dry, streaks = crops.render(0)
+    trainer.network.train()
+    losses = []
+    for trainer.step in range(120):
+        losses.append(trainer._one(rainy, dry, streaks))
+    for part, share in (('restored', 0.9), ('mask', 0.7)):
+        assert losses[-1][part] < share * losses[0][part], (part, losses[0], losses[-1])
+
+
+def test_a_run_reports_its_steps(pictures, tmp_path):
+    lines = []
+    Trainer(small_config(pictures, tmp_path, steps=3), lines.append).run()
+    assert lines[-1].startswith('step 3  restored ')
+    assert 'steps/s' in lines[-1]
+
+
+@pytest.mark.parametrize(('accumulate', 'echo'), [(1, 1), (2, 1), (1, 3)])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+        accumulate, echo, pictures, tmp_path, monkeypatch):
+    # So soon that what earlier steps leave to the clipping counts, too.
+    monkeypatch.setattr(clipping, 'FEWEST', 2)
+    monkeypatch.setattr(clipping, 'LARGER_THAN_USUAL', 0.5)
+    config = small_config(pictures, tmp_path / 'whole', steps=16,
+                          accumulate=accumulate, echo=echo)
+    whole = Trainer(config, silent).run()
+
+    def crash(step):
+        if step == 13:
+            raise OSError('the machine is gone')
+
+    cut = replace(config, out=tmp_path / 'cut')
+    with pytest.raises(OSError, match='gone'):
+        Trainer(cut, silent, progress=crash).run()
+    lines = []
+    resumed = Trainer(cut, lines.append)
+    assert resumed.step == 10
+    assert 'goes on from step 10' in lines[0]
+    for name, value in resumed.run().state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+
+
+def test_a_run_starts_from_the_averaged_weights_of_another(pictures, tmp_path):
+    first = Trainer(small_config(pictures, tmp_path / 'first', steps=12, ema=0.5), silent)
+    given = first.run().state_dict()
+    changes = {'init': tmp_path / 'first' / 'checkpoint.pt', 'steps': 5}
+    second = Trainer(small_config(pictures, tmp_path / 'second', **changes), silent)
+    assert second.step == 0
+    for weights in (second.network.state_dict(), second.averaged().state_dict()):
+        for name, value in given.items():
+            assert torch.equal(weights[name], value), name
+
+
+def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
+    config = small_config(pictures, tmp_path, steps=4)
+    Trainer(config, silent).run()
+    path = tmp_path / 'checkpoint.pt'
+    state = torch.load(path, weights_only=True)
+    names = [name for name, _ in Trainer(config, silent).network.named_parameters()]
+    lacking = names.index('fine.bias')  # starts at zero
+    for weights, prefix in ((state['network'], ''), (state['average'], 'module.')):
+        del weights[f'{prefix}fine.bias']
+    moments = state['optimizer']['state']
+    state['optimizer']['state'] = {
+        i - (i > lacking): moments[i] for i in moments if i != lacking}
+    state['optimizer']['param_groups'][0]['params'].pop()
+    torch.save(state, path)
+    lines = []
+    trainer = Trainer(config, lines.append)
+    assert trainer.step == 4
+    assert any('starts at zero: fine.bias' in line for line in lines)
+    assert not trainer.network.fine.bias.any()
+    for index, (name, weights) in enumerate(trainer.network.named_parameters()):
+        if name != 'fine.bias':
+            kept = trainer.optimizer.state[weights]['exp_avg']
+            assert torch.equal(kept, moments[index]['exp_avg']), name
+
+
+def test_a_checkpoint_of_another_network_is_refused(pictures, tmp_path):
+    Trainer(small_config(pictures, tmp_path, steps=1), silent).run()
+    path = tmp_path / 'checkpoint.pt'
+    state = torch.load(path, weights_only=True)
+    state['network']['stem.weight'] = torch.zeros(1)
+    torch.save(state, path)
+    with pytest.raises(ConfigError, match='is of another network'):
+        Trainer(small_config(pictures, tmp_path), silent)
+
+
+def test_moments_written_in_another_layout_and_implementation_fit():
+    def network(layout):
+        torch.manual_seed(0)
+        return torch.nn.Conv2d(8, 8, 3).to(memory_format=layout)
+
+    def step(convolution, optimizer):
+        optimizer.zero_grad()
+        torch.manual_seed(1)
+        convolution(torch.rand(1, 8, 6, 6)).square().sum().backward()
+        optimizer.step()
+
+    plain = network(torch.contiguous_format)
+    earlier = torch.optim.AdamW(plain.parameters(), 0.1, foreach=False, fused=False)
+    step(plain, earlier)
+    other = network(torch.channels_last)
+    other.load_state_dict(plain.state_dict())
+    fused = torch.optim.AdamW(other.parameters(), 0.1, fused=True)
+    names = [name for name, _ in plain.named_parameters()]
+    # A state dict shares its tensors with the optimizer.
+    fit_optimizer(fused, copy.deepcopy(earlier.state_dict()), names, names)
+    step(plain, earlier)
+    step(other, fused)
+    assert fused.param_groups[0]['fused']
+    torch.testing.assert_close(other.weight, plain.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulated_batches_give_the_mean_gradient(pictures, tmp_path):
+    trainer = Trainer(small_config(pictures, tmp_path, clip=1e9), silent)
+    crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
+    batches = [crops.render(0), crops.render(1)]
+    gradients = []
+    for micro in (batches[:1], batches[1:], batches):
+        fresh = Trainer(trainer.config, silent)
+        fresh.network.train()
+        fresh._step(fresh.network, micro)
+        gradients.append(fresh.network.mask_head.head.weight.grad.clone())
+    first, second, both = gradients
+    torch.testing.assert_close(both, (first + second) / 2, rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(first, second, rtol=1e-2)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path):
+    lines = []
+    trainer = Trainer(small_config(pictures, tmp_path, non_finite_limit=2), lines.append)
+    crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
+    rainy, dry, streaks = crops.render(0)
+    trainer.network.train()
+    trainer._one(rainy, dry, streaks)
+    before = {n: v.clone() for n, v in trainer.network.state_dict().items()}
+    broken = rainy.float()
+    broken[0, 0, 0, 0] = torch.nan
+    trainer._one(broken, dry, streaks)
+    assert 'not finite: step skipped (1 in a row)' in lines[-1]
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    trainer._one(rainy, dry, streaks)
+    trainer._one(broken, dry, streaks)
+    assert '(1 in a row)' in lines[-1]
+    with pytest.raises(TrainingError, match='2 steps in a row'):
+        trainer._one(rainy, dry, streaks * torch.inf)
+
+
+def test_time_limits_a_run_which_then_goes_on(pictures, tmp_path):
+    lines = []
+    config = small_config(pictures, tmp_path, steps=100000)
+    Trainer(config, lines.append).run(minutes=0.02, profile=True)
+    [stopped] = [line for line in lines if line.startswith('stopped and saved at step ')]
+    assert Trainer(config, silent).step == int(stopped.split('step ')[1].split(';')[0]) > 0
+    assert lines[-1].startswith('profile: ')
+
+
+@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
+def test_lower_precision_trains(amp, pictures, tmp_path):
+    lines = []
+    trainer = Trainer(small_config(pictures, tmp_path, steps=3, amp=amp), lines.append)
+    before = trainer.network.stem.weight.clone()
+    trainer.run()
+    assert f'{amp.replace("bf", "bfloat").replace("fp", "float")};' in lines[0]
+    assert not any('not finite' in line for line in lines)
+    assert not torch.equal(trainer.network.stem.weight, before)
+    assert trainer.network.stem.weight.dtype is torch.float32
+    assert trainer.scaler.is_enabled() == (amp == 'fp16')
+
+
+def test_exported_files_run_in_every_engine(pictures, tmp_path):
+    torch.manual_seed(1)
+    network = DualStageNetwork()
+    torch.nn.init.normal_(network.fine.weight, std=0.05)
+    write_model(
+        network, tmp_path, 'nano', variant='nano', description='test', figures={})
+    onnx = pytest.importorskip('onnx')
+    model = onnx.load(tmp_path / 'nano.onnx')
+    assert 17 <= model.opset_import[0].version <= 20
+
+    def shape(value):
+        sizes = value.type.tensor_type.shape.dim
+        return value.name, [d.dim_param or d.dim_value for d in sizes]
+
+    assert [shape(v) for v in model.graph.input] == [('image', ['N', 'H', 'W', 3])]
+    assert [shape(v) for v in model.graph.output] == [
+        ('derained', ['N', 'H', 'W', 3]),
+        ('rain_mask', ['N', 'H', 'W']),
+    ]
+    assert str(Path(__file__).parents[2]) not in (tmp_path / 'nano.onnx').read_bytes().decode(
+        'latin-1'
+    )
+    engine = create_engine('openvino', str(tmp_path / 'nano.onnx'), precision='f32')
+    image = np.random.default_rng(0).integers(0, 256, (1, 70, 90, 3), dtype=np.uint8)
+    with torch.no_grad():
+        restored = network.eval()(torch.from_numpy(image).permute(0, 3, 1, 2) / 255).restored
+    expected = (restored.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+    assert np.abs(engine.infer(image).image - expected).max() <= 1
+
+
+def test_flops_are_counted_by_hand_for_one_convolution():
+    class One(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
+
+        def forward(self, image):
+            return self.convolution(image)
+
+    assert flops_per_pixel(One(), 32, 32) == 2 * 9 * 3 * 8
+
+
+def test_scores_of_an_untrained_network_are_those_of_its_input(tmp_path):
+    dry = np.full((40, 48, 3), 100, np.uint8)
+    rainy = dry + 10
+    for name, picture in (('clean', dry), ('light', rainy)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / 'one.png'), picture)
+    figures = score(DualStageNetwork().eval(), tmp_path)
+    assert figures['clean_psnr'] == PERFECT_DB
+    assert figures['clean_ssim'] == 1
+    # Ten grey levels are 10 · 219 / 255 levels of Y.
+    assert figures['light_psnr'] == pytest.approx(29.45, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['{}', '-o', '{}/run', '--size', '64'], 'no picture of at least 64x64'),
+        (['{}/none', '-o', '{}/run'], 'no such folder or pack'),
+        (['{}', '-o', '{}/run', '--model', 'mega'], "unknown variant 'mega'"),
+        (['{}', '-o', '{}/run', '--validation', '{}'], 'no folder clean/'),
+        (['{}', '-o', '{}/run', '--init', '{}/w.safetensors'], 'no such file'),
+        (['{}', '-o', '{}/run', '--init', '{}/damaged.safetensors'], 'damaged'),
+        (['{}', '-o', '{}/old'], 'damaged, or no checkpoint'),
+    ],
+)
+def test_train_says_what_is_wrong(arguments, message, tmp_path, capfd):
+    (tmp_path / 'damaged.safetensors').write_bytes(b'no weights')
+    (tmp_path / 'old').mkdir()
+    (tmp_path / 'old' / 'checkpoint.pt').write_bytes(b'cut off')
+    assert main(['train', *(argument.format(tmp_path) for argument in arguments)]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_export_needs_a_checkpoint(tmp_path, capfd):
+    assert main(['export', str(tmp_path), '-o', str(tmp_path / 'models')]) != 0
+    assert 'no checkpoint.pt' in capfd.readouterr().err
+
+
+def test_pairs_of_two_sizes_are_named(tmp_path):
+    for name, width in (('clean', 64), ('rainy', 48)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '7.png'), np.zeros((64, width, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r'rainy.7\.png: images differ in shape'):
+        score(DualStageNetwork().eval(), tmp_path)
+
+
+@pytest.mark.parametrize('command', ['train', 'pack'])
+def test_an_output_that_cannot_be_written_is_named(command, pictures, tmp_path, capsys):
+    blocked = tmp_path / 'file'
+    blocked.write_text('in the way')
+    target = blocked if command == 'train' else blocked / 'data.pack'
+    assert main([command, str(pictures), '-o', str(target)]) in (1, 2)
+    assert str(blocked) in capsys.readouterr().err
+
+
+def test_veil_and_structure_against_hand_computed_values():
+    truth = torch.full((1, 3, 16, 16), 0.5)
+    # A checkerboard of ±0.1 has no veil; an offset of 0.1 is one throughout.
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing='ij')
+    board = truth + 0.1 * (1 - 2 * ((rows + columns) % 2))
+    assert veil_error(board, truth) == pytest.approx(1e-3, abs=1e-6)
+    assert veil_error(truth + 0.1, truth) == pytest.approx(0.1, abs=1e-4)
+    assert structure_error(truth, truth) == pytest.approx(0, abs=1e-6)
+    # Flat pictures of 0.5 and 0.6: (2 · 0.3 + 1e-4) / (0.25 + 0.36 + 1e-4); variances of 0
+    # are known to a ten thousandth of the constant that they stand beside.
+    assert structure_error(truth + 0.1, truth) == pytest.approx(1 - 0.6001 / 0.6101, abs=5e-4)
