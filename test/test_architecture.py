@@ -20,14 +20,17 @@ ROS = ('rclpy builtin_interfaces diagnostic_msgs lifecycle_msgs rcl_interfaces s
        'std_msgs std_srvs')
 BAGS = 'rosbags mcap lz4 ruamel backports compression'  # the last two have zstd
 
+EVERYWHERE = ('text', 'replacing')
+"""Modules that every room may import; these import the standard library alone."""
+
 TABLE = {
+    **dict.fromkeys(EVERYWHERE, ('', '')),
     # room or module: (rooms and modules that it may import, packages of others)
-    'text': ('', ''),
     # What runs on the vehicle.
     'images': ('', 'numpy cv2 cv_bridge'),
     'rain_gate': ('', 'numpy cv2'),
     'engines.models': ('', ''),
-    'engines': ('text engines.models', 'numpy cv2 openvino'),
+    'engines': ('engines.models', 'numpy cv2 openvino'),
     'engines.reference': ('engines engines.models network', 'numpy openvino torch safetensors'),
     'engines.torch': ('engines engines.models network', 'numpy torch triton safetensors'),
     'engines.tensorrt': ('engines engines.models engines.reference', 'numpy cuda'),
@@ -38,19 +41,19 @@ TABLE = {
     'training': ('network rain evaluation engines.models',
                  'numpy cv2 onnx safetensors torch yaml'),
     # What judges them, and works on files: no ROS.
-    'bags': ('text images rain_gate engines engines.models', f'numpy cv2 {BAGS}'),
-    'files': ('text images engines engines.models bags', 'numpy cv2 rosbags'),
-    'rain.apply': ('text images rain bags files', 'numpy cv2 rosbags'),
-    'evaluation': ('text images rain_gate engines engines.models rain bags files', 'numpy cv2'),
-    'evaluation.detection': ('text images rain_gate engines engines.models bags files',
+    'bags': ('images rain_gate engines engines.models', f'numpy cv2 {BAGS}'),
+    'files': ('images engines engines.models bags', 'numpy cv2 rosbags'),
+    'rain.apply': ('images rain bags files', 'numpy cv2 rosbags'),
+    'evaluation': ('images rain_gate engines engines.models rain bags files', 'numpy cv2'),
+    'evaluation.detection': ('images rain_gate engines engines.models bags files',
                              'numpy cv2 openvino ruamel'),
-    'report': ('text images rain_gate bags files evaluation', 'numpy rosbags'),
+    'report': ('images rain_gate bags files evaluation', 'numpy rosbags'),
     # What drives a node, and measures it.
-    'live': ('text images rain_gate engines engines.models node rain bags files evaluation report',
+    'live': ('images rain_gate engines engines.models node rain bags files evaluation report',
              f'{ROS} numpy cv2 rich rosbags'),
-    'bench': ('text images rain_gate engines engines.models engines.torch node rain bags files '
+    'bench': ('images rain_gate engines engines.models engines.torch node rain bags files '
               'evaluation report live', f'{ROS} numpy cv2 rosbags torch'),
-    'bench.replay': ('text images rain_gate engines engines.models node rain bags files '
+    'bench.replay': ('images rain_gate engines engines.models node rain bags files '
                      'evaluation report live', f'{ROS} numpy rosbags'),
     # What users type: thin, and imports where it runs.
     'commands': ('*', 'cv2 rich tqdm'),
@@ -113,7 +116,7 @@ def test_a_room_imports_what_it_may(room):
                           for name in taken - sys.stdlib_module_names - others]
             if '*' not in rooms:
                 forbidden += [f'{module} -> {name}' for name in inner(found)
-                              if room_of(name) not in {room, *rooms}]
+                              if room_of(name) not in {room, *rooms, *EVERYWHERE}]
     assert forbidden == []
 
 

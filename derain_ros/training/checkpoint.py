@@ -1,6 +1,5 @@
 """Files of weights: checkpoints of a run, and weights to start from."""
 
-import os
 import pickle
 from pathlib import Path
 
@@ -10,16 +9,6 @@ from torch import Tensor, nn
 from derain_ros.training.config import ConfigError
 
 _PARTS = {'step', 'network', 'average', 'optimizer'}
-
-
-def save_atomically(state: dict, path: Path) -> None:
-    """Write with :func:`torch.save`; whatever happens, ``path`` holds a whole file."""
-    partial = path.with_suffix('.partial')
-    with partial.open('wb') as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from derain_ros.network.dual_stage import VARIANTS, DualStageConfig, DualStageNetwork
+from derain_ros.replacing import replacing
 from derain_ros.training.arithmetic import choose_device, choose_dtype, mix_seeds
 from derain_ros.training.batches import Batch
 from derain_ros.training.checkpoint import (
@@ -15,7 +16,6 @@ from derain_ros.training.checkpoint import (
     fit_weights,
     load_checkpoint,
     load_weights,
-    save_atomically,
 )
 from derain_ros.training.clipping import Clipping
 from derain_ros.training.config import ConfigError, TrainingConfig
@@ -142,7 +142,8 @@ class Learner:
             'random': torch.get_rng_state(),
             'config': {name: str(value) for name, value in asdict(self.config).items()},
         }
-        save_atomically(state, self.checkpoint)
+        with replacing(self.checkpoint) as partial, partial.open('wb') as file:
+            torch.save(state, file)
 
     def _load(self) -> None:
         state = load_checkpoint(self.checkpoint)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from derain_ros.engines.models import digest
 from derain_ros.network.dual_stage import DeployedNetwork, DualStageNetwork
+from derain_ros.replacing import replace_file
 
 OPSET = 18
 
@@ -140,4 +141,4 @@ def write_model(
         'sha256': {file.name: digest(file) for file in (weights, onnx_file, fp16_file)},
     }
     text = json.dumps(facts, indent=2, ensure_ascii=False) + '\n'
-    (folder / f'{name}.json').write_text(text, encoding='utf-8')
+    replace_file(folder / f'{name}.json', text)

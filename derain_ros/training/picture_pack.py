@@ -17,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from derain_ros.replacing import replacing
+
 FORMAT, VERSION = 'derain-pack', 1
 PICTURE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
 INDEX = 'pack.json'
@@ -107,8 +109,8 @@ def write_pack(
         attribution = next(iter(sorted(folder.glob('ATTRIBUTION.*'))), None)
     licences = b'' if attribution is None else _read(attribution)
     room = limit - len(licences) - _OVERHEAD * (len(files) + 2)
-    longest, partial = None, path.with_name(path.name + '.partial')
-    try:
+    longest = None
+    with replacing(path) as partial:
         while True:
             entries, sides, used, unreadable = [], [], 0, []
             progress(f'long sides up to {longest} px' if longest else 'pictures as they are')
@@ -140,9 +142,6 @@ def write_pack(
             if longest < 128:
                 raise PackError(f'{path}: {limit / MEBIBYTE:g} MiB are too few for '
                                 f'{len(entries)} pictures; raise --limit or take fewer')
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     scenes = len({entry['scene'] for entry in entries})
     return PackSummary(len(entries), scenes, longest, size,
                        attribution.name if attribution else None, tuple(unreadable))

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from derain_ros.replacing import replace_file
+
 FORMAT = 1
 """Version of the entries; others are built anew."""
 
@@ -215,7 +217,7 @@ class EngineCache:
             facts = self._paths(key)[1]
             found = json.loads(facts.read_bytes())
             found['notes'] = {**self.notes(key), name: value}
-            write_whole(facts, json.dumps(found, indent=2).encode() + b'\n')
+            replace_file(facts, json.dumps(found, indent=2) + '\n')
 
     def notes(self, key: EngineKey) -> dict[str, object]:
         """Return what was noted about an engine."""
@@ -278,11 +280,11 @@ class EngineCache:
     def _store(self, key: EngineKey, content: bytes) -> None:
         engine, facts = self._paths(key)
         _remove(facts)
-        write_whole(engine, content)
-        write_whole(facts, json.dumps({
+        replace_file(engine, content)
+        replace_file(facts, json.dumps({
             'format': FORMAT, 'key': key.as_json(), 'bytes': len(content),
             'sha256': hashlib.sha256(content).hexdigest(),
-        }, indent=2).encode() + b'\n')
+        }, indent=2) + '\n')
         self._make_room(keep=facts)
 
     def _make_room(self, keep: Path) -> None:
@@ -312,27 +314,13 @@ class EngineCache:
             with contextlib.suppress(FileNotFoundError):
                 orphan = path.suffix in ('.engine', KERNELS) and (
                     not path.with_suffix('.json').exists())
-                if (orphan or path.suffix == '.partial') and (
+                if (orphan or '.partial' in path.suffixes) and (
                         now - path.stat().st_mtime > _OLD_TEMPORARY):
                     path.unlink()
 
     def _paths(self, key: EngineKey) -> tuple[Path, Path]:
         name = key.digest()
         return self.directory / f'{name}.engine', self.directory / f'{name}.json'
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all; raises OSError."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.partial')
-    try:
-        with temporary.open('wb') as stream:
-            stream.write(content)
-            stream.flush()
-            # Before the rename, or a power cut could leave an empty file under the name.
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _remove(*paths: Path) -> None:

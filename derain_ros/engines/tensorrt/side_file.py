@@ -6,7 +6,8 @@ Whatever is wrong with one, it counts as empty, and is written anew.
 import hashlib
 from collections.abc import Callable
 
-from derain_ros.engines.tensorrt.engine_cache import CacheError, EngineCache, write_whole
+from derain_ros.engines.tensorrt.engine_cache import CacheError, EngineCache
+from derain_ros.replacing import replace_file
 
 _DIGEST_BYTES = 32
 _MOST_BYTES = 1 << 28
@@ -51,6 +52,6 @@ class SideFile:
         """Replace the content, whole or not at all; a failure is logged."""
         try:
             self._cache.prepare()
-            write_whole(self._path, hashlib.sha256(content).digest() + content)
+            replace_file(self._path, hashlib.sha256(content).digest() + content)
         except (OSError, CacheError) as error:
             self._log(f'{self._path.name} is not kept: {error}')

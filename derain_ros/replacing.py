@@ -1,0 +1,52 @@
+"""The one way in which a file is written so that it is whole or as it was before."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int | None = None, suffix: str = '') -> Iterator[Path]:
+    """Give a temporary name to write to; after the block, the file there replaces ``path``.
+
+    It is flushed to the disk before it is renamed, as a power cut could otherwise leave an
+    empty file under the name. If the block raises, ``path`` stays as it was.
+
+    Parameters
+    ----------
+    path
+        File that is written or replaced; its folder exists.
+    mode
+        Permissions of the file; None leaves those that it was written with.
+    suffix
+        End of the temporary name, for writers that choose a format by it; the name starts
+        with a dot and contains ``.partial``.
+
+    Yields
+    ------
+    Path
+        The temporary name, in the same folder and of no other writer on any machine.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written or renamed.
+
+    """
+    partial = path.with_name(f'.{path.name}.{os.urandom(6).hex()}.partial{suffix}')
+    try:
+        yield partial
+        with partial.open('rb') as stream:
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes | str, *, mode: int | None = None) -> None:
+    """Write a file, text as UTF-8, as :func:`replacing` does; raises OSError."""
+    with replacing(path, mode=mode) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,61 @@
+"""A file is replaced whole or not at all."""
+
+import os
+
+import pytest
+
+from derain_ros.replacing import replace_file, replacing
+
+
+@pytest.mark.parametrize('content', [b'\x00\xff', 'Grüße\n'])
+def test_a_file_is_written_and_replaced(tmp_path, content):
+    path = tmp_path / 'file.json'
+    path.write_text('before')
+    replace_file(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whoever_reads_meanwhile_sees_the_file_of_before(tmp_path):
+    path = tmp_path / 'clip.mp4'
+    path.write_text('before')
+    with replacing(path, suffix=path.suffix) as partial:
+        assert partial.parent == tmp_path
+        assert partial.name.startswith('.')
+        assert partial.suffix == '.mp4'
+        partial.write_text('after')
+        assert path.read_text() == 'before'
+    assert path.read_text() == 'after'
+
+
+def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('before')
+    with pytest.raises(OSError, match='No space'), replacing(path) as partial:
+        partial.write_text('hal')
+        raise OSError(28, 'No space left on device')
+    assert path.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_a_file_do_not_meet(tmp_path):
+    path = tmp_path / 'file'
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text('first')
+        second.write_text('second')
+    assert path.read_text() == 'first'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_mode_is_set_before_the_file_has_its_name(tmp_path):
+    path = tmp_path / 'secret'
+    replace_file(path, b'', mode=0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
+    replace_file(path, b'')
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
