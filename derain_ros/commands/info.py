@@ -5,13 +5,14 @@ import json
 import os
 import platform
 from importlib import metadata, util
+from pathlib import Path
 
 from derain_ros import __version__
 from derain_ros.commands import CommandError
 
 _DESCRIPTION = """\
 Show what this machine can run: models, engines with their devices, and versions. An engine
-that cannot run is listed with the reason.
+that cannot run is listed with the reason, a model with its broken files.
 """
 
 _EPILOG = """\
@@ -51,25 +52,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models() -> list[dict]:
-    from derain_ros.engines.models import ModelError, list_models
+    from derain_ros.engines.models import ModelError, model_names
 
     try:
-        models = list_models()
+        return [_model(name) for name in model_names()]
     except ModelError as error:
         raise CommandError(str(error)) from error
-    return [
-        {
-            'name': model.name,
-            'file': str(model.onnx),
-            'megabytes': round(model.onnx.stat().st_size / 1e6, 2),
-            'parameters': model.parameters,
-            'flops_per_pixel': model.flops_per_pixel,
-            'figures': model.figures or {},
-            'licence': model.licence,
-            'description': model.description,
-        }
-        for model in models
-    ]
+
+
+def _model(name: str) -> dict:
+    from derain_ros.engines.models import ModelError, ModelInfo, find_model
+
+    try:
+        model = find_model(name)
+        problems = model.problems()
+    except ModelError as error:
+        model, problems = ModelInfo(name, onnx=Path()), [str(error)]
+    size = model.onnx.stat().st_size if model.onnx.is_file() else 0
+    return {
+        'name': name,
+        'file': str(model.onnx),
+        'megabytes': round(size / 1e6, 2),
+        'parameters': model.parameters,
+        'flops_per_pixel': model.flops_per_pixel,
+        'figures': model.figures,
+        'licence': model.licence,
+        'description': model.description,
+        'problems': problems,
+    }
 
 
 def _engines() -> list[dict]:
@@ -119,6 +129,10 @@ def _print(found: dict) -> None:
     print('Models')
     for model in found['models']:
         print(f'  {model["name"]}: {model["description"]}')
+        for problem in model['problems']:
+            print(f'    broken: {problem}')
+        if not model['parameters']:
+            continue
         print(f'    {model["parameters"]:,} parameters, '
               f'{model["flops_per_pixel"]:,.0f} FLOP/px, '
               f'{model["megabytes"]} MB, licence {model["licence"]}')

@@ -55,6 +55,8 @@ def model_facts(name: str, engine: Engine) -> ModelFacts:
     """
     model, info = find_model(name), engine.info
     file = model.weights if info.engine == 'torch' else model.onnx
+    if (info.engine, info.precision) == ('tensorrt', 'f16'):
+        file = model.onnx_fp16
     sha256 = digest(file)
     facts = {'parameters': model.parameters, 'flops_per_pixel': model.flops_per_pixel}
     if not model.flops_per_pixel:

@@ -11,12 +11,15 @@ import json
 import re
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MAXIMUM_BYTES = 2**31 - 1
 """Largest model file, in bytes; protobuf allows no more."""
 
+_FACTS = {'variant': str, 'description': str, 'licence': str, 'parameters': int,
+          'flops_per_pixel': int, 'figures': dict, 'sha256': dict}
+_AGAIN = 'install the package again'
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
 _DIGEST = re.compile(r'[0-9a-fA-F]{64}')
 
@@ -36,7 +39,7 @@ class ModelInfo:
     onnx
         ONNX file, float32.
     onnx_fp16
-        ONNX file in float16, or None where there is none.
+        ONNX file in float16, or None where the model has none.
     weights
         safetensors file, or None where only an ONNX file was given.
     variant
@@ -69,33 +72,45 @@ class ModelInfo:
     licence: str = ''
     parameters: int = 0
     flops_per_pixel: int = 0
-    figures: dict | None = None
-    sha256: dict | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
     origin: str = ''
 
     def read(self, file: Path) -> bytes:
-        """Return the content of ``file``, which has the digest recorded for it, if any.
+        """Return the content of one of the files, which has the digest recorded for it.
 
         Engines load these bytes and not the file, which may change after the check.
-        Raises ModelError.
+
+        Raises
+        ------
+        ModelError
+            The file is missing, damaged, or has no digest.
+
         """
+        remedy = 'copy it again' if self.origin else _AGAIN
         try:
             _check_size(file)
             content = file.read_bytes()
         except OSError as error:
-            raise ModelError(f'{file}: {error.strerror or error}') from error
-        expected = (self.sha256 or {}).get(file.name)
-        if expected and expected != hashlib.sha256(content).hexdigest():
-            remedy = 'copy it again' if self.origin else 'install the package again'
-            raise ModelError(
-                f'{file}: sha256 differs from the one recorded for it; '
-                f'the file is damaged or was replaced: {remedy}'
-            )
+            raise ModelError(f'{file}: {error.strerror or error}; {remedy}') from error
+        expected = self.sha256.get(file.name)
+        if not expected:
+            raise ModelError(f'{self.onnx.with_suffix(".json")}: no sha256 of {file.name}; '
+                             f'{remedy}')
+        if expected != hashlib.sha256(content).hexdigest():
+            raise ModelError(f'{file}: sha256 differs from the one recorded for it; the file is '
+                             f'damaged or was replaced: {remedy}')
         return content
 
-    def verify(self, file: Path) -> None:
-        """Raise ModelError unless ``file`` has the digest recorded for it, if any."""
-        self.read(file)
+    def problems(self) -> list[str]:
+        """Return a sentence for each of the files that is missing or damaged."""
+        found = []
+        for file in filter(None, (self.onnx, self.onnx_fp16, self.weights)):
+            try:
+                self.read(file)
+            except ModelError as error:
+                found.append(str(error))
+        return found
 
 
 def digest(file: Path) -> str:
@@ -133,13 +148,15 @@ def share_directory() -> Path:
     )
 
 
-def list_models() -> list[ModelInfo]:
-    """Return the models that are installed, by name."""
-    return [_read(path) for path in sorted((share_directory() / 'models').glob('*.json'))]
+def model_names() -> list[str]:
+    """Return the names of the installed models, sorted, also of those that lack files."""
+    return sorted({file.stem.removesuffix('_fp16' if file.suffix == '.onnx' else '')
+                   for file in (share_directory() / 'models').iterdir()
+                   if file.suffix in ('.json', '.onnx', '.safetensors')})
 
 
 def find_model(name: str) -> ModelInfo:
-    """Find a model.
+    """Find a model. Its facts are read here; its files are checked when they are loaded.
 
     Parameters
     ----------
@@ -150,7 +167,7 @@ def find_model(name: str) -> ModelInfo:
     Raises
     ------
     ModelError
-        No such model or file; the message lists the known names.
+        No such model or file, or its facts are damaged; the message lists the known names.
 
     """
     if name.endswith('.onnx'):
@@ -160,13 +177,22 @@ def find_model(name: str) -> ModelInfo:
             f'{name!a} is no name of a model (letters a to z, digits, _ and -); give a name that '
             '`derain info` lists, or the path of a file that ends in .onnx'
         )
-    known = {model.name: model for model in list_models()}
-    if name not in known:
-        raise ModelError(
-            f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
-            f'or the path of an .onnx file'
-        )
-    return known[name]
+    path = share_directory() / 'models' / f'{name}.json'
+    if not path.is_file() and name not in (known := model_names()):
+        raise ModelError(f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
+                         'or the path of an .onnx file')
+    try:
+        facts = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(facts, dict) or any(
+                type(value) is not _FACTS.get(key) for key, value in facts.items()):
+            raise ValueError('these are not the facts of a model')
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise ModelError(f'{path}: {reason}; {_AGAIN}') from error
+    fp16 = path.with_name(f'{name}_fp16.onnx')
+    return ModelInfo(
+        name=name, onnx=path.with_suffix('.onnx'), weights=path.with_suffix('.safetensors'),
+        onnx_fp16=fp16 if fp16.name in facts.get('sha256', ()) else None, **facts)
 
 
 def _find_file(name: str) -> ModelInfo:
@@ -216,24 +242,3 @@ def _read_pin(pin: Path) -> str:
             f'`sha256sum {pin.stem} > {pin.name}`'
         )
     return text.lower()
-
-
-def _read(path: Path) -> ModelInfo:
-    fp16 = path.with_name(f'{path.stem}_fp16.onnx')
-    try:
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        model = ModelInfo(
-            name=path.stem,
-            onnx=path.with_suffix('.onnx'),
-            onnx_fp16=fp16 if fp16.is_file() else None,
-            weights=path.with_suffix('.safetensors'),
-            **facts,
-        )
-    except (OSError, TypeError, ValueError) as error:
-        raise ModelError(f'{path}: {error}; install the package again') from error
-    for file in (model.onnx, model.weights):
-        if not file.is_file():
-            raise ModelError(f'{file}: missing beside {path.name}; install the package again')
-        if not isinstance(model.sha256, dict) or file.name not in model.sha256:
-            raise ModelError(f'{path}: no sha256 of {file.name}; install the package again')
-    return model

@@ -58,12 +58,11 @@ class Reference:
 
     def _by_torch(self, images: np.ndarray) -> Derained:
         import torch
-        from safetensors.torch import load
 
-        from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
+        from derain_ros.engines.torch.torch_engine import read_network
+        from derain_ros.network.dual_stage import DeployedNetwork
 
-        network = DualStageNetwork(VARIANTS[self._model.variant])
-        network.load_state_dict(load(self._model.read(self._model.weights)))
+        network = read_network(self._model)
         with torch.inference_mode():
             image, mask = DeployedNetwork(network).eval()(torch.from_numpy(images.copy()))
         return Derained(image.numpy(), mask.numpy())

@@ -7,13 +7,13 @@ from hard_pictures import hard_pictures
 pytest.importorskip('openvino', reason='needs OpenVINO')
 
 from derain_ros.engines import create_engine
-from derain_ros.engines.models import list_models
+from derain_ros.engines.models import model_names
 from derain_ros.evaluation.metrics import psnr
 
 PICTURES = hard_pictures()
 
 
-@pytest.fixture(scope='module', params=[model.name for model in list_models()])
+@pytest.fixture(scope='module', params=model_names())
 def engine(request):
     engine = create_engine('openvino', model=request.param, precision='f32')
     yield engine

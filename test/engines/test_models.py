@@ -1,15 +1,15 @@
-"""The model zoo as it is shipped."""
+"""The model zoo as it is shipped, and with any of its files missing or damaged."""
 
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from derain_ros.engines.models import ModelError, digest, find_model, list_models, share_directory
+from derain_ros.cli import main
+from derain_ros.engines import EngineError, create_engine
+from derain_ros.engines.models import ModelError, digest, find_model, model_names, share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,28 +19,19 @@ def test_share_directory_of_a_checkout():
     assert (share_directory() / 'config' / 'derain.yaml').is_file()
 
 
-def test_every_model_is_complete_and_undamaged():
-    shipped = list_models()
-    assert 'nano' in [model.name for model in shipped]
-    for model in shipped:
-        model.verify(model.onnx)
-        files = (model.onnx, model.onnx_fp16, model.weights)
-        for file in files:
-            model.verify(file)
-        assert set(model.sha256) == {file.name for file in files}
-        assert model.licence == 'Apache-2.0'
-        assert model.parameters > 0
-        assert model.figures
-        card = model.onnx.with_suffix('.md').read_text(encoding='utf-8')
-        for heading in ('Data', 'Licence', 'Figures', 'Limits'):
-            assert f'## {heading}' in card
-
-
-@pytest.mark.parametrize(('name', 'most'), [('nano', 16_000), ('base', 160_000)])
-def test_models_are_within_their_cost(name, most):
-    for model in list_models():
-        if model.variant == name:
-            assert 0 < model.flops_per_pixel <= most
+@pytest.mark.parametrize('name', model_names())
+def test_every_model_is_complete_and_undamaged(name):
+    model = find_model(name)
+    assert model.problems() == []
+    assert set(model.sha256) == {
+        file.name for file in (model.onnx, model.onnx_fp16, model.weights)}
+    assert model.licence == 'Apache-2.0'
+    assert model.parameters > 0
+    assert model.figures
+    assert 0 < model.flops_per_pixel <= {'nano': 16_000, 'base': 160_000}[model.variant]
+    card = model.onnx.with_suffix('.md').read_text(encoding='utf-8')
+    for heading in ('Data', 'Licence', 'Figures', 'Limits'):
+        assert f'## {heading}' in card
 
 
 def test_digest_is_sha256(tmp_path):
@@ -63,33 +54,63 @@ def test_an_onnx_file_is_a_model_too(tmp_path):
     assert (model.name, model.onnx, model.weights) == ('mine', file, None)
 
 
-def test_a_damaged_file_is_refused(tmp_path):
-    nano = find_model('nano')
-    damaged = tmp_path / 'nano.onnx'
-    data = bytearray(nano.onnx.read_bytes())
-    data[len(data) // 2] ^= 1
-    damaged.write_bytes(data)
-    with pytest.raises(ModelError, match='sha256 differs'):
-        nano.verify(damaged)
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """Copy the zoo to where it may be damaged, and have it found there."""
+    shutil.copytree(ROOT / 'models', tmp_path / 'models')
+    monkeypatch.setattr('derain_ros.engines.models.share_directory', lambda: tmp_path)
+    return tmp_path / 'models'
 
 
-def test_facts_agree_with_the_file_on_disk():
-    for path in sorted((ROOT / 'models').glob('*.json')):
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        for name, expected in facts['sha256'].items():
-            assert digest(path.parent / name) == expected
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
-def test_a_model_of_an_earlier_release_has_no_fp16_file(tmp_path):
-    nano = find_model('nano')
-    for folder in ('models', 'config', 'derain_ros/engines'):
-        (tmp_path / folder).mkdir(parents=True)
-    for file in (nano.onnx, nano.weights, nano.onnx.with_suffix('.json')):
-        shutil.copy(file, tmp_path / 'models')
-    for name in ('__init__', 'engines/__init__', 'engines/contract', 'engines/models'):
-        shutil.copy(ROOT / f'derain_ros/{name}.py', tmp_path / f'derain_ros/{name}.py')
-    code = "from derain_ros.engines.models import find_model; print(find_model('nano'))"
-    found = subprocess.run(
-        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert str(tmp_path) in found.stdout
-    assert 'onnx_fp16=None' in found.stdout
+@pytest.mark.parametrize('harm', [Path.unlink, flip, lambda file: file.write_bytes(b'')],
+                         ids=['missing', 'one bit', 'empty'])
+@pytest.mark.parametrize('file', sorted(
+    file.name for file in (ROOT / 'models').iterdir() if file.suffix not in ('.md', '.tsv')))
+def test_a_broken_file_harms_the_engines_that_load_it_alone(zoo, capsys, file, harm):
+    pytest.importorskip('openvino', reason='needs OpenVINO')
+    pytest.importorskip('torch', reason='needs the extra `train`')
+    harm(zoo / file)
+    if file.endswith('.json') and harm is flip:
+        (zoo / file).write_text('{"variant": "nano", "parameters": "many"}')
+    broken, other = ('nano', 'base') if file.startswith('nano') else ('base', 'nano')
+    needed = {'.json': ['openvino', 'torch'], '.safetensors': ['torch']}.get(
+        Path(file).suffix, [] if 'fp16' in file else ['openvino'])
+    for engine in ('openvino', 'torch'):
+        create_engine(engine, other, precision='f32').close()
+        if engine in needed:
+            with pytest.raises(EngineError, match=f'{file}.*; install the package again|'
+                               f'{file}: .*was replaced: install the package again'):
+                create_engine(engine, broken, precision='f32')
+        else:
+            create_engine(engine, broken, precision='f32').close()
+    assert main(['info', '--json']) == 0
+    found = {model['name']: model['problems']
+             for model in json.loads(capsys.readouterr().out)['models']}
+    assert found.pop(broken)[0].startswith(str(zoo / file))
+    assert set(map(tuple, found.values())) == {()}
+    assert main(['info']) == 0
+    assert f'broken: {zoo / file}: ' in capsys.readouterr().out
+
+
+def test_a_model_of_the_zoo_must_have_digests(zoo):
+    facts = json.loads((zoo / 'nano.json').read_text())
+    for name in list(facts['sha256']):
+        del facts['sha256'][name]
+    (zoo / 'nano.json').write_text(json.dumps(facts))
+    with pytest.raises(EngineError, match=r'nano\.json: no sha256 of nano\.onnx'):
+        create_engine('openvino', 'nano')
+
+
+def test_a_model_of_an_earlier_release_has_no_fp16_file(zoo):
+    facts = json.loads((zoo / 'nano.json').read_text())
+    del facts['sha256']['nano_fp16.onnx']
+    (zoo / 'nano.json').write_text(json.dumps(facts))
+    (zoo / 'nano_fp16.onnx').unlink()
+    assert find_model('nano').onnx_fp16 is None
+    assert find_model('nano').problems() == []

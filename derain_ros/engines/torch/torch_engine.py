@@ -60,6 +60,25 @@ def _device(torch) -> tuple[str, str]:
     return 'cpu', f'CPU, {torch.get_num_threads()} threads'
 
 
+def read_network(model: ModelInfo):
+    """Return the network of a model with its weights, in f32 on the CPU; raises ModelError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
+
+    content = model.read(model.weights)
+    if model.variant not in VARIANTS:
+        raise ModelError(f'{model.weights}: unknown variant {model.variant!r}; known: '
+                         f'{", ".join(VARIANTS)}; install the package again')
+    network = DualStageNetwork(VARIANTS[model.variant])
+    try:
+        network.load_state_dict(load(content))
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelError(f'{model.weights}: {error}') from error
+    return network
+
+
 class TorchEngine(Engine):
     """Runs the safetensors weights of a model.
 
@@ -93,7 +112,7 @@ class TorchEngine(Engine):
             raise EngineError(
                 f'{model.onnx}: torch needs the weights of a zoo model; use engine openvino'
             )
-        network = self._read(model)
+        network = read_network(model)
         self._device, name = _device(self._torch)
         self.on_gpu = self._device == 'cuda'
         self._kernels = options.kernels if options else 'plain'
@@ -108,20 +127,6 @@ class TorchEngine(Engine):
             self._load(network, precision, compiled=True)
             reason += '; compiled by torch'
         self.info = EngineInfo('torch', name, model.name, precision, reason)
-
-    def _read(self, model: ModelInfo):
-        content = model.read(model.weights)
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
-
-        network = DualStageNetwork(VARIANTS[model.variant])
-        try:
-            network.load_state_dict(load(content))
-        except (RuntimeError, ValueError, SafetensorError) as error:
-            raise ModelError(f'{model.weights}: {error}') from error
-        return network
 
     def _load(
         self, network, precision: str, *, fused: bool = False, compiled: bool = False

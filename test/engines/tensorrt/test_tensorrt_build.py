@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from derain_ros.engines import EngineError
-from derain_ros.engines.models import find_model, list_models
+from derain_ros.engines.models import find_model, model_names
 from derain_ros.engines.tensorrt.build_progress import ProgressTree
 from derain_ros.engines.tensorrt.gpu_identity import find_gpu
 from derain_ros.engines.tensorrt.tensorrt_build import (
@@ -24,7 +24,7 @@ from derain_ros.engines.tensorrt.tensorrt_library import find_library
 pytest.importorskip('tensorrt_rtx', reason='the extra `tensorrt` is not installed')
 
 SIZES = [(480, 640), (720, 1280), (1080, 1920), (1200, 1920), (376, 1241)]
-SHIPPED = [(model.name, precision) for model in list_models() for precision in ('fp32', 'fp16')]
+SHIPPED = [(name, precision) for name in model_names() for precision in ('fp32', 'fp16')]
 
 
 @pytest.fixture(scope='module')
