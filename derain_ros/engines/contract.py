@@ -122,9 +122,6 @@ class Engine(ABC):
 
     info: EngineInfo
 
-    gains_by_batches: bool = False
-    """A batch of frames takes clearly less time than its frames one by one."""
-
     preparation_limit: float = 60.0
     """Seconds after which the first inference of a shape, which compiles, counts as stuck."""
 

@@ -180,6 +180,20 @@ def write_image(
         ``data`` are not C-contiguous, or longer than a message can hold.
 
     """
+    return b''.join(image_parts(
+        header, height=height, width=width, encoding=encoding, is_bigendian=is_bigendian,
+        step=step, data=data))
+
+
+def image_parts(
+    header: bytes, *, height: int, width: int, encoding: str, is_bigendian: int = 0, step: int,
+    data: Any,
+) -> tuple[bytes, memoryview]:
+    """Serialize a ``sensor_msgs/Image`` without copying its pixels.
+
+    Returns what :func:`write_image` does as two parts, of which the second are ``data``;
+    parameters and errors are as there.
+    """
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
     message += struct.pack('<II', height, width)
@@ -198,7 +212,7 @@ def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
     message += _encode_text(format)
-    return _with_sequence(message, data)
+    return b''.join(_with_sequence(message, data))
 
 
 class _Reader:
@@ -266,8 +280,8 @@ def _align(message: bytearray) -> None:
     message += bytes(-len(message) % 4)
 
 
-def _with_sequence(message: bytearray, data: Any) -> bytes:
-    """Append a sequence of bytes; the one copy of them."""
+def _with_sequence(message: bytearray, data: Any) -> tuple[bytes, memoryview]:
+    """Return the message up to a sequence of bytes at its end, and the sequence."""
     view = memoryview(data)
     if not view.c_contiguous or view.nbytes > _LARGEST_COUNT:
         raise ValueError(
@@ -275,4 +289,4 @@ def _with_sequence(message: bytearray, data: Any) -> bytes:
             f'{_LARGEST_COUNT} in C order, so pass them through numpy.ascontiguousarray')
     _align(message)
     message += struct.pack('<I', view.nbytes)
-    return b''.join((message, view))
+    return bytes(message), view

@@ -6,7 +6,6 @@ the way out. YUV is limited-range BT.601.
 """
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -25,14 +24,11 @@ from derain_ros.images.pixel_formats import PIXEL_FORMATS, PixelFormat
 
 __all__ = [
     'SUPPORTED_ENCODINGS',
-    'EncodedImage',
     'ImageFormatError',
     'arrange_pixels',
     'check_image',
     'decode_compressed',
     'decode_image',
-    'encode_image',
-    'encode_mono8',
     'extract_alpha',
     'is_compressed_supported',
     'output_encoding',
@@ -52,33 +48,6 @@ _WRITERS = {
 _KEPT_WITH_SAME = {name: name for name in _WRITERS} | {'8UC1': 'mono8'}
 
 _CHECK_SIZE = 'check the size that the camera driver publishes'
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """Fields of a ``sensor_msgs/Image`` apart from its header.
-
-    Attributes
-    ----------
-    height, width
-        Size in pixels.
-    encoding
-        Name from ``sensor_msgs/image_encodings``.
-    is_bigendian
-        Always 0.
-    step
-        Bytes per row, without padding.
-    data
-        ``height * step`` bytes.
-
-    """
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: int
-    step: int
-    data: bytes
 
 
 def decode_image(msg: Any) -> np.ndarray:
@@ -156,7 +125,7 @@ def output_encoding(input_encoding: str, choice: str) -> str:
     Returns
     -------
     str
-        An encoding that :func:`encode_image` writes.
+        An encoding that :func:`arrange_pixels` writes.
 
     Raises
     ------
@@ -208,31 +177,6 @@ def arrange_pixels(
         # Both bytes of value * 257 equal value, whatever their order.
         pixels = cv2.merge((pixels, pixels))
     return np.ascontiguousarray(pixels)
-
-
-def encode_image(
-    bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
-) -> EncodedImage:
-    """Write an image as the fields of a ``sensor_msgs/Image``; see :func:`arrange_pixels`."""
-    return _pack(arrange_pixels(bgr, encoding, alpha=alpha), bgr.shape[1], encoding)
-
-
-def encode_mono8(mask: np.ndarray) -> EncodedImage:
-    """Write a uint8 H×W mask as the fields of a mono8 ``sensor_msgs/Image``.
-
-    Raises
-    ------
-    ImageFormatError
-        An array of another type or shape.
-
-    """
-    _check_array('mask', mask, mask.shape[:2])
-    return _pack(mask, mask.shape[1], 'mono8')
-
-
-def _pack(pixels: np.ndarray, width: int, encoding: str) -> EncodedImage:
-    height = pixels.shape[0]
-    return EncodedImage(height, width, encoding, 0, pixels.nbytes // height, pixels.tobytes())
 
 
 def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -86,7 +86,6 @@ class EngineThread:
         self, make: Callable[[], Engine], delay: float, again: Callable[[], float]
     ):
         self.info: EngineInfo | None = None
-        self.gains_by_batches = False
         self.preparation_limit = 0.0
         self.failure = ''
         self.attempted = threading.Event()
@@ -168,7 +167,6 @@ class EngineThread:
                 self.attempted.set()
                 delay = self._again()
                 continue
-            self.gains_by_batches = engine.gains_by_batches
             self.preparation_limit = engine.preparation_limit
             self._engine = engine
             self.info = engine.info

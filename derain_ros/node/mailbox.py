@@ -102,7 +102,7 @@ class Mailbox:
         self._slot_of = {
             camera: ('group', group) if group else ('camera', camera)
             for camera, group in groups.items()}
-        self._slots = tuple(dict.fromkeys(self._slot_of.values()))
+        self._slots = list(dict.fromkeys(self._slot_of.values()))
         self._members = {
             slot: [camera for camera, found in self._slot_of.items() if found == slot]
             for slot in self._slots}
@@ -111,7 +111,6 @@ class Mailbox:
         self._partial: dict[tuple, dict[str, tuple[float, Taken]]] = {}
         self._arrivals = {camera: deque(maxlen=_INTERVALS) for camera in groups}
         self._opened = 0.0
-        self._turn = 0
         self._open = False
         self._counts = {camera: Counts() for camera in groups}
 
@@ -168,15 +167,8 @@ class Mailbox:
         self._ready[slot] = frames
         self._changed.notify()
 
-    def take(self, most: int = 1, wait: float = 0.0) -> list[Taken] | None:
-        """Wait for frames, slot by slot in turn.
-
-        Parameters
-        ----------
-        most
-            Frames to take; the members of a group come together even if they are more.
-        wait
-            Seconds that the first frame may wait for others, where fewer are there.
+    def take(self) -> list[Taken] | None:
+        """Wait for the frame of a camera, or those of a group; cameras have their turns.
 
         Returns
         -------
@@ -185,37 +177,16 @@ class Mailbox:
 
         """
         with self._changed:
-            while self._open and not self._ready:
-                self._changed.wait()
-            deadline = time.monotonic() + wait
-            while self._open and len(self._ready) < min(most, len(self._slots)):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            return self._collect(most) if self._open else None
-
-    def _collect(self, most: int) -> list[Taken]:
-        collected: list[Taken] = []
-        start = self._turn
-        for step in range(len(self._slots)):
-            turn = (start + step) % len(self._slots)
-            frames = self._ready.get(self._slots[turn])
-            if frames is None or (collected and len(collected) + len(frames) > most):
-                continue
-            del self._ready[self._slots[turn]]
-            collected += frames
-            self._turn = turn + 1
-            if len(collected) >= most:
-                break
-        for taken in collected:
-            self._add(taken.camera, 'received')
-        return collected
-
-    def waiting(self) -> bool:
-        """Tell whether a frame is there to be taken."""
-        with self._changed:
-            return bool(self._ready)
+            self._changed.wait_for(lambda: self._ready or not self._open)
+            if not self._open:
+                return None
+            slot = next(slot for slot in self._slots if slot in self._ready)
+            self._slots.remove(slot)
+            self._slots.append(slot)
+            frames = self._ready.pop(slot)
+            for taken in frames:
+                self._add(taken.camera, 'received')
+            return frames
 
     def finish(self, camera: str, outcome: Outcome) -> None:
         """Count what became of a frame that was taken."""

@@ -1,30 +1,69 @@
-"""What is published for a frame."""
+"""A frame on its way through the node, and what is published for it."""
 
-import functools
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from derain_ros.images.codec import (
-    arrange_pixels,
-    check_image,
-    extract_alpha,
-    output_encoding,
-)
-from derain_ros.images.overlay import blend, draw_overlay
-from derain_ros.node.mailbox import Outcome
-from derain_ros.node.messages import Messages
-from derain_ros.node.settings import COMPRESSED
-from derain_ros.node.work import Work
+from derain_ros.images.pipeline import Frame
+from derain_ros.node.camera import Camera
+from derain_ros.node.mailbox import Outcome, Taken
+from derain_ros.node.messages import Messages, Received
+from derain_ros.node.settings import COMPRESSED, LiveSettings
+from derain_ros.node.supervisor import FaultError
 
 _SAID = {
     Outcome.DERAINED: 'derained', Outcome.BYPASSED: 'bypassed', Outcome.PASSED_THROUGH: 'fault',
     Outcome.DROPPED: 'dropped',
 }
 _JPEG_START = b'\xff\xd8\xff'
+
+
+@dataclass(eq=False)
+class Work:
+    """What is known of a frame so far.
+
+    Attributes
+    ----------
+    camera, taken, live
+        Where it comes from, and the settings that hold for it.
+    wanted
+        Outputs that are subscribed to.
+    received, frame
+        Its message, and its pixels; decoded only where somebody needs them.
+    needs_engine
+        It is to be derained.
+    reason
+        Why it is not to be derained.
+    infer_seconds
+        How long the engine took.
+    fault
+        Why the engine has no result for it.
+    outcome
+        Set once nothing remains to be done.
+
+    """
+
+    camera: Camera
+    taken: Taken
+    live: LiveSettings
+    wanted: set[str] = field(default_factory=set)
+    received: Received | None = None
+    frame: Frame | None = None
+    needs_engine: bool = False
+    reason: str = ''
+    infer_seconds: float | None = None
+    fault: FaultError | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def way(self) -> Outcome:
+        """How it is published."""
+        if self.frame.derained is not None:
+            return Outcome.DERAINED
+        return Outcome.BYPASSED if self.fault is None else Outcome.PASSED_THROUGH
 
 
 class Outputs:
@@ -43,38 +82,37 @@ class Outputs:
         self._messages = messages
         self._encoding = encoding
 
-    def can_repeat(self, work: Work) -> bool:
-        """Tell whether, unless it is derained, all that is wanted needs no pixels."""
-        image = not work.received.compressed and self._target(work) == work.source
-        needs = work.wanted - {'status', 'camera_info'}
-        if image:
-            needs -= {'image', 'rain_mask'}
-        return not needs
-
-    def check(self, work: Work) -> None:
-        """Check a frame that is repeated as it is; raises ImageFormatError."""
-        fields = work.received.fields
-        check_image(fields)
-        work.camera.size = f'{fields.width}x{fields.height}'
-        work.camera.encoding = fields.encoding
+    def need_pixels(self, work: Work) -> bool:
+        """Tell whether what is wanted needs the pixels even if the frame is not derained."""
+        without = {'status', 'camera_info'}
+        if work.frame.repeats(0, self._encoding):
+            without |= {'image', 'rain_mask'}
+        return bool(work.wanted - without)
 
     def write(self, work: Work) -> dict[str, Any]:
         """Return the image messages that are wanted, by output."""
         found = {}
-        wanted, received = work.wanted, work.received
-        if wanted & {'image', COMPRESSED}:
-            picture = self._picture(work)
-            if 'image' in wanted:
-                found['image'] = self._image(work, picture)
-            if COMPRESSED in wanted:
-                found[COMPRESSED] = self._jpeg(work, picture)
+        frame, wanted, strength = work.frame, work.wanted, work.live.strength
+        if 'image' in wanted:
+            if frame.repeats(strength, self._encoding):
+                found['image'] = self._messages.same(work.received)
+            else:
+                found['image'] = self._message(work, *frame.image(strength, self._encoding))
+        if COMPRESSED in wanted:
+            if frame.untouched(strength) and frame.compressed and (
+                    bytes(frame.message.data[:3]) == _JPEG_START):
+                found[COMPRESSED] = self._messages.same(work.received)
+            else:
+                found[COMPRESSED] = self._messages.jpeg(
+                    work.received, frame.jpeg(strength, work.live.jpeg_quality))
         if 'rain_mask' in wanted:
-            mask = self._mask(work)
-            found['rain_mask'] = self._messages.image(received, mask, mask.shape[1], 'mono8')
+            found['rain_mask'] = self._message(work, frame.mask(), 'mono8')
         if 'overlay' in wanted:
-            overlay = draw_overlay(work.frame, self._mask(work))
-            found['overlay'] = self._messages.image(received, overlay, overlay.shape[1], 'bgr8')
+            found['overlay'] = self._message(work, frame.overlay(), 'bgr8')
         return found
+
+    def _message(self, work: Work, pixels: np.ndarray, encoding: str) -> Any:
+        return self._messages.image(work.received, pixels, work.frame.size[1], encoding)
 
     def status(self, work: Work, age: float | None) -> DiagnosticArray:
         """Return what became of a frame, under its own header."""
@@ -95,49 +133,6 @@ class Outputs:
                 name=f'derain: {work.camera.name}', level=level, message=said,
                 hardware_id=work.camera.settings.image_topic,
                 values=[KeyValue(key=key, value=value) for key, value in values.items()])])
-
-    def _target(self, work: Work) -> str:
-        return output_encoding(work.source, self._encoding)
-
-    def _picture(self, work: Work) -> np.ndarray | None:
-        """Return what is to be shown, None where that is the frame as it came in."""
-        if work.derained is None or work.live.strength == 0:
-            return None
-        return blend(work.frame, work.derained.image, work.live.strength)
-
-    def _image(self, work: Work, picture: np.ndarray | None) -> Any:
-        received, encoding = work.received, self._target(work)
-        if picture is None:
-            if not received.compressed and encoding == work.source:
-                return self._messages.same(received)
-            picture = work.frame
-        alpha = None
-        if not received.compressed and encoding in ('bgra8', 'rgba8'):
-            alpha = extract_alpha(received.fields)
-        pixels = arrange_pixels(picture, encoding, alpha=alpha)
-        return self._messages.image(received, pixels, picture.shape[1], encoding)
-
-    def _jpeg(self, work: Work, picture: np.ndarray | None) -> Any:
-        if picture is None:
-            if work.received.compressed and bytes(work.received.fields.data[:3]) == _JPEG_START:
-                return self._messages.same(work.received)
-            picture = work.frame
-        quality = [cv2.IMWRITE_JPEG_QUALITY, work.live.jpeg_quality]
-        return self._messages.jpeg(work.received, cv2.imencode('.jpg', picture, quality)[1])
-
-    def _mask(self, work: Work) -> np.ndarray:
-        if work.derained is not None:
-            return work.derained.rain_mask
-        if work.frame is not None:
-            return _dry_mask(*work.frame.shape[:2])
-        return _dry_mask(work.received.fields.height, work.received.fields.width)
-
-
-@functools.lru_cache(maxsize=4)
-def _dry_mask(height: int, width: int) -> np.ndarray:
-    mask = np.zeros((height, width), np.uint8)
-    mask.flags.writeable = False
-    return mask
 
 
 def _milliseconds(seconds: float | None) -> str:

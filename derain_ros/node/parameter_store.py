@@ -8,6 +8,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from derain_ros.node.parameters import (
+    GONE,
     NODE_RULES,
     camera_names,
     camera_parameters,
@@ -102,6 +103,8 @@ class ParameterStore:
     ) -> str | None:
         name = change.name
         rule = rule_of(name)
+        if name in GONE:
+            return f'{name} is no parameter any more: {GONE[name]}'
         if rule is None:
             return None  # of rclpy, or unknown to it too
         if change.type_ == Parameter.Type.NOT_SET:
@@ -146,6 +149,9 @@ class ParameterStore:
             logger = self._node.get_logger()
             if rule_of(name) is not None:
                 logger.info(f'{name} is not used, as its camera is not among cameras')
+                continue
+            if name in GONE:
+                logger.warning(f'{name} is no parameter any more: {GONE[name]}; take it out')
                 continue
             close = difflib.get_close_matches(name, self._values(), n=1)
             hint = f'; did you mean {close[0]}?' if close else ''

@@ -101,9 +101,6 @@ NODE_RULES = {
     'watchdog_ms': Rule(
         0.0, 'An inference that takes longer, in ms, counts as stuck; 0: four times the slowest '
         'of the last ones, at least 200 ms.', limits=(0.0, 600_000.0), live=True),
-    'batch_wait_ms': Rule(
-        5.0, 'How long a frame may wait for those of other cameras, in ms, if the engine is '
-        'faster on batches.', limits=(0.0, 1000.0), live=True),
     'sync_tolerance_ms': Rule(
         5.0, 'How far the stamps of one sync_group may lie apart, in ms.',
         limits=(0.0, 1000.0)),
@@ -115,6 +112,11 @@ NODE_RULES = {
         'longer.'),
 }
 """Parameters of the whole node."""
+
+GONE = {
+    'batch_wait_ms': 'frames are no longer derained in batches, as no engine gained by it',
+}
+"""Parameters that there once were, and why there are none of them any more."""
 
 CAMERA_RULES = {
     'image_topic': Rule('/{camera}/image_raw', 'Base topic of the camera, or its /compressed.'),

@@ -79,7 +79,6 @@ class LiveSettings:
     drop_on_fault: bool
     max_age: float
     watchdog: float
-    batch_wait: float
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,6 @@ def read_live_settings(values: Mapping[str, object]) -> LiveSettings:
         drop_on_fault=values['on_fault'] == 'drop',
         max_age=values['max_age_ms'] / 1e3,
         watchdog=values['watchdog_ms'] / 1e3,
-        batch_wait=values['batch_wait_ms'] / 1e3,
     )
 
 

@@ -74,12 +74,6 @@ class Supervisor:
         return None if thread is None else thread.info
 
     @property
-    def gains_by_batches(self) -> bool:
-        """Whether the engine in use takes less time for a batch than for its frames."""
-        thread = self._thread
-        return thread is not None and thread.gains_by_batches
-
-    @property
     def failures(self) -> int:
         """Failures since the start or the last reset."""
         return self._line.failures

@@ -4,28 +4,25 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 from rclpy.node import Node
 
-from derain_ros.engines import EngineError
+from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
-from derain_ros.images.codec import ImageFormatError, decode_compressed, decode_image
+from derain_ros.images.message_fields import ImageFormatError
+from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera
 from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Failure, Throttle
 from derain_ros.node.mailbox import Mailbox, Outcome, Taken
 from derain_ros.node.messages import Messages
-from derain_ros.node.outputs import Outputs
+from derain_ros.node.outputs import Outputs, Work
 from derain_ros.node.rain_watch import RainWatch, patch_size
 from derain_ros.node.settings import LiveSettings
 from derain_ros.node.supervisor import FaultError, Supervisor
-from derain_ros.node.work import Work
 
 LONGEST_AGE = 10.0
 """A stamp further behind than this, in seconds, is of another clock and tells no age."""
-
-MOST_IN_A_BATCH = 8
 
 
 class Worker:
@@ -110,19 +107,11 @@ class Worker:
         return True
 
     def _run(self) -> None:
-        while True:
-            live = self._live()
-            most, wait = 1, 0.0
-            if self._supervisor.gains_by_batches:
-                most, wait = min(len(self._cameras), MOST_IN_A_BATCH), live.batch_wait
-            taken = self._mailbox.take(most, wait)
-            if taken is None:
-                return
+        while (taken := self._mailbox.take()) is not None:
             self._serve(taken)
 
     def _serve(self, taken: Sequence[Taken]) -> None:
-        live = self._live()
-        now = time.monotonic()
+        live, now = self._live(), time.monotonic()
         works = [Work(self._cameras[one.camera], one, live) for one in taken]
         finished = set()
         try:
@@ -130,7 +119,7 @@ class Worker:
                 work.camera.latencies.add('wait', now - work.taken.arrival)
                 self._guarded(self._begin, work)
             self._drop_without_partner(works)
-            self._derain(works, live)
+            self._derain(works)
             for work in works:
                 if work.outcome is None:
                     self._guarded(self._end, work)
@@ -161,6 +150,7 @@ class Worker:
         start = time.perf_counter()
         work.received = self._messages.read(
             work.taken.data, compressed=camera.settings.compressed)
+        work.frame = Frame(work.received.fields, compressed=work.received.compressed)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
             published = camera.publish_info(work.received)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
@@ -170,10 +160,8 @@ class Worker:
             return
         work.reason = self._reason_to_bypass(work)
         work.needs_engine = not work.reason and bool(work.wanted)
-        if work.needs_engine or not self._outputs.can_repeat(work):
-            work.frame = self._decode(work)
-        elif work.wanted:
-            self._outputs.check(work)
+        if work.wanted:
+            self._read(work, decode=work.needs_engine or self._outputs.need_pixels(work))
         camera.latencies.add('decode', time.perf_counter() - start)
 
     def _reason_to_bypass(self, work: Work) -> str:
@@ -185,25 +173,25 @@ class Worker:
             return 'it is dry'
         return ''
 
-    def _decode(self, work: Work) -> np.ndarray:
-        fields = work.received.fields
-        frame = decode_compressed(fields) if work.received.compressed else decode_image(fields)
-        height, width = frame.shape[:2]
+    def _read(self, work: Work, *, decode: bool) -> None:
+        if decode:
+            work.frame.decode()
+        else:
+            work.frame.check()
+        height, width = work.frame.size
         if work.needs_engine and min(height, width) < MINIMUM_SIDE:
             raise ImageFormatError(
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
         work.camera.size = f'{width}x{height}'
-        work.camera.encoding = work.source
-        return frame
+        work.camera.encoding = work.frame.encoding
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
-        broken = {work.camera.settings.sync_group for work in works
-                  if work.outcome is Outcome.FAILED} - {''}
-        for work in works:
-            if work.camera.settings.sync_group in broken and work.outcome is None:
-                work.reason, work.needs_engine = 'its partner could not be read', False
-                self._drop(work)
+        if any(work.outcome is Outcome.FAILED for work in works):
+            for work in works:
+                if work.outcome is None:
+                    work.reason, work.needs_engine = 'its partner could not be read', False
+                    self._drop(work)
 
     def _drop(self, work: Work) -> None:
         work.outcome = Outcome.DROPPED
@@ -212,61 +200,43 @@ class Worker:
 
     # The engine
 
-    def _derain(self, works: Sequence[Work], live: LiveSettings) -> None:
-        def shape(work: Work) -> tuple[int, ...]:
-            return work.frame.shape
-
-        most = MOST_IN_A_BATCH if self._supervisor.gains_by_batches else 1
-        waiting = [work for work in works if work.needs_engine]
-        for _, same in groupby(sorted(waiting, key=shape), key=shape):
-            same = list(same)
-            for first in range(0, len(same), most):
-                self._infer(same[first:first + most], live)
-        faults = {work.camera.settings.sync_group: work for work in works if work.fault}
+    def _derain(self, works: Sequence[Work]) -> None:
         for work in works:
-            if work.outcome is not None:
+            if work.needs_engine:
+                self._infer(work)
+        fault = next((work.fault for work in works if work.fault), None)
+        for work in works:  # of one camera, or of one group
+            if fault is None or work.outcome is not None:
                 continue
-            partner = faults.get(work.camera.settings.sync_group)
-            if work.camera.settings.sync_group and partner is not None:
-                work.derained, work.fault = None, partner.fault
-            if work.fault and live.drop_on_fault:
+            work.frame.derained = work.frame.rain_mask = None
+            work.fault = fault
+            if work.live.drop_on_fault:
                 self._note_fault(work)
                 self._drop(work)
 
-    def _infer(self, works: Sequence[Work], live: LiveSettings) -> None:
-        shape = works[0].frame.shape
+    def _infer(self, work: Work) -> None:
+        def infer(images: np.ndarray) -> Derained:
+            result, work.infer_seconds = self._supervisor.infer(
+                images, limit=work.live.watchdog, until=self._until(work))
+            return result
+
+        shape = work.frame.bgr.shape
+        # Warm for the patch as well that the rain gate looks at while it is dry.
+        shapes = [(1, *shape), (1, *patch_size(shape), 3)][:1 + work.live.rain_gate]
         try:
-            if not self._supervisor.prepare(self._shapes(shape, live)):
+            if not self._supervisor.prepare(shapes):
                 # Says why: nothing is warm for this size yet.
                 raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
-            frames = [work.frame for work in works]
-            images = np.stack(frames) if len(frames) > 1 else frames[0][np.newaxis]
-            result, seconds = self._supervisor.infer(
-                images, limit=live.watchdog, until=min(self._until(work) for work in works))
-        except Exception as error:
-            fault = error
-            if not isinstance(error, FaultError):
-                fault = FaultError(f'{type(error).__name__}: {error}')
-                self._node.get_logger().error(traceback.format_exc())
-            for work in works:
-                work.fault = fault
+            work.frame.derain(infer)
+        except FaultError as error:
+            work.fault = error
             return
-        now = time.monotonic()
-        for number, work in enumerate(works):
-            work.derained = type(result)(result.image[number], result.rain_mask[number])
-            work.infer_seconds = seconds
-            work.camera.latencies.add('infer', seconds)
-            self._watch.update(work.camera, work.derained.rain_mask, now, live)
-
-    def _shapes(self, shape: tuple[int, ...], live: LiveSettings) -> list[tuple[int, ...]]:
-        """Return what the engine has to be warm for, where frames of a shape come in."""
-        batches = 1
-        if self._supervisor.gains_by_batches:
-            batches = min(len(self._cameras), MOST_IN_A_BATCH)
-        shapes = [(batch, *shape) for batch in range(1, batches + 1)]
-        if live.rain_gate:
-            shapes.append((1, *patch_size(shape), 3))
-        return shapes
+        except Exception as error:
+            work.fault = FaultError(f'{type(error).__name__}: {error}')
+            self._node.get_logger().error(traceback.format_exc())
+            return
+        work.camera.latencies.add('infer', work.infer_seconds)
+        self._watch.update(work.camera, work.frame.rain_mask, time.monotonic(), work.live)
 
     def _until(self, work: Work) -> float:
         """Return the moment at which a frame is too old."""
@@ -312,9 +282,8 @@ class Worker:
                 Outcome.FAILED, Outcome.DROPPED):
             return
         if self._watch.due(work.camera, time.monotonic(), work.live):
-            if work.frame is None:
-                work.frame = self._decode(work)
-            self._watch.probe(work.camera, work.frame, work.live)
+            self._read(work, decode=True)
+            self._watch.probe(work.camera, work.frame.bgr, work.live)
 
     def _age(self, work: Work) -> float | None:
         age = self._node.get_clock().now().nanoseconds - work.received.stamp

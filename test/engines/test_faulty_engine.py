@@ -34,7 +34,6 @@ def create(name='faulty'):
 def test_it_keeps_the_contract_while_nothing_is_commanded(controls):
     engine = create()
     assert (engine.info.engine, engine.info.model) == ('faulty', 'nano')
-    assert not engine.gains_by_batches
     result = engine.infer(PICTURES)
     assert np.array_equal(result.image, faulty_engine.mark(PICTURES))
     assert set(np.abs(result.image.astype(int) - PICTURES).flat) == {16}
@@ -73,8 +72,6 @@ def test_it_fails_as_commanded_while_it_runs(controls):
     controls.command(creation='fail')
     with pytest.raises(EngineError, match='faulty'):
         create()
-    controls.command('faulty2', gains_by_batches=True)
-    assert create('faulty2').gains_by_batches
 
 
 @pytest.mark.parametrize('what', ['creation', 'mode'])

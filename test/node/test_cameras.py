@@ -1,8 +1,8 @@
-"""Several cameras on one engine: fair, in batches, in groups, and each by itself in its faults.
+"""Several cameras on one engine: fair, in groups, and each by itself in its faults.
 
 The node is a process of its own with the engine of faulty_engine.py, which takes as long as it
-is told; the cameras are here, joined to it by DDS. Not asserted: how much a real engine gains
-by batches, and what the estimate of rain is worth (the tests of the rain gate do).
+is told; the cameras are here, joined to it by DDS. Not asserted: what the estimate of rain is
+worth (the tests of the rain gate do).
 """
 
 import time
@@ -24,7 +24,7 @@ STEREO = {'left': {'sync_group': 'stereo'}, 'right': {'sync_group': 'stereo'}}
 
 @pytest.fixture(scope='module')
 def rig(tmp_path_factory):
-    """A node with four cameras of four sizes, whose engine gains nothing by batches."""
+    """A node with four cameras of four sizes."""
     parameters = {'cameras': list(SIZES), 'watchdog_ms': 5000.0}
     with Rig(tmp_path_factory.mktemp('four'), parameters) as rig:
         yield rig.active()
@@ -121,42 +121,6 @@ def test_bad_frames_and_silence_of_one_camera_leave_the_others_alone(rig, camera
     assert not rig.engine.events('create', start)
     wait_for(lambda: 'plasma' in rig.node.log(), 'log')
     assert cameras['front'].play(2)[-1].derained
-
-
-def test_frames_of_several_cameras_share_batches_where_the_engine_gains(tmp_path):
-    sizes = {'one': (64, 48), 'two': (64, 48), 'odd': (96, 64), 'three': (64, 48)}
-    parameters = {'cameras': list(sizes), 'batch_wait_ms': 40.0, 'watchdog_ms': 5000.0}
-    with Rig(tmp_path, parameters) as rig:
-        rig.engine.command(gains_by_batches=True, infer_ms=10)
-        rig.active()
-        lenses = [Lens(rig.peer, camera, size) for camera, size in sizes.items()]
-
-        def play(frames):
-            stamps = [(lens, lens.send()) for _ in paced(frames, 10) for lens in lenses]
-            return [lens.answer(stamp) for lens, stamp in stamps]
-        wait_for(lambda: all(answer.derained for answer in play(3)), 'derained frames', 60)
-        start = time.monotonic()
-        answers = play(20)
-        for answer in answers:
-            # Each picture is random, so a wrong one would not be what was made of it.
-            assert (answer.word, answer.derained) == ('derained', True)
-        assert np.median([answer.seconds for answer in answers]) < 0.1
-        shapes = [event['shape'] for event in rig.engine.events('infer', start)]
-        assert sum(shape[0] for shape in shapes) == len(answers)
-        # Three of four go together, the odd one alone, and not all of them always meet.
-        assert len(shapes) < 0.75 * len(answers)
-        assert {tuple(shape[1:3]) for shape in shapes if shape[0] > 1} == {(48, 64)}
-
-        # Alone, a camera waits for the others no longer than it may.
-        settled(lenses[0])
-        for answer in lenses[0].play(5):
-            assert answer.derained
-            assert answer.seconds < 0.04 + 0.01 + 0.1
-        # What is wrong with one frame of a batch is not the others' fault.
-        for _ in paced(5, 10):
-            lenses[0].send(announced='plasma')
-            stamps = [(lens, lens.send()) for lens in lenses[1:]]
-            assert all(lens.answer(stamp).derained for lens, stamp in stamps)
 
 
 def test_a_pair_is_published_together_under_overload(pair):

@@ -25,13 +25,16 @@ from sensor_msgs.msg import Image
 
 def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
     domain = new_domain()
-    parameters = {'model': 'nope', 'strength': 1, 'cameras': 'front', 'strenght': 0.5}
+    parameters = {'model': 'nope', 'strength': 1, 'cameras': 'front', 'strenght': 0.5,
+                  'batch_wait_ms': 5.0}
     with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
         wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
         assert peer.state() == 'unconfigured'
         assert "'nope'" in node.log()
         assert 'nano' in node.log()
         assert 'did you mean strength?' in node.log()
+        assert 'batch_wait_ms is no parameter any more' in node.log()
+        assert 'batch_wait_ms is no parameter any more' in peer.set('batch_wait_ms', 5.0)
         wait_for(lambda: peer.status('engine'), 'status of the engine')
         assert peer.status('engine').level == DiagnosticStatus.ERROR
         assert 'nope' in peer.status('engine').message

@@ -25,8 +25,8 @@ def opened(*cameras, **groups):
     return mailbox
 
 
-def take(mailbox, most=1, wait=0.0):
-    return [(taken.camera, taken.data) for taken in mailbox.take(most, wait)]
+def take(mailbox):
+    return [(taken.camera, taken.data) for taken in mailbox.take()]
 
 
 def in_flight(counts):
@@ -120,7 +120,6 @@ def test_a_camera_is_overdue_by_its_own_pace():
 def test_a_group_comes_together_or_not_at_all():
     mailbox = opened('solo', left='pair', right='pair')
     mailbox.put('left', 1.0)
-    assert not mailbox.waiting()
     mailbox.put('solo', 0.0)
     mailbox.put('right', 1.0 + TOLERANCE / 2)
     assert take(mailbox) == [('solo', 0.0)]
@@ -153,24 +152,6 @@ def test_a_group_finds_together_after_time_has_jumped_back():
         mailbox.put('right', stamp)
         mailbox.put('left', stamp)
     assert take(mailbox) == [('left', 2.0), ('right', 2.0)]
-
-
-def test_several_are_taken_and_waited_for():
-    mailbox = opened('a', 'b', left='pair', right='pair')
-    for camera in ('a', 'left', 'right', 'b'):
-        mailbox.put(camera, 0.0)
-    assert take(mailbox, 3) == [('a', 0.0), ('b', 0.0)]
-    assert take(mailbox, 1) == [('left', 0.0), ('right', 0.0)]
-    mailbox.put('a', 1.0)
-    late = threading.Timer(0.05, mailbox.put, ('b', 1.0))
-    late.start()
-    start = time.monotonic()
-    assert sorted(take(mailbox, 2, wait=5.0)) == [('a', 1.0), ('b', 1.0)]
-    assert time.monotonic() - start < 4.0
-    mailbox.put('a', 2.0)
-    start = time.monotonic()
-    assert take(mailbox, 2, wait=0.1) == [('a', 2.0)]
-    assert time.monotonic() - start >= 0.1
 
 
 def test_counting_from_zero_leaves_out_what_is_done():

@@ -194,13 +194,13 @@ def test_what_acts_at_once():
     assert {name for name, rule in NODE_RULES.items() if rule.live} == {
         'strength', 'enabled', 'publish_mask', 'publish_overlay', 'publish_compressed',
         'jpeg_quality', 'rain_gate', 'rain_gate_wet_above', 'rain_gate_dry_below',
-        'rain_gate_dry_after', 'on_fault', 'max_age_ms', 'watchdog_ms', 'batch_wait_ms'}
+        'rain_gate_dry_after', 'on_fault', 'max_age_ms', 'watchdog_ms'}
 
 
 def test_times_are_read_in_seconds():
-    given = values(max_age_ms=50, watchdog_ms=250.0, batch_wait_ms=2, sync_tolerance_ms=8)
+    given = values(max_age_ms=50, watchdog_ms=250.0, sync_tolerance_ms=8)
     live = read_live_settings(given)
-    assert (live.max_age, live.watchdog, live.batch_wait) == (0.05, 0.25, 0.002)
+    assert (live.max_age, live.watchdog) == (0.05, 0.25)
     assert read_settings(given, resolve).sync_tolerance == 0.008
     assert not live.drop_on_fault
     assert read_live_settings(values(on_fault='drop')).drop_on_fault

@@ -43,8 +43,6 @@ class Command:
         How long one inference, and the warm-up of one size, take besides.
     mask
         Rain probability of every pixel, 0–255; -1 takes the first value of each image.
-    gains_by_batches
-        What the engine says of itself when it is created.
 
     """
 
@@ -53,7 +51,6 @@ class Command:
     infer_ms: float = 0.0
     warm_up_ms: float = 0.0
     mask: int = 200
-    gains_by_batches: bool = False
 
 
 class Controls:
@@ -116,7 +113,6 @@ class FaultyEngine(Engine):
 
     def __init__(self, name: str, model: str):
         self.info = EngineInfo(name, 'test bench', model, 'f32', 'it was commanded')
-        self.gains_by_batches = _command(name).gains_by_batches
         self._name = name
         self._closed = False
         self._running = 0

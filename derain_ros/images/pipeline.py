@@ -1,0 +1,163 @@
+"""The way of a frame: decoded, derained, blended with what came in, encoded.
+
+The node, bags, pictures and videos all go this way; it needs neither ROS nor an engine of its
+own. Each step is taken only where its result is asked for, and copies no pixels that it need not.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from derain_ros.images.codec import (
+    arrange_pixels,
+    check_image,
+    decode_image,
+    extract_alpha,
+    output_encoding,
+)
+from derain_ros.images.compressed import decode_compressed
+from derain_ros.images.overlay import blend, draw_overlay
+
+Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""``Engine.infer``: a batch of frames to derained frames and rain masks."""
+
+
+class Frame:
+    """A frame and what has been made of it; for one thread at a time.
+
+    Parameters
+    ----------
+    message
+        Has the fields of a ``sensor_msgs/Image`` or ``CompressedImage``: a message of rclpy or
+        rosbags, or a view of :mod:`derain_ros.images.cdr`. None for a picture given as ``bgr``.
+    compressed
+        It is a ``CompressedImage``.
+    bgr
+        The pixels where there is no message: uint8, H×W×3, BGR.
+
+    Attributes
+    ----------
+    encoding
+        Encoding that came in; ``bgr8`` for compressed images and pictures.
+    bgr
+        The pixels, None before :meth:`decode`.
+    derained, rain_mask
+        Result of the engine, uint8, H×W×3, BGR, and uint8, H×W, 255 = rain; None before
+        :meth:`derain`. May be set to results from elsewhere.
+
+    """
+
+    __slots__ = (
+        '_blended', 'bgr', 'compressed', 'derained', 'encoding', 'message', 'rain_mask')
+
+    def __init__(
+        self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None
+    ):
+        self.message = message
+        self.compressed = compressed
+        self.bgr = bgr
+        self.encoding = 'bgr8' if compressed or message is None else message.encoding
+        self.derained: np.ndarray | None = None
+        self.rain_mask: np.ndarray | None = None
+        self._blended: tuple[float, np.ndarray] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels; of a compressed image once it is decoded."""
+        if self.bgr is not None:
+            return self.bgr.shape[:2]
+        return self.message.height, self.message.width
+
+    def decode(self) -> np.ndarray:
+        """Return the pixels, uint8, H×W×3, BGR, C-contiguous, read from the message once.
+
+        Raises
+        ------
+        ImageFormatError
+            The message cannot be read; see :func:`derain_ros.images.codec.decode_image` and
+            :func:`derain_ros.images.compressed.decode_compressed`.
+
+        """
+        if self.bgr is None:
+            read = decode_compressed if self.compressed else decode_image
+            self.bgr = read(self.message)
+        return self.bgr
+
+    def check(self) -> None:
+        """Raise ImageFormatError unless :meth:`decode` can read the frame, decoding if it must."""
+        if self.compressed:
+            self.decode()
+        else:
+            check_image(self.message)
+
+    def derain(self, infer: Infer) -> None:
+        """Run an engine on the frame; lets its errors through, and those of :meth:`decode`."""
+        images, masks = infer(self.decode()[np.newaxis])
+        self.derained, self.rain_mask = images[0], masks[0]
+
+    def untouched(self, strength: float) -> bool:
+        """Tell whether the picture to show is the one that came in."""
+        return self.derained is None or strength == 0
+
+    def repeats(self, strength: float, choice: str = 'same') -> bool:
+        """Tell whether :meth:`image` would return what the message has, which can be sent on."""
+        return (not self.compressed and self.message is not None and self.untouched(strength)
+                and output_encoding(self.encoding, choice) == self.encoding)
+
+    def blended(self, strength: float = 1.0) -> np.ndarray:
+        """Return the picture to show, uint8, H×W×3, BGR.
+
+        It is the derained frame at strength 1, and the frame as it came in, not copied, at
+        strength 0 or where it was not derained.
+        """
+        if self.untouched(strength):
+            return self.decode()
+        if self._blended is None or self._blended[0] != strength:
+            self._blended = strength, blend(self.decode(), self.derained, strength)
+        return self._blended[1]
+
+    def image(self, strength: float = 1.0, choice: str = 'same') -> tuple[np.ndarray, str]:
+        """Encode the picture to show for a ``sensor_msgs/Image``.
+
+        Parameters
+        ----------
+        strength
+            Share of the derained image, 0–1.
+        choice
+            See :func:`derain_ros.images.codec.output_encoding`.
+
+        Returns
+        -------
+        tuple of numpy.ndarray and str
+            Pixels as they lie in the message, uint8, C-contiguous, H rows; and their encoding.
+            The alpha channel of the input is kept.
+
+        """
+        encoding = output_encoding(self.encoding, choice)
+        alpha = None
+        if encoding in ('bgra8', 'rgba8') and self.message is not None:
+            alpha = extract_alpha(self.message)
+        return arrange_pixels(self.blended(strength), encoding, alpha=alpha), encoding
+
+    def mask(self) -> np.ndarray:
+        """Return the rain mask, uint8, H×W, 255 = rain; 0 everywhere where it was not derained."""
+        return _dry_mask(*self.size) if self.rain_mask is None else self.rain_mask
+
+    def overlay(self) -> np.ndarray:
+        """Return the frame with its rain tinted, uint8, H×W×3, BGR."""
+        return draw_overlay(self.decode(), self.mask())
+
+    def jpeg(self, strength: float, quality: int) -> np.ndarray:
+        """Return the picture to show as JPEG, uint8, of a quality from 1 to 100."""
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        return cv2.imencode('.jpg', self.blended(strength), options)[1]
+
+
+@functools.lru_cache(maxsize=4)
+def _dry_mask(height: int, width: int) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask.flags.writeable = False
+    return mask
