@@ -89,7 +89,7 @@ class _Curve:
     """A node whose loss is a function of the factor, in place of a ReplayBench."""
 
     def __init__(self, loss):
-        self.recording = played_bag.Recording(Path('drive'), (), period=4 * 10**9)
+        self.recording = played_bag.PlayedBag(Path('drive'), (), period=4 * 10**9)
         self.loss = loss
         self.played = []
 
