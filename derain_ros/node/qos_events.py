@@ -6,8 +6,7 @@ subscription asks for. Otherwise no message passes, and nothing else tells why.
 
 from collections.abc import Callable, Iterable
 
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import (
