@@ -1,15 +1,28 @@
 """Start derain_node with a configuration file."""
 
+import re
+import time
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+import yaml
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.events import matches_action
+from launch.events.process import ShutdownProcess
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from launch import LaunchDescription
 
+NODE_NAME = 'derain'
 RESPAWN_DELAY_SECONDS = 1.0
+
+# A node that ends so often in a row, each time so soon after its start, will not do better.
+MOST_EARLY_DEATHS = 5
+EARLY_SECONDS = 10.0
 
 # glibc otherwise gives each frame buffer back to the kernel; docs/transport.md has figures.
 ALLOCATOR = {
@@ -66,7 +79,7 @@ def generate_launch_description() -> LaunchDescription:
     ])
 
 
-def _node(context) -> list[Node]:
+def _node(context) -> list:
     def given(name: str) -> str:
         return LaunchConfiguration(variable_name=name).perform(context)
 
@@ -74,18 +87,84 @@ def _node(context) -> list[Node]:
     chosen = {name: given(name) for name in ('model', 'engine') if given(name)}
     if given('use_sim_time'):
         chosen['use_sim_time'] = given('use_sim_time') == 'true'
-    return [Node(
+    # As launch_ros puts it together: a launch file that includes this one may push a namespace.
+    full_name = make_namespace_absolute(prefix_namespace(
+        context.launch_configurations.get('ros_namespace'), given('namespace')) or '')
+    full_name = f'{full_name.rstrip("/")}/{NODE_NAME}'
+    respawn = given('respawn') == 'true'
+    node = Node(
         package='derain_ros',
         executable='derain_node',
-        name='derain',
+        name=NODE_NAME,
         namespace=given('namespace'),
-        parameters=[given('config'), *([chosen] if chosen else [])],
-        arguments=['--ros-args', '--log-level', f'derain:={given("log_level")}'],
+        parameters=[_config(given('config'), full_name), *([chosen] if chosen else [])],
+        # A node's logger has dots for the slashes of its name.
+        arguments=['--ros-args', '--log-level',
+                   f'{full_name[1:].replace("/", ".")}:={given("log_level")}'],
         additional_env=_environment(given('dds_profile'), context),
         output='screen',
-        respawn=given('respawn') == 'true',
+        respawn=respawn,
         respawn_delay=RESPAWN_DELAY_SECONDS,
-    )]
+    )
+    return [*(_give_up_on(node) if respawn else []), node]
+
+
+def _give_up_on(node: Node) -> list[RegisterEventHandler]:
+    """Return what ends the respawning of a node that never gets going."""
+    started, deaths = 0.0, 0
+
+    def on_start(event, context) -> None:
+        nonlocal started
+        started = time.monotonic()
+
+    def on_exit(event, context) -> list[EmitEvent]:
+        nonlocal deaths
+        deaths = deaths + 1 if time.monotonic() - started < EARLY_SECONDS else 0
+        if deaths < MOST_EARLY_DEATHS or context.is_shutdown:
+            return []
+        get_logger(event.process_name).error(
+            f'derain_node has ended {deaths} times in a row within {EARLY_SECONDS:g} s of its '
+            f'start, the last time with exit code {event.returncode}, and is not started again; '
+            'the lines above say why. Launch it anew when that is mended')
+        return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))]
+
+    return [RegisterEventHandler(OnProcessStart(target_action=node, on_start=on_start)),
+            RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))]
+
+
+def _config(text: str, full_name: str) -> str:
+    """Return the path of a parameter file that has something for the node."""
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise RuntimeError(
+            f'config: there is no file {path}; give the path of a parameter file, such as a copy '
+            'of config/derain.yaml of this package')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RuntimeError(f'config: {path} cannot be read as YAML: {error}') from error
+    names = list(_node_names(content, ''))
+    if not any(re.fullmatch(_pattern(name), full_name) for name in names):
+        raise RuntimeError(
+            f'config: {path} has no parameters for the node {full_name}, only for '
+            f'{", ".join(names) or "none"}; let them stand under "/**/{NODE_NAME}:" and '
+            '"ros__parameters:"')
+    return str(path)
+
+
+def _node_names(content, name: str):
+    """Yield the full names, with their wildcards, that a parameter file has parameters for."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key == 'ros__parameters':
+            yield name
+        else:
+            yield from _node_names(value, f'{name}/{str(key).strip("/")}')
+
+
+def _pattern(name: str) -> str:
+    """Return what matches the names that ``*`` (one token) and ``**`` (any) stand for."""
+    return ''.join({'**': '(/[^/]+)*', '*': '/[^/]+'}.get(token, '/' + re.escape(token))
+                   for token in name.split('/')[1:])
 
 
 def _environment(dds_profile: str, context) -> dict[str, str]:

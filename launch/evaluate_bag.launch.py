@@ -13,6 +13,7 @@ import importlib.util
 import math
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from launch.actions import (
@@ -35,6 +36,9 @@ from launch import LaunchDescription
 
 # The age of frames is told to the resolution of /clock; the default of ros2 bag is 40.
 CLOCK_HZ = 200
+
+# What ros2 bag may end with after SIGINT.
+INTERRUPTED = (0, signal.SIGINT, -signal.SIGINT)
 
 # Frames on their way when the last one has been played.
 DRAIN_SECONDS = 2.0
@@ -98,8 +102,10 @@ def _processes(context) -> list:
         launch_arguments=[
             ('config', given('config')), ('model', given('model')), ('engine', given('engine')),
             ('use_sim_time', 'true'), ('respawn', 'false')])
-    return [node, *_recorder(ros2, given('output'), given('record')), play, RegisterEventHandler(
-        OnProcessExit(target_action=play, on_exit=_played))]
+    return [
+        RegisterEventHandler(OnProcessExit(
+            on_exit=lambda event, context: _ended(event, context, play))),
+        node, *_recorder(ros2, given('output'), given('record')), play]
 
 
 def _recorder(ros2: str, output: str, topics: str) -> list[ExecuteProcess]:
@@ -114,8 +120,19 @@ def _recorder(ros2: str, output: str, topics: str) -> list[ExecuteProcess]:
         name='record', output='screen')]
 
 
-def _played(event, context) -> list:
-    if event.returncode != 0 and not context.is_shutdown:
+def _ended(event, context, play: ExecuteProcess) -> list:
+    """Go on to the end when the bag has been played; fail if anything else ended by itself."""
+    if context.is_shutdown:
+        if event.process_name.startswith('record') and event.returncode not in INTERRUPTED:
+            raise RuntimeError(
+                f'ros2 bag record ended with status {event.returncode} when it was told to stop; '
+                'its bag may lack its end: see `ros2 bag info`, and `ros2 bag reindex`')
+        return []
+    if event.action is not play:
+        raise RuntimeError(
+            f'{event.process_name} ended with status {event.returncode} while the bag was being '
+            'played, so the trial is not complete; the lines above say why')
+    if event.returncode != 0:
         raise RuntimeError(f'ros2 bag play ended with status {event.returncode}')
     return [
         LogInfo(msg='The bag has been played.'),

@@ -32,15 +32,21 @@ import json
 import sys
 import rclpy
 from launch import LaunchService
-from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
+from launch.actions import (
+    ExecuteProcess, GroupAction, IncludeLaunchDescription, SetEnvironmentVariable)
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-path, variables, *arguments = sys.argv[1:]
+from launch_ros.actions import PushRosNamespace
+path, variables, pushed, beside, *arguments = sys.argv[1:]
 arguments = [tuple(argument.split(':=', 1)) for argument in arguments]
 service = LaunchService()
 service.include_launch_description(LaunchDescription([
     *(SetEnvironmentVariable(*pair) for pair in json.loads(variables).items()),
-    IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments)]))
+    *([ExecuteProcess(cmd=['sh', '-c', beside])] if beside else []),
+    GroupAction([
+        *([PushRosNamespace(pushed)] if pushed else []),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(path), launch_arguments=arguments)])]))
 sys.exit(service.run())
 """
 VEHICLE = """
@@ -82,7 +88,7 @@ def prefix(tmp_path):
 class Launched:
     """A launch in a process of its own; a context manager."""
 
-    def __init__(self, prefix, domain, *arguments, **variables):
+    def __init__(self, prefix, domain, *arguments, pushed='', beside='', **variables):
         self._log = prefix / 'launch.log'
         path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
         environment = ros_environment(domain)
@@ -93,7 +99,8 @@ class Launched:
             'AMENT_PREFIX_PATH': path, 'ROS_LOG_DIR': str(prefix / 'log')}
         with self._log.open('wb') as log:
             self.process = subprocess.Popen(
-                [sys.executable, '-c', RUN, str(LAUNCH_FILE), json.dumps(variables), *arguments],
+                [sys.executable, '-c', RUN, str(LAUNCH_FILE), json.dumps(variables), pushed,
+                 beside, *arguments],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True)
 
@@ -217,6 +224,79 @@ def test_without_respawn_the_launch_ends_with_the_node(prefix):
         launched.process.wait(30)
         assert len(launched.pids()) == 1
         assert 'exit code 3' in launched.log()
+
+
+@pytest.mark.parametrize(('status', 'text'), [('3', 'exit code 3'), ('0', 'exit code 0')])
+def test_a_node_that_never_gets_going_is_given_up_in_words(prefix, status, text):
+    executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
+    executable.write_text(f'#!/bin/sh\nexit {status}\n')
+    with Launched(prefix, 1) as launched:
+        launched.process.wait(30)
+        assert len(launched.pids()) == 5
+        assert 'has ended 5 times in a row within 10 s of its start' in launched.log()
+        assert text in launched.log() and 'Launch it anew' in launched.log()
+
+
+def test_giving_the_node_up_leaves_the_rest_of_the_launch_alone(prefix):
+    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text('#!/bin/sh\nexit 1\n')
+    with Launched(prefix, 1, beside='exec sleep 60') as launched:
+        wait_for(lambda: 'not started again' in launched.log(), 'end of respawning')
+        with pytest.raises(subprocess.TimeoutExpired):
+            launched.process.wait(3)
+        assert len(launched.pids()) == 6  # the other process is one of them
+
+
+@pytest.mark.parametrize(('namespace', 'pushed', 'logger'), [
+    ('', '', 'derain'), ('robot1', '', 'robot1.derain'), ('/a/b/', '', 'a.b.derain'),
+    ('', 'fleet', 'fleet.derain'), ('robot1', '/fleet', 'fleet.robot1.derain'),
+    ('/robot1', 'fleet', 'robot1.derain')])
+def test_the_log_level_is_that_of_the_node_in_any_namespace(prefix, namespace, pushed, logger):
+    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(
+        '#!/bin/sh\necho "called with $*"\nexit 1\n')
+    with Launched(prefix, 1, f'namespace:={namespace}', 'log_level:=debug', 'respawn:=false',
+                  pushed=pushed) as launched:
+        launched.process.wait(30)
+        assert f'--log-level {logger}:=debug' in launched.log()
+
+
+def test_debug_in_a_namespace_shows_what_the_node_says_at_that_level(prefix):
+    domain = new_domain()
+    with Launched(prefix, domain, 'namespace:=robot1', 'log_level:=debug') as launched, \
+            Peer(domain, '/robot1/derain') as peer:
+        peer.wait_for_state('active', launched)
+        assert '[robot1.derain]: executor: ' in launched.log()
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    (None, 'there is no file'),
+    ('derain: [', 'cannot be read as YAML'),
+    ('', 'only for none'),
+    ('/**/derain:\n  cameras: [front]\n', 'only for none'),
+    ('/**/derrain:\n  ros__parameters: {strength: 1.0}\n', 'only for /**/derrain'),
+    ('/derain:\n  ros__parameters: {strength: 1.0}\n', 'only for /derain'),
+    ('/*/*/derain:\n  ros__parameters: {strength: 1.0}\n', 'only for /*/*/derain'),
+])
+def test_a_config_that_says_nothing_to_the_node_is_an_error(prefix, text, said):
+    config = prefix / 'mine.yaml'
+    if text is not None:
+        config.write_text(text)
+    with Launched(prefix, 1, f'config:={config}', 'namespace:=car') as launched:
+        assert launched.process.wait(30) != 0
+        assert 'config: ' in launched.log() and str(config) in launched.log()
+        assert said in launched.log()
+        assert not launched.pids()
+
+
+@pytest.mark.parametrize('name', [
+    '/**', '/**/derain', '/car/derain', '/car/**', '/*/derain', 'car/derain', '/**/**'])
+def test_a_config_may_name_the_node_in_every_way_that_ros_knows(prefix, name):
+    config = prefix / 'mine.yaml'
+    config.write_text(f'{name}:\n  ros__parameters: {{cameras: [rear]}}\n')
+    domain = new_domain()
+    with Launched(prefix, domain, f'config:={config}', 'namespace:=car') as launched, \
+            Peer(domain, '/car/derain') as peer:
+        peer.wait_for_state('active', launched)
+        assert peer.get('cameras') == [['rear']]
 
 
 @pytest.mark.parametrize(('rmw', 'expected'), [

@@ -32,8 +32,12 @@ if name == 'ros2':
 with open(os.path.join({folder!r}, name + '.part'), 'w') as file:
     json.dump(sys.argv[1:], file)
 os.rename(file.name, os.path.join({folder!r}, name + '.json'))
-time.sleep(0.5 if name == 'play' else 60)
-sys.exit(int(os.environ.get('STATUS', 0)) if name == 'play' else 0)
+status = os.environ.get('STATUS_' + name)
+try:
+    time.sleep(0.5 if name == 'play' else 0.2 if name == os.environ.get('DIES') else 60)
+except KeyboardInterrupt:
+    pass
+sys.exit(int(status or 0))
 """
 RUN = """
 import sys
@@ -170,9 +174,29 @@ def test_without_an_output_nothing_is_recorded(tmp_path):
 
 @needs_launch
 def test_a_player_that_fails_ends_the_launch_at_once_and_says_so(tmp_path):
-    with Launched(tmp_path, f'bag:={tmp_path}', STATUS='3') as launched:
+    with Launched(tmp_path, f'bag:={tmp_path}', STATUS_play='3') as launched:
         assert launched.process.wait(30) == 1
         assert 'ros2 bag play ended with status 3' in launched.log()
+
+
+@needs_launch
+@pytest.mark.parametrize('name', ['record', 'derain_node'])
+@pytest.mark.parametrize('status', ['0', '1'])
+def test_a_recorder_or_node_that_dies_fails_the_trial_and_is_named(tmp_path, name, status):
+    with Launched(tmp_path, f'bag:={tmp_path}', f'output:={tmp_path / "live"}', DIES=name,
+                  **{f'STATUS_{name}': status}) as launched:
+        assert launched.process.wait(30) == 1
+        assert f'{name}-' in launched.log()
+        assert f'ended with status {status} while the bag was being played' in launched.log()
+        assert 'The bag has been played' not in launched.log()
+
+
+@needs_launch
+def test_a_recorder_that_fails_when_it_is_told_to_stop_fails_the_trial(tmp_path):
+    with Launched(tmp_path, f'bag:={tmp_path}', f'output:={tmp_path / "live"}',
+                  STATUS_record='1') as launched:
+        assert launched.process.wait(30) == 1
+        assert 'ros2 bag record ended with status 1 when it was told to stop' in launched.log()
 
 
 @needs_launch
@@ -181,6 +205,7 @@ def test_a_player_that_fails_ends_the_launch_at_once_and_says_so(tmp_path):
     (['bag:=/'], False, 'ros2 bag is not installed'),
     (['bag:=/', 'rate:=0'], True, "rate is '0', expected a number above 0"),
     (['bag:=/', 'rate:=fast'], True, "rate is 'fast'"),
+    (['bag:=/', 'config:=/nowhere/mine.yaml'], True, 'there is no file /nowhere/mine.yaml'),
     (['bag:=/', 'output:=/'], True, 'output: / exists already'),
 ])
 def test_what_cannot_be_run_is_an_error_that_says_why(tmp_path, arguments, ros2, said):
