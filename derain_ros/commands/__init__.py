@@ -5,6 +5,7 @@ needs only when it runs.
 """
 
 import argparse
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,8 +81,10 @@ def slow_bar(total: int | None, unit: str, what: str) -> 'tqdm':
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 5.0
-    return tqdm(total=total, unit=unit, unit_scale=True, desc=f'derain: {what}', delay=2.0,
-                leave=False, mininterval=interval, maxinterval=interval)
+    # Before tqdm 4.58, as on Ubuntu 22.04, it is seen at once.
+    delay = {'delay': 2.0} if 'delay' in inspect.signature(tqdm).parameters else {}
+    return tqdm(total=total, unit=unit, unit_scale=True, desc=f'derain: {what}', leave=False,
+                mininterval=interval, maxinterval=interval, **delay)
 
 
 @contextmanager
