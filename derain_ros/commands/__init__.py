@@ -5,8 +5,8 @@ needs only when it runs.
 """
 
 import argparse
-import inspect
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 USAGE = 2
+
+QUIET_SECONDS = 2.0
+"""Work that is done in less shows no bar."""
 
 
 class CommandError(Exception):
@@ -76,15 +79,46 @@ def progress_bar(total: int, unit: str) -> 'tqdm':
     return tqdm(total=total, unit=unit, mininterval=interval, maxinterval=interval)
 
 
-def slow_bar(total: int | None, unit: str, what: str) -> 'tqdm':
-    """Return a bar on stderr that is seen only if the work takes seconds, and while it does."""
-    from tqdm import tqdm
+class SlowBar:
+    """A bar on stderr that is seen only once the work has taken two seconds, and while it does.
 
-    interval = 0.1 if sys.stderr.isatty() else 5.0
-    # Before tqdm 4.58, as on Ubuntu 22.04, it is seen at once.
-    delay = {'delay': 2.0} if 'delay' in inspect.signature(tqdm).parameters else {}
-    return tqdm(total=total, unit=unit, unit_scale=True, desc=f'derain: {what}', leave=False,
-                mininterval=interval, maxinterval=interval, **delay)
+    tqdm has that itself since 4.58; Ubuntu 22.04 has 4.57.
+
+    Attributes
+    ----------
+    n
+        How much is done.
+
+    """
+
+    def __init__(self, total: float | None, unit: str, what: str):
+        self.n = 0.0
+        self._begun = time.monotonic()
+        self._options = {'total': total, 'unit': unit, 'desc': f'derain: {what}'}
+        self._bar: tqdm | None = None
+
+    def update(self, count: float = 1) -> None:
+        """Go on by so much."""
+        self.n += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._begun >= QUIET_SECONDS:
+            from tqdm import tqdm
+
+            interval = 0.1 if sys.stderr.isatty() else 5.0
+            self._bar = tqdm(initial=self.n, unit_scale=True, leave=False, mininterval=interval,
+                             maxinterval=interval, **self._options)
+
+    def close(self) -> None:
+        """Take it away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> 'SlowBar':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
+    SlowBar,
     add_engine_options,
     add_strength_option,
     open_engine,
     progress_bar,
-    slow_bar,
 )
 from derain_ros.commands.arguments import count, number
 
@@ -164,7 +164,7 @@ def _write_json(
     from derain_ros.files.run_files import bag_bytes, write_run
 
     total = bag_bytes(plan.source) + bag_bytes(plan.destination)
-    with slow_bar(total, 'B', 'sha256 of both bags') as bar:
+    with SlowBar(total, 'B', 'sha256 of both bags') as bar:
         figures = bag_figures(
             plan, summary, engine, mask=not args.no_mask, strength=args.strength,
             workers=workers, seconds=seconds, progress=bar.update)

@@ -12,10 +12,10 @@ from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
+    SlowBar,
     add_engine_options,
     open_engine,
     printable,
-    slow_bar,
 )
 from derain_ros.commands.arguments import (
     count_or_none,
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         for name, open_source in clips:
             try:
                 source = open_source()
-                with slow_bar(source.facts.frames, 'frame', name) as bar:
+                with SlowBar(source.facts.frames, 'frame', name) as bar:
                     trials[name] = try_gate(
                         source, engine, settings, intensities=args.rain, every=args.every,
                         seed=seed, progress=bar.update)

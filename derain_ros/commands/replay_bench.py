@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, slow_bar
+from derain_ros.commands import USAGE, CommandError, SlowBar
 from derain_ros.commands.arguments import positive_number
 from derain_ros.commands.demo import require_ros
 
@@ -122,7 +122,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
 
     bag = None
     if args.json:
-        with slow_bar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
+        with SlowBar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
             bag = bag_facts(args.bag, bar.update)
     names = ', '.join(camera.topic for camera in recording.cameras)
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
@@ -147,7 +147,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
 
 def _reading(messages: Iterable, total: int) -> Iterator:
     """Show how much of a bag is read."""
-    with slow_bar(total, ' messages', 'reading') as bar:
+    with SlowBar(total, ' messages', 'reading') as bar:
         for message in messages:
             yield message
             bar.update()
@@ -161,7 +161,7 @@ class _Playing:
 
     def show(self, played: float, seconds: float) -> None:
         """Take note of how long a bag has been played, of how long it will be."""
-        self._bar = self._bar or slow_bar(round(seconds, 1), 's', 'playing')
+        self._bar = self._bar or SlowBar(round(seconds, 1), 's', 'playing')
         self._bar.update(round(played - self._bar.n, 1))
         if played >= seconds:
             self._bar.close()

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, slow_bar
+from derain_ros.commands import USAGE, CommandError, SlowBar
 from derain_ros.commands.arguments import count_or_none
 
 _DESCRIPTION = """\
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         entries = load_entries(args.runs, args.label)
     except RunFileError as error:
         raise CommandError(printable(str(error)), USAGE) from error
-    with slow_bar(None, 'B', 'checking the bags') as bar:
+    with SlowBar(None, 'B', 'checking the bags') as bar:
         page, notes = make_page(
             entries, title=printable(args.title), bag_root=args.bag_root,
             pictures=args.pictures, progress=bar.update)

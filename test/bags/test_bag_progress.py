@@ -1,10 +1,12 @@
 """Work on whole bags tells how far it is: hashing, checking for a report, reading through."""
 
+import time
+
 import pytest
 from bag_files import drive, write_bag
 from report_files import bag_run, write
 
-from derain_ros.commands import slow_bar
+from derain_ros import commands
 from derain_ros.files.run_files import bag_bytes, bag_facts
 from derain_ros.report.bag_pictures import BagFinder
 from derain_ros.report.runs import load_entries
@@ -52,6 +54,19 @@ def test_reading_through_a_bag_passes_every_message(tmp_path):
 
 
 def test_a_bar_of_quick_work_is_not_seen(capsys):
-    with slow_bar(10, 'B', 'reading') as bar:
+    with commands.SlowBar(10, 'B', 'reading') as bar:
         bar.update(10)
+    assert bar.n == 10
     assert capsys.readouterr().err == ''
+
+
+def test_a_bar_of_slow_work_is_seen_and_goes_away(capsys, monkeypatch):
+    monkeypatch.setattr(commands, 'QUIET_SECONDS', 0.1)
+    with commands.SlowBar(10, 'B', 'reading') as bar:
+        bar.update(4)
+        time.sleep(0.2)
+        bar.update(3)
+        bar.update(3)
+    shown = capsys.readouterr().err
+    assert 'derain: reading:  70%' in shown
+    assert shown.endswith('\r')
