@@ -15,6 +15,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
+from derain_ros.node.shared_memory import profile_variable
 from launch import LaunchDescription
 
 NODE_NAME = 'derain'
@@ -31,14 +32,14 @@ ALLOCATOR = {
     'MALLOC_TOP_PAD_': str(16 << 20),
 }
 
-# By the start of the RMW's name: the shipped profile, what goes before its path, the variables
-# for it, and what else in the environment says that the user has chosen.
+# By the start of the RMW's name: the shipped profile, what goes before its path, the variable for
+# it, and what in the environment says that the user has chosen.
 PROFILES = {
     'rmw_fastrtps': (
-        'fastdds.xml', '',
-        ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'),  # Fast DDS 2 and 3
-        ('FASTDDS_BUILTIN_TRANSPORTS',)),
-    'rmw_cyclonedds': ('cyclonedds.xml', 'file://', ('CYCLONEDDS_URI',), ()),
+        'fastdds.xml', '', profile_variable(),
+        ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE',
+         'FASTDDS_BUILTIN_TRANSPORTS')),
+    'rmw_cyclonedds': ('cyclonedds.xml', 'file://', 'CYCLONEDDS_URI', ('CYCLONEDDS_URI',)),
 }
 
 
@@ -181,9 +182,9 @@ def _environment(dds_profile: str, context) -> dict[str, str]:
         raise RuntimeError(
             f'dds_profile is {dds_profile!r}, but how {rmw} is told of a profile is not known '
             'here; set dds_profile:=none, and what it reads in the environment')
-    file_name, scheme, variables, others = known
+    file_name, scheme, variable, choices = known
     if dds_profile == 'auto':
-        if any(present.get(name) for name in (*variables, *others)):
+        if any(present.get(name) for name in choices):
             return found
         share = FindPackageShare(package='derain_ros').perform(context)
         path = Path(share) / 'config' / file_name
@@ -192,4 +193,4 @@ def _environment(dds_profile: str, context) -> dict[str, str]:
     if not path.is_file():
         raise RuntimeError(
             f'dds_profile: there is no file {path}; give the path of a profile, auto or none')
-    return found | dict.fromkeys(variables, f'{scheme}{path}')
+    return found | {variable: f'{scheme}{path}'}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from derain_ros.engines.models import share_directory
 from derain_ros.node.process_memory import KEPT_BYTES
+from derain_ros.node.shared_memory import profile_variable
 
 ALLOCATOR = {name: str(size) for name, size in KEPT_BYTES.items()}
 """What the launch file sets for the node: keep the memory of a frame for the next one."""
@@ -77,7 +78,7 @@ def isolate(*, profile: bool = True) -> int:
         os.environ.pop(name, None)
     if profile and _shared_memory() >= _SHARED_MEMORY:
         path = share_directory() / 'config' / 'fastdds.xml'
-        os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(path)
+        os.environ[profile_variable()] = str(path)
     elif profile:
         print(f'derain: note: /dev/shm has less than {_SHARED_MEMORY >> 20} MiB to spare, so '
               'images go over UDP, which is slower (in Docker: --shm-size 512m)',

@@ -1,12 +1,28 @@
-"""Shared memory that killed processes have left behind."""
+"""Fast DDS: where it is told of a profile, and the shared memory that killed processes leave."""
 
 import fcntl
 import os
 import re
+import sys
 from pathlib import Path
 
 SHARED_MEMORY = Path('/dev/shm')
-_LOCK = re.compile(r'(fastrtps_[0-9a-f]{16})_el')
+_LOCK = re.compile(r'(fast(?:rtps|dds)_[0-9a-f]{16})_el')
+
+
+def profile_variable() -> str:
+    """Return the environment variable from which the installed Fast DDS takes its profile.
+
+    That of Fast DDS 3 (Kilted) is FASTDDS_DEFAULT_PROFILES_FILE; it warns of the other one, which
+    is the only one that Fast DDS 2 (Humble, Jazzy) knows.
+    """
+    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)),
+                sys.prefix]
+    for prefix in prefixes:
+        for package, name in (('fastdds', 'FASTDDS'), ('fastrtps', 'FASTRTPS')):
+            if (Path(prefix) / 'share' / package).is_dir():
+                return f'{name}_DEFAULT_PROFILES_FILE'
+    return 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
 
 def remove_stale_segments(directory: Path = SHARED_MEMORY) -> int:

@@ -23,6 +23,7 @@ from launch.actions import DeclareLaunchArgument
 from ros_fixtures import ROOT, Peer, new_domain, process_ended, ros_environment, wait_for
 
 from derain_ros.node.process_memory import KEPT_BYTES
+from derain_ros.node.shared_memory import profile_variable
 from launch import LaunchContext
 
 LAUNCH_FILE = ROOT / 'launch' / 'derain.launch.py'
@@ -198,7 +199,7 @@ def test_a_killed_node_comes_back_with_the_profile_and_the_allocator_settings(pr
         environment = dict(entry.partition('=')[::2] for entry in Path(
             f'/proc/{second}/environ').read_text().split('\0'))
         profile = prefix / 'share' / 'derain_ros' / 'config' / 'fastdds.xml'
-        assert environment['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(profile)
+        assert environment[profile_variable()] == str(profile)
         assert {name: environment[name] for name in KEPT_BYTES} == {
             name: str(size) for name, size in KEPT_BYTES.items()}
         if os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp').startswith('rmw_fastrtps'):
@@ -211,7 +212,7 @@ def test_a_killed_node_comes_back_with_the_profile_and_the_allocator_settings(pr
 def largest_shared_segment(pid):
     sizes = [0]
     for line in Path(f'/proc/{pid}/maps').read_text().splitlines():
-        if '/dev/shm/fastrtps_' in line:
+        if '/dev/shm/fast' in line:
             start, _, end = line.split()[0].partition('-')
             sizes.append(int(end, 16) - int(start, 16))
     return max(sizes)
@@ -300,11 +301,8 @@ def test_a_config_may_name_the_node_in_every_way_that_ros_knows(prefix, name):
 
 
 @pytest.mark.parametrize(('rmw', 'expected'), [
-    ({}, {'FASTRTPS_DEFAULT_PROFILES_FILE': 'fastdds.xml',
-          'FASTDDS_DEFAULT_PROFILES_FILE': 'fastdds.xml'}),
-    ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_dynamic_cpp'},
-     {'FASTRTPS_DEFAULT_PROFILES_FILE': 'fastdds.xml',
-      'FASTDDS_DEFAULT_PROFILES_FILE': 'fastdds.xml'}),
+    ({}, {profile_variable(): 'fastdds.xml'}),
+    ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_dynamic_cpp'}, {profile_variable(): 'fastdds.xml'}),
     ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, {'CYCLONEDDS_URI': 'cyclonedds.xml'}),
     ({'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}, {}),
 ])
@@ -345,9 +343,8 @@ def test_a_profile_of_ones_own_and_none_at_all(prefix, monkeypatch):
     mine = prefix / 'mine.xml'
     mine.write_text('<dds/>')
     found = profile_given(
-        prefix, f'dds_profile:={mine}', FASTRTPS_DEFAULT_PROFILES_FILE='/etc/other.xml')
-    assert found == {'FASTRTPS_DEFAULT_PROFILES_FILE': str(mine),
-                     'FASTDDS_DEFAULT_PROFILES_FILE': str(mine)}
+        prefix, f'dds_profile:={mine}', **{profile_variable(): '/etc/other.xml'})
+    assert found == {profile_variable(): str(mine)}
     assert profile_given(prefix, 'dds_profile:=none') == {}
 
 

@@ -25,7 +25,7 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.serialization import deserialize_message
-from ros_fixtures import image, new_domain, ros_environment, wait_for
+from ros_fixtures import image, localhost, new_domain, ros_environment, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.node.input_topic import InputTopic
@@ -64,7 +64,8 @@ class Both:
     """Our node ``/derain`` and a node ``/far/driver``, spun in turn by the thread of the test."""
 
     def __init__(self, monkeypatch, executor):
-        monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        for name, value in localhost().items():
+            monkeypatch.setenv(name, value)
         self.domain = new_domain()
         self._nodes, self._executors = [], []
         self.ours = self.add('derain', '/', executor)

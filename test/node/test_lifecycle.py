@@ -1,7 +1,6 @@
 """Life of ``derain_node`` as a process: bad starts, transitions, shipped files, signals."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +9,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.utilities import get_rmw_implementation_identifier
 from ros_fixtures import (
+    PROFILE,
     ROOT,
     NodeProcess,
     Peer,
@@ -18,6 +18,7 @@ from ros_fixtures import (
     output,
     process_ended,
     send_until,
+    shared_segments,
     wait_for,
 )
 from sensor_msgs.msg import Image
@@ -77,11 +78,10 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
 
 def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path):
     domain = new_domain()
-    before = set(Path('/dev/shm').glob('fastrtps_*'))
+    before = shared_segments()
     arguments = ('--params-file', str(ROOT / 'config' / 'vehicle.yaml'),
                  '-r', '__ns:=/car', '-p', 'use_sim_time:=true')
-    profile = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml')}
-    with NodeProcess(tmp_path, domain, None, arguments, profile) as node, \
+    with NodeProcess(tmp_path, domain, None, arguments, PROFILE) as node, \
             Peer(domain, '/car/derain') as peer:
         peer.wait_for_state('active', node)
         assert peer.get('cameras', 'model') == [['front', 'rear', 'left', 'right'], 'nano']
@@ -93,7 +93,7 @@ def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path)
         assert peer.counts('rear')['published'] > 0
         assert peer.values('rear')['age_p50_ms'] == 'nan'
         if 'fastrtps' in get_rmw_implementation_identifier():
-            segments = set(Path('/dev/shm').glob('fastrtps_*')) - before
+            segments = shared_segments() - before
             assert max(segment.stat().st_size for segment in segments) >= 64 << 20
         status, seconds = process_ended(node.process, signal.SIGINT)
         assert (status, 'Traceback' in node.log()) == (0, False), node.log()

@@ -24,13 +24,14 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lens import Lens, paced
 from rig import NODE, PARAMETERS, Rig
 from ros_fixtures import (
-    ROOT,
+    PROFILE,
     NodeProcess,
     Peer,
     new_domain,
     output,
     process_ended,
     ros_environment,
+    shared_segments,
     wait_for,
 )
 from sensor_msgs.msg import Image
@@ -40,7 +41,6 @@ from derain_ros.live.demo_drive import CLEAN_TOPIC
 from derain_ros.rain import RainClip
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
-PROFILE = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml')}
 CAMERA = """
 import sys, time, rclpy
 from sensor_msgs.msg import Image
@@ -210,10 +210,10 @@ def test_a_killed_node_starts_again_beside_what_it_left_in_shared_memory(tmp_pat
     with Rig(tmp_path / 'first', {'cameras': ['front']}, (), PROFILE) as rig:
         front = Lens(rig.active().peer, 'front')
         front.derains()
-        before = set(Path('/dev/shm').glob('fastrtps_*'))
+        before = shared_segments()
         os.kill(rig.node.process.pid, signal.SIGKILL)
         rig.node.process.wait()
-        left = before & set(Path('/dev/shm').glob('fastrtps_*'))
+        left = before & shared_segments()
         assert max(segment.stat().st_size for segment in left) >= 64 << 20
         with NodeProcess(
                 tmp_path / 'second', rig.domain, PARAMETERS | {'cameras': ['front']}, (),

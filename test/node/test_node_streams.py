@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from probe import Plan, counters
-from ros_fixtures import new_domain
+from ros_fixtures import PROFILE, localhost, new_domain
 
 ROOT = Path(__file__).resolve().parents[2]
 BAYER = [f'bayer_{pattern}{bits}' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')
@@ -41,10 +41,8 @@ class RunningNode:
 
     def __init__(self, directory):
         self.directory = directory
-        self.environment = os.environ | {
+        self.environment = os.environ | localhost() | PROFILE | {
             'ROS_DOMAIN_ID': str(new_domain()),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-            'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml'),
             'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
             'ROS_LOG_DIR': str(directory / 'log'),
         }

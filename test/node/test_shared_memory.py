@@ -11,9 +11,13 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from ros_fixtures import ROOT, new_domain, ros_environment
+from ros_fixtures import PROFILE, new_domain, ros_environment
 
-from derain_ros.node.shared_memory import SHARED_MEMORY, remove_stale_segments
+from derain_ros.node.shared_memory import (
+    SHARED_MEMORY,
+    profile_variable,
+    remove_stale_segments,
+)
 
 NODE = """
 import rclpy
@@ -32,10 +36,9 @@ class Neighbour:
     """A process with a node and the profile of this package; a context manager."""
 
     def __init__(self, domain):
-        profile = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml')}
         self.process = subprocess.Popen(
-            [sys.executable, '-c', NODE], env=ros_environment(domain) | profile,
-            stdout=subprocess.PIPE, text=True)
+            [sys.executable, '-c', NODE], env=ros_environment(domain) | PROFILE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == 'up\n'
 
     def __enter__(self):
@@ -45,11 +48,12 @@ class Neighbour:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+        self.process.stderr.close()
 
     def segment(self, *others):
         """Return its segment, of which a process maps those of its peers too."""
         maps = Path(f'/proc/{self.process.pid}/maps').read_text()
-        names = set(re.findall(rf'{SHARED_MEMORY}/fastrtps_[0-9a-f]{{16}}', maps))
+        names = set(re.findall(rf'{SHARED_MEMORY}/fast(?:rtps|dds)_[0-9a-f]{{16}}', maps))
         return max({Path(name) for name in names} - set(others),
                    key=lambda path: path.stat().st_size)
 
@@ -73,13 +77,31 @@ def test_only_the_segment_of_the_killed_process_is_removed():
         assert living.process.poll() is None
 
 
-def test_nothing_else_is_touched(tmp_path):
-    kept = ['fastrtps_0123456789abcdef', 'fastrtps_port7000', 'fastrtps_port7000_el',
-            'sem.fastrtps_port7000_mutex', 'fastrtps_0123456789ABCDEF_el', 'other']
-    gone = ['fastrtps_fedcba9876543210', 'fastrtps_fedcba9876543210_el']
+@pytest.mark.parametrize('name', ['fastrtps', 'fastdds'])  # Fast DDS 2 and 3
+def test_nothing_else_is_touched(tmp_path, name):
+    kept = [f'{name}_0123456789abcdef', f'{name}_port7000', f'{name}_port7000_el',
+            f'sem.{name}_port7000_mutex', f'{name}_0123456789ABCDEF_el', 'other']
+    gone = [f'{name}_fedcba9876543210', f'{name}_fedcba9876543210_el']
     for name in kept + gone:
         (tmp_path / name).write_bytes(b'x')
     assert remove_stale_segments(tmp_path) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
     assert remove_stale_segments(tmp_path) == 0
     assert remove_stale_segments(tmp_path / 'nowhere') == 0
+
+
+@pytest.mark.parametrize(('package', 'variable'), [
+    ('fastdds', 'FASTDDS_DEFAULT_PROFILES_FILE'), ('fastrtps', 'FASTRTPS_DEFAULT_PROFILES_FILE')])
+def test_the_profile_goes_into_the_variable_that_the_installed_fast_dds_reads(
+        tmp_path, monkeypatch, package, variable):
+    (tmp_path / 'ros' / 'share' / package).mkdir(parents=True)
+    (tmp_path / 'workspace').mkdir()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path / "workspace"}:{tmp_path / "ros"}')
+    assert profile_variable() == variable
+
+
+def test_a_node_with_the_profile_does_not_warn():
+    with Neighbour(new_domain()) as neighbour:
+        assert neighbour.segment().stat().st_size >= 64 << 20
+        neighbour.process.kill()
+        assert 'deprecated' not in neighbour.process.stderr.read()

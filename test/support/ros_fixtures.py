@@ -26,10 +26,13 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from derain_ros.node.shared_memory import SHARED_MEMORY, profile_variable
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WIDTH, HEIGHT = 64, 48
 PICTURE = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+PROFILE = {profile_variable(): str(ROOT / 'config' / 'fastdds.xml')}
 START_SECONDS = 60.0
 DEADLINE_SECONDS = 30.0
 
@@ -50,13 +53,25 @@ def ros_environment(domain: int) -> dict[str, str]:
     """Return the environment for processes of a test, which stay on this host."""
     environment = os.environ | {
         'ROS_DOMAIN_ID': str(domain),
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'PYTHONPATH': os.pathsep.join([str(ROOT), str(HERE), os.environ.get('PYTHONPATH', '')]),
         'PYTHONUNBUFFERED': '1',
     }
-    environment.pop('ROS_LOCALHOST_ONLY', None)
-    environment.pop('FASTRTPS_DEFAULT_PROFILES_FILE', None)
-    return environment
+    for name in ('ROS_LOCALHOST_ONLY', 'FASTRTPS_DEFAULT_PROFILES_FILE',
+                 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        environment.pop(name, None)
+    return environment | localhost()
+
+
+def localhost() -> dict[str, str]:
+    """Return what keeps processes on this host; Humble knows the older of the two only."""
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        return {'ROS_LOCALHOST_ONLY': '1'}
+    return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+
+
+def shared_segments() -> set[Path]:
+    """Return the segments and locks of Fast DDS 2 and 3 that there are."""
+    return {path for name in ('fastrtps_*', 'fastdds_*') for path in SHARED_MEMORY.glob(name)}
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS):
@@ -142,7 +157,7 @@ class Peer(Node):
     """A node of the test's own process: publishes, listens, asks; a context manager."""
 
     def __init__(self, domain: int, target: str = '/derain'):
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        os.environ.update(localhost())
         self._own_context = Context()
         self._own_context.init(domain_id=domain)
         super().__init__('peer', context=self._own_context)

@@ -29,6 +29,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from derain_ros.node.shared_memory import profile_variable
+
 ROOT = Path(__file__).resolve().parents[3]
 CLIP = ROOT / 'test' / 'data' / 'driving_rain'
 TOPIC = '/camera/image_raw/compressed'
@@ -36,7 +38,7 @@ SECONDS, RATE = 6.0, 10.0
 ROUNDS = 5
 # Both sides get what launch/derain.launch.py sets.
 TUNED = {
-    'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml'),
+    profile_variable(): str(ROOT / 'config' / 'fastdds.xml'),
     'MALLOC_MMAP_THRESHOLD_': str(32 << 20), 'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
     'MALLOC_TOP_PAD_': str(16 << 20),
 }
