@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +16,11 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import (
     CompressionFormat,
     CompressionMode,
-    Reader,
     StoragePlugin,
     Writer,
 )
 
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.topics import known_definition
 
 # Written in the layout that Humble and Jazzy both read.
@@ -52,13 +50,6 @@ def check_storage(destination: Path, storage: str) -> None:
     """Raise BagError where a bag of ``storage`` cannot have the path ``destination``."""
     if storage == 'sqlite3' and set('?#%') & set(str(destination.absolute())):
         raise BagError(f'{destination}: a sqlite3 bag cannot have ?, # or % in its path')
-
-
-def recorded_compression(reader: Reader) -> CompressionMode:
-    """Tell how files or messages of a bag are compressed; chunks of mcap do not count."""
-    if reader.compression_mode:
-        return CompressionMode[reader.compression_mode.upper()]
-    return CompressionMode.NONE
 
 
 @contextmanager
@@ -186,31 +177,6 @@ class TopicCopier:
                 offered_qos_profiles=connection.ext.offered_qos_profiles,
             )
         return self._written[key]
-
-
-def check_complete(source: Path, reader: Reader, read: Counter) -> None:
-    """Make sure that every message that a bag lists was read.
-
-    Parameters
-    ----------
-    source, reader
-        The recorded bag.
-    read
-        Messages read, by id of the connection.
-
-    Raises
-    ------
-    BagError
-        Some are missing.
-
-    """
-    for connection in reader.connections:
-        if read[connection.id] != connection.msgcount:
-            raise BagError(
-                f'{source}: lists {connection.msgcount} messages on '
-                f'{connection.topic}, but {read[connection.id]} can be read; '
-                'run `ros2 bag reindex` on it first'
-            )
 
 
 def _partial(destination: Path) -> Path:

@@ -1,9 +1,13 @@
-"""Where a recorded bag is damaged."""
+"""What can be wrong with a recorded bag."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from derain_ros.text import printable
+
+
+class BagError(ValueError):
+    """A bag cannot be read or written as asked; the message says what to do."""
 
 
 @dataclass(frozen=True)

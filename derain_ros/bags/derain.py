@@ -26,7 +26,7 @@ from derain_ros import __version__
 from derain_ros.bags.bag_summary import BadFrame, BagSummary, CameraFrames
 from derain_ros.bags.chunks import Totals, load_records, save_text
 from derain_ros.bags.copies import TopicCopier, TopicList
-from derain_ros.bags.damage import DamageError
+from derain_ros.bags.damage import BagError, DamageError
 from derain_ros.bags.metadata import metadata_text
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.recording import Recording
@@ -39,7 +39,6 @@ from derain_ros.bags.segment_work import (
     Pipeline,
 )
 from derain_ros.bags.segments import Workplace, digest_of
-from derain_ros.bags.source import BagError
 from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, image_definition, image_qos
 from derain_ros.bags.workers import run_workers
 from derain_ros.engines import Engine

@@ -2,71 +2,17 @@
 
 import struct
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 
-from derain_ros.bags.source import BagError
-from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import COMPRESSED_IMAGE, message_types
 from derain_ros.images.codec import decode_compressed, decode_image
 
 MOST_WAITING = 32
 """Most frames of a topic that wait for their partner on another; more is disorder."""
-
-
-def topic_frames(
-    bag: Path, reader: Reader, *topics: str, start: int | None = None, stop: int | None = None
-) -> Iterator[tuple[Connection, int, bytes]]:
-    """Yield topic, time (ns) and serialized message of image topics, in recorded order.
-
-    Parameters
-    ----------
-    bag
-        For messages.
-    reader
-        The open bag.
-    topics
-        Names as the bag has them.
-    start, stop
-        Times of recording, ns, from and before which to read.
-
-    Raises
-    ------
-    BagError
-        The bag is damaged.
-
-    """
-    connections = [
-        connection for connection in reader.connections
-        if connection.topic in topics and connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
-    try:
-        for connection, time, data in reader.messages(connections, start, stop):
-            yield connection, time, bytes(data)
-    except Exception as error:
-        # rosbags lets errors of SQLite, zstd, struct and others through on a damaged bag.
-        reason = str(error) or type(error).__name__
-        raise BagError(f'{bag}: cannot be read to its end ({reason}); `ros2 bag reindex` or '
-                       '`mcap recover` may mend it') from error
-
-
-def find_image_topic(name: str, images: list[str]) -> str:
-    """Return a topic, named with or without ``/compressed`` and the leading slash.
-
-    Raises
-    ------
-    BagError
-        It is none of ``images``.
-
-    """
-    base = '/' + name.lstrip('/')
-    for candidate in (base, base + '/compressed'):
-        if candidate in images:
-            return candidate
-    raise BagError(
-        f'{name} is not an image topic of the bag; those are: {", ".join(images) or "none"}')
 
 
 def header_stamp(data: bytes) -> int | None:
@@ -78,6 +24,12 @@ def header_stamp(data: bytes) -> int | None:
         return None
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return seconds * 10**9 + nanoseconds or None
+
+
+def stamp_name(stamp: int) -> str:
+    """Return a time in ns as seconds with nine decimals, the name of a frame."""
+    seconds, nanoseconds = divmod(stamp, 10**9)
+    return f'{seconds}.{nanoseconds:09d}'
 
 
 def decode_frame(connection: Connection, data: bytes) -> np.ndarray:
@@ -109,9 +61,9 @@ class StampIndex:
 
     """
 
-    def __init__(self, bag: Path, reader: Reader, *topics: str):
+    def __init__(self, recording: Recording, *topics: str):
         stamps: dict[str, Counter] = {topic: Counter() for topic in topics}
-        for connection, _, data in topic_frames(bag, reader, *topics):
+        for connection, _, data in recording.read(*topics):
             stamps[connection.topic][header_stamp(data)] += 1
         self.frames = {topic: counts.total() for topic, counts in stamps.items()}
         self._single = {
@@ -137,16 +89,16 @@ class PartnerFrames:
 
     Parameters
     ----------
-    bag, reader, topic
-        What to read; the reader must be of this object alone.
+    recording, topic
+        What to read.
     wanted
         Stamps that will be asked for.
 
     """
 
-    def __init__(self, bag: Path, reader: Reader, topic: str, wanted: set[int]):
-        self._bag, self._topic, self._wanted = bag, topic, wanted
-        self._messages = topic_frames(bag, reader, topic)
+    def __init__(self, recording: Recording, topic: str, wanted: set[int]):
+        self._bag, self._topic, self._wanted = recording.source, topic, wanted
+        self._messages = recording.read(topic)
         self._waiting: dict[int, tuple[Connection, bytes]] = {}
 
     def take(self, stamp: int) -> tuple[Connection, bytes]:
@@ -155,7 +107,7 @@ class PartnerFrames:
         Raises
         ------
         BagError
-            The bag is damaged, or its frames are in disorder.
+            The bag has changed, or its frames are in disorder.
 
         """
         while stamp not in self._waiting:

@@ -8,10 +8,9 @@ import numpy as np
 from rosbags.rosbag2 import CompressionMode
 
 from derain_ros.bags.copies import check_storage
-from derain_ros.bags.damage import DamageError
+from derain_ros.bags.damage import BagError, DamageError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segments import check_workplace, divide, file_facts, partial_of
-from derain_ros.bags.source import BagError
 from derain_ros.bags.topics import (
     COMPRESSED_IMAGE,
     IMAGE,

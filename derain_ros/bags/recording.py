@@ -1,6 +1,7 @@
 """A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
 
 import sys
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -17,8 +18,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionMode
 from ruamel.yaml import YAML
 
-from derain_ros.bags.damage import Damage, DamageError, why
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError, Damage, DamageError, why
 from derain_ros.bags.staging import salvaged, storage_name, unpacked
 from derain_ros.bags.storages import (
     NO_DEFINITION,
@@ -26,6 +26,7 @@ from derain_ros.bags.storages import (
     SqliteStorage,
     read_profiles,
 )
+from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE
 from derain_ros.text import natural_key, printable
 
 if sys.version_info >= (3, 14):
@@ -47,6 +48,7 @@ class Recording:
         Folder of the bag, or a bare storage file.
     scratch
         Folder for such copies; it is made when there is one, and copies there are used again.
+        None takes a temporary folder, which goes when the recording is closed.
     scan
         Rely on no index: look through all files for the place where they are damaged.
 
@@ -70,8 +72,12 @@ class Recording:
 
     """
 
-    def __init__(self, source: Path, scratch: Path, *, scan: bool = False):
+    def __init__(self, source: Path, scratch: Path | None = None, *, scan: bool = False):
         self.source = source
+        self._temporary = None
+        if scratch is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix='derain_bag_')
+            scratch = Path(self._temporary.name)
         self.damages: list[Damage] = []
         self._files: list[tuple[Any, dict[int, int]]] = []
         try:
@@ -119,6 +125,14 @@ class Recording:
         for file, _ in self._files:
             file.close()
         self._files = []
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    @property
+    def image_topics(self) -> list[str]:
+        """Names of the Image and CompressedImage topics, sorted."""
+        return sorted({connection.topic for connection in self.connections
+                       if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)})
 
     @property
     def message_count(self) -> int:
@@ -162,6 +176,39 @@ class Recording:
                             f'{self.connections[chosen[own] - 1].topic} cannot be unpacked '
                             f'({why(error)})') from error
                 yield chosen[own], time, data
+
+    def read(
+        self, *topics: str, start: int = 0, stop: int = 2**63 - 1
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield topic, time (ns) and serialized message, as far as the bag can be read.
+
+        Several of these may run at a time, in one thread. Where the bag turns out to be damaged
+        on the way, :attr:`damages` says so afterwards.
+
+        Parameters
+        ----------
+        topics
+            Image topics to read; none for all topics of any type.
+        start, stop
+            Times of recording, ns, from and before which to read.
+
+        Raises
+        ------
+        BagError
+            A message cannot be unpacked.
+
+        """
+        chosen = None
+        if topics:
+            chosen = {connection.id for connection in self.connections
+                      if connection.topic in topics
+                      and connection.msgtype in (IMAGE, COMPRESSED_IMAGE)}
+        try:
+            for number, time, data in self.messages(start, stop, chosen):
+                yield self.connections[number - 1], time, bytes(data)
+        except DamageError as error:
+            if error.damage not in self.damages:
+                self.damages.append(error.damage)
 
     def times(self, connections: Collection[int]) -> dict[int, array]:
         """Return the times of all messages of image topics, ns, by id of the connection.

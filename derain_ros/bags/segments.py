@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from derain_ros.bags.chunks import SegmentRecord, save_text
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 
 SEGMENT_FRAMES = 128
 """Frames of a segment in a long bag,"""

@@ -17,7 +17,7 @@ from rosbags.interfaces import (
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
@@ -58,6 +58,41 @@ def dry_topic(topic: str) -> str:
     return f'{base}/dry{_COMPRESSED}'
 
 
+def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the image topics of a bag, in its order, from the names and types of all topics.
+
+    Raises
+    ------
+    BagError
+        There is none.
+
+    """
+    topics = list(topics)
+    images = [name for name, msgtype in topics if msgtype in (IMAGE, COMPRESSED_IMAGE)]
+    if not images:
+        listed = ', '.join(sorted(f'{name} ({msgtype})' for name, msgtype in topics)) or 'none'
+        raise BagError(
+            'the bag has no Image or CompressedImage topic of sensor_msgs/msg '
+            f'(topics: {listed})')
+    return list(dict.fromkeys(images))
+
+
+def find_image_topic(name: str, images: Sequence[str]) -> str:
+    """Return a topic, named with or without ``/compressed`` and the leading slash.
+
+    Raises
+    ------
+    BagError
+        It is none of ``images``.
+
+    """
+    for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
+        if candidate in images:
+            return candidate
+    raise BagError(f'{name} is not an image topic of the bag; those are: '
+                   f'{", ".join(sorted(images)) or "none"}')
+
+
 def choose_cameras(
     topics: Sequence[tuple[str, str]], selection: Iterable[str] | None
 ) -> tuple[CameraTopics, ...]:
@@ -78,11 +113,9 @@ def choose_cameras(
 
     """
     names = {name for name, _ in topics}
-    images = [name for name, msgtype in topics if msgtype in (IMAGE, COMPRESSED_IMAGE)]
-    if not images:
-        listed = ', '.join(sorted(names)) or 'none'
-        raise BagError(f'the bag has no Image or CompressedImage topic (topics: {listed})')
-    chosen = images if selection is None else [_find(name, images) for name in selection]
+    images = image_topics(topics)
+    chosen = images if selection is None else [
+        find_image_topic(name, images) for name in selection]
     taken: dict[str, str] = {}
     cameras = []
     for source in dict.fromkeys(chosen):
@@ -154,15 +187,6 @@ def image_qos() -> Qos:
         QosLiveliness.AUTOMATIC,
         unlimited,
         False,
-    )
-
-
-def _find(name: str, images: Sequence[str]) -> str:
-    for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
-        if candidate in images:
-            return candidate
-    raise BagError(
-        f'{name} is not an image topic of the bag; those are: {", ".join(sorted(images))}'
     )
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import cv2
 
 from derain_ros.bags.chunks import ChunkWriter
-from derain_ros.bags.damage import DamageError
+from derain_ros.bags.damage import BagError, DamageError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import BagWork, Pipeline
-from derain_ros.bags.source import BagError
 from derain_ros.engines import EngineError, EngineInfo, create_engine
 from derain_ros.text import printable
 

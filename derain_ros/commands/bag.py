@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
     """Derain the bag that ``args`` names; 1 if a frame failed or the bag is damaged."""
     import time
 
+    from derain_ros.bags.damage import BagError
     from derain_ros.bags.derain import derain_bag, plan_bag
-    from derain_ros.bags.source import BagError
     from derain_ros.bags.workers import usual_workers
     from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.node.process_memory import keep_large_buffers

@@ -180,12 +180,12 @@ def _check_sources(args: argparse.Namespace) -> None:
 
 
 def _topics(bag: Path) -> str:
-    from derain_ros.bags.source import BagError, open_bag
-    from derain_ros.files.bag_pairs import image_topics
+    from derain_ros.bags.damage import BagError
+    from derain_ros.bags.recording import Recording
 
     try:
-        with open_bag(bag) as reader:
-            return printable(', '.join(image_topics(reader)) or 'none')
+        with Recording(bag) as recording:
+            return printable(', '.join(recording.image_topics) or 'none')
     except BagError as error:
         raise CommandError(printable(error), USAGE) from error
 

@@ -135,21 +135,17 @@ def _open_source(args: argparse.Namespace) -> 'PairSource':
 
 
 def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
-    from derain_ros.bags.source import open_bag
-    from derain_ros.files.bag_pairs import BagPairs, image_topics
+    from derain_ros.bags.recording import Recording
+    from derain_ros.files.frame_sources import BagPairs
 
     if missing:
-        with open_bag(args.bag) as reader:
-            topics = ', '.join(image_topics(reader)) or 'none'
+        with Recording(args.bag) as recording:
+            topics = ', '.join(recording.image_topics) or 'none'
         raise CommandError(
             f'{missing[0]} is missing; image topics of {args.bag}: {topics}', USAGE)
     source = BagPairs(args.bag, args.rainy_topic, args.clean_topic)
-    for counts, why in ((source.unpaired, 'have no frame of the other topic with their stamp'),
-                        (source.repeated, 'share their stamp with another, or have none')):
-        for topic, count in counts.items():
-            if count:
-                print(f'derain: note: {topic}: {count} frames {why}; they are left out',
-                      file=sys.stderr)
+    for note in source.notes:
+        print(f'derain: note: {note}', file=sys.stderr)
     return source
 
 

@@ -178,7 +178,7 @@ def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
 
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.bags.source import BagError
+    from derain_ros.bags.damage import BagError
     from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
 
     try:
@@ -193,7 +193,7 @@ def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
     except BagError as error:
         raise CommandError(str(error)) from error
     _report(plan, summary)
-    return FAILURE if summary.unchanged else 0
+    return FAILURE if summary.unchanged or summary.damages else 0
 
 
 def _report(plan: 'RainyBagPlan', summary: 'RainyBagSummary') -> None:
@@ -202,6 +202,8 @@ def _report(plan: 'RainyBagPlan', summary: 'RainyBagSummary') -> None:
     for msgtype in summary.undefined_types:
         print(f'derain: note: the bag holds no definition of {msgtype}; '
               'its messages are kept all the same', file=sys.stderr)
+    for damage in summary.damages:
+        print(f'derain: error: {plan.source}: damaged: {damage}', file=sys.stderr)
     for topic in plan.topics:
         bad = [frame for frame in summary.unchanged_frames if frame.topic == topic]
         for frame in bad[:_SHOWN_PER_TOPIC]:

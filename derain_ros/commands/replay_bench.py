@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag and print what came of it."""
     require_ros()
 
-    from derain_ros.bags.source import BagError
+    from derain_ros.bags.damage import BagError
     from derain_ros.bench.replay.played_bag import scan
     from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.live.processes import LiveRunError, terminate_cleanly

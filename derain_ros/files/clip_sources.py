@@ -8,16 +8,11 @@ from typing import Protocol
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.bags.frames import (
-    decode_frame,
-    find_image_topic,
-    header_stamp,
-    topic_frames,
-)
-from derain_ros.bags.source import BagError, open_bag
-from derain_ros.bags.topics import output_namespace
-from derain_ros.files.bag_pairs import image_topics
-from derain_ros.files.frame_sources import BagFrames, FrameSet
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.frames import decode_frame, header_stamp, stamp_name
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import find_image_topic, output_namespace
+from derain_ros.files.frame_sources import BagFrames, FrameSet, damages_of
 from derain_ros.files.image_files import ImageFileError, collect_images, read_image
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.video_files import (
@@ -184,27 +179,28 @@ class BagClip:
         rate: float | None = None, start: float = 0.0, duration: float | None = None,
     ):
         self._bag = bag
-        with open_bag(bag) as reader:
-            images = image_topics(reader)
+        with Recording(bag) as recording:
+            images = recording.image_topics
             if topic is None and len(images) != 1:
                 raise BagError(f'--topic is missing; image topics of {bag}: '
                                f'{", ".join(images) or "none"}')
             self._topic = find_image_topic(images[0] if topic is None else topic, images)
             times, stamps = [], []
-            for _, time, data in topic_frames(bag, reader, self._topic):
+            for _, time, data in recording.read(self._topic):
                 times.append(time)
                 stamps.append(header_stamp(data))
         if not times:
             raise VideoError(f'{bag}: there is no frame on {self._topic}')
         self._start = times[0] + round(start * 1e9)
-        self._stop = None if duration is None else self._start + round(duration * 1e9)
+        self._stop = 2**63 - 1 if duration is None else self._start + round(duration * 1e9)
         chosen = [number for number, time in enumerate(times)
-                  if time >= self._start and (self._stop is None or time < self._stop)]
+                  if self._start <= time < self._stop]
         if not chosen:
             raise VideoError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
                              f'span {(times[-1] - times[0]) / 1e9:.1f} s')
         self._derained: BagFrames | None = None
-        self._wanted = {stamps[number] for number in chosen}
+        self._outside = {stamp_name(stamp) for stamp in (
+            set(stamps) - {stamps[number] for number in chosen} - {None})}
         count = len(chosen)
         if derained_topic is not None:
             usual = f'{output_namespace(self._topic)}/image'
@@ -236,23 +232,18 @@ class BagClip:
         """Yield the frames, named by their stamps or else the time of recording."""
         if self._derained is not None:
             yield from (frame for frame in self._derained.read()
-                        if _stamp_of(frame) in self._wanted)
+                        if frame.name not in self._outside)
             return
-        with open_bag(self._bag) as reader:
-            for connection, time, data in topic_frames(
-                    self._bag, reader, self._topic, start=self._start, stop=self._stop):
+        with Recording(self._bag) as recording:
+            for connection, time, data in recording.read(
+                    self._topic, start=self._start, stop=self._stop):
                 stamp = header_stamp(data)
-                seconds, nanoseconds = divmod(time if stamp is None else stamp, 10**9)
-                name = f'{seconds}.{nanoseconds:09d}'
+                name = stamp_name(time if stamp is None else stamp)
                 try:
                     yield FrameSet(name, stamp, decode_frame(connection, data))
                 except (SerdeError, ValueError) as error:
                     yield BadPair(name, printable(f'{connection.topic} at {name}: {error}'))
-
-
-def _stamp_of(frame: FrameSet | BadPair) -> int:
-    seconds, _, nanoseconds = frame.name.partition('.')
-    return int(seconds) * 10**9 + int(nanoseconds)
+            yield from damages_of(recording)
 
 
 def _first_size(frames: Iterator[FrameSet | BadPair], where: str) -> tuple[int, int]:

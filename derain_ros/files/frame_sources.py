@@ -1,7 +1,6 @@
 """Where rainy frames come from, with their derained and clean versions as far as given."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,19 +8,18 @@ from typing import Protocol
 import numpy as np
 from rosbags.serde import SerdeError
 
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.frames import (
     PartnerFrames,
     StampIndex,
     decode_frame,
-    find_image_topic,
     header_stamp,
-    topic_frames,
+    stamp_name,
 )
-from derain_ros.bags.source import BagError, open_bag
-from derain_ros.bags.topics import output_namespace
-from derain_ros.files.bag_pairs import image_topics
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import find_image_topic, output_namespace
 from derain_ros.files.image_files import ImageFileError, collect_images, read_image
-from derain_ros.files.pairs import BadPair, FolderPairs, PairError, check_sizes
+from derain_ros.files.pairs import BadPair, FolderPairs, Pair, PairError, check_sizes
 from derain_ros.text import printable
 
 
@@ -41,6 +39,8 @@ class FrameSet:
         Its versions; None where they are not given.
     rain_mask
         uint8, H×W, 255 = rain, where it is given.
+    position
+        Number of the frame on its topic.
 
     """
 
@@ -50,6 +50,7 @@ class FrameSet:
     derained: np.ndarray | None = None
     clean: np.ndarray | None = None
     rain_mask: np.ndarray | None = None
+    position: int = 0
 
 
 class FrameSource(Protocol):
@@ -163,8 +164,8 @@ class BagFrames:
         clean_topic: str | None = None, *, take_derained: bool = True,
     ):
         self._bag = bag
-        with open_bag(bag) as reader:
-            images = image_topics(reader)
+        with Recording(bag) as recording:
+            images = recording.image_topics
             rainy = find_image_topic(rainy_topic, images)
             usual = f'{output_namespace(rainy)}/image'
             if derained_topic is None and usual in images:
@@ -181,13 +182,14 @@ class BagFrames:
             self._topics = names
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
-            index = StampIndex(bag, reader, *names.values(), *filter(None, [self._mask]))
+            index = StampIndex(recording, *names.values(), *filter(None, [self._mask]))
         self._common = index.common(*names.values())
         self._with_mask = self._common & index.on(self._mask) if self._mask else set()
         if not self._common:
             counts = ' and '.join(f'{index.frames[name]} on {name}' for name in names.values())
             raise BagError(f'{bag}: of {counts}, no frames bear the same header stamp; all '
                            'versions of a frame must bear its stamp')
+        self._repeated = {version: index.repeated[name] for version, name in names.items()}
         self._left_out = {
             version: index.frames[name] - len(self._common) for version, name in names.items()}
         self.notes = [
@@ -218,22 +220,20 @@ class BagFrames:
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames in the order of the rainy topic, named by their stamp.
 
+        Where the bag is damaged, a BadPair says so at the end.
+
         Raises
         ------
         BagError
-            The bag is damaged.
+            The frames of a topic are in disorder.
 
         """
-        with ExitStack() as stack:
-            def partner(topic: str, stamps: set[int]) -> PartnerFrames:
-                reader = stack.enter_context(open_bag(self._bag))
-                return PartnerFrames(self._bag, reader, topic, stamps)
-
-            partners = {version: partner(topic, self._common)
+        with Recording(self._bag) as recording:
+            partners = {version: PartnerFrames(recording, topic, self._common)
                         for version, topic in self._topics.items() if version != 'rainy'}
-            masks = partner(self._mask, self._with_mask) if self._with_mask else None
-            reader = stack.enter_context(open_bag(self._bag))
-            for connection, _, data in topic_frames(self._bag, reader, self._topics['rainy']):
+            masks = PartnerFrames(recording, self._mask, self._with_mask) if self._mask else None
+            rainy = recording.read(self._topics['rainy'])
+            for position, (connection, _, data) in enumerate(rainy):
                 stamp = header_stamp(data)
                 if stamp not in self._common:
                     continue
@@ -241,11 +241,11 @@ class BagFrames:
                 messages |= {version: found.take(stamp) for version, found in partners.items()}
                 if stamp in self._with_mask:
                     messages['rain_mask'] = masks.take(stamp)
-                yield self._decode(stamp, messages)
+                yield self._decode(position, stamp, messages)
+            yield from damages_of(recording)
 
-    def _decode(self, stamp: int, messages: dict) -> FrameSet | BadPair:
-        seconds, nanoseconds = divmod(stamp, 10**9)
-        name = f'{seconds}.{nanoseconds:09d}'
+    def _decode(self, position: int, stamp: int, messages: dict) -> FrameSet | BadPair:
+        name = stamp_name(stamp)
         images: dict[str, np.ndarray] = {}
         for version, (connection, data) in messages.items():
             where = f'{connection.topic} at {name}'
@@ -256,4 +256,36 @@ class BagFrames:
                 return BadPair(name, printable(f'{where}: {error}'))
         if 'rain_mask' in images:
             images['rain_mask'] = np.ascontiguousarray(images['rain_mask'][..., 0])
-        return FrameSet(name, stamp, **images)
+        return FrameSet(name, stamp, **images, position=position)
+
+
+class BagPairs(BagFrames):
+    """Pairs of rainy and clean frames of a rosbag2 that bear the same header stamp.
+
+    Parameters, attributes and errors are as of :class:`BagFrames`.
+    """
+
+    def __init__(self, bag: Path, rainy_topic: str, clean_topic: str):
+        super().__init__(bag, rainy_topic, clean_topic=clean_topic, take_derained=False)
+
+    def describe(self) -> dict:
+        """Return the bag, its topics, and how many frames were left out."""
+        described = super().describe()
+        del described['derained_topic'], described['left_out']
+        for version, repeated in self._repeated.items():
+            described[f'unpaired_{version}'] = self._left_out[version] - repeated
+            described[f'repeated_{version}'] = repeated
+        return described
+
+    def read(self) -> Iterator[Pair | BadPair]:
+        """Yield the pairs in the order of the rainy topic; see :meth:`BagFrames.read`."""
+        for frame in super().read():
+            yield frame if isinstance(frame, BadPair) else Pair(
+                frame.name, frame.position, frame.rainy, frame.clean)
+
+
+def damages_of(recording: Recording) -> Iterator[BadPair]:
+    """Yield one BadPair for each place where a recording is damaged."""
+    for damage in recording.damages:
+        yield BadPair(printable(damage.file), printable(
+            f'{recording.source}: damaged: {damage}; everything before it was read'))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.bags.frames import decode_frame, header_stamp, topic_frames
-from derain_ros.bags.source import BagError, open_bag
-from derain_ros.files.bag_pairs import image_topics
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.frames import decode_frame, header_stamp
+from derain_ros.bags.recording import Recording
 from derain_ros.files.run_files import bag_facts
 from derain_ros.report.runs import Entry
 from derain_ros.text import printable
@@ -99,8 +99,8 @@ def read_frames(
     found: dict[tuple[str, int], np.ndarray] = {}
     troubles: list[str] = []
     try:
-        with open_bag(bag) as reader:
-            names = {printable(topic): topic for topic in image_topics(reader)}
+        with Recording(bag) as recording:
+            names = {printable(topic): topic for topic in recording.image_topics}
             there = {names[topic]: name for name, topic in topics.items() if topic in names}
             for stamp, time in frames.items():
                 for spread, chosen in (
@@ -108,8 +108,8 @@ def read_frames(
                         (_NEARBY, [topic for topic, name in there.items() if name in nearby])):
                     if not chosen:
                         continue
-                    for connection, _, data in topic_frames(
-                            bag, reader, *chosen, start=time - spread, stop=time + spread + 1):
+                    for connection, _, data in recording.read(
+                            *chosen, start=time - spread, stop=time + spread + 1):
                         name = there[connection.topic]
                         if header_stamp(data) == (stamp or None) and (name, stamp) not in found:
                             try:

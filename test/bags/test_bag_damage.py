@@ -13,9 +13,9 @@ from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from mcap.stream_reader import StreamReader
 
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.source import BagError
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
 

@@ -5,7 +5,7 @@ from bag_files import COMPRESSED, CUSTOM, IMAGE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.topics import choose_cameras, output_namespace
 
 

@@ -235,7 +235,7 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, capsys)
     (['BAG', '--rainy', 'a', '--rainy-topic', 'b', '--clean-topic', 'c'], '--rainy does not go'),
     (['BAG', '--rainy-topic', '/cam/image_raw'],
      '--clean-topic is missing; image topics of BAG: /cam/image_raw'),
-    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'is named as'),
+    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'named twice'),
     (['NONE', '--rainy-topic', 'a', '--clean-topic', 'b'], 'no such bag'),
     (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
 ])

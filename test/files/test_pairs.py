@@ -9,8 +9,8 @@ from evaluate_files import clean_picture, rainy_picture, write_pairs, write_pict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain_ros.bags.source import BagError
-from derain_ros.files.bag_pairs import BagPairs
+from derain_ros.bags.damage import BagError
+from derain_ros.files.frame_sources import BagPairs
 from derain_ros.files.pairs import BadPair, FolderPairs, PairError
 from derain_ros.text import printable
 
@@ -147,8 +147,9 @@ def test_frames_without_partner_and_repeated_stamps_are_left_out(tmp_path):
     source = BagPairs(tmp_path / 'bag', RAINY.lstrip('/'), CLEAN)
     pair, = source.read()
     assert (pair.position, pair.name) == (3, '1700000000.000000009')
-    assert source.repeated == {RAINY: 3, CLEAN: 1}
-    assert source.unpaired == {RAINY: 1, CLEAN: 2}
+    described = source.describe()
+    assert (described['repeated_rainy'], described['repeated_clean']) == (3, 1)
+    assert (described['unpaired_rainy'], described['unpaired_clean']) == (1, 2)
     assert len(source) == 1
 
 
@@ -165,7 +166,7 @@ def test_bad_frames_of_a_bag_are_named(tmp_path):
 
 
 @pytest.mark.parametrize('rainy, clean, message', [
-    (RAINY, RAINY, 'as the rainy and as the clean'),
+    (RAINY, RAINY, 'a topic is named twice'),
     (RAINY, '/wheels', 'not an image topic'),
     ('/none', CLEAN, f'those are: {RAINY}, {CLEAN}'),
 ])
@@ -181,5 +182,5 @@ def test_no_common_stamp_and_a_damaged_bag(tmp_path):
         BagPairs(tmp_path / 'bag', RAINY, CLEAN)
     torn = [(RAINY, IMAGE, START, b'\x00\x01\x00\x00torn'), *_clip([], [START])]
     write_bag(tmp_path / 'torn', torn)
-    with pytest.raises(BagError, match='no frame has'):
+    with pytest.raises(BagError, match='no frames bear'):
         BagPairs(tmp_path / 'torn', RAINY, CLEAN)

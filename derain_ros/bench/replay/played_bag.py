@@ -9,9 +9,9 @@ from pathlib import Path
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 
-from derain_ros.bags.source import BagError, open_bag, read_messages
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -149,13 +149,13 @@ def scan(
         The bag cannot be read, or a topic cannot be played.
 
     """
-    with open_bag(bag) as reader:
+    with Recording(bag) as reader:
         cameras = _cameras(reader, topics)
         recording = PlayedBag(bag, cameras)
         images = {camera.topic: camera for camera in cameras}
         times: dict[str, list[int]] = {}
         sizes: dict[str, set[tuple[int, int] | None]] = {}
-        messages = watch(read_messages(bag, reader), reader.message_count)
+        messages = watch(reader.read(), reader.message_count)
         for topic, time, data in _played(messages, cameras):
             times.setdefault(topic, []).append(time)
             if topic not in images:
@@ -224,9 +224,8 @@ def repeated(recording: PlayedBag, end: float) -> Iterator[tuple[int, str, bytes
     """
     offset = -recording.start
     while True:
-        with open_bag(recording.bag) as reader:
-            messages = read_messages(recording.bag, reader)
-            for topic, time, data in _played(messages, recording.cameras):
+        with Recording(recording.bag) as reader:
+            for topic, time, data in _played(reader.read(), recording.cameras):
                 if time + offset >= end:
                     return
                 yield time + offset, topic, data
@@ -243,7 +242,7 @@ def _played(
             yield connection.topic, time, bytes(data)
 
 
-def _cameras(reader: Reader, topics: Sequence[str] | None) -> tuple[PlayedCamera, ...]:
+def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCamera, ...]:
     listed = [(found.topic, found.msgtype) for found in reader.connections]
     counts = {found.topic: found.msgcount for found in reader.connections}
     selection = topics

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.bench.replay.pacing import Pacer, Stamps, restamped
 from derain_ros.bench.replay.played_bag import PlayedBag, read_recording, repeated

@@ -14,19 +14,25 @@ from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import CompressionMode, Reader, Writer
+from rosbags.rosbag2 import CompressionMode, Writer
 from rosbags.serde import SerdeError
 
 from derain_ros.bags.copies import (
     TopicCopier,
-    check_complete,
     check_destination,
     check_storage,
     new_bag,
-    recorded_compression,
 )
-from derain_ros.bags.source import BagError, open_bag, read_messages, storage_of
-from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, dry_topic, message_types
+from derain_ros.bags.damage import BagError, Damage
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    dry_topic,
+    find_image_topic,
+    image_topics,
+    message_types,
+)
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import (
     rain_on_compressed,
@@ -94,6 +100,8 @@ class RainyBagSummary:
         The first of the latter, with reasons.
     undefined_types
         Message types whose definition the source does not hold.
+    damages
+        Where the source is damaged; what cannot be read there is not in the new bag.
 
     """
 
@@ -102,6 +110,7 @@ class RainyBagSummary:
     unchanged: Counter = field(default_factory=Counter)
     unchanged_frames: list[UnchangedFrame] = field(default_factory=list)
     undefined_types: list[str] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
 
 
 def plan_rainy_bag(
@@ -126,8 +135,8 @@ def plan_rainy_bag(
 
     """
     check_destination(destination)
-    with open_bag(source) as reader:
-        storage = storage_of(source)
+    with Recording(source) as reader:
+        storage = reader.storage
         check_storage(destination, storage)
         chosen = _choose(reader.connections, topics)
         left_alone = {}
@@ -145,7 +154,7 @@ def plan_rainy_bag(
             topics=rainy,
             left_alone=left_alone,
             storage=storage,
-            compression=recorded_compression(reader),
+            compression=reader.compression,
             message_count=reader.message_count,
         )
 
@@ -176,7 +185,7 @@ def rain_bag(
 
     """
     with (
-        open_bag(plan.source) as reader,
+        Recording(plan.source) as reader,
         new_bag(plan.destination, plan.storage, plan.compression) as writer,
     ):
         return _Shower(plan, reader, writer).run(clip, progress)
@@ -185,7 +194,7 @@ def rain_bag(
 class _Shower:
     """One pass over a bag: the topics of both sides and what was counted."""
 
-    def __init__(self, plan: RainyBagPlan, reader: Reader, writer: Writer):
+    def __init__(self, plan: RainyBagPlan, reader: Recording, writer: Writer):
         self._plan = plan
         self._reader = reader
         self._writer = writer
@@ -205,7 +214,7 @@ class _Shower:
     def run(self, clip: RainClip, progress: Callable[[int], Any]) -> RainyBagSummary:
         summary = self._summary
         read: Counter = Counter()
-        for connection, time, data in read_messages(self._plan.source, self._reader):
+        for connection, time, data in self._reader.read():
             read[connection.id] += 1
             shown = data
             if connection.id in self._dry:
@@ -221,7 +230,9 @@ class _Shower:
             self._writer.write(self._kept[connection.id], time, shown)
             progress(1)
         summary.messages = read.total()
-        check_complete(self._plan.source, self._reader, read)
+        summary.damages = self._reader.damages
+        missing = None if summary.damages else self._reader.missing(read)
+        summary.damages += [missing] if missing else []
         return summary
 
     def _rain_on(
@@ -252,15 +263,12 @@ def _frame_index(topic: str, instant: int) -> int:
 
 
 def _choose(connections: Iterable[Connection], topics: Sequence[str] | None) -> list[str]:
-    names = {connection.topic for connection in connections}
-    images = list(dict.fromkeys(
-        connection.topic for connection in connections if connection.msgtype in _RAIN_ON))
-    if not images:
-        listed = ', '.join(sorted(names)) or 'none'
-        raise BagError(f'the bag has no Image or CompressedImage topic (topics: {listed})')
+    listed = [(connection.topic, connection.msgtype) for connection in connections]
+    names = {name for name, _ in listed}
+    images = image_topics(listed)
     chosen = images
     if topics is not None:
-        chosen = list(dict.fromkeys(_find(topic, images) for topic in topics))
+        chosen = list(dict.fromkeys(find_image_topic(topic, images) for topic in topics))
     for topic in chosen:
         if dry_topic(topic) in names:
             raise BagError(
@@ -269,22 +277,10 @@ def _choose(connections: Iterable[Connection], topics: Sequence[str] | None) -> 
     return chosen
 
 
-def _find(name: str, images: Sequence[str]) -> str:
-    for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
-        if candidate in images:
-            return candidate
-    raise BagError(
-        f'{name} is not an image topic of the bag; those are: {", ".join(sorted(images))}')
-
-
-def _why_not(reader: Reader, topic: str) -> str | None:
+def _why_not(reader: Recording, topic: str) -> str | None:
     """Judge a topic by its first message; one that is torn says nothing about the others."""
-    connections = [
-        connection for connection in reader.connections
-        if connection.topic == topic and connection.msgtype in _RAIN_ON
-    ]
     try:
-        connection, _, data = next(reader.messages(connections))
+        connection, _, data = next(reader.read(topic))
         message = message_types().deserialize_cdr(data, connection.msgtype)
     except StopIteration:
         return 'it has no messages'

@@ -23,7 +23,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from ros_fixtures import ROOT
 from sensor_msgs.msg import CameraInfo
 
-from derain_ros.bags.source import BagError
+from derain_ros.bags.damage import BagError
 from derain_ros.bench.replay import played_bag, run_figures, session
 from derain_ros.bench.replay.pacing import Pacer, Stamps, restamped
 from derain_ros.bench.replay.played_bag import PlayedCamera
