@@ -13,8 +13,8 @@ from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
     from derain_ros.engines.tensorrt.build_progress import Progress
+    from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
     from derain_ros.engines.tensorrt.engine_cache import EngineCache
-    from derain_ros.engines.tensorrt.gpu_identity import GpuIdentity
     from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
     from derain_ros.engines.tensorrt.tensorrt_library import Library
 
@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say, one engine for each size."""
     from derain_ros.engines import EngineError
     from derain_ros.engines.models import ModelError, find_model
+    from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
     from derain_ros.engines.tensorrt.engine_cache import EngineCache
-    from derain_ros.engines.tensorrt.gpu_identity import find_gpu
     from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
     from derain_ros.engines.tensorrt.tensorrt_library import check_gpu, find_library
 
@@ -109,8 +109,8 @@ def _build(
     cache: 'EngineCache',
 ) -> None:
     """Build or find one engine, and print where it is."""
+    from derain_ros.engines.tensorrt.kernel_caches import timings_for
     from derain_ros.engines.tensorrt.tensorrt_build import build_engine
-    from derain_ros.engines.tensorrt.timing_cache import timings_for
 
     bar, stop, start = _Bar(), threading.Event(), time.monotonic()
     key = request.key(content, library, gpu)
@@ -134,7 +134,7 @@ def _build(
     [(height, width)] = request.sizes
     print(f'{request.model.name}, {request.precision}, {width}x{height}, batch {request.batch}: '
           f'{done}, {len(engine) / 2**20:.1f} MiB')
-    path = cache.directory / f'{key.digest()}.engine'
+    path = cache.path(key)
     if not path.is_file():
         raise CommandError('the engine could not be kept; see above')
     print(path)

@@ -23,8 +23,7 @@ from derain_ros.engines import (
 )
 from derain_ros.engines.models import find_model
 from derain_ros.engines.reference import Reference
-from derain_ros.engines.tensorrt.cuda_runtime import ask, cuda
-from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+from derain_ros.engines.tensorrt.cuda_runtime import ask, cuda, find_gpu
 
 AVAILABLE = {status.engine: status for status in engine_report()}
 GPU_ENGINES = [
@@ -102,9 +101,9 @@ def test_an_engine_that_was_only_built_is_verified_at_its_first_use(name, tmp_pa
     with caplog.at_level(logging.INFO):
         assert verified()
         assert not verified()
-        file, = tmp_path.rglob('*.json')
+        file, = tmp_path.rglob('*.engine.json')
         facts = json.loads(file.read_text())
-        del facts['notes']  # as `derain build-engine` leaves it, which runs nothing
+        del facts['verified']  # as `derain build-engine` leaves it, which runs nothing
         file.write_text(json.dumps(facts))
         assert verified()
         assert not verified()

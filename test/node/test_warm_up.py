@@ -9,7 +9,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from ros_fixtures import NodeProcess, Peer, image, new_domain, output, wait_for
 from sensor_msgs.msg import Image
 
-from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
 from derain_ros.node.warm_up import ActivityLog, read_sizes, shapes_of, sizes_problem
 
 

@@ -1,4 +1,4 @@
-"""The CUDA runtime through ``cuda-bindings``: memory, streams and graphs, errors by name.
+"""The CUDA runtime through ``cuda-bindings``: the GPU, memory, streams and graphs, errors by name.
 
 Every call is on the thread that owns the engine; none of these objects is for two threads.
 """
@@ -6,6 +6,7 @@ Every call is on the thread that owns the engine; none of these objects is for t
 import ctypes
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +36,46 @@ def ask(answer: tuple) -> Any:
     if error != cuda().cudaError_t.cudaSuccess:
         raise EngineError(f'CUDA: {getattr(error, "name", error)}')
     return values[0] if values else None
+
+
+@dataclass(frozen=True)
+class GpuIdentity:
+    """A GPU, or that there is none.
+
+    Attributes
+    ----------
+    name
+        As its driver names it; empty where there is none.
+    compute_capability
+        Such as ``8.7``.
+    driver
+        CUDA version that the driver supports, such as ``13.0``.
+    missing
+        Why there is none; empty where there is one.
+
+    """
+
+    name: str = ''
+    compute_capability: str = ''
+    driver: str = ''
+    missing: str = ''
+
+
+def find_gpu(index: int = 0) -> GpuIdentity:
+    """Return the GPU with a number, asked of the CUDA runtime through ``cuda-bindings``."""
+    try:
+        runtime = cuda()
+        count = ask(runtime.cudaGetDeviceCount())
+        if index >= count:
+            return GpuIdentity(missing=f'no NVIDIA GPU with number {index}; there are {count}')
+        properties = ask(runtime.cudaGetDeviceProperties(index))
+        driver = ask(runtime.cudaDriverGetVersion())
+    except EngineError as error:
+        return GpuIdentity(missing=f'no NVIDIA GPU can be used ({error})')
+    return GpuIdentity(
+        name=properties.name.split(b'\0')[0].decode('ascii', 'replace'),
+        compute_capability=f'{properties.major}.{properties.minor}',
+        driver=f'{driver // 1000}.{driver % 1000 // 10}')
 
 
 class PinnedArray:

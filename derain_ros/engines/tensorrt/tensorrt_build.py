@@ -13,10 +13,10 @@ from derain_ros.engines.contract import MINIMUM_SIDE, EngineError
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_one_file
 from derain_ros.engines.tensorrt.build_progress import Progress, ProgressTree
+from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 from derain_ros.engines.tensorrt.engine_cache import EngineKey
-from derain_ros.engines.tensorrt.gpu_identity import GpuIdentity
+from derain_ros.engines.tensorrt.kernel_caches import TimingCache
 from derain_ros.engines.tensorrt.tensorrt_library import Library, LogBook
-from derain_ros.engines.tensorrt.timing_cache import TimingCache
 
 PRECISIONS = ('fp16', 'fp32')
 """What an engine may compute in, best first."""

@@ -27,16 +27,9 @@ from derain_ros.engines.contract import (
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.reference import Reference
 from derain_ros.engines.tensorrt.build_progress import Progress
-from derain_ros.engines.tensorrt.cuda_runtime import CudaStream
-from derain_ros.engines.tensorrt.engine_cache import (
-    KERNELS,
-    CancelledError,
-    EngineCache,
-    EngineKey,
-)
-from derain_ros.engines.tensorrt.gpu_identity import GpuIdentity, find_gpu
-from derain_ros.engines.tensorrt.runtime_cache import RuntimeCache
-from derain_ros.engines.tensorrt.side_file import SideFile
+from derain_ros.engines.tensorrt.cuda_runtime import CudaStream, GpuIdentity, find_gpu
+from derain_ros.engines.tensorrt.engine_cache import CancelledError, EngineCache, EngineKey
+from derain_ros.engines.tensorrt.kernel_caches import RuntimeCache, timings_for
 from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest, build_engine
 from derain_ros.engines.tensorrt.tensorrt_library import (
     Library,
@@ -45,13 +38,11 @@ from derain_ros.engines.tensorrt.tensorrt_library import (
     find_library,
 )
 from derain_ros.engines.tensorrt.tensorrt_plan import Plan
-from derain_ros.engines.tensorrt.timing_cache import timings_for
 
 MOST_F32 = 0.5
 """Share of its layers that may run in f32 without a warning where f16 is wanted."""
 
 _FILES = {'f16': 'fp16', 'f32': 'fp32'}
-_VERIFIED = 'agrees with the f32 reference'
 
 
 class DisagreementError(EngineError):
@@ -195,12 +186,12 @@ class TensorRtEngine(Engine):
             serialized, found = self._cache.get_or_build(
                 key, build, stop=self._stop, waiting=self._tell_of_waiting)
             plan = ready[0] if ready else self._load_kept(serialized, shape, key)
-            known = _VERIFIED in self._cache.notes(key)
+            known = self._cache.is_verified(key)
             if found and not known:
                 # `derain build-engine` has built it, which runs nothing.
                 self._verify(plan, shape)
             if not known:
-                self._cache.note(key, _VERIFIED, True)
+                self._cache.mark_verified(key)
         except CancelledError as error:
             raise EngineError(str(error)) from error
         except DisagreementError:
@@ -222,9 +213,8 @@ class TensorRtEngine(Engine):
     def _load(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
         engine = self._book.made(self._runtime.deserialize_cuda_engine, serialized,
                                  what='TensorRT cannot load the engine')
-        kernels = RuntimeCache(
-            SideFile(self._cache, f'{key.digest()}{KERNELS}', self._log.warning))
-        return Plan(self._library.module, engine, shape, self._stream, self._book, kernels)
+        return Plan(self._library.module, engine, shape, self._stream, self._book,
+                    RuntimeCache(self._cache, key))
 
     def _verify(
         self, plan: Plan, shape: tuple[int, ...], reference: Reference | None = None

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from derain_ros.engines.contract import EngineError
-from derain_ros.engines.tensorrt.gpu_identity import GpuIdentity
+from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 
 FLAVOURS = ('tensorrt', 'tensorrt_rtx')
 """Python modules, in the order in which they are taken."""

@@ -7,7 +7,7 @@ import numpy as np
 from derain_ros.engines.contract import Derained, EngineError
 from derain_ros.engines.tensorrt.cuda_runtime import CudaStream, DeviceMemory, Graph, PinnedArray
 from derain_ros.engines.tensorrt.engine_inspection import inspect
-from derain_ros.engines.tensorrt.runtime_cache import RuntimeCache
+from derain_ros.engines.tensorrt.kernel_caches import RuntimeCache
 from derain_ros.engines.tensorrt.tensorrt_library import LogBook
 
 _OUTPUTS = ('derained', 'rain_mask')

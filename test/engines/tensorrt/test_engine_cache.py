@@ -1,5 +1,6 @@
 """The cache of compiled engines: nothing unsound comes out, whatever happened on the way in."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -15,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derain_ros.engines.tensorrt.engine_cache import (
-    CacheError,
     CancelledError,
     EngineCache,
     default_directory,
@@ -44,54 +44,39 @@ def forbidden():
 
 def test_what_was_built_is_found_again(tmp_path):
     cache, log = make(tmp_path)
-    assert cache.load(KEY) is None
+    assert cache.read(KEY) == b''
     assert cache.get_or_build(KEY, lambda: CONTENT) == (CONTENT, False)
     assert cache.get_or_build(KEY, forbidden) == (CONTENT, True)
-    assert cache.load(KEY) == CONTENT
+    assert cache.read(KEY) == CONTENT
     assert log == []
     assert cache.directory.stat().st_mode & 0o777 == 0o700
     assert sorted(path.suffix for path in cache.directory.iterdir()) == [
         '.engine', '.json', '.lock', '.lock']
+    found = json.loads(entry(cache, '.json').read_text())
+    assert (found['key']['gpu'], found['key']['shapes']) == ('Orin', [[1, 480, 640]])
+    assert found['bytes'] == len(CONTENT)
 
 
 @pytest.mark.parametrize('name', OTHERS)
 def test_an_engine_for_something_else_is_another_one(tmp_path, name):
-    cache, _ = make(tmp_path)
-    other = replace(KEY, **{name: OTHERS[name]})
-    cache.store(KEY, CONTENT)
-    assert other.digest() != KEY.digest()
-    assert cache.load(other) is None
-    assert cache.load(KEY) == CONTENT
-
-
-@pytest.mark.parametrize('name', OTHERS)
-def test_an_entry_under_a_wrong_name_is_not_used(tmp_path, name):
     cache, log = make(tmp_path)
     other = replace(KEY, **{name: OTHERS[name]})
-    cache.store(KEY, CONTENT)
-    for path in list(cache.directory.glob('*.[ej]*')):
-        path.rename(path.with_name(other.digest() + path.suffix))
+    cache.write(KEY, CONTENT)
+    assert other.digest() != KEY.digest()
+    assert cache.read(other) == b''
+    assert cache.read(KEY) == CONTENT
+    for path in list(cache.directory.glob(f'{KEY.digest()}.*')):
+        path.rename(path.with_name(path.name.replace(KEY.digest(), other.digest())))
     assert cache.get_or_build(other, lambda: b'new') == (b'new', False)
     assert 'made for something else' in log[0]
-    assert cache.load(other) == b'new'
-
-
-def test_the_digest_is_the_same_in_every_process():
-    code = ('from cache_entries import KEY; print(KEY.digest())')
-    found = {
-        subprocess.run(
-            [sys.executable, '-c', code], capture_output=True, text=True, check=True,
-            env={**os.environ, 'PYTHONHASHSEED': seed,
-                 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}).stdout.strip()
-        for seed in ('1', '2')}
-    assert found == {KEY.digest()}
+    assert cache.read(other) == b'new'
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_damaged_entry_comes_out(tmp_path_factory, data):
     cache, log = make(tmp_path_factory.mktemp('cache'))
-    cache.store(KEY, CONTENT)
+    cache.write(KEY, CONTENT)
     victim = entry(cache, data.draw(st.sampled_from(['.engine', '.json'])))
     content = bytearray(victim.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -105,17 +90,158 @@ def test_no_damaged_entry_comes_out(tmp_path_factory, data):
     assert found == CONTENT
     # A flipped bit in the white space of the JSON changes nothing.
     assert cached or 'built anew' in log[0]
-    assert cache.load(KEY) == CONTENT
+    assert cache.read(KEY) == CONTENT
 
 
-def test_an_engine_without_its_json_does_not_count(tmp_path):
+@pytest.mark.parametrize('suffix', ['.engine', '.json'])
+def test_half_an_entry_does_not_count(tmp_path, suffix):
     cache, _ = make(tmp_path)
-    cache.store(KEY, CONTENT)
-    entry(cache, '.json').unlink()
-    assert cache.load(KEY) is None
-    cache.store(KEY, CONTENT)
-    entry(cache, '.engine').unlink()
-    assert cache.load(KEY) is None
+    cache.write(KEY, CONTENT)
+    entry(cache, suffix).unlink()
+    assert cache.read(KEY) == b''
+
+
+@pytest.mark.parametrize('damaged', [b'', b'[]', b'{"verified": true}', b'\xff', b'[' * 100_000])
+def test_a_damaged_json_is_no_proof(tmp_path, damaged):
+    cache, log = make(tmp_path)
+    cache.write(KEY, CONTENT)
+    entry(cache, '.json').write_bytes(damaged)
+    assert cache.read(KEY) == b''
+    assert 'its JSON is damaged' in log[0]
+    assert not cache.is_verified(KEY)
+
+
+def test_those_used_longest_ago_go_first(tmp_path):
+    cache, log = make(tmp_path, limit=3 * len(CONTENT) + 2000)
+    keys = [replace(KEY, driver=str(number)) for number in range(4)]
+    for number, key in enumerate(keys[:3]):
+        cache.write(key, CONTENT)
+        for path in cache.directory.glob(f'{key.digest()}.*'):
+            os.utime(path, (number, number))
+    assert cache.read(keys[0]) == CONTENT
+    cache.write(keys[3], CONTENT)
+    assert [bool(cache.read(key)) for key in keys] == [True, False, True, True]
+    assert 'removed, as the cache has' in log[0]
+    small, _ = make(tmp_path, limit=1)
+    small.write(keys[1], CONTENT)
+    assert [bool(small.read(key)) for key in keys] == [False, True, False, False]
+
+
+def test_what_killed_processes_left_is_swept(tmp_path):
+    cache, _ = make(tmp_path)
+    cache.write(KEY, CONTENT)
+    old, new = cache.directory / '.x.engine.ab.partial', cache.directory / '.y.engine.cd.partial'
+    orphan = cache.directory / f'{"0" * 64}.engine'
+    for path in (old, new, orphan):
+        path.write_bytes(b'half')
+    for path in (old, orphan):
+        os.utime(path, (1, 1))
+    cache.write(replace(KEY, driver='13'), CONTENT)
+    assert [path.exists() for path in (old, new, orphan)] == [False, True, False]
+    assert cache.read(KEY) == CONTENT
+
+
+def test_a_file_in_place_of_the_folder_is_done_without(tmp_path):
+    cache, log = make(tmp_path)
+    cache.directory.write_text('a file')
+    assert cache.get_or_build(KEY, lambda: CONTENT) == (CONTENT, False)
+    assert 'name another folder; the engine is built without it' in log[0]
+    cache.write(KEY, CONTENT)
+    assert 'is not kept' in log[1]
+    assert cache.read(KEY) == b''
+    assert 'is not used' in log[2]
+    assert all(str(cache.directory) in text for text in log)
+
+
+def test_a_folder_that_others_may_write_is_not_trusted(tmp_path):
+    cache, log = make(tmp_path)
+    cache.write(KEY, CONTENT)
+    cache.directory.chmod(0o777)
+    assert cache.get_or_build(KEY, lambda: b'built') == (b'built', False)
+    assert cache.read(KEY) == b''
+    cache.write(KEY, b'other')
+    assert len(log) == 3
+    assert all('others may write there; `chmod go-w`' in text for text in log)
+    cache.directory.chmod(0o700)
+    assert cache.read(KEY) == CONTENT
+
+
+def test_an_engine_is_verified_until_it_is_replaced_or_removed(tmp_path):
+    cache, log = make(tmp_path)
+    other = replace(KEY, version='10.4.0')
+    cache.mark_verified(KEY)
+    assert not cache.is_verified(KEY)  # there is none
+    for key in (KEY, other):
+        cache.write(key, CONTENT)
+    cache.mark_verified(KEY)
+    assert (cache.is_verified(KEY), cache.is_verified(other)) == (True, False)
+    assert cache.get_or_build(KEY, forbidden) == (CONTENT, True)
+    cache.write(KEY, b'new')
+    assert not cache.is_verified(KEY)
+    cache.mark_verified(KEY)
+    cache.discard(KEY)
+    assert not cache.is_verified(KEY)
+    assert (cache.read(KEY), cache.read(other)) == (b'', CONTENT)
+    assert log == []
+
+
+def test_what_belongs_to_an_engine_goes_with_it(tmp_path):
+    cache, _ = make(tmp_path)
+    cache.write(KEY, CONTENT)
+    cache.write(KEY, b'compiled', '.kernels')
+    assert cache.read(KEY, '.kernels') == b'compiled'
+    cache.discard(KEY)
+    assert (cache.read(KEY), cache.read(KEY, '.kernels')) == (b'', b'')
+    cache.write(KEY, CONTENT)
+    cache.write(KEY, bytes(2000), '.kernels')
+    # Each engine fits alone; that of the kernels which go with it does not.
+    small, _ = make(tmp_path, limit=2 * len(CONTENT) + 2000)
+    small.write(replace(KEY, version='10.4.0'), CONTENT)
+    assert (cache.read(KEY), cache.read(KEY, '.kernels')) == (b'', b'')
+
+
+def test_writers_at_once_leave_one_whole_entry(tmp_path):
+    cache, log = make(tmp_path)
+    contents = [bytes([number]) * 200_000 for number in range(8)]
+    threads = [threading.Thread(target=cache.write, args=(KEY, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.read(KEY) in contents
+    assert log == []
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_entry_or_none(tmp_path):
+    cache, log = make(tmp_path)
+    code = ('import sys, pathlib\n'
+            'from cache_entries import KEY\n'
+            'from derain_ros.engines.tensorrt.engine_cache import EngineCache\n'
+            'cache = EngineCache(pathlib.Path(sys.argv[1]), log=print)\n'
+            'print("ready", flush=True)\n'
+            'while True: cache.write(KEY, bytes(4_000_000))\n')
+    with subprocess.Popen(
+            [sys.executable, '-c', code, str(cache.directory)], stdout=subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}) as process:
+        process.stdout.readline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        process.kill()
+    assert cache.read(KEY) in (b'', bytes(4_000_000))
+    assert log == []
+    cache.write(KEY, CONTENT)
+    assert cache.read(KEY) == CONTENT
+
+
+def test_the_digest_is_the_same_in_every_process():
+    code = ('from cache_entries import KEY; print(KEY.digest())')
+    found = {
+        subprocess.run(
+            [sys.executable, '-c', code], capture_output=True, text=True, check=True,
+            env={**os.environ, 'PYTHONHASHSEED': seed,
+                 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}).stdout.strip()
+        for seed in ('1', '2')}
+    assert found == {KEY.digest()}
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):
@@ -129,62 +255,12 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     assert cache.get_or_build(KEY, lambda: CONTENT) == (CONTENT, False)
 
 
-def test_those_used_longest_ago_go_first(tmp_path):
-    cache, log = make(tmp_path, limit=3 * len(CONTENT))
-    keys = [replace(KEY, driver=str(number)) for number in range(4)]
-    for number, key in enumerate(keys[:3]):
-        cache.store(key, CONTENT)
-        os.utime(cache.directory / f'{key.digest()}.json', (number, number))
-    assert cache.load(keys[0]) == CONTENT
-    cache.store(keys[3], CONTENT)
-    assert [cache.load(key) is not None for key in keys] == [True, False, True, True]
-    assert 'removed, as the cache has' in log[0]
-    small, _ = make(tmp_path, limit=1)
-    small.store(keys[1], CONTENT)
-    assert [small.load(key) is not None for key in keys] == [False, True, False, False]
-
-
-def test_what_killed_processes_left_is_swept(tmp_path):
-    cache, _ = make(tmp_path)
-    cache.store(KEY, CONTENT)
-    old, new = cache.directory / '.x.engine.1.2.partial', cache.directory / '.y.engine.partial'
-    orphan = cache.directory / f'{"0" * 64}.engine'
-    for path in (old, new, orphan):
-        path.write_bytes(b'half')
-    for path in (old, orphan):
-        os.utime(path, (1, 1))
-    cache.store(replace(KEY, driver='13'), CONTENT)
-    assert [path.exists() for path in (old, new, orphan)] == [False, True, False]
-
-
 @pytest.mark.skipif(os.getuid() == 0, reason='root may write everywhere')
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
     cache, log = make(tmp_path)
     cache.directory.mkdir(mode=0o500)
     assert cache.get_or_build(KEY, lambda: CONTENT) == (CONTENT, False)
     assert 'Permission denied' in log[0]
-
-
-def test_a_file_in_place_of_the_folder_is_done_without(tmp_path):
-    cache, log = make(tmp_path)
-    cache.directory.write_text('a file')
-    assert cache.get_or_build(KEY, lambda: CONTENT) == (CONTENT, False)
-    assert str(cache.directory) in log[0]
-    assert 'name another folder' in log[0]
-    with pytest.raises(CacheError, match='cannot be used'):
-        cache.store(KEY, CONTENT)
-    with pytest.raises(CacheError, match='cannot be used'):
-        cache.load(KEY)
-
-
-def test_a_folder_that_others_may_write_is_not_trusted(tmp_path):
-    cache, log = make(tmp_path)
-    cache.store(KEY, CONTENT)
-    cache.directory.chmod(0o777)
-    with pytest.raises(CacheError, match='chmod go-w'):
-        cache.load(KEY)
-    assert cache.get_or_build(KEY, lambda: b'built') == (b'built', False)
-    assert 'others may write there' in log[0]
 
 
 def test_a_full_disk_costs_the_entry_only(tmp_path):
@@ -206,7 +282,7 @@ def test_a_full_disk_costs_the_entry_only(tmp_path):
     assert 'not kept' in done.stdout
     assert done.stdout.endswith('100000 False\n')
     cache, _ = make(tmp_path)
-    assert cache.load(KEY) is None
+    assert cache.read(KEY) == b''
     assert list(cache.directory.glob('*.partial')) == []
     assert list(cache.directory.glob('.*')) == []
 
@@ -257,7 +333,7 @@ def test_a_wait_for_another_process_can_be_ended(tmp_path):
     assert told.is_set()
     go_on.set()
     first.join()
-    assert cache.load(KEY) == CONTENT
+    assert cache.read(KEY) == CONTENT
 
 
 def test_the_default_folder_follows_the_xdg_specification(monkeypatch, tmp_path):
@@ -269,45 +345,3 @@ def test_the_default_folder_follows_the_xdg_specification(monkeypatch, tmp_path)
     assert default_directory() == tmp_path / 'x' / 'derain_ros' / 'engines'
 
 
-def test_the_json_tells_what_the_engine_is(tmp_path):
-    cache, _ = make(tmp_path)
-    cache.store(KEY, CONTENT)
-    found = json.loads(entry(cache, '.json').read_text())
-    assert found['key']['gpu'] == 'Orin'
-    assert found['key']['shapes'] == [[1, 480, 640]]
-    assert found['bytes'] == len(CONTENT)
-
-
-def test_a_note_stays_with_its_engine_and_goes_with_it(tmp_path):
-    cache, log = make(tmp_path)
-    other = replace(KEY, version='10.4.0')
-    assert cache.notes(KEY) == {}
-    cache.note(KEY, 'verified', True)  # nothing comes of it
-    assert cache.notes(KEY) in ({}, {'verified': True})  # there is nothing to note it about
-    cache.store(KEY, CONTENT)
-    cache.store(other, CONTENT)
-    assert cache.notes(KEY) == {}
-    cache.note(KEY, 'verified', True)
-    cache.note(KEY, 'more', 45.5)
-    assert cache.notes(KEY) == {'verified': True, 'more': 45.5}
-    assert cache.notes(other) == {}
-    assert cache.get_or_build(KEY, forbidden) == (CONTENT, True)
-    # Another engine under the same key has to be looked at again.
-    cache.store(KEY, b'new')
-    assert cache.notes(KEY) == {}
-    cache.note(KEY, 'verified', True)
-    cache.discard(KEY)
-    assert cache.notes(KEY) == {}
-    assert cache.load(KEY) is None
-    assert cache.load(other) == CONTENT
-    assert log == []
-
-
-@pytest.mark.parametrize('damaged', [b'', b'[]', b'{"notes": 7}', b'{"notes": [1]}', b'\xff'])
-def test_damaged_notes_count_as_none(tmp_path, damaged):
-    cache, _ = make(tmp_path)
-    cache.store(KEY, CONTENT)
-    cache.note(KEY, 'verified', True)
-    entry(cache, '.json').write_bytes(damaged)
-    assert cache.notes(KEY) == {}
-    cache.note(KEY, 'verified', True)

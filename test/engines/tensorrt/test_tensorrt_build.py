@@ -13,7 +13,7 @@ import pytest
 from derain_ros.engines import EngineError
 from derain_ros.engines.models import find_model, model_names
 from derain_ros.engines.tensorrt.build_progress import ProgressTree
-from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
 from derain_ros.engines.tensorrt.tensorrt_build import (
     BuildAbortedError,
     BuildRequest,
