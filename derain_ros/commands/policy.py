@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     require_ros()
 
     from derain_ros.engines.models import ModelError, share_directory
-    from derain_ros.node.security_policy import PolicyError, read_policy, to_xml
+    from derain_ros.live.security_policy import PolicyError, read_policy, to_xml
 
     try:
         config = args.config or share_directory() / 'config' / 'derain.yaml'

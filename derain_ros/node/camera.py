@@ -1,7 +1,6 @@
 """The topics of one camera."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,12 +12,19 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.images.cdr import CdrUnsupportedError, check_camera_info
 from derain_ros.images.message_fields import ImageFormatError
-from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Failure, Latencies, Throttle
+from derain_ros.node.camera_record import CameraRecord
+from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Throttle
 from derain_ros.node.input_topic import BEST_EFFORT, RELIABLE, InputTopic
 from derain_ros.node.messages import Received
+from derain_ros.node.parameters import (
+    COMPRESSED,
+    OUTPUTS,
+    CameraSettings,
+    LiveSettings,
+    Settings,
+)
 from derain_ros.node.qos_events import join_problems, output_events, output_problem
-from derain_ros.node.settings import COMPRESSED, OUTPUTS, CameraSettings, LiveSettings, Settings
-from derain_ros.rain_gate import RainGate
+from derain_ros.rain_gate import GateSettings
 
 OUTPUT_DEPTH = 5
 
@@ -28,7 +34,7 @@ _TYPES = {
 
 
 class Camera:
-    """Inputs, outputs and figures of one camera.
+    """Inputs, outputs and record of one camera.
 
     Publishers exist from the start, subscriptions between :meth:`start` and :meth:`stop`.
 
@@ -41,19 +47,22 @@ class Camera:
     settings
         Settings of the node.
     gate
-        Tells whether it rains before this camera.
+        When it counts as wet and as dry.
+
+    Attributes
+    ----------
+    settings
+        As given in ``camera``.
+    record
+        What is known of its frames.
 
     """
 
-    def __init__(self, node: Node, camera: CameraSettings, settings: Settings, gate: RainGate):
+    def __init__(
+        self, node: Node, camera: CameraSettings, settings: Settings, gate: GateSettings
+    ):
         self.settings = camera
-        self.gate = gate
-        self.latencies = Latencies()
-        self.failure: Failure | None = None
-        self.faults = 0
-        self.mask_time = -math.inf
-        self.encoding = ''
-        self.size = ''
+        self.record = CameraRecord(gate)
         self._node = node
         self._input_reliability = settings.input_reliability
         self._image: InputTopic | None = None
@@ -116,10 +125,6 @@ class Camera:
         for topic in (self._image, self._info):
             if topic is not None:
                 topic.follow_publishers()
-
-    def reset_gate(self) -> None:
-        """Let the rain gate begin anew, with the next frame."""
-        self.gate = RainGate(self.gate.settings)
 
     def qos_problem(self) -> str:
         """Say whose QoS does not fit, on either side; empty while all is well."""
@@ -186,3 +191,10 @@ class Camera:
         topic = self.settings.camera_info_topic
         if self._throttle.allows(topic):
             self._node.get_logger().warning(f'{topic}: {reason}')
+
+
+def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:
+    """Tell whether it may be raining before a camera, or before another one of its group."""
+    group = camera.settings.sync_group
+    return camera.record.may_be_wet or (bool(group) and any(
+        other.record.may_be_wet for other in cameras if other.settings.sync_group == group))

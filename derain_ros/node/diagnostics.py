@@ -1,53 +1,21 @@
-"""Latency windows, throttled logging, and the statuses that go to /diagnostics."""
+"""The statuses that go to /diagnostics, and throttled logging."""
 
+import functools
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from derain_ros.engines import EngineInfo
+from derain_ros.node.camera_record import CameraSnapshot
 from derain_ros.node.mailbox import Counts
-
-STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
-"""Latencies of a frame: waiting to be taken, the steps of the work, and now minus its stamp."""
-
-WINDOW = 300
-"""Frames that the percentiles look back on."""
 
 LOG_EVERY_SECONDS = 5.0
 """An error of one kind on one camera is logged at most this often."""
-
-_PERCENTILES = (50, 95, 99)
-
-
-class Latencies:
-    """The last :data:`WINDOW` latencies of each stage; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seconds = {stage: deque(maxlen=WINDOW) for stage in STAGES}
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Record one latency."""
-        with self._lock:
-            self._seconds[stage].append(seconds)
-
-    def percentiles(self) -> dict[str, float]:
-        """Return ``<stage>_p50_ms``, ``_p95_ms`` and ``_p99_ms``; NaN without a frame."""
-        with self._lock:
-            recorded = {stage: list(seconds) for stage, seconds in self._seconds.items()}
-        values = {}
-        for stage, seconds in recorded.items():
-            points = np.percentile(seconds, _PERCENTILES) * 1e3 if seconds else [np.nan] * 3
-            for percentile, point in zip(_PERCENTILES, points, strict=True):
-                values[f'{stage}_p{percentile}_ms'] = float(point)
-        return values
-
 
 class Throttle:
     """Lets one message of a kind through in a while."""
@@ -61,18 +29,10 @@ class Throttle:
         """Return whether a message of this kind may be logged now."""
         now = time.monotonic()
         with self._lock:
-            if now - self._last.get(kind, -np.inf) < self._seconds:
+            if now - self._last.get(kind, -math.inf) < self._seconds:
                 return False
             self._last[kind] = now
             return True
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a frame failed, and whether that was the engine's fault and not the frame's."""
-
-    reason: str
-    by_engine: bool
 
 
 @dataclass(frozen=True)
@@ -81,26 +41,22 @@ class CameraReport:
 
     Attributes
     ----------
-    name, image_topic, encoding, size, reliability, sync_group
-        As in the status; ``size`` is ``<width>x<height>`` in pixels.
+    name, image_topic, reliability, sync_group
+        As in the status.
     active
         The node is active.
     counts, previous
         Counts now and at the last report.
+    frames
+        What is known of its frames.
     seconds
-        Time between the two.
-    latencies
-        Values of :meth:`Latencies.percentiles`.
+        Time between the two counts.
     faults
         Frames since the last report that the engine was to derain and did not.
-    failure
-        The last one of this camera.
     silence
         Why no frame comes in, with the remedy; empty while frames come.
     qos_problem
         Which publisher cannot be heard, with the remedy.
-    rain_intensity
-        0–1, NaN while unknown.
     gate
         ``wet``, ``dry`` or ``off``.
 
@@ -111,17 +67,13 @@ class CameraReport:
     active: bool
     counts: Counts
     previous: Counts
+    frames: CameraSnapshot
     seconds: float = 1.0
-    encoding: str = ''
-    size: str = ''
     reliability: str = ''
     sync_group: str = ''
-    latencies: Mapping[str, float] = field(default_factory=dict)
     faults: int = 0
-    failure: Failure | None = None
     silence: str = ''
     qos_problem: str = ''
-    rain_intensity: float = math.nan
     gate: str = 'off'
 
 
@@ -130,7 +82,7 @@ def camera_status(report: CameraReport) -> DiagnosticStatus:
     level, message = _camera_level(report)
     counts = report.counts
     fps = report.counts.since(report.previous).published / max(report.seconds, 1e-3)
-    unknown = math.isnan(report.rain_intensity)
+    intensity = report.frames.rain_intensity
     return _status(f'derain: {report.name}', level, message, report.image_topic, {
         'received': counts.received,
         'published': counts.published,
@@ -141,12 +93,12 @@ def camera_status(report: CameraReport) -> DiagnosticStatus:
         'bypassed': counts.bypassed,
         'passed_through': counts.passed_through,
         'fps': f'{fps:.1f}',
-        **{key: f'{value:.2f}' for key, value in report.latencies.items()},
-        'rain_intensity': '' if unknown else f'{report.rain_intensity:.4f}',
+        **{key: f'{value:.2f}' for key, value in report.frames.latencies.items()},
+        'rain_intensity': '' if math.isnan(intensity) else f'{intensity:.4f}',
         'gate': report.gate,
         'image_topic': report.image_topic,
-        'encoding': report.encoding,
-        'size': report.size,
+        'encoding': report.frames.encoding,
+        'size': report.frames.size,
         'reliability': report.reliability,
         'sync_group': report.sync_group,
     })
@@ -184,11 +136,11 @@ def _camera_level(report: CameraReport) -> tuple[bytes, str]:
     if not report.active:
         return DiagnosticStatus.OK, 'inactive'
     new = report.counts.since(report.previous)
-    bad = new.failed + report.faults
-    if bad and report.failure is not None:
-        level = DiagnosticStatus.ERROR if report.failure.by_engine else DiagnosticStatus.WARN
+    bad, failure = new.failed + report.faults, report.frames.failure
+    if bad and failure is not None:
+        level = DiagnosticStatus.ERROR if failure.by_engine else DiagnosticStatus.WARN
         what = 'failed' if not report.faults else 'were not derained'
-        return level, f'{bad} frames {what}, the last one: {report.failure.reason}'
+        return level, f'{bad} frames {what}, the last one: {failure.reason}'
     if report.silence or report.qos_problem:
         return DiagnosticStatus.WARN, report.qos_problem or report.silence
     if not new.published and new.idle:
@@ -203,3 +155,33 @@ def _status(
     return DiagnosticStatus(
         name=name, level=level, message=message, hardware_id=hardware_id,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def gpu_values() -> dict[str, int]:
+    """Return temperature and use of the first NVIDIA GPU, where its library answers.
+
+    The keys are ``gpu_temperature_c`` and ``gpu_utilisation_percent``.
+    """
+    nvml, device = _device()
+    if nvml is None:
+        return {}
+    try:
+        return {
+            'gpu_temperature_c': nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
+            'gpu_utilisation_percent': nvml.nvmlDeviceGetUtilizationRates(device).gpu,
+        }
+    except nvml.NVMLError:  # a Jetson's library has not all of it
+        return {}
+
+
+@functools.cache
+def _device() -> tuple[Any, Any]:
+    try:
+        import pynvml
+    except ImportError:
+        return None, None
+    try:
+        pynvml.nvmlInit()
+        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+    except pynvml.NVMLError:
+        return None, None

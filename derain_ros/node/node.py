@@ -11,27 +11,33 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
 
 from derain_ros.engines import EngineError, auto_engines, create_engine, create_first
 from derain_ros.engines.models import ModelError
 from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
+from derain_ros.node.diagnostics import Throttle
 from derain_ros.node.mailbox import Mailbox
 from derain_ros.node.messages import InPlaceMessages, RclpyMessages
+from derain_ros.node.outputs import Outputs
 from derain_ros.node.parameter_store import ParameterStore
+from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
 from derain_ros.node.reporter import Reporter
-from derain_ros.node.services import offer_services
-from derain_ros.node.settings import LiveSettings, ParameterError, Settings
 from derain_ros.node.supervisor import FaultError, Supervisor
-from derain_ros.node.warm_up import ActivityLog, shapes_of, wait_until_warm
 from derain_ros.node.worker import Worker
-from derain_ros.rain_gate import RainGate
 
 REPORT_SECONDS = 1.0
 """How often the state goes to /diagnostics at least."""
 
 WATCH_SECONDS = 0.2
 """How often publishers, cameras and engine are looked at."""
+
+ACTIVITY_SECONDS = 10.0
+"""How often it is logged what the engine prepares."""
+
+LOOK_SECONDS = 0.1
+"""How often configuring looks whether the engine is ready."""
 
 STOP_SECONDS = 5.0
 """How long deactivating waits for the frame in work, and cleaning up for the engine."""
@@ -56,7 +62,7 @@ class DerainNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker | None = None
         self._lingering: list[Supervisor] = []
-        self._activity = ActivityLog(lambda text: self.get_logger().info(f'engine: {text}'))
+        self._activity = Throttle(ACTIVITY_SECONDS)
         self.exit_status = 0
         self._guard_change_state()
 
@@ -65,7 +71,8 @@ class DerainNode(LifecycleNode):
         self._reporter = Reporter(self)
         self.create_timer(REPORT_SECONDS, self._reporter.report, clock=steady)
         self.create_timer(WATCH_SECONDS, self._watch, clock=steady)
-        offer_services(self, self._reset)
+        self.create_service(SetBool, '~/set_enabled', self._on_set_enabled)
+        self.create_service(Trigger, '~/reset', self._on_reset)
         self._autostart = None
         if self.get_parameter('autostart').value:
             self._autostart = self.create_timer(0.0, self._start, clock=steady)
@@ -146,8 +153,8 @@ class DerainNode(LifecycleNode):
         self._lingering = [one for one in self._lingering if not one.close(0.0)]
         if self._lingering:
             self.get_logger().warning(
-                'an engine of before still hangs and holds its memory; restart the node to '
-                'free it')
+                'an engine that was closed earlier still hangs and holds its memory; restart '
+                'the node to free it')
         self._supervisor = self._supervise(settings)
         self._supervisor.open(self._stop)
         info = self._supervisor.info
@@ -156,21 +163,21 @@ class DerainNode(LifecycleNode):
             f'{info.reason}')
         self._warm_up(settings)
         sources: dict[str, str] = {}
-        for camera in settings.cameras:
-            self._cameras[camera.name] = Camera(
-                self, camera, settings, RainGate(self._live.gate))
+        for camera in settings.topics:
+            self._cameras[camera.name] = Camera(self, camera, settings, self._live.gate)
             first = sources.setdefault(camera.image_topic, camera.name)
             if first != camera.name:
                 self.get_logger().warning(
                     f'{camera.name} and {first} both subscribe to {camera.image_topic}; '
                     f'is {camera.name}.image_topic right?')
         self._mailbox = Mailbox(
-            {camera.name: camera.sync_group for camera in settings.cameras},
-            settings.sync_tolerance, _stamp_seconds)
+            {camera.name: camera.sync_group for camera in settings.topics},
+            settings.sync_tolerance_ms / 1e3, _stamp_seconds)
+        messages = InPlaceMessages() if settings.fast_path else RclpyMessages()
         self._worker = Worker(
             self, self._cameras, self._mailbox, self._supervisor,
-            InPlaceMessages() if settings.fast_path else RclpyMessages(),
-            settings.output_encoding, lambda: self._live, self._reporter.rain_is_listened_to)
+            Outputs(messages, settings.output_encoding), lambda: self._live,
+            self._reporter.rain_is_listened_to)
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
 
     def _supervise(self, settings: Settings) -> Supervisor:
@@ -184,20 +191,27 @@ class DerainNode(LifecycleNode):
             self._log_engine)
 
     def _warm_up(self, settings: Settings) -> None:
-        if not settings.warm_up_sizes:
-            return
-        if not settings.wait_for_warm_up:
+        shapes, supervisor = settings.warm_up_shapes, self._supervisor
+        if not (settings.wait_for_warm_up or settings.build_only):
             with suppress(FaultError):  # told again when a frame of that size comes
-                self._supervisor.prepare(shapes_of(settings.warm_up_sizes))
+                supervisor.prepare(shapes)
             return
-
-        def report() -> None:
-            # This thread is the one that the timers run on.
-            self._activity.look(self._supervisor.activity)
-            self._reporter.report()
-
-        self._reporter.watch({}, None, self._supervisor)
-        wait_until_warm(self._supervisor, settings.warm_up_sizes, self._stop, report)
+        self._reporter.watch({}, None, supervisor)
+        reported = time.monotonic()
+        try:
+            while not supervisor.prepare(shapes):
+                if supervisor.broken and supervisor.problem:
+                    raise EngineError(supervisor.problem)
+                if self._stop.wait(LOOK_SECONDS):
+                    raise EngineError(
+                        'the node was told to end while the engine was being prepared')
+                if time.monotonic() - reported >= REPORT_SECONDS:
+                    reported = time.monotonic()
+                    # This thread is the one that the timers run on.
+                    self._log_activity()
+                    self._reporter.report()
+        except FaultError as error:
+            raise EngineError(str(error)) from error
 
     def _activate(self) -> None:
         self._worker.start()
@@ -228,22 +242,40 @@ class DerainNode(LifecycleNode):
                 0.0 if self._stop.is_set() else timeout):
             self._lingering.append(supervisor)
 
-    def _reset(self) -> str:
-        """Forget what was counted, seen and failed; returns what to answer."""
+    def _on_set_enabled(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        result = self.set_parameters_atomically([Parameter('enabled', value=request.data)])
+        response.success = result.successful
+        response.message = result.reason or f'enabled is {str(request.data).lower()}'
+        return response
+
+    def _on_reset(
+        self, _request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         if self._mailbox is None:
-            return 'nothing to reset: the node is not configured'
+            response.message = 'nothing to reset: the node is not configured'
+            return response
         self._mailbox.reset_counts()
         self._supervisor.reset()
         for camera in self._cameras.values():
-            camera.reset_gate()
+            camera.record.forget_rain()
         self._reporter.reset()
-        return 'counters, rain gate and engine back-off are reset'
+        response.success = True
+        response.message = 'counters, rain gate and engine back-off are reset'
+        return response
 
     def _log_engine(self, text: str, bad: bool) -> None:
         if bad:
             self.get_logger().error(f'engine: {text}')
         else:
             self.get_logger().info(f'engine: {text}')
+
+    def _log_activity(self) -> None:
+        activity = self._supervisor.activity
+        # What comes behind a comma is how far it is.
+        if activity and self._activity.allows(activity.partition(',')[0]):
+            self.get_logger().info(f'engine: {activity}')
 
     def _start(self) -> None:
         self._autostart.cancel()
@@ -315,7 +347,7 @@ class DerainNode(LifecycleNode):
     def _watch(self) -> None:
         if self._supervisor is not None:
             self._supervisor.tend()
-            self._activity.look(self._supervisor.activity)
+            self._log_activity()
         self._reporter.watch_cameras()
 
 

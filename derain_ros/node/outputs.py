@@ -11,7 +11,7 @@ from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera
 from derain_ros.node.mailbox import Outcome, Taken
 from derain_ros.node.messages import Messages, Received
-from derain_ros.node.settings import COMPRESSED, LiveSettings
+from derain_ros.node.parameters import COMPRESSED, LiveSettings
 from derain_ros.node.supervisor import FaultError
 
 _SAID = {
@@ -67,12 +67,12 @@ class Work:
 
 
 class Outputs:
-    """Writes the messages of a frame.
+    """Reads and writes the messages of a frame.
 
     Parameters
     ----------
     messages
-        Way to write image messages.
+        Way to read and write image messages.
     encoding
         Choice for :func:`derain_ros.images.codec.output_encoding`.
 
@@ -81,6 +81,12 @@ class Outputs:
     def __init__(self, messages: Messages, encoding: str):
         self._messages = messages
         self._encoding = encoding
+
+    def read(self, work: Work) -> None:
+        """Read the message of a frame; raises ImageFormatError."""
+        work.received = self._messages.read(
+            work.taken.data, compressed=work.camera.settings.compressed)
+        work.frame = Frame(work.received.fields, compressed=work.received.compressed)
 
     def need_pixels(self, work: Work) -> bool:
         """Tell whether what is wanted needs the pixels even if the frame is not derained."""
@@ -125,7 +131,7 @@ class Outputs:
             'reason': str(fault) if fault is not None else work.reason,
             'infer_ms': _milliseconds(work.infer_seconds),
             'age_ms': _milliseconds(age),
-            'rain_intensity': _number(work.camera.gate.intensity),
+            'rain_intensity': _number(work.camera.record.rain_intensity),
         }
         return DiagnosticArray(
             header=work.received.header_message(),

@@ -10,20 +10,18 @@ from rclpy.parameter import Parameter
 from derain_ros.node.parameters import (
     GONE,
     NODE_RULES,
+    LiveSettings,
+    ParameterError,
+    Settings,
     camera_names,
     camera_parameters,
     default_of,
     describe,
-    rule_of,
-    value_problem,
-)
-from derain_ros.node.settings import (
-    LiveSettings,
-    ParameterError,
-    Settings,
     find_problems,
     read_live_settings,
     read_settings,
+    rule_of,
+    value_problem,
 )
 
 

@@ -1,15 +1,42 @@
-"""Parameters of the node: what there is, and what the value of each may be."""
+"""Parameters of the node: what there is, what each may be, and what a set of values means.
+
+Each parameter is declared in one place: as a field of :class:`Settings` or
+:class:`LiveSettings`, or in :data:`CAMERA_RULES`.
+"""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
+from rclpy.validate_topic_name import validate_topic_name
 
-from derain_ros.node.warm_up import sizes_problem
-from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE
+from derain_ros.engines import MINIMUM_SIDE, EngineOptions
+from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
+
+COMPRESSED = 'image/compressed'
+OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status')
+"""Topics below a camera's output namespace."""
+
+Resolve = Callable[..., str]
+"""``Node.resolve_topic_name``: a topic name expanded and, unless ``only_expand``, remapped."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 _CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
+_SIZE = re.compile(r'([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
+_COMPRESSED_SUFFIX = '/compressed'
+
+
+class ParameterError(ValueError):
+    """Parameter values that contradict each other or their rules; names each and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -41,76 +68,146 @@ class Rule:
     read_only: bool = False
 
 
-NODE_RULES = {
-    'model': Rule('nano', 'Name of a model, or the path of an ONNX file.'),
-    'engine': Rule('auto', 'Inference back end; auto takes the best one present.'),
-    'engine_cache': Rule(
-        '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.'),
-    'engine_cache_limit_mib': Rule(
+def _declared(*of: Any, **more: Any) -> Any:
+    return field(metadata={'rule': Rule(*of, **more)})
+
+
+_live = partial(_declared, live=True)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """One camera with full topic names.
+
+    Attributes
+    ----------
+    name
+        Name of the camera.
+    image_topic
+        Topic subscribed to, with ``/compressed`` where ``compressed`` is true.
+    compressed
+        It carries ``sensor_msgs/CompressedImage``.
+    camera_info_topic
+        Topic subscribed to.
+    outputs
+        Topic published for each of :data:`OUTPUTS`.
+    sync_group
+        Cameras of one group are processed or dropped together; empty: by itself.
+
+    """
+
+    name: str
+    image_topic: str
+    compressed: bool
+    camera_info_topic: str
+    outputs: Mapping[str, str]
+    sync_group: str = ''
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that hold from configuring to cleaning up, named as the parameters are."""
+
+    model: str = _declared('nano', 'Name of a model, or the path of an ONNX file.')
+    engine: str = _declared('auto', 'Inference back end; auto takes the best one present.')
+    engine_cache: str = _declared(
+        '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.')
+    engine_cache_limit_mib: int = _declared(
         4096, 'Most that compiled engines may take there, in MiB; those used longest ago go '
-        'first.', limits=(1, 1 << 20)),
-    'engine_workspace_mib': Rule(
+        'first.', limits=(1, 1 << 20))
+    engine_workspace_mib: int = _declared(
         0, 'Most scratch memory of the GPU for an engine, in MiB; 0: as TensorRT likes.',
-        limits=(0, 1 << 20)),
-    'warm_up_sizes': Rule(
+        limits=(0, 1 << 20))
+    warm_up_sizes: str = _declared(
         '', "Frame sizes to get the engine ready for before the first frame, such as '1280x720 "
-        "640x480'."),
-    'wait_for_warm_up': Rule(
-        False, 'Become active only when that is done; false passes frames through meanwhile.'),
-    'build_only': Rule(
+        "640x480'.")
+    wait_for_warm_up: bool = _declared(
+        False, 'Become active only when that is done; false passes frames through meanwhile.')
+    build_only: bool = _declared(
         False, 'Get the engine ready for warm_up_sizes, which fills the cache, and end.',
-        read_only=True),
-    'autostart': Rule(True, 'Configure and activate by itself at the start.', read_only=True),
-    'cameras': Rule(
+        read_only=True)
+    autostart: bool = _declared(
+        True, 'Configure and activate by itself at the start.', read_only=True)
+    cameras: Sequence[str] = _declared(
         ['camera'],
         'Names of the cameras; each has parameters <name>.image_topic and so on. '
-        'A single name needs no list.'),
-    'publish_mask': Rule(True, 'Publish <output_namespace>/rain_mask.', live=True),
-    'publish_overlay': Rule(False, 'Publish <output_namespace>/overlay.', live=True),
-    'output_encoding': Rule(
+        'A single name needs no list.')
+    output_encoding: str = _declared(
         'same',
         'Encoding of the derained image; with same, bayer, yuv and compressed become bgr8.',
-        ('same', 'bgr8', 'rgb8')),
-    'input_reliability': Rule(
+        ('same', 'bgr8', 'rgb8'))
+    input_reliability: str = _declared(
         'auto',
         'Reliability to subscribe with; auto follows what the publishers offer.',
-        ('auto', 'reliable', 'best_effort')),
-    'output_reliability': Rule(
-        'reliable', 'Reliability that the outputs offer.', ('reliable', 'best_effort')),
-    'strength': Rule(
-        1.0, 'Share of the derained image in the output; 0 returns the input.', live=True),
-    'enabled': Rule(True, 'Derain; false passes frames through unchanged.', live=True),
-    'rain_gate': Rule(
-        True, 'Pass frames through without running the network while it is dry.', live=True),
-    'rain_gate_wet_above': Rule(
-        WET_ABOVE, 'Rain intensity (share of the picture under streaks) above which it rains.',
-        live=True),
-    'rain_gate_dry_below': Rule(
-        DRY_BELOW, 'Rain intensity below which it is dry; at most rain_gate_wet_above.',
-        live=True),
-    'rain_gate_dry_after': Rule(
+        ('auto', 'reliable', 'best_effort'))
+    output_reliability: str = _declared(
+        'reliable', 'Reliability that the outputs offer.', ('reliable', 'best_effort'))
+    sync_tolerance_ms: float = _declared(
+        5.0, 'How far the stamps of one sync_group may lie apart, in ms.',
+        limits=(0.0, 1000.0))
+    fast_path: bool = _declared(
+        True, 'Read and write image messages in place; false leaves that to rclpy, which takes '
+        'longer.')
+    topics: tuple[CameraSettings, ...] = ()
+    """Topics of each camera."""
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """What the engine is told besides model and precision."""
+        return EngineOptions(
+            cache_directory=Path(self.engine_cache).expanduser() if self.engine_cache else None,
+            cache_limit=self.engine_cache_limit_mib << 20,
+            workspace=self.engine_workspace_mib << 20 or None)
+
+    @property
+    def warm_up_shapes(self) -> list[tuple[int, ...]]:
+        """What the engine is to be ready for: single frames of ``warm_up_sizes``, each once."""
+        sizes = (_SIZE.fullmatch(word).groups() for word in self.warm_up_sizes.split())
+        return [(1, int(height), int(width), 3) for width, height in dict.fromkeys(sizes)]
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Settings that may change between two frames, named as the parameters are."""
+
+    publish_mask: bool = _live(True, 'Publish <output_namespace>/rain_mask.')
+    publish_overlay: bool = _live(False, 'Publish <output_namespace>/overlay.')
+    strength: float = _live(
+        1.0, 'Share of the derained image in the output; 0 returns the input.')
+    enabled: bool = _live(True, 'Derain; false passes frames through unchanged.')
+    rain_gate: bool = _live(
+        True, 'Pass frames through without running the network while it is dry.')
+    rain_gate_wet_above: float = _live(
+        WET_ABOVE, 'Rain intensity (share of the picture under streaks) above which it rains.')
+    rain_gate_dry_below: float = _live(
+        DRY_BELOW, 'Rain intensity below which it is dry; at most rain_gate_wet_above.')
+    rain_gate_dry_after: float = _live(
         DRY_AFTER, 'Seconds below rain_gate_dry_below before the network is left out.',
-        limits=(0.0, 3600.0), live=True),
-    'on_fault': Rule(
+        limits=(0.0, 3600.0))
+    on_fault: str = _live(
         'pass_through',
         'What becomes of a frame that the engine fails on, hangs on, or is not ready for.',
-        ('pass_through', 'drop'), live=True),
-    'max_age_ms': Rule(
+        ('pass_through', 'drop'))
+    max_age_ms: float = _live(
         0.0, 'Age in ms at which a frame is no longer waited for but treated as on_fault says; '
-        '0: no limit.', limits=(0.0, 60_000.0), live=True),
-    'watchdog_ms': Rule(
+        '0: no limit.', limits=(0.0, 60_000.0))
+    watchdog_ms: float = _live(
         0.0, 'An inference that takes longer, in ms, counts as stuck; 0: four times the slowest '
-        'of the last ones, at least 200 ms.', limits=(0.0, 600_000.0), live=True),
-    'sync_tolerance_ms': Rule(
-        5.0, 'How far the stamps of one sync_group may lie apart, in ms.',
-        limits=(0.0, 1000.0)),
-    'publish_compressed': Rule(
-        False, 'Publish <output_namespace>/image/compressed, as JPEG.', live=True),
-    'jpeg_quality': Rule(90, 'Quality of that JPEG.', limits=(1, 100), live=True),
-    'fast_path': Rule(
-        True, 'Read and write image messages in place; false leaves that to rclpy, which takes '
-        'longer.'),
-}
+        'of the last ones, at least 200 ms.', limits=(0.0, 600_000.0))
+    publish_compressed: bool = _live(
+        False, 'Publish <output_namespace>/image/compressed, as JPEG.')
+    jpeg_quality: int = _live(90, 'Quality of that JPEG.', limits=(1, 100))
+
+    @property
+    def gate(self) -> GateSettings:
+        """When it counts as wet and as dry."""
+        return GateSettings(
+            self.rain_gate_wet_above, self.rain_gate_dry_below, self.rain_gate_dry_after)
+
+
+NODE_RULES: dict[str, Rule] = {
+    one.name: one.metadata['rule'] for kind in (Settings, LiveSettings) for one in fields(kind)
+    if one.metadata}
 """Parameters of the whole node."""
 
 GONE = {
@@ -190,7 +287,7 @@ def value_problem(name: str, value: object) -> str | None:
     if isinstance(rule.default, list):
         return None  # by cameras_problems
     if name == 'warm_up_sizes':
-        return sizes_problem(value)
+        return _sizes_problem(value)
     if isinstance(rule.default, bool):
         fits, wanted = isinstance(value, bool), 'true or false, without quotes'
     elif isinstance(rule.default, float):
@@ -209,6 +306,21 @@ def value_problem(name: str, value: object) -> str | None:
         if name in ('model', 'engine') and value == '':
             fits, wanted = False, f'a name, for example {rule.default}'
     return None if fits else f'{name} is {value!r}, expected {wanted}'
+
+
+def _sizes_problem(value: object) -> str | None:
+    """Say what is wrong with a value of ``warm_up_sizes``; None if nothing is."""
+    example = "sizes such as '1280x720 640x480'"
+    if not isinstance(value, str):
+        return f'warm_up_sizes is {value!r}, expected {example}, in quotes'
+    for word in value.split():
+        found = _SIZE.fullmatch(word)
+        if found is None:
+            return f'warm_up_sizes has {word!r}, expected {example}'
+        if min(map(int, found.groups())) < MINIMUM_SIDE:
+            return (f'warm_up_sizes has {word!r}; the network needs at least {MINIMUM_SIDE} '
+                    'pixels on each side')
+    return None
 
 
 def cameras_problems(value: object) -> list[str]:
@@ -238,3 +350,161 @@ def _camera_problem(name: object) -> str | None:
     if name in NODE_RULES or name in ('use_sim_time', 'qos_overrides'):
         return f'cameras has {name!r}, which is the name of a parameter; call the camera otherwise'
     return None
+
+
+def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
+    """Check a whole set of values.
+
+    Parameters
+    ----------
+    values
+        Value of each parameter of the node and of its cameras.
+    resolve
+        Turns topic names into full ones.
+
+    Returns
+    -------
+    list of str
+        One sentence for each problem, naming parameter, value and remedy; empty if there
+        is none.
+
+    """
+    problems = [
+        problem for name in NODE_RULES
+        if (problem := value_problem(name, values[name])) is not None
+    ]
+    if not problems and not 0 < values['rain_gate_dry_below'] <= values['rain_gate_wet_above']:
+        problems.append(
+            f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
+            f'most rain_gate_wet_above, {values["rain_gate_wet_above"]}')
+    if values['build_only'] and values['warm_up_sizes'] == '':
+        problems.append('build_only needs warm_up_sizes, for example 1280x720')
+    problems += cameras_problems(values['cameras'])
+    sound = []
+    for camera in camera_names(values['cameras']):
+        found = _camera_problems(camera, values)
+        problems += found
+        if not found:
+            sound.append(_camera_settings(camera, values, resolve))
+    return problems + _topic_problems(sound)
+
+
+def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
+    """Return the settings that a set of values stands for.
+
+    Raises
+    ------
+    ParameterError
+        :func:`find_problems` finds some.
+
+    """
+    problems = find_problems(values, resolve)
+    if problems:
+        raise ParameterError('; '.join(problems))
+    return _read(Settings, values, topics=tuple(
+        _camera_settings(camera, values, resolve) for camera in camera_names(values['cameras'])))
+
+
+def read_live_settings(values: Mapping[str, object]) -> LiveSettings:
+    """Return the live settings that a set of values without problems stands for."""
+    return _read(LiveSettings, values)
+
+
+_Any = TypeVar('_Any', Settings, LiveSettings)
+
+
+def _read(kind: type[_Any], values: Mapping[str, object], **more: Any) -> _Any:
+    declared = {one.name: one.metadata['rule'] for one in fields(kind) if one.metadata}
+    return kind(**more, **{
+        # An integer is given for a number like 1.0.
+        name: float(values[name]) if isinstance(rule.default, float) else values[name]
+        for name, rule in declared.items()})
+
+
+def _camera_problems(camera: str, values: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name in camera_parameters(camera):
+        problem = value_problem(name, values[name])
+        if problem is None and not name.endswith(('.transport', '.sync_group')):
+            problem = _topic_name_problem(name, values[name])
+        if problem is not None:
+            problems.append(problem)
+    if not problems:
+        topic = values[f'{camera}.image_topic']
+        if values[f'{camera}.transport'] == 'raw' and topic.endswith(_COMPRESSED_SUFFIX):
+            problems.append(
+                f'{camera}.transport is raw, but {camera}.image_topic is {topic!r}; '
+                'set transport to compressed, or take /compressed off the topic')
+    return problems
+
+
+def _topic_name_problem(name: str, value: str) -> str | None:
+    if value == '':
+        if name.endswith('.camera_info_topic'):
+            return None
+        return f'{name} is empty; give a topic name, for example {default_of(name)}'
+    topic = f'{value.rstrip("/")}/image' if name.endswith('.output_namespace') else value
+    try:
+        validate_topic_name(topic)
+        validate_full_topic_name(expand_topic_name(topic, 'derain', '/'))
+    except (InvalidTopicNameException, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].removeprefix('Invalid topic name: ').rstrip(':')
+        return (f'{name} is {value!r}, which is no topic name: {reason}; '
+                f'use one like {default_of(name) or "/camera/camera_info"}')
+    return None
+
+
+def _camera_settings(
+    camera: str, values: Mapping[str, object], resolve: Resolve
+) -> CameraSettings:
+    given = values[f'{camera}.image_topic']
+    transport = values[f'{camera}.transport']
+    compressed = transport == 'compressed' or (
+        transport == 'auto' and given.endswith(_COMPRESSED_SUFFIX))
+    base = given.removesuffix(_COMPRESSED_SUFFIX) if compressed else given
+    # A remapped base topic takes its compressed topic along, as with image_transport.
+    image_topic = resolve(resolve(base) + _COMPRESSED_SUFFIX) if compressed else resolve(base)
+    info_topic = values[f'{camera}.camera_info_topic']
+    namespace = values[f'{camera}.output_namespace'].rstrip('/')
+    return CameraSettings(
+        name=camera,
+        image_topic=image_topic,
+        compressed=compressed,
+        camera_info_topic=resolve(info_topic) if info_topic else _sibling_info(base, resolve),
+        outputs={output: resolve(f'{namespace}/{output}') for output in OUTPUTS},
+        sync_group=values[f'{camera}.sync_group'],
+    )
+
+
+def _sibling_info(image_topic: str, resolve: Resolve) -> str:
+    sibling = _beside(image_topic)
+    remapped = resolve(sibling)
+    if remapped != resolve(sibling, only_expand=True):
+        return remapped
+    return _beside(resolve(image_topic))
+
+
+def _beside(topic: str) -> str:
+    head, slash, _ = topic.rpartition('/')
+    return f'{head}{slash}camera_info'
+
+
+def _topic_problems(cameras: Sequence[CameraSettings]) -> list[str]:
+    taken = {}
+    for camera in cameras:
+        taken[camera.camera_info_topic] = (camera.name, 'the camera_info topic')
+        taken[camera.image_topic] = (camera.name, 'the image topic')
+    problems = []
+    for camera in cameras:
+        meets: dict[str, str] = {}
+        for topic in camera.outputs.values():
+            if topic in taken:
+                owner, what = taken[topic]
+                # One is enough: a shared namespace makes all outputs meet.
+                meets.setdefault(owner, f'output {topic} of camera {camera.name!r} is also '
+                                        f'{what} of camera {owner!r}')
+        problems += [f'{meeting}; change {camera.name}.output_namespace'
+                     for meeting in meets.values()]
+        for topic in camera.outputs.values():
+            taken.setdefault(topic, (camera.name, 'an output'))
+    return problems

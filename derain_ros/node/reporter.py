@@ -8,12 +8,17 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
 
-from derain_ros.node.camera import Camera
-from derain_ros.node.diagnostics import CameraReport, Throttle, camera_status, engine_status
-from derain_ros.node.gpu import gpu_values
+from derain_ros.node.camera import Camera, is_wet
+from derain_ros.node.camera_record import CameraSnapshot
+from derain_ros.node.diagnostics import (
+    CameraReport,
+    Throttle,
+    camera_status,
+    engine_status,
+    gpu_values,
+)
 from derain_ros.node.mailbox import Counts, Mailbox
-from derain_ros.node.rain_watch import is_wet
-from derain_ros.node.settings import LiveSettings
+from derain_ros.node.parameters import LiveSettings
 from derain_ros.node.supervisor import Supervisor
 
 SILENCE_LOG_SECONDS = 30.0
@@ -74,7 +79,7 @@ class Reporter:
         self._time = time.monotonic()
         self._counts: dict[str, Counts] = {}
         self._faults: dict[str, int] = {
-            name: camera.faults for name, camera in self._cameras.items()}
+            name: camera.record.snapshot().faults for name, camera in self._cameras.items()}
         self._silent: dict[str, bool] = {}
 
     def rain_is_listened_to(self) -> bool:
@@ -87,10 +92,10 @@ class Reporter:
             return
         for camera in self._cameras.values():
             camera.follow_publishers()
-        known = [camera.gate.intensity for camera in self._cameras.values()
-                 if not math.isnan(camera.gate.intensity)]
+        known = [camera.record.rain_intensity for camera in self._cameras.values()]
+        known = [intensity for intensity in known if not math.isnan(intensity)]
         if known and self.rain_is_listened_to():
-            self._intensity.publish(Float32(data=float(sum(known) / len(known))))
+            self._intensity.publish(Float32(data=sum(known) / len(known)))
         silent = {name: self._mailbox.overdue(name) for name in self._cameras}
         if self._silent and silent != self._silent:
             self.report()
@@ -102,12 +107,13 @@ class Reporter:
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         counts = {} if self._mailbox is None else self._mailbox.counts()
-        faults = {name: camera.faults for name, camera in self._cameras.items()}
-        cameras = [camera_status(self._camera_report(camera, counts[name], faults[name], now))
+        frames = {name: camera.record.snapshot() for name, camera in self._cameras.items()}
+        cameras = [camera_status(self._camera_report(camera, counts[name], frames[name], now))
                    for name, camera in self._cameras.items()]
         message.status = [self._engine_status(), *cameras]
         self._diagnostics.publish(message)
-        self._time, self._counts, self._faults = now, counts, faults
+        self._time, self._counts = now, counts
+        self._faults = {name: found.faults for name, found in frames.items()}
 
     def _engine_status(self):
         supervisor = self._supervisor
@@ -122,7 +128,7 @@ class Reporter:
             supervisor.info, problem, 'being created anew', values | gpu_values())
 
     def _camera_report(
-        self, camera: Camera, counts: Counts, faults: int, now: float
+        self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
     ) -> CameraReport:
         live = None if self._live is None else self._live()
         gate = 'off'
@@ -135,16 +141,12 @@ class Reporter:
             counts=counts,
             previous=self._counts.get(camera.name, Counts()),
             seconds=now - self._time,
-            encoding=camera.encoding,
-            size=camera.size,
+            frames=frames,
             reliability=camera.reliability,
             sync_group=camera.settings.sync_group,
-            latencies=camera.latencies.percentiles(),
-            faults=faults - self._faults.get(camera.name, 0),
-            failure=camera.failure,
+            faults=frames.faults - self._faults.get(camera.name, 0),
             silence=self._silence(camera, counts) if live is not None else '',
             qos_problem=camera.qos_problem(),
-            rain_intensity=camera.gate.intensity,
             gate=gate,
         )
 

@@ -2,16 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.contract import forget_shapes
 from derain_ros.engines.plausibility import find_implausible, harmless_picture
-from derain_ros.node.engine_line import EngineLine
 from derain_ros.node.engine_thread import ClosedError, EngineThread, Job
-from derain_ros.node.shape_record import REFUSED_FOR, ShapeRecord
 
 GIVE_UP = 5.0
 """After this many limits a stuck inference is abandoned, and the engine created anew."""
@@ -22,6 +22,29 @@ OUT_OF_ORDER = (
 
 _LOOK_SECONDS = 0.1
 
+FAILURES_PER_ENGINE = 3
+"""Failures in a row after which the next engine in line is tried."""
+
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+"""Seconds before an engine is created anew; doubled with each failure in a row."""
+
+LEAST_LIMIT = 0.2
+"""Shortest automatic limit for an inference, seconds."""
+
+SLOWER_THAN_USUAL = 4.0
+"""The automatic limit is so many times the slowest of the last inferences of that size."""
+
+REFUSED_FOR = 60.0
+"""Seconds for which a size is not tried again."""
+
+SMALL_SHAPE = (1, 64, 64, 3)
+"""What an engine is tried with that has done nothing yet."""
+
+_REMEMBERED = 100
+
+Shape = tuple[int, ...]
+"""Batch, height, width, channels."""
+
 
 class FaultError(Exception):
     """No result for a frame, and why; ``serious`` unless it is a matter of waiting."""
@@ -29,6 +52,116 @@ class FaultError(Exception):
     def __init__(self, reason: str, *, serious: bool = True):
         super().__init__(reason)
         self.serious = serious
+
+
+class EngineLine:
+    """Engines in the order in which they are tried, and how they have done.
+
+    Parameters
+    ----------
+    names
+        Names of engines.
+
+    Attributes
+    ----------
+    failures
+        Failures since the start or the last :meth:`reset`.
+
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = list(names)
+        self._current = 0
+        self._in_a_row = 0
+        self.failures = 0
+
+    def failed(self) -> None:
+        """Count a failure."""
+        self.failures += 1
+        self._in_a_row += 1
+
+    def worked(self) -> None:
+        """End the row of failures."""
+        self._in_a_row = 0
+
+    def reset(self) -> None:
+        """Forget all failures."""
+        self.failures = self._in_a_row = 0
+
+    def next_names(self) -> list[str]:
+        """Return the names to try now, after too many failures without the last one first."""
+        if self._next_is_due():
+            self._current = (self._current + 1) % len(self._names)
+        return self._names[self._current:] + self._names[:self._current]
+
+    def created(self, name: str) -> None:
+        """Note which one is in use."""
+        if name in self._names:
+            self._current = self._names.index(name)
+
+    def delay(self) -> float:
+        """Return the seconds to wait before the next attempt."""
+        if self._next_is_due() and len(self._names) > 1:
+            return 0.0  # the waits are for the engine that failed
+        return min(LONGEST_DELAY, FIRST_DELAY * 2 ** max(0, self._in_a_row - 1))
+
+    def _next_is_due(self) -> bool:
+        return self._in_a_row > 0 and self._in_a_row % FAILURES_PER_ENGINE == 0
+
+
+class ShapeRecord:
+    """What is known of an engine by the shape of its input; not safe between threads."""
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[Shape, deque] = OrderedDict()
+        self._refused: dict[Shape, tuple[str, float]] = {}
+
+    def new_engine(self) -> None:
+        """Forget what it is warm for; what was refused stays so."""
+        self._seconds.clear()
+
+    def missing(self, shapes: Iterable[Shape]) -> list[Shape]:
+        """Return those that it is not warm for, each once; the others count as used now."""
+        missing = []
+        for shape in dict.fromkeys(shapes):
+            if shape in self._seconds:
+                self._seconds.move_to_end(shape)
+            else:
+                missing.append(shape)
+        return missing
+
+    def warm(self, shape: Shape, seconds: float) -> None:
+        """Note that it is warm for a shape, and how long an inference of it took."""
+        self._seconds[shape] = deque([seconds], maxlen=_REMEMBERED)
+        forget_shapes(self._seconds)
+
+    def took(self, shape: Shape, seconds: float) -> None:
+        """Note how long an inference took."""
+        self._seconds.setdefault(shape, deque(maxlen=_REMEMBERED)).append(seconds)
+
+    def limit(self, shape: Shape) -> float:
+        """Return the seconds after which an inference of a shape counts as stuck."""
+        return max(LEAST_LIMIT, SLOWER_THAN_USUAL * max(self._seconds.get(shape, [0.0])))
+
+    def last_used(self) -> Shape:
+        """Return the shape used last, or a small one."""
+        return next(reversed(self._seconds), SMALL_SHAPE)
+
+    def refuse(self, shape: Shape, reason: str) -> None:
+        """Do without a shape for :data:`REFUSED_FOR` seconds."""
+        self._refused[shape] = reason, time.monotonic() + REFUSED_FOR
+
+    def why_refused(self, shapes: Iterable[Shape]) -> str:
+        """Say why one of the shapes is refused now; empty if none is."""
+        for shape in shapes:
+            reason, until = self._refused.get(shape, ('', 0.0))
+            if time.monotonic() < until:
+                return reason
+        return ''
+
+    def accept_all(self) -> None:
+        """Refuse none any more."""
+        self._refused.clear()
 
 
 class Supervisor:

@@ -4,6 +4,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from rclpy.node import Node
@@ -11,15 +12,13 @@ from rclpy.node import Node
 from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
 from derain_ros.images.message_fields import ImageFormatError
-from derain_ros.images.pipeline import Frame
-from derain_ros.node.camera import Camera
-from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Failure, Throttle
+from derain_ros.node.camera import Camera, is_wet
+from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Throttle
 from derain_ros.node.mailbox import Mailbox, Outcome, Taken
-from derain_ros.node.messages import Messages
 from derain_ros.node.outputs import Outputs, Work
-from derain_ros.node.rain_watch import RainWatch, patch_size
-from derain_ros.node.settings import LiveSettings
+from derain_ros.node.parameters import LiveSettings
 from derain_ros.node.supervisor import FaultError, Supervisor
+from derain_ros.rain_gate import PROBE_SIDE
 
 LONGEST_AGE = 10.0
 """A stamp further behind than this, in seconds, is of another clock and tells no age."""
@@ -38,10 +37,8 @@ class Worker:
         Where the frames are.
     supervisor
         The engine; used by this thread alone while it runs.
-    messages
+    outputs
         Reads and writes image messages.
-    encoding
-        Choice for :func:`derain_ros.images.codec.output_encoding`.
     live
         Returns the settings to use for the next frame.
     wants_intensity
@@ -55,8 +52,7 @@ class Worker:
         cameras: Mapping[str, Camera],
         mailbox: Mailbox,
         supervisor: Supervisor,
-        messages: Messages,
-        encoding: str,
+        outputs: Outputs,
         live: Callable[[], LiveSettings],
         wants_intensity: Callable[[], bool],
     ):
@@ -64,11 +60,9 @@ class Worker:
         self._cameras = cameras
         self._mailbox = mailbox
         self._supervisor = supervisor
-        self._messages = messages
-        self._outputs = Outputs(messages, encoding)
+        self._outputs = outputs
         self._live = live
         self._wants_intensity = wants_intensity
-        self._watch = RainWatch(cameras, supervisor, node.get_logger())
         self._throttle = Throttle(LOG_EVERY_SECONDS)
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -116,7 +110,7 @@ class Worker:
         finished = set()
         try:
             for work in works:
-                work.camera.latencies.add('wait', now - work.taken.arrival)
+                work.camera.record.took('wait', now - work.taken.arrival)
                 self._guarded(self._begin, work)
             self._drop_without_partner(works)
             self._derain(works)
@@ -148,9 +142,7 @@ class Worker:
             work.outcome = Outcome.IDLE
             return
         start = time.perf_counter()
-        work.received = self._messages.read(
-            work.taken.data, compressed=camera.settings.compressed)
-        work.frame = Frame(work.received.fields, compressed=work.received.compressed)
+        self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
             published = camera.publish_info(work.received)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
@@ -162,14 +154,14 @@ class Worker:
         work.needs_engine = not work.reason and bool(work.wanted)
         if work.wanted:
             self._read(work, decode=work.needs_engine or self._outputs.need_pixels(work))
-        camera.latencies.add('decode', time.perf_counter() - start)
+        camera.record.took('decode', time.perf_counter() - start)
 
     def _reason_to_bypass(self, work: Work) -> str:
         if not work.live.enabled:
             return 'enabled is false'
         if not work.wanted & {'rain_mask', 'overlay'} and work.live.strength == 0:
             return 'strength is 0'
-        if work.live.rain_gate and not self._watch.wet(work.camera):
+        if work.live.rain_gate and not is_wet(work.camera, self._cameras.values()):
             return 'it is dry'
         return ''
 
@@ -183,8 +175,7 @@ class Worker:
             raise ImageFormatError(
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
-        work.camera.size = f'{width}x{height}'
-        work.camera.encoding = work.frame.encoding
+        work.camera.record.read(work.frame.size, work.frame.encoding)
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):
@@ -210,19 +201,20 @@ class Worker:
                 continue
             work.frame.derained = work.frame.rain_mask = None
             work.fault = fault
-            if work.live.drop_on_fault:
+            if work.live.on_fault == 'drop':
                 self._note_fault(work)
                 self._drop(work)
 
     def _infer(self, work: Work) -> None:
         def infer(images: np.ndarray) -> Derained:
             result, work.infer_seconds = self._supervisor.infer(
-                images, limit=work.live.watchdog, until=self._until(work))
+                images, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
             return result
 
-        shape = work.frame.bgr.shape
-        # Warm for the patch as well that the rain gate looks at while it is dry.
-        shapes = [(1, *shape), (1, *patch_size(shape), 3)][:1 + work.live.rain_gate]
+        height, width = work.frame.size
+        shapes = [(1, height, width, 3)]
+        if work.live.rain_gate:  # which looks at a patch of the frame while it is dry
+            shapes.append((1, min(PROBE_SIDE[0], height), min(PROBE_SIDE[1], width), 3))
         try:
             if not self._supervisor.prepare(shapes):
                 # Says why: nothing is warm for this size yet.
@@ -235,12 +227,21 @@ class Worker:
             work.fault = FaultError(f'{type(error).__name__}: {error}')
             self._node.get_logger().error(traceback.format_exc())
             return
-        work.camera.latencies.add('infer', work.infer_seconds)
-        self._watch.update(work.camera, work.frame.rain_mask, time.monotonic(), work.live)
+        work.camera.record.took('infer', work.infer_seconds)
+        self._update_rain(work, work.frame.rain_mask)
+
+    def _update_rain(self, work: Work, mask: np.ndarray) -> None:
+        camera = work.camera
+        changed = camera.record.update_rain(mask, work.live.gate)
+        if changed is not None and work.live.rain_gate:
+            self._node.get_logger().info(
+                f'{camera.name}: {"it rains" if changed else "it is dry"}, rain intensity '
+                f'{camera.record.rain_intensity:.3f}')
 
     def _until(self, work: Work) -> float:
         """Return the moment at which a frame is too old."""
-        if work.live.max_age == 0:
+        max_age = work.live.max_age_ms / 1e3
+        if max_age == 0:
             return float('inf')
         age = self._age(work)
         if age is None or age > LONGEST_AGE:
@@ -249,8 +250,8 @@ class Worker:
                     f'{work.camera.settings.image_topic}: stamps lie {age:.0f} s behind the '
                     'clock of this node, so max_age_ms counts from the arrival of a frame; '
                     'set use_sim_time for a replayed bag')
-            return work.taken.arrival + work.live.max_age
-        return time.monotonic() + work.live.max_age - age
+            return work.taken.arrival + max_age
+        return time.monotonic() + max_age - age
 
     # After the engine
 
@@ -266,11 +267,11 @@ class Worker:
             camera.publish(output, message)
         if 'camera_info' in work.wanted:
             camera.publish_info(work.received)
-        camera.latencies.add('encode', encoded - start)
-        camera.latencies.add('publish', time.perf_counter() - encoded)
+        camera.record.took('encode', encoded - start)
+        camera.record.took('publish', time.perf_counter() - encoded)
         age = self._age(work)
         if age is not None:
-            camera.latencies.add('age', age)
+            camera.record.took('age', age)
         if 'status' in work.wanted:
             camera.publish('status', self._outputs.status(work, age))
         if work.fault:
@@ -281,9 +282,19 @@ class Worker:
         if work.received is None or work.needs_engine or work.outcome in (
                 Outcome.FAILED, Outcome.DROPPED):
             return
-        if self._watch.due(work.camera, time.monotonic(), work.live):
-            self._read(work, decode=True)
-            self._watch.probe(work.camera, work.frame.bgr, work.live)
+        live, record = work.live, work.camera.record
+        if not (live.rain_gate and live.enabled and record.probe_due()):
+            return
+        self._read(work, decode=True)
+        if min(work.frame.size) < MINIMUM_SIDE:
+            return
+        patch = np.ascontiguousarray(work.frame.bgr[record.next_patch(*work.frame.size)])[None]
+        # FaultError is told by the status of the engine.
+        with suppress(FaultError):
+            # The whole frame, too, so that nothing is to be compiled when the rain comes.
+            if self._supervisor.prepare([(1, *work.frame.bgr.shape), patch.shape]):
+                result, _ = self._supervisor.infer(patch, limit=live.watchdog_ms / 1e3)
+                self._update_rain(work, result.rain_mask[0])
 
     def _age(self, work: Work) -> float | None:
         age = self._node.get_clock().now().nanoseconds - work.received.stamp
@@ -292,8 +303,8 @@ class Worker:
 
     def _note_fault(self, work: Work) -> None:
         topic = work.camera.settings.image_topic
-        work.camera.failure = Failure(f'{topic}: {work.fault}', work.fault.serious)
-        work.camera.faults += 1
+        work.camera.record.not_derained(
+            f'{topic}: {work.fault}', by_engine=work.fault.serious)
 
     def _failed(self, camera: Camera, error: Exception) -> Outcome:
         if self._stopping:
@@ -305,7 +316,7 @@ class Worker:
         else:
             reason = f'{topic}: {type(error).__name__}: {error}'
             log = f'{topic}:\n{"".join(traceback.format_exception(error))}'
-        camera.failure = Failure(reason, isinstance(error, EngineError))
+        camera.record.failed(reason, by_engine=isinstance(error, EngineError))
         if self._throttle.allows((camera.name, type(error))):
             self._node.get_logger().error(f'camera {camera.name}: a frame failed: {log}')
         return Outcome.FAILED

@@ -5,9 +5,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from derain_ros.engines.contract import KEPT_SIZES
-from derain_ros.node import shape_record
-from derain_ros.node.engine_line import EngineLine
-from derain_ros.node.shape_record import SMALL_SHAPE, ShapeRecord
+from derain_ros.node import supervisor
+from derain_ros.node.supervisor import SMALL_SHAPE, EngineLine, ShapeRecord
 
 VGA, HD = (1, 480, 640, 3), (1, 720, 1280, 3)
 
@@ -85,7 +84,7 @@ def test_the_sizes_used_longest_ago_are_forgotten():
 
 def test_a_refused_shape_is_refused_for_a_while(monkeypatch):
     now = 100.0
-    monkeypatch.setattr(shape_record.time, 'monotonic', lambda: now)
+    monkeypatch.setattr(supervisor.time, 'monotonic', lambda: now)
     shapes = ShapeRecord()
     shapes.refuse(HD, 'no room')
     assert shapes.why_refused([VGA]) == ''

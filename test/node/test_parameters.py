@@ -7,17 +7,15 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from derain_ros.node.parameters import (
     CAMERA_RULES,
     NODE_RULES,
+    ParameterError,
     camera_names,
     camera_parameters,
     default_of,
     describe,
-    rule_of,
-)
-from derain_ros.node.settings import (
-    ParameterError,
     find_problems,
     read_live_settings,
     read_settings,
+    rule_of,
 )
 
 
@@ -37,7 +35,7 @@ def values(cameras='camera', **changes):
 
 
 def only_camera(**changes):
-    camera, = read_settings(values(**changes), resolve).cameras
+    camera, = read_settings(values(**changes), resolve).topics
     return camera
 
 
@@ -89,7 +87,7 @@ def test_camera_info_is_the_sibling_of_the_image(image_topic, info_topic, subscr
 
 @pytest.mark.parametrize('given', ['front', ['front'], ('front',)])
 def test_one_camera_needs_no_list(given):
-    assert [camera.name for camera in read_settings(values(given), resolve).cameras] == ['front']
+    assert [camera.name for camera in read_settings(values(given), resolve).topics] == ['front']
 
 
 def test_integers_are_numbers():
@@ -118,6 +116,16 @@ def test_integers_are_numbers():
     ({'jpeg_quality': True}, ['jpeg_quality is True']),
     ({'rain_gate_dry_below': 0.5}, ['rain_gate_dry_below is 0.5', 'rain_gate_wet_above']),
     ({'rain_gate_dry_below': 0}, ['rain_gate_dry_below is 0', 'more than 0']),
+    ({'warm_up_sizes': '1280*720'}, ["warm_up_sizes has '1280*720'", 'expected sizes such as']),
+    ({'warm_up_sizes': '640x480,1280x720'}, ['expected sizes such as']),
+    ({'warm_up_sizes': '0x480'}, ['expected sizes such as']),
+    ({'warm_up_sizes': '640x-480'}, ['expected sizes such as']),
+    ({'warm_up_sizes': '999999x480'}, ['expected sizes such as']),
+    ({'warm_up_sizes': '٣٢x480'}, ['expected sizes such as']),
+    ({'warm_up_sizes': '640x31'}, ['at least 32 pixels']),
+    ({'warm_up_sizes': 640}, ['warm_up_sizes is 640', 'in quotes']),
+    ({'warm_up_sizes': ['640x480']}, ['in quotes']),
+    ({'build_only': True}, ['build_only needs warm_up_sizes']),
     ({'camera__sync_group': 3}, ['camera.sync_group is 3', 'string']),
     ({'cameras': []}, ['cameras is empty', 'at least one']),
     ({'cameras': ''}, ["cameras has ''"]),
@@ -197,13 +205,12 @@ def test_what_acts_at_once():
         'rain_gate_dry_after', 'on_fault', 'max_age_ms', 'watchdog_ms'}
 
 
-def test_times_are_read_in_seconds():
-    given = values(max_age_ms=50, watchdog_ms=250.0, sync_tolerance_ms=8)
-    live = read_live_settings(given)
-    assert (live.max_age, live.watchdog) == (0.05, 0.25)
-    assert read_settings(given, resolve).sync_tolerance == 0.008
-    assert not live.drop_on_fault
-    assert read_live_settings(values(on_fault='drop')).drop_on_fault
+def test_sizes_are_read_as_width_by_height():
+    def shapes(value):
+        return read_settings(values(warm_up_sizes=value), resolve).warm_up_shapes
+
+    assert shapes(' 1280x720  640x480 1280x720 ') == [(1, 720, 1280, 3), (1, 480, 640, 3)]
+    assert shapes('') == []
 
 
 @pytest.mark.parametrize('name', ['strenght', 'front.image', 'a__b.transport', '', 'use_sim_time'])

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
-from derain_ros.node import engine_line
+from derain_ros.node import supervisor
 from derain_ros.node.supervisor import FaultError, Supervisor
 
 FRAME = np.random.default_rng(3).integers(0, 256, (1, 48, 64, 3), np.uint8)
@@ -76,7 +76,7 @@ class Rig:
 
 @pytest.fixture
 def rig(monkeypatch):
-    monkeypatch.setattr(engine_line, 'FIRST_DELAY', 0.05)
+    monkeypatch.setattr(supervisor, 'FIRST_DELAY', 0.05)
     made = []
 
     def make(*line):
@@ -142,14 +142,14 @@ def test_a_failure_costs_the_frame_and_the_engine_is_created_anew(rig, behaviour
 def test_the_next_in_line_follows_after_three_failures(rig):
     one = rig('first', 'second')
     one.behaviour = EngineError('bad')
-    wait_for(lambda: recovered(one) or one.supervisor.failures >= engine_line.FAILURES_PER_ENGINE)
+    wait_for(lambda: recovered(one) or one.supervisor.failures >= supervisor.FAILURES_PER_ENGINE)
     one.behaviour = 'good'
     wait_for(lambda: recovered(one))
     assert one.supervisor.info.engine == 'second'
 
 
 def test_delays_double_and_a_reset_ends_them(monkeypatch):
-    monkeypatch.setattr(engine_line, 'FIRST_DELAY', 10.0)
+    monkeypatch.setattr(supervisor, 'FIRST_DELAY', 10.0)
     one = Rig()
     one.supervisor.open(threading.Event())
     wait_for(lambda: one.supervisor.prepare([FRAME.shape]))

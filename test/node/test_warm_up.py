@@ -1,7 +1,5 @@
 """The engine made ready before the first frame: sizes by parameter, waiting, building alone."""
 
-import re
-
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
@@ -10,45 +8,6 @@ from ros_fixtures import NodeProcess, Peer, image, new_domain, output, wait_for
 from sensor_msgs.msg import Image
 
 from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
-from derain_ros.node.warm_up import ActivityLog, read_sizes, shapes_of, sizes_problem
-
-
-def test_sizes_are_read_as_width_by_height():
-    assert sizes_problem('1280x720 640x480') is None
-    assert read_sizes(' 1280x720  640x480 1280x720 ') == ((720, 1280), (480, 640))
-    assert shapes_of(read_sizes('640x480')) == [(1, 480, 640, 3)]
-    assert sizes_problem('') is None
-    assert read_sizes('') == ()
-
-
-@pytest.mark.parametrize(('value', 'reason'), [
-    ('1280*720', "has '1280\\*720', expected sizes such as"),
-    ('640x480,1280x720', 'expected sizes such as'),
-    ('0x480', 'expected sizes such as'),
-    ('640x-480', 'expected sizes such as'),
-    ('999999x480', 'expected sizes such as'),
-    ('٣٢x480', 'expected sizes such as'),
-    ('640x31', 'at least 32 pixels'),
-    (640, 'in quotes'),
-    (['640x480'], 'in quotes'),
-])
-def test_what_is_no_size_is_named(value, reason):
-    found = sizes_problem(value)
-    assert found.startswith('warm_up_sizes ')
-    assert re.search(reason, found)
-
-
-def test_the_activity_is_told_now_and_then(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr('derain_ros.node.warm_up.time.monotonic', lambda: now[0])
-    told = []
-    log = ActivityLog(told.append)
-    for second in range(25):
-        now[0] = float(second)
-        log.look(f'building, {second} %')
-    log.look('')
-    log.look('building another one')
-    assert told == ['building, 0 %', 'building, 10 %', 'building, 20 %', 'building another one']
 
 
 @pytest.mark.parametrize('wait', [True, False])

@@ -15,7 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from ros_fixtures import ROOT, NodeProcess, Peer, new_domain, wait_for
 
 from derain_ros.cli import main
-from derain_ros.node.security_policy import PolicyError, read_policy, to_xml
+from derain_ros.live.security_policy import PolicyError, read_policy, to_xml
 
 SHIPPED = ROOT / 'config' / 'sros2' / 'derain_policy.xml'
 

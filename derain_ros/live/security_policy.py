@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 
 from derain_ros.node.parameter_store import ParameterStore
-from derain_ros.node.settings import ParameterError, Settings
+from derain_ros.node.parameters import ParameterError, Settings
 
 SCHEMA = '0.2.0'
 """Version of the policy schema of sros2."""
@@ -81,7 +81,7 @@ def policy_of(settings: Settings, namespace: str = '/', node: str = NODE_NAME) -
     def full(*names: str) -> set[str]:
         return {own + name[1:] if name.startswith('~') else name for name in names}
 
-    cameras = settings.cameras
+    cameras = settings.topics
     outputs = {topic for camera in cameras for topic in camera.outputs.values()}
     inputs = {topic for camera in cameras
               for topic in (camera.image_topic, camera.camera_info_topic)}
