@@ -53,9 +53,8 @@ TABLE = {
     'live': ('images rain_gate engines engines.models node rain bags files evaluation report',
              f'{ROS} numpy cv2 rich rosbags'),
     'bench': ('images rain_gate engines engines.models engines.torch node rain bags files '
-              'evaluation report live', f'{ROS} numpy cv2 rosbags torch'),
-    'bench.replay': ('images rain_gate engines engines.models node rain bags files '
-                     'evaluation report live', f'{ROS} numpy rosbags'),
+              'evaluation report live', f'{ROS} numpy cv2 psutil rosbags torch'),
+    'bench.replay': ('engines engines.models live bench', 'numpy'),
     # What users type: thin, and imports where it runs.
     'commands': ('*', 'cv2 rich tqdm'),
     'cli': ('commands', ''),

@@ -1,4 +1,4 @@
-"""What ``derain bench`` measures: one module per scenario, ``<name>_scenario.run(setting)``.
+"""What ``derain bench`` measures.
 
 Node, publisher and subscriber are processes of their own, over real DDS; the figures come from
 the messages that arrive and from /diagnostics.
@@ -16,6 +16,14 @@ SCENARIOS = {
     'bag': 'derain bag beside the engine alone, 10000 frames; only where it is asked for',
 }
 """Scenarios by name, in the order in which they run."""
+
+MODULES = {
+    'engine': 'engine_scenario', 'bag': 'bag_scenario',
+    'vga': 'stream_scenarios', 'overload': 'stream_scenarios', 'cameras': 'stream_scenarios',
+    'dry': 'gate_scenarios', 'onset': 'gate_scenarios',
+    'overhead': 'turn_scenarios', 'stages': 'turn_scenarios',
+}
+"""The module of each scenario, in which a function of its name takes the setting."""
 
 WITHOUT_ROS = frozenset({'engine', 'bag'})
 """Those that need neither ROS nor a clip."""

@@ -16,9 +16,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.process_figures import process_figures
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import Engine, create_engine
-from derain_ros.live.process_stats import process_stats
 from derain_ros.node.process_memory import keep_large_buffers
 from derain_ros.rain import RainClip
 
@@ -43,7 +43,7 @@ _TOPICS = {
 }
 
 
-def run(setting: Setting) -> Result:
+def bag(setting: Setting) -> Result:
     """Derain a synthetic bag, by one process and by two, and let the engine do as much by turns.
 
     Raises
@@ -173,8 +173,8 @@ class Turns:
 
     def _look(self, processes: list[int]) -> None:
         try:
-            found = [process_stats(pid) for pid in processes]
-        except (OSError, KeyError):  # one has just ended
+            found = [process_figures(pid) for pid in processes]
+        except ProcessLookupError:  # one has just ended
             return
         self._memory.append((self._done, sum(one.rss for one in found),
                              sum(one.anonymous for one in found)))

@@ -18,7 +18,7 @@ from derain_ros.engines.models import find_model
 _SECONDS = 5.0
 
 
-def run(setting: Setting) -> Result:
+def engine(setting: Setting) -> Result:
     """Time each engine and model at each size, uint8 frames in, uint8 frames and masks out.
 
     Raises
@@ -31,11 +31,11 @@ def run(setting: Setting) -> Result:
     timings = []
     for name in setting.engines or _available():
         for model in setting.models or (setting.parameters['model'],):
-            engine = create_engine(name, model, options=EngineOptions(kernels=setting.kernels))
+            running = create_engine(name, model, options=EngineOptions(kernels=setting.kernels))
             try:
-                timings += [time_engine(engine, *size, seconds) for size in setting.sizes]
+                timings += [time_engine(running, *size, seconds) for size in setting.sizes]
             finally:
-                engine.close()
+                running.close()
     notes = [] if timings else ['no engine can run here; `derain info` says why']
     ceilings, peers = None, []
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from derain_ros.rain import RainClip
 
+VGA = (640, 480)
 RAIN_INTENSITY = 0.5
 _SEED = 1
 _CLIP_PIXELS = 24 * 640 * 480
@@ -80,11 +81,11 @@ class Setting:
 
         There are fewer frames of large sizes, so that they are made soon and fit in memory.
         """
-        from derain_ros.live.clips import load_clip  # needs ROS, which the engines do not
+        from derain_ros.live.played_bag import load_frames  # needs ROS, the engines do not
 
         path = self.folder / f'{width}x{height}.npy'
         if not path.exists():
-            frames = load_clip(self.bag, self.topic).frames
+            frames = load_frames(self.bag, self.topic)
             count = max(4, _CLIP_PIXELS // (width * height))
             dry = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
                    for frame in frames[:count]]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TextIO
 
 from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.process_figures import ProcessFigures, process_figures
 from derain_ros.bench.setting import Setting
 from derain_ros.bench.stream import even_plan
 from derain_ros.bench.stream_statistics import growth, percentile, slope
 from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run
-from derain_ros.live.process_stats import process_stats
+from derain_ros.live.played import PlayedClip
 from derain_ros.report.time_plots import Panel, time_plot
 
 WARM_UP_SECONDS = 60.0
@@ -33,7 +34,7 @@ class SoakSample:
     seconds
         Since the first sample.
     rss, pss, anonymous
-        Memory in MiB, as in :class:`derain_ros.live.process_stats.ProcessStats`.
+        Memory in MiB, as in :class:`derain_ros.bench.process_figures.ProcessFigures`.
     threads, descriptors
         How many.
     cpu
@@ -68,38 +69,42 @@ class SoakSample:
 class _Recorder:
     """Takes a sample every now and then, and writes it down at once."""
 
-    def __init__(self, sink: TextIO, every: float):
+    def __init__(self, run: LiveRun, sink: TextIO, every: float):
         self.samples: list[SoakSample] = []
+        self._run = run
         self._every = every
         self._sink = sink
         self._writer = csv.DictWriter(sink, [field.name for field in fields(SoakSample)])
         self._writer.writeheader()
-        self._due = time.monotonic()
-        self._start = self._last_time = time.time_ns()
-        self._last_cpu = float('nan')
+        self._due = 0.0
+        self._last: ProcessFigures | None = None
 
-    def __call__(self, run: LiveRun) -> None:
+    def __call__(self, _begins_or_ends: bool) -> None:
         if time.monotonic() < self._due:
             return
+        if self._last is None:
+            self._due = time.monotonic()
         self._due += self._every
-        stats = process_stats(run.pid)
-        images = [found for found in run.listener.drain() if found.topic == _IMAGE]
+        now = process_figures(self._run.pid)
+        before, self._last = self._last, now
+        images = [found for found in self._run.listener.drain() if found.topic == _IMAGE]
+        if before is None:  # the first one looks back on nothing
+            self._start = now.time
+            return
         ages = [(found.time - found.stamp) / 1e6 for found in images]
-        values = run.listener.values(f'derain: {CAMERA.strip("/")}')
-        passed = max(stats.time - self._last_time, 1) / 1e9
+        values = self._run.listener.values(f'derain: {CAMERA.strip("/")}')
+        passed = max(now.time - before.time, 1) / 1e9
         sample = SoakSample(
-            seconds=round((stats.time - self._start) / 1e9, 2),
-            **{key: round(getattr(stats, key), 2) for key in ('rss', 'pss', 'anonymous')},
-            threads=stats.threads, descriptors=stats.descriptors,
-            cpu=round(100 * (stats.cpu - self._last_cpu) / passed, 1),
+            seconds=round((now.time - self._start) / 1e9, 2),
+            **{key: round(getattr(now, key), 2) for key in ('rss', 'pss', 'anonymous')},
+            threads=now.threads, descriptors=now.descriptors,
+            cpu=round(100 * (now.cpu - before.cpu) / passed, 1),
             fps=round(len(images) / passed, 2),
             **{f'age_p{share}': round(percentile(ages, share), 2) for share in (50, 95, 99)},
             **{key: number(values, key) for key in COUNTS})
-        if self._last_cpu == self._last_cpu:  # the first one looks back on nothing
-            self.samples.append(sample)
-            self._writer.writerow(asdict(sample))
-            self._sink.flush()
-        self._last_time, self._last_cpu = stats.time, stats.cpu
+        self.samples.append(sample)
+        self._writer.writerow(asdict(sample))
+        self._sink.flush()
 
 
 def run_soak(
@@ -133,23 +138,14 @@ def run_soak(
     """
     output.mkdir(parents=True, exist_ok=True)
     clip = setting.clip(*size)
-    plan = setting.folder / 'plan.json'
-    plan.write_text(json.dumps(even_plan(clip.rainy, rate, seconds)))
+    source = PlayedClip(clip.path, even_plan(clip.rainy, rate, seconds))
     parameters = {**setting.parameters, 'rain_gate': 'false'}
     with (
         (output / 'soak.csv').open('w', newline='') as sink,
-        live_run(output, parameters, outputs=('image', 'rain_mask'), keep=()) as run,
+        live_run(output, source, parameters) as run,
     ):
-        recorder = None
-
-        def watch() -> None:
-            nonlocal recorder
-            if recorder is None:  # what went ahead to warm up is over
-                run.listener.drain()
-                recorder = _Recorder(sink, every)
-            recorder(run)
-
-        run.play([str(clip.path), '--plan', str(plan)], timeout=1.2 * seconds + 60, watch=watch)
+        recorder = _Recorder(run, sink, every)
+        run.play(seconds, watch=recorder)
         samples = recorder.samples
     if len(samples) < 2:
         raise ValueError(f'{len(samples)} samples in {seconds:g} s; sample more often')

@@ -22,7 +22,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def rate(times: Sequence[int]) -> float:
     """Return events a second of ascending times in nanoseconds; 0 for fewer than two."""
-    if len(times) < 2:
+    if len(times) < 2 or times[-1] <= times[0]:
         return 0.0
     return (len(times) - 1) * 1e9 / (times[-1] - times[0])
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.bench import LONG, SCENARIOS, WITHOUT_ROS
+from derain_ros.bench import LONG, MODULES, SCENARIOS, WITHOUT_ROS
 from derain_ros.commands import FAILURE, CommandError
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.demo import find_clip, require_ros
@@ -134,9 +134,9 @@ def _measure(name: str, setting: 'Setting') -> 'Result':
     from derain_ros.engines import EngineError
     from derain_ros.live.processes import LiveRunError
 
-    scenario = importlib.import_module(f'derain_ros.bench.{name}_scenario')
+    module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
     try:
-        result = scenario.run(setting)
+        result = getattr(module, name)(setting)
     except (LiveRunError, EngineError, ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     print(f'\n{result.table()}', flush=True)

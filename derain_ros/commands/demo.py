@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     bag = args.bag or find_clip()
 
     from derain_ros.live.demo_drive import run_demo
-    from derain_ros.live.live_run import LiveRunError
+    from derain_ros.live.processes import LiveRunError
 
     print(f'derain: playing {bag} into derain_node', file=sys.stderr)
     try:

@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     require_ros()
 
     from derain_ros.bags.damage import BagError
-    from derain_ros.bench.replay.played_bag import scan
     from derain_ros.files.run_files import RunFileError, check_output
+    from derain_ros.live.played_bag import scan
     from derain_ros.live.processes import LiveRunError, terminate_cleanly
 
     try:
@@ -102,9 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
-    from derain_ros.bench.replay.replay_runs import replay_bench
+    from derain_ros.bench.replay.replay_runs import ReplayBench, facts_of, search_note
     from derain_ros.bench.replay.run_tables import run_table, trial_line
-    from derain_ros.bench.replay.session import facts_of, measure, search_note
     from derain_ros.files.run_files import (
         FORMAT,
         bag_bytes,
@@ -113,6 +112,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         versions,
         write_run,
     )
+    from derain_ros.live.live_run import live_run
 
     limit = args.loss / 100
 
@@ -126,13 +126,13 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
             bag = bag_facts(args.bag, bar.update)
     names = ', '.join(camera.topic for camera in recording.cameras)
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
-    with replay_bench(folder, recording, parameters, mask=args.mask) as bench:
-        model = facts_of(parameters['model'], bench.engine())
+    outputs = ('image', 'rain_mask') if args.mask else ('image',)
+    with live_run(folder, recording, parameters, outputs=outputs) as node:
+        model = facts_of(parameters['model'], node.listener.values('derain: engine'))
         print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
               flush=True)
-        bench.progress = _Playing().show
-        runs, search = measure(
-            bench, factor=args.rate, seconds=args.seconds, loss_limit=limit,
+        runs, search = ReplayBench(node, recording, _Playing().show).measure(
+            factor=args.rate, seconds=args.seconds, loss_limit=limit,
             trial_seconds=args.trial_seconds if args.search else None, told=told)
     if search is not None:
         print(search_note(search))

@@ -1,6 +1,7 @@
 """The demo: a short rainy drive through the real node, recorded, shown and measured."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,17 +9,22 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from derain_ros.bags.topics import IMAGE, message_types
+from derain_ros.bags.topics import message_types
 from derain_ros.evaluation.metrics import psnr_y, ssim_y
 from derain_ros.files.image_files import write_png
+from derain_ros.images.cdr import read_image
 from derain_ros.images.codec import decode_image
-from derain_ros.live.listener import COUNTS, OUTPUTS, Recorded
-from derain_ros.live.live_run import LiveRunError, live_run, percentile_ms
-from derain_ros.live.replay import Clip, load_clip
+from derain_ros.live.listener import CAMERA, COUNTS, Recorded, output_topics
+from derain_ros.live.live_run import live_run
+from derain_ros.live.played import PlayedFrame
+from derain_ros.live.played_bag import load_frames, scan
+from derain_ros.live.processes import LiveRunError
 
 RAINY_TOPIC = '/camera/image_raw/compressed'
 CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
-_IMAGE, _MASK, _INFO = OUTPUTS
+_KINDS = ('image', 'rain_mask', 'camera_info')
+_OUTPUTS = output_topics(CAMERA, _KINDS)
+_IMAGE, _MASK, _INFO = _OUTPUTS
 _PICTURES = 4
 _CAPTION_HEIGHT = 28
 
@@ -103,31 +109,30 @@ def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
         The bag does not fit, or the output cannot be written.
 
     """
-    rainy, clean = load_clip(bag, RAINY_TOPIC), load_clip(bag, CLEAN_TOPIC)
-    if len(rainy.frames) != len(clean.frames):
-        raise ValueError(f'{bag}: {len(rainy.frames)} rainy but {len(clean.frames)} clean frames')
+    rainy, clean = load_frames(bag, RAINY_TOPIC), load_frames(bag, CLEAN_TOPIC)
+    if len(rainy) != len(clean):
+        raise ValueError(f'{bag}: {len(rainy)} rainy but {len(clean)} clean frames')
+    source = scan(bag, [RAINY_TOPIC])
     _clear(output)
-    with live_run(output, parameters) as run:
-        duration = rainy.offsets[-1]
-        played = run.play([str(bag), '--topic', RAINY_TOPIC], timeout=60 + duration)
-        stamps = {stamp for _, stamp in played.frames}
+    with live_run(output, source, parameters, outputs=_KINDS, keep=True) as run:
+        played = run.play(source.period / 1e9)
+        sent = played.frames[CAMERA]
+        stamps = {frame.stamp for frame in sent}
         recorded = [found for found in run.listener.recorded() if found.stamp in stamps]
     images = [found for found in recorded if found.topic == _IMAGE]
     if not images:
         raise LiveRunError(
             f'no derained image arrived; what the node says is in {output / "node.log"}')
     _write_bag(output / 'bag', recorded)
-    scores = _compare(rainy, clean, played.frames, recorded, output)
+    scores = _compare(rainy, clean, sent, recorded, output)
     times = [found.time for found in images]
     span = (times[-1] - times[0]) / 1e9
-    ages = [found.time - found.stamp for found in images]
     return DemoReport(
-        sent=len(played.frames),
-        counts=played.counts,
-        recorded=tuple(
-            sum(found.topic == topic for found in recorded) for topic in (_IMAGE, _MASK, _INFO)),
+        sent=len(sent),
+        counts=played.counts(CAMERA),
+        recorded=tuple(sum(found.topic == topic for found in recorded) for topic in _OUTPUTS),
         fps=(len(times) - 1) / span if span else float('nan'),
-        latency_ms=(percentile_ms(ages, 50), percentile_ms(ages, 95)),
+        latency_ms=tuple(np.nanpercentile([frame.age_ms for frame in sent], (50, 95))),
         rainy=tuple(scores[:, :2].mean(axis=0)),
         derained=tuple(scores[:, 2:].mean(axis=0)),
     )
@@ -148,9 +153,8 @@ def _write_bag(path: Path, recorded: list[Recorded]) -> None:
     types = message_types()
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         connections = {
-            topic: writer.add_connection(topic, _type_name(OUTPUTS[topic]), typestore=types)
-            for topic in OUTPUTS
-        }
+            topic: writer.add_connection(topic, _type_name(kind), typestore=types)
+            for topic, kind in _OUTPUTS.items()}
         for found in recorded:
             writer.write(connections[found.topic], found.time, found.data)
 
@@ -161,25 +165,22 @@ def _type_name(message_class: type) -> str:
 
 
 def _compare(
-    rainy: Clip,
-    clean: Clip,
-    sent: list[tuple[int, int]],
-    recorded: list[Recorded],
-    output: Path,
+    rainy: Sequence[np.ndarray], clean: Sequence[np.ndarray], sent: Sequence[PlayedFrame],
+    recorded: Sequence[Recorded], output: Path,
 ) -> np.ndarray:
     """Score each derained frame and draw some; rows of PSNR and SSIM, rainy then derained."""
-    images = {found.stamp: found for found in recorded if found.topic == _IMAGE}
-    masks = {found.stamp: found for found in recorded if found.topic == _MASK}
-    arrived = [(index, stamp) for index, stamp in sent if stamp in images]
+    images, masks = (
+        {found.stamp: found for found in recorded if found.topic == topic}
+        for topic in (_IMAGE, _MASK))
+    arrived = [(index, frame.stamp) for index, frame in enumerate(sent) if frame.stamp in images]
     drawn = set(np.linspace(0, len(arrived) - 1, _PICTURES).round().astype(int).tolist())
     scores = []
     for number, (index, stamp) in enumerate(arrived):
         derained = _decode(images[stamp])
-        before, truth = rainy.frames[index], clean.frames[index]
+        before, truth = rainy[index], clean[index]
         scores.append((
             psnr_y(before, truth), ssim_y(before, truth),
-            psnr_y(derained, truth), ssim_y(derained, truth),
-        ))
+            psnr_y(derained, truth), ssim_y(derained, truth)))
         if number in drawn and stamp in masks:
             picture = side_by_side(before, derained, _decode(masks[stamp]))
             write_png(output / f'frame_{index:03d}.png', picture)
@@ -187,8 +188,7 @@ def _compare(
 
 
 def _decode(recorded: Recorded) -> np.ndarray:
-    message = message_types().deserialize_cdr(recorded.data, IMAGE)
-    return decode_image(message)
+    return decode_image(read_image(recorded.data))
 
 
 def side_by_side(rainy: np.ndarray, derained: np.ndarray, mask: np.ndarray) -> np.ndarray:

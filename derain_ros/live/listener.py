@@ -26,9 +26,6 @@ def output_topics(camera: str, outputs: Iterable[str] = tuple(_TYPES)) -> dict[s
     return {f'{camera}/derained/{output}': _TYPES[output] for output in outputs}
 
 
-OUTPUTS = output_topics(CAMERA)
-
-
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A message as it came in.
@@ -67,11 +64,6 @@ class Told:
 
     message: str
     values: Mapping[str, str]
-
-    @property
-    def infer_ms(self) -> float:
-        """Time of the inference in milliseconds; NaN where the network did not run."""
-        return number(self.values, 'infer_ms')
 
 
 Report = Mapping[str, Mapping[str, str]]

@@ -1,4 +1,4 @@
-"""Run the node as its own process, play a clip into it, and listen to what comes out.
+"""Run the node as its own process, play messages into it, and listen to what comes out.
 
 Everything goes over DDS between processes, in a domain of its own on this host alone.
 """
@@ -6,15 +6,16 @@ Everything goes over DDS between processes, in a domain of its own on this host 
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException
 
-from derain_ros.live.listener import CAMERA, COUNTS, Listener, make_executor, output_topics
+from derain_ros.live.helper import Helper, helper
+from derain_ros.live.listener import COUNTS, Listener, make_executor, output_topics
+from derain_ros.live.played import Played, PlayedFrame, PlayedSource
 from derain_ros.live.processes import (
     ALLOCATOR,
     DERAIN,
@@ -25,17 +26,19 @@ from derain_ros.live.processes import (
     tail,
     terminate_cleanly,
 )
-from derain_ros.live.replay_process import Played, ReplayProcess, Sent
-
-__all__ = ['LiveRun', 'LiveRunError', 'Played', 'live_run', 'percentile_ms']
 
 _START_TIMEOUT = 90.0
 _SETTLE_TIMEOUT = 60.0
 _WARM_UP_TIMEOUT = 180.0
+_ANSWER_TIMEOUT = 60.0
+
+Watch = Callable[[bool], None]
+"""Called some twenty times a second while messages are played, and with True as they begin and
+as they end."""
 
 
 class LiveRun:
-    """A running node with its listener; made by :func:`live_run`.
+    """A running node with its listener and its player; made by :func:`live_run`.
 
     Attributes
     ----------
@@ -43,25 +46,104 @@ class LiveRun:
         Where the messages are.
     pid
         Of the node's process.
-    log
-        What the node has printed.
+    before
+        All values of each camera in /diagnostics as they are now, by namespace.
 
     """
 
     def __init__(
-        self, node: subprocess.Popen, log: Path, listener: Listener, cameras: Mapping[str, str],
+        self, node: subprocess.Popen, log: Path, listener: Listener, source: PlayedSource,
     ):
         self._node = node
-        self._cameras = cameras
-        self.log = log
+        self._log = log
+        self._names = {camera.namespace: f'derain: {camera.name}' for camera in source.cameras}
+        self._topics = {camera.topic: camera.namespace for camera in source.cameras}
+        self._player: Helper | None = None
         self.listener = listener
         self.pid = node.pid
+        self.before: Mapping[str, Mapping[str, str]] = {}
 
     def check(self) -> None:
         """Raise LiveRunError if the node's process has ended."""
         if self._node.poll() is not None:
             raise LiveRunError(
-                f'the node ended with status {self._node.returncode}:\n{tail(self.log)}')
+                f'the node ended with status {self._node.returncode}:\n{tail(self._log)}')
+
+    def play(
+        self, seconds: float, factor: float = 1.0, watch: Watch = lambda begins_or_ends: None
+    ) -> Played:
+        """Play the source into the node.
+
+        Parameters
+        ----------
+        seconds
+            How long; a bag is repeated or cut, a clip ends by its plan.
+        factor
+            How much faster than recorded.
+        watch
+            See :data:`Watch`.
+
+        Raises
+        ------
+        LiveRunError
+            One of the processes failed or is stuck.
+
+        """
+        def look() -> None:
+            self.check()
+            watch(False)
+
+        self.check()
+        self.listener.drain()
+        self._player.send(('play', factor, seconds))
+        self._player.receive(_ANSWER_TIMEOUT, self.check)
+        watch(True)
+        self._player.receive(2 * seconds + _ANSWER_TIMEOUT, look)
+        self.check()
+        watch(True)
+        report = self._player.receive(_ANSWER_TIMEOUT, self.check)
+        after = self._settle()
+        before, self.before = self.before, after
+        return Played(
+            frames={namespace: self._frames(namespace, report['sent'][topic])
+                    for topic, namespace in self._topics.items()},
+            before=before, after=after,
+            reports={namespace: self.listener.reports(name)
+                     for namespace, name in self._names.items()},
+            seconds=report['seconds'], late_ns=report['late_ns'], starved=report['starved'])
+
+    def step(self, topics: Collection[str], timeout: float) -> PlayedFrame:
+        """Send the next frame of the first camera and wait until it has come out on the topics.
+
+        Raises
+        ------
+        LiveRunError
+            It did not within ``timeout`` seconds.
+
+        """
+        self._player.send(('step',))
+        topic, namespace = next(iter(self._topics.items()))
+        sent = self._player.receive(timeout, self.check)[topic]
+        for output in topics:
+            if self.listener.wait_for(output, sent[0], timeout) is None:
+                self.check()
+                raise LiveRunError(f'a frame did not come out on {output} within {timeout:g} s')
+        self.listener.wait_until_told(sent[0], 1.0, namespace)
+        return self._frames(namespace, [sent])[0]
+
+    def _frames(self, namespace: str, sent: Iterable[tuple[int | None, int]]) -> list[PlayedFrame]:
+        """Put together what was sent with what came of it."""
+        images = {}
+        for found in self.listener.recorded(f'{namespace}/derained/image'):
+            images.setdefault(found.stamp, found)
+        told = self.listener.told(namespace)
+        frames = []
+        for stamp, handed_over in sent:
+            image = images.get(stamp)
+            frames.append(PlayedFrame(
+                stamp, handed_over, image and image.time, told.get(stamp),
+                b'' if image is None else image.data))
+        return frames
 
     def wait_until_active(self, *, managed: bool) -> None:
         """Wait for the node's outputs to be found and, if managed, for it to be active."""
@@ -77,67 +159,12 @@ class LiveRun:
         state = self.listener.node_state() if managed else 'not managed'
         raise LiveRunError(
             f'the node did not become active within {_START_TIMEOUT:g} s (state: {state}):\n'
-            f'{tail(self.log)}')
+            f'{tail(self._log)}')
 
-    @contextmanager
-    def replay(self, arguments: Sequence[str]) -> Iterator[ReplayProcess]:
-        """Start a replay that waits for commands."""
-        log, report = self.log.with_name('replay.log'), self.log.with_name('replay.json')
-        with child(
-            ['derain_ros.live.replay', '--commands', '--report', str(report), *arguments,
-             '--camera', *self._cameras], log, commands=True, answers=True,
-        ) as process:
-            yield ReplayProcess(process, log, report)
+    def attach(self, player: Helper, sizes: int) -> None:
+        """Take a player, and let it send frames of each size until the engine is ready for it.
 
-    def play(
-        self, arguments: Sequence[str], timeout: float, watch: Callable[[], None] | None = None,
-    ) -> Played:
-        """Play a clip into the node from another process.
-
-        Frames go ahead until the engine is ready for their size, so that loading and compiling
-        are over when the clip begins; they are not part of the result.
-
-        Parameters
-        ----------
-        arguments
-            Of :mod:`derain_ros.live.replay`.
-        timeout
-            Seconds that the clip may take.
-        watch
-            Called some twenty times a second while the clip plays.
-
-        Raises
-        ------
-        LiveRunError
-            One of the processes failed or is stuck.
-
-        """
-        def look() -> None:
-            self.check()
-            if watch is not None:
-                watch()
-
-        with self.replay(arguments) as replay:
-            before = self.warm_up(replay)
-            replay.command('play')
-            report = replay.finish(timeout, look)
-        after = self.settle()
-        return Played(
-            sent={camera: [Sent(*frame) for frame in sent]
-                  for camera, sent in report['sent'].items()},
-            seconds=report['seconds'], before=before, after=after)
-
-    def warm_up(
-        self, replay: ReplayProcess, command: str = 'frame'
-    ) -> dict[str, Mapping[str, str]]:
-        """Send frames until one has come while the engine was ready; returns the statuses.
-
-        Parameters
-        ----------
-        replay
-            Where the frames come from.
-        command
-            Makes it send a frame on each camera.
+        So loading and compiling are over when something is measured.
 
         Raises
         ------
@@ -145,35 +172,33 @@ class LiveRun:
             One of the processes failed, or the engine does not become ready.
 
         """
-        received = 0
+        self._player = player
         deadline = time.monotonic() + _WARM_UP_TIMEOUT
-        while time.monotonic() < deadline:
-            replay.command(command)
-            statuses = self.settle(replay, received)
-            if self.engine_ready():
-                return statuses
-            received = max(int(status['received']) for status in statuses.values())
-            while not self.engine_ready() and time.monotonic() < deadline:
-                self.check()
-                time.sleep(0.05)
-        state = self.listener.values('derain: engine').get('state', '')
-        raise LiveRunError(
-            f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: {state}):\n'
-            f'{tail(self.log)}')
+        for size in range(sizes):
+            received = 0
+            while True:
+                player.send(('sample', size))
+                self.before = self._settle(received)
+                if self._engine_state() == 'ready':
+                    break
+                received = max(int(status['received']) for status in self.before.values())
+                while self._engine_state() != 'ready':
+                    self.check()
+                    if time.monotonic() > deadline:
+                        raise LiveRunError(
+                            f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: '
+                            f'{self._engine_state()}):\n{tail(self._log)}')
+                    time.sleep(0.05)
 
-    def engine_ready(self) -> bool:
-        """Whether the engine's newest status says that it is ready, or does not say."""
-        return self.listener.values('derain: engine').get('state', 'ready') == 'ready'
+    def _engine_state(self) -> str:
+        """Return the state of the engine by its newest status; ``ready`` where it does not say."""
+        return self.listener.values('derain: engine').get('state', 'ready')
 
-    def settle(
-        self, replay: ReplayProcess | None = None, received: int = 0
-    ) -> dict[str, Mapping[str, str]]:
+    def _settle(self, received: int = 0) -> dict[str, Mapping[str, str]]:
         """Wait until every camera has received more, and the node has nothing left to do.
 
         Parameters
         ----------
-        replay
-            Looked at meanwhile, if there is one.
         received
             Frames that each camera must have received in excess of.
 
@@ -188,19 +213,17 @@ class LiveRun:
             One of the processes has ended, or the counts do not come to rest.
 
         """
-        names = {camera: f'derain: {name}' for camera, name in self._cameras.items()}
         deadline = time.monotonic() + _SETTLE_TIMEOUT
         # The next message may have been made before the last frame was done.
         seen = self.listener.report_count() + 1
         previous: list[list[int]] = []
         while time.monotonic() < deadline:
             self.check()
-            if replay is not None:
-                replay.check()
+            self._player.check()
             if self.listener.report_count() > seen:
                 seen = self.listener.report_count()
                 statuses = {
-                    camera: self.listener.values(name) for camera, name in names.items()}
+                    camera: self.listener.values(name) for camera, name in self._names.items()}
                 counts = [[int(status.get(key, 0)) for key in COUNTS]
                           for status in statuses.values()]
                 if counts == previous and all(
@@ -210,44 +233,41 @@ class LiveRun:
                 previous = counts
             time.sleep(0.05)
         raise LiveRunError(
-            f'/diagnostics has no steady status of {", ".join(names.values())} after '
-            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self.log)}')
+            f'/diagnostics has no steady status of {", ".join(self._names.values())} after '
+            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self._log)}')
 
 
 @contextmanager
 def live_run(
     logs: Path,
+    source: PlayedSource,
     parameters: Mapping[str, str],
     *,
-    cameras: Sequence[str] = (CAMERA,),
-    outputs: Iterable[str] = ('image', 'rain_mask', 'camera_info'),
-    keep: Collection[str] | None = None,
+    outputs: Iterable[str] = ('image', 'rain_mask'),
+    keep: bool = False,
     program: Program = DERAIN,
-    names: Sequence[str] | None = None,
 ) -> Iterator[LiveRun]:
-    """Start a node and a listener; every process is gone when the context ends.
+    """Start a node, a listener and a player; every process is gone when the context ends.
 
     Parameters
     ----------
     logs
         Folder for ``node.log`` and ``replay.log``.
+    source
+        What is to be played.
     parameters
-        Parameters of the node.
-    cameras
-        Namespaces of the cameras, such as ``/front``.
+        Parameters of the node, besides those of the cameras.
     outputs
         Outputs of each camera to listen to.
     keep
-        Topics whose messages are kept, not their times alone; by default all.
+        Keep the messages of the outputs, not their times alone.
     program
         The node.
-    names
-        Names of the cameras, where those of the namespaces will not do.
 
     Yields
     ------
     LiveRun
-        With the node active.
+        With the node active and, if it is managed, its engine ready for every frame size.
 
     Raises
     ------
@@ -257,14 +277,14 @@ def live_run(
     """
     logs.mkdir(parents=True, exist_ok=True)
     domain = isolate(profile=program.tuned)
-    if names is None:
-        names = [camera.strip('/') for camera in cameras]
-    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{",".join(names)}]']
+    names = ','.join(camera.name for camera in source.cameras)
+    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{names}]']
+    topics: dict[str, type] = {}
+    for camera in source.cameras:
+        parameters = {**camera.parameters(), **parameters}
+        topics |= output_topics(camera.namespace, outputs)
     for key, value in parameters.items():
         arguments += ['-p', f'{key}:={value}']
-    topics: dict[str, type] = {}
-    for camera in cameras:
-        topics |= output_topics(camera, outputs)
     with ExitStack() as stack:
         # Without this a SIGTERM would leave the other processes behind.
         stack.enter_context(terminate_cleanly())
@@ -275,16 +295,17 @@ def live_run(
         # Not the arguments of this process: what looks like NAME:=VALUE there is for the node.
         context.init(args=[], domain_id=domain)
         stack.callback(context.try_shutdown)
-        listener = Listener(context, topics, cameras, topics if keep is None else keep)
+        listener = Listener(
+            context, topics, [camera.namespace for camera in source.cameras],
+            topics if keep else ())
         stack.enter_context(_spinning(listener, make_executor(context)))
-        run = LiveRun(node, log, listener, dict(zip(cameras, names, strict=True)))
+        run = LiveRun(node, log, listener, source)
         run.wait_until_active(managed=program.managed)
+        player = stack.enter_context(
+            helper('player', 'derain_ros.live.player:serve', logs / 'replay.log', source))
+        sizes = max(map(len, source.samples.values()))
+        run.attach(player, sizes if program.managed else 0)
         yield run
-
-
-def percentile_ms(nanoseconds: Sequence[int], share: float) -> float:
-    """Percentile of times given in nanoseconds, in milliseconds; NaN of none."""
-    return float(np.percentile(nanoseconds, share)) / 1e6 if len(nanoseconds) else float('nan')
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,6 @@ class Program:
 
 
 DERAIN = Program('derain_ros.node.main', managed=True, tuned=True)
-PLAIN = Program('derain_ros.bench.plain_node', managed=False, tuned=False)
 
 
 class LiveRunError(RuntimeError):
@@ -110,13 +109,8 @@ def _shared_memory() -> int:
 
 @contextmanager
 def child(
-    arguments: Sequence[str],
-    log: Path,
-    *,
-    environment: Mapping[str, str] | None = None,
-    commands: bool = False,
-    answers: bool = False,
-    stop_timeout: float = 5.0,
+    arguments: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (), stop_timeout: float = 5.0,
 ) -> Iterator[subprocess.Popen]:
     """Run a Python module as a process, which is gone when the context ends.
 
@@ -128,10 +122,8 @@ def child(
         File for what it prints.
     environment
         Variables to set besides those of this process.
-    commands
-        Open its standard input as a pipe, in text.
-    answers
-        Open its standard output as a pipe, in text; else it goes to ``log``.
+    pass_fds
+        File descriptors that it gets.
     stop_timeout
         Seconds from SIGINT, which ends it, to SIGKILL.
 
@@ -139,9 +131,8 @@ def child(
     with log.open('wb') as sink:
         process = subprocess.Popen(
             [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
-            stdin=subprocess.PIPE if commands else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if answers else sink, stderr=sink,
-            text=True, start_new_session=True)
+            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=pass_fds,
+            start_new_session=True)
     try:
         yield process
     finally:
@@ -152,10 +143,6 @@ def child(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # it ended with a command still on its way
-                    pipe.close()
 
 
 @contextmanager

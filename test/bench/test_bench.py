@@ -5,8 +5,11 @@ What is not asserted: that a bar is met. That depends on the machine and on what
 
 import json
 import math
+import os
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +21,26 @@ from rclpy.serialization import serialize_message
 
 from derain_ros.bench import SCENARIOS, stream_statistics
 from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.closed_gate import closed_since
-from derain_ros.bench.dry_scenario import count_changed
-from derain_ros.bench.node_comparison import Side, overheads_ms
-from derain_ros.bench.onset_scenario import onset_seconds
-from derain_ros.bench.overhead_scenario import publication_ms
-from derain_ros.bench.plain_node import to_message
-from derain_ros.bench.setting import ClipFile
-from derain_ros.bench.stream import StreamFrame
-from derain_ros.live.listener import Told
-from derain_ros.live.replay_process import Sent
+from derain_ros.bench.gate_scenarios import closed_since, count_changed, onset_seconds
+from derain_ros.bench.plain_node import to_array, to_message
+from derain_ros.bench.process_figures import cpu_and_rss, process_figures
+from derain_ros.bench.setting import ClipFile, Setting
+from derain_ros.bench.stream import even_plan
+from derain_ros.bench.turn_scenarios import Side, publication_ms
+from derain_ros.live.listener import Told, number
+from derain_ros.live.played import PlayedFrame
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
+CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 MILLI = 10**6
 NAN = float('nan')
 
 
-def _frame(number_, message='', sent=0, handed_over=None, arrival=None, **values):
+def _frame(message='', sent=0, handed_over=None, arrival=None, **values):
     """Make a frame; times in milliseconds."""
     handed_over = sent if handed_over is None else handed_over
-    return StreamFrame(
-        Sent(number_, int(sent * MILLI), int(handed_over * MILLI)),
+    return PlayedFrame(
+        int(sent * MILLI), int(handed_over * MILLI),
         None if arrival is None else int(arrival * MILLI),
         Told(message, {key: str(value) for key, value in values.items()}))
 
@@ -108,11 +110,11 @@ def test_counts_that_do_not_add_up_are_named():
 
 def test_overhead_is_sending_to_arrival_less_inference():
     side = Side(
-        [_frame(0, sent=0, handed_over=1, arrival=31, infer_ms=20, age_ms=28.5),
-         _frame(1, sent=100, handed_over=102, arrival=140, age_ms=NAN),
-         _frame(2, sent=200)],
+        [_frame(sent=0, handed_over=1, arrival=31, infer_ms=20, age_ms=28.5),
+         _frame(sent=100, handed_over=102, arrival=140, age_ms=NAN),
+         _frame(sent=200)],
         {'infer_p50_ms': '25'})
-    assert overheads_ms(side) == pytest.approx([10, 13])
+    assert side.overheads_ms() == pytest.approx([10, 13])
     assert publication_ms(side.frames)[0] == pytest.approx(8.5)
     assert math.isnan(publication_ms(side.frames)[1])
 
@@ -120,22 +122,21 @@ def test_overhead_is_sending_to_arrival_less_inference():
 # The gate
 
 def test_the_gate_counts_as_closed_after_the_last_derained_frame():
-    frames = [_frame(0, 'bypassed', 0), _frame(1, 'derained', 10), _frame(2, '', 20),
-              _frame(3, 'bypassed', 30), _frame(4, 'bypassed', 40)]
+    frames = [_frame('bypassed', 0), _frame('derained', 10), _frame('', 20),
+              _frame('bypassed', 30), _frame('bypassed', 40)]
     assert closed_since(frames) == 30 * MILLI
     assert closed_since(frames[:2]) is None
-    assert closed_since([_frame(0)]) is None
+    assert closed_since([_frame()]) is None
 
 
 def test_onset_is_the_time_to_the_first_derained_frame():
-    dry = [_frame(0, 'derained', 0), _frame(1, 'bypassed', 100)]
-    rainy = [_frame(2, 'bypassed', 200, arrival=201), _frame(3, '', 300),
-             _frame(4, 'derained', 450)]
-    assert onset_seconds(dry + rainy, 2) == (0.25, '')
+    dry = [_frame('derained', 0), _frame('bypassed', 100)]
+    rainy = [_frame('bypassed', 200, arrival=201), _frame('', 300), _frame('derained', 450)]
+    assert onset_seconds(dry + rainy, 2) == (0.25, 1, '')
     assert onset_seconds(dry + rainy[:2], 2)[0] == float('inf')
-    open_seconds, problem = onset_seconds([dry[0], *rainy], 1)
-    assert math.isnan(open_seconds) and 'had not closed' in problem
-    assert math.isnan(onset_seconds([_frame(0), *rainy], 1)[0])
+    seconds, _, problem = onset_seconds([dry[0], *rainy], 1)
+    assert math.isnan(seconds) and 'had not closed' in problem
+    assert math.isnan(onset_seconds([_frame(), *rainy], 1)[0])
 
 
 def test_a_changed_pixel_is_found(tmp_path):
@@ -143,16 +144,77 @@ def test_a_changed_pixel_is_found(tmp_path):
     np.save(tmp_path / 'clip.npy', pictures)
     clip = ClipFile(tmp_path / 'clip.npy', range(1), range(1, 2))
 
-    def arrived(index, picture):
-        data = serialize_message(to_message(picture, 'bgr8'))
-        return StreamFrame(Sent(index, 0, 0), 1, Told('bypassed', {}), data)
+    def counted(*frames, since=0):
+        found = [PlayedFrame(5, 5, 6, None, serialize_message(to_message(picture, 'bgr8')))
+                 for _, picture in frames]
+        return count_changed(found, [(index, 0.0) for index, _ in frames], clip, since)
 
     touched = pictures[1].copy()
     touched[7, 11, 2] ^= 1
-    same = [arrived(index, picture) for index, picture in enumerate(pictures)]
-    assert count_changed(same, clip) == 0
-    assert count_changed([*same, arrived(1, touched), arrived(0, pictures[1])], clip) == 2
-    assert count_changed([arrived(0, pictures[0][:, :8])], clip) == 1
+    same = list(enumerate(pictures))
+    assert counted(*same) == (2, 0)
+    assert counted(*same, (1, touched), (0, pictures[1])) == (4, 2)
+    assert counted((0, pictures[0][:, :8])) == (1, 1)
+    assert counted(*same, since=6) == (0, 0)
+
+
+# What is sent, and how processes are looked at
+
+def test_a_clip_holds_dry_frames_and_the_same_with_rain(tmp_path):
+    setting = Setting(CLIP, tmp_path, CLEAN_TOPIC, {}, quick=True)
+    clip = setting.clip(96, 64)
+    frames = np.load(clip.path)
+    assert frames.shape == (48, 64, 96, 3)
+    dry, rainy = frames[list(clip.dry)], frames[list(clip.rainy)]
+    assert len(dry) == len(rainy) == 24
+    assert 2 < np.abs(rainy.astype(int) - dry).mean() < 60
+    assert setting.clip(96, 64) == clip
+    assert setting.seconds(20) == 2 and setting.seconds(1) == 1
+    assert Setting(CLIP, tmp_path, CLEAN_TOPIC, {}, duration=7.0).seconds(20) == 7
+    assert even_plan(range(4, 6), 10, 0.4) == [
+        (4, 0), (5, pytest.approx(0.1)), (4, 0.2), (5, pytest.approx(0.3))]
+
+
+def test_the_plain_node_converts_as_cv_bridge_does():
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    message = to_message(pixels, 'bgr8')
+    assert (message.height, message.width, message.step) == (5, 7, 21)
+    assert np.array_equal(to_array(message), pixels)
+    message = to_message(np.pad(pixels, ((0, 0), (0, 2), (0, 0))), 'bgr8')
+    message.width = 7
+    assert np.array_equal(to_array(message), pixels)
+    mask = to_message(pixels[:, :, 0], 'mono8')
+    assert mask.step == 7 and mask.data.tobytes() == pixels[:, :, 0].tobytes()
+
+
+def test_numbers_of_a_status():
+    values = {'infer_ms': '12.5', 'reason': 'rain', 'empty': ''}
+    assert number(values, 'infer_ms') == 12.5
+    assert all(math.isnan(number(values, key)) for key in ('reason', 'age_ms', 'empty'))
+
+
+def test_process_figures_see_what_a_process_takes():
+    before = process_figures(os.getpid())
+    block = np.ones(64 << 20, np.uint8)
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(Path(os.devnull).open())
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+        after = process_figures(os.getpid())
+    assert 60 < after.rss - before.rss < 80
+    assert 60 < after.anonymous - before.anonymous < 80
+    assert after.descriptors - before.descriptors == 3
+    assert after.threads >= 1
+    assert 0.15 < after.cpu - before.cpu < 2
+    assert cpu_and_rss(os.getpid()) == pytest.approx((after.cpu, after.rss), abs=2)
+    assert block[-1]
+    child = subprocess.Popen([sys.executable, '-c', 'pass'])
+    child.wait()
+    for figures in (process_figures, cpu_and_rss):
+        with pytest.raises(ProcessLookupError, match=str(child.pid)):
+            figures(child.pid)
 
 
 # Figures

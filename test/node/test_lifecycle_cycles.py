@@ -18,7 +18,7 @@ from ros_fixtures import (
 )
 from sensor_msgs.msg import Image
 
-from derain_ros.live.process_stats import process_stats
+from derain_ros.bench.process_figures import process_figures
 
 CYCLES = 50
 WARM_UP = 8
@@ -44,7 +44,7 @@ def test_fifty_cycles_leave_no_memory_threads_or_files_behind(tmp_path):
             assert peer.change_state('deactivate')
             assert peer.change_state('cleanup')
             wait_for(lambda: not peer.count_publishers(output('camera')), 'end of the outputs')
-            after.append(process_stats(node.process.pid))
+            after.append(process_figures(node.process.pid))
     assert growth(after, 'anonymous') < MOST_GROWTH_MIB, [stats.anonymous for stats in after]
     assert growth(after, 'threads') <= 0, [stats.threads for stats in after]
     assert growth(after, 'descriptors') <= 0, [stats.descriptors for stats in after]

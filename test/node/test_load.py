@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -36,8 +37,8 @@ from ros_fixtures import (
 )
 from sensor_msgs.msg import Image
 
-from derain_ros.live.clips import load_clip
 from derain_ros.live.demo_drive import CLEAN_TOPIC
+from derain_ros.live.played_bag import load_frames
 from derain_ros.rain import RainClip
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
@@ -228,7 +229,8 @@ def test_a_killed_node_starts_again_beside_what_it_left_in_shared_memory(tmp_pat
 
 
 def test_rain_is_removed_when_it_comes_and_dry_frames_are_left_alone(tmp_path):
-    dry = load_clip(CLIP, CLEAN_TOPIC).resized(320, 180).frames
+    dry = [cv2.resize(frame, (320, 180), interpolation=cv2.INTER_AREA)
+           for frame in load_frames(CLIP, CLEAN_TOPIC)]
     shower = RainClip(0.5, 3)
     wet = [shower.render(frame, number, number / 10).image for number, frame in enumerate(dry)]
     domain = new_domain()

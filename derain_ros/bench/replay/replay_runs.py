@@ -1,41 +1,34 @@
-"""A node, a player and a listener, each a process of its own, and runs of a bag through them."""
+"""Runs of a bag through a node, and the search for its highest rate, as one JSON file has them."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from derain_ros.bench.replay.played_bag import PlayedBag
-from derain_ros.bench.replay.run_figures import ProcessSample, ReplayedFrame, run_figures
-from derain_ros.live.listener import number
-from derain_ros.live.live_run import LiveRun, live_run
-from derain_ros.live.process_stats import cpu_seconds, resident_mib
-from derain_ros.live.processes import child
-from derain_ros.live.replay_process import ReplayProcess
+from derain_ros.bench.process_figures import cpu_and_rss
+from derain_ros.bench.replay.run_figures import ProcessSample, run_figures
+from derain_ros.bench.replay.search import HIGHEST, LOWEST, Trial, search, to_confirm
+from derain_ros.engines import EngineInfo
+from derain_ros.engines.model_facts import model_facts
+from derain_ros.engines.models import ModelError
+from derain_ros.live.live_run import LiveRun
+from derain_ros.live.played_bag import PlayedBag
 
 SAMPLE_SECONDS = 0.5
-_ANSWER_SECONDS = 60.0
+_FACTS = ('model', 'file', 'sha256', 'engine', 'device', 'precision')
 
 
 @dataclass
 class ReplayBench:
-    """A node that a bag can be played into; made by :func:`replay_bench`.
+    """A node that a bag can be played into, again and again.
 
     Attributes
     ----------
     run
-        The node and the listener.
-    player
-        What publishes.
+        The node, the player and the listener.
     recording
         What is played.
-    report
-        File that the player writes.
-    before
-        All values of each camera in /diagnostics as they are now, by namespace.
     progress
         Called some times a second while the bag is played, with the seconds that it has been
         and those that it will be; ``(seconds, seconds)`` at the end.
@@ -43,15 +36,8 @@ class ReplayBench:
     """
 
     run: LiveRun
-    player: ReplayProcess
     recording: PlayedBag
-    report: Path
-    before: Mapping[str, Mapping[str, str]]
     progress: Callable[[float, float], Any] = lambda played, seconds: None
-
-    def engine(self) -> Mapping[str, str]:
-        """Return what /diagnostics says of the engine."""
-        return self.run.listener.values('derain: engine')
 
     def play(self, factor: float, seconds: float) -> dict:
         """Play the bag into the node.
@@ -76,102 +62,111 @@ class ReplayBench:
         """
         samples: list[ProcessSample] = []
 
-        def take() -> None:
-            samples.append(ProcessSample(
-                time.monotonic(), cpu_seconds(self.run.pid), resident_mib(self.run.pid)))
-
-        def watch() -> None:
-            self.run.check()
-            if samples and time.monotonic() >= samples[-1].time + SAMPLE_SECONDS:
-                take()
+        def watch(begins_or_ends: bool) -> None:
+            if begins_or_ends or time.monotonic() >= samples[-1].time + SAMPLE_SECONDS:
+                samples.append(ProcessSample(time.monotonic(), *cpu_and_rss(self.run.pid)))
+            if not begins_or_ends:
                 self.progress(min(samples[-1].time - samples[0].time, seconds), seconds)
 
-        self.run.check()
-        self.run.listener.drain()
-        self.player.command(f'play {factor!r} {seconds!r}')
-        self.player.await_answer(_ANSWER_SECONDS, watch)
-        take()
-        self.player.await_answer(2 * seconds + _ANSWER_SECONDS, watch)
-        self.run.check()
-        take()
+        played = self.run.play(seconds, factor, watch)
         self.progress(seconds, seconds)
-        self.player.await_answer(_ANSWER_SECONDS, self.run.check)
-        after = self.run.settle()
-        played = json.loads(self.report.read_text())
-        self.report.unlink()
-        before, self.before = self.before, after
-        return run_figures(
-            factor, seconds, played, samples, self.recording.cameras,
-            {camera.topic: self._frames(camera.namespace, played['sent'][camera.topic])
-             for camera in self.recording.cameras},
-            {camera.topic: (before[camera.namespace], after[camera.namespace])
-             for camera in self.recording.cameras})
+        return run_figures(factor, seconds, played, samples, self.recording.cameras)
 
-    def _frames(self, namespace: str, sent: list[tuple[int | None, int]]) -> list[ReplayedFrame]:
-        """Put together what was sent with what came of it."""
-        listener = self.run.listener
-        arrivals: dict[int, int] = {}
-        for found in listener.recorded(f'{namespace}/derained/image'):
-            arrivals.setdefault(found.stamp, found.time)
-        told = listener.told(namespace)
-        frames = []
-        for stamp, handed_over in sent:
-            word = told.get(stamp)
-            frames.append(ReplayedFrame(
-                stamp=stamp, handed_over=handed_over, arrival=arrivals.get(stamp),
-                outcome=None if word is None else word.message,
-                infer_ms=_known(word.infer_ms) if word else None,
-                rain_intensity=_known(number(word.values, 'rain_intensity')) if word else None))
-        return frames
+    def measure(
+        self, *, factor: float, seconds: float | None, loss_limit: float,
+        trial_seconds: float | None, told: Callable[[str, dict], None],
+    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Play the bag in full, and if asked for search for the highest factor.
+
+        Parameters
+        ----------
+        factor
+            How much faster than recorded to play.
+        seconds
+            Length of a run; None plays the bag once.
+        loss_limit
+            Share of lost frames, 0–1, up to which a factor counts as sustained.
+        trial_seconds
+            Length of each trial of the search; None leaves the search out.
+        told
+            Called with ``run`` or ``trial`` and the figures of each as it is done.
+
+        Returns
+        -------
+        runs, search
+            As the JSON file of kind ``replay`` has them.
+
+        Raises
+        ------
+        LiveRunError
+            A process failed.
+
+        """
+        def in_full(factor: float) -> dict[str, Any]:
+            # Played faster, a bag is over sooner; it should not be shorter than a trial.
+            length = seconds or max(self.recording.period / 1e9 / factor, trial_seconds or 0.0)
+            run = self.play(factor, length)
+            told('run', run)
+            return run
+
+        def attempt(factor: float) -> Trial:
+            figures = self.play(factor, trial_seconds)
+            told('trial', figures)
+            return _trial(figures, loss_limit)
+
+        first = in_full(factor)
+        if trial_seconds is None:
+            return [first], None
+        tried = search(attempt, _trial(first, loss_limit))
+        runs, highest = [], first if tried[0].sustained else None
+        for candidate in to_confirm(tried, factor):
+            run = in_full(candidate)
+            tried.append(_trial(run, loss_limit))
+            if tried[-1].sustained:
+                runs, highest = [run], run
+                break
+        return [first, *runs], {
+            'loss_limit': loss_limit,
+            'highest_factor': highest and highest['factor'],
+            'highest_fps': highest and highest['fps'],
+            'tried': [{'factor': one.factor, 'loss': one.loss, 'sustained': one.sustained}
+                      for one in tried]}
 
 
-@contextmanager
-def replay_bench(
-    folder: Path, recording: PlayedBag, parameters: Mapping[str, str], *, mask: bool = True
-) -> Iterator[ReplayBench]:
-    """Start node, player and listener; every process is gone when the context ends.
+def search_note(found: Mapping[str, Any]) -> str:
+    """Return what a search found, one sentence."""
+    limit = f'{100 * found["loss_limit"]:g} % loss'
+    highest = found['highest_factor']
+    if highest is None:
+        lowest = min(one['factor'] for one in found['tried'])
+        return f'not sustained at any factor tried, down to {max(lowest, LOWEST):g}x ({limit})'
+    more = ', the highest that is tried' if highest * 2 > HIGHEST else ''
+    return f'sustained up to {highest:g}x{more}: {found["highest_fps"]:.1f} fps ({limit})'
+
+
+def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
+    """Return what is known of the node's model.
 
     Parameters
     ----------
-    folder
-        For logs and what the processes tell each other.
-    recording
-        What to play.
-    parameters
-        Of the node, besides those of its cameras.
-    mask
-        Listen to the rain masks too, which the node then makes.
-
-    Yields
-    ------
-    ReplayBench
-        With the engine ready for every frame size.
-
-    Raises
-    ------
-    LiveRunError
-        A process failed, or the engine does not become ready.
+    model
+        As the node was asked for it.
+    engine
+        Values of the status ``derain: engine``.
 
     """
-    plan, log, report = (folder / name for name in ('play.json', 'player.log', 'played.json'))
-    recording.write(plan)
-    cameras = recording.cameras
-    for camera in cameras:
-        parameters = {**camera.parameters(), **parameters}
-    with live_run(
-        folder, parameters, cameras=[camera.namespace for camera in cameras],
-        names=[camera.name for camera in cameras],
-        outputs=('image', 'rain_mask') if mask else ('image',), keep=(),
-    ) as run, child(
-        ['derain_ros.bench.replay.player', str(plan), '--report', str(report)], log,
-        commands=True, answers=True,
-    ) as process:
-        player = ReplayProcess(process, log, report)
-        statuses: Mapping[str, Mapping[str, str]] = {}
-        for sample in range(max(len(found) for found in recording.samples.values())):
-            statuses = run.warm_up(player, f'frame {sample}')
-        yield ReplayBench(run, player, recording, report, statuses)
+    values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
+    known: dict[str, str | None] = {**dict.fromkeys(_FACTS), 'model': model, **values}
+    info = EngineInfo(
+        **{key: value or '' for key, value in values.items()}, model=model, reason='')
+    try:
+        facts = model_facts(model, SimpleNamespace(info=info))
+    except (ModelError, OSError):
+        return known
+    return known | {key: getattr(facts, key) for key in ('model', 'file', 'sha256')}
 
 
-def _known(value: float) -> float | None:
-    return None if value != value else value
+def _trial(run: Mapping[str, Any], limit: float) -> Trial:
+    loss = run['loss']
+    return Trial(run['factor'], loss,
+                 loss is not None and loss <= limit and run['pacing']['kept'])

@@ -1,17 +1,19 @@
 """Numbers of a run of a bag through the node."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from derain_ros.bench.replay.played_bag import PlayedCamera
+from derain_ros.bench.stream_statistics import KINDS, percentile, rate
+from derain_ros.live.listener import COUNTS as FATES
+from derain_ros.live.listener import number
+from derain_ros.live.played import Played, PlayedCamera, PlayedFrame
 
-COUNTS = (
-    'received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
-    'passed_through')
+COUNTS = (*FATES, *KINDS)
 """Keys of the node's counts, in a status of /diagnostics."""
 
 _SHARES = {'p50': 50, 'p90': 90, 'p95': 95, 'p99': 99, 'max': 100}
@@ -19,46 +21,6 @@ _SHARES = {'p50': 50, 'p90': 90, 'p95': 95, 'p99': 99, 'max': 100}
 _LATE_SHARE = 0.01
 # and than this, which the scheduler of a busy machine may take.
 _LATE_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayedFrame:
-    """A frame from end to end; times in nanoseconds since the epoch.
-
-    Attributes
-    ----------
-    stamp
-        Of its header; None where the message is too short to have one.
-    handed_over
-        When the message was handed to the middleware.
-    arrival
-        When its derained image came in; None if it did not.
-    outcome
-        ``derained``, ``bypassed``, ``fault`` or ``dropped``, the node's word; None if there
-        was none.
-    infer_ms
-        Time of the inference; None where the network did not run.
-    rain_intensity
-        0–1; None where unknown.
-
-    """
-
-    stamp: int | None
-    handed_over: int
-    arrival: int | None
-    outcome: str | None = None
-    infer_ms: float | None = None
-    rain_intensity: float | None = None
-
-    @property
-    def latency_ms(self) -> float | None:
-        """Milliseconds from handing over to arrival."""
-        return None if self.arrival is None else (self.arrival - self.handed_over) / 1e6
-
-    @property
-    def age_ms(self) -> float | None:
-        """Milliseconds from the stamp to arrival."""
-        return None if self.arrival is None else (self.arrival - self.stamp) / 1e6
 
 
 @dataclass(frozen=True)
@@ -71,9 +33,8 @@ class ProcessSample:
 
 
 def run_figures(
-    factor: float, seconds: float, played: Mapping[str, Any], samples: Sequence[ProcessSample],
-    cameras: Sequence[PlayedCamera], frames: Mapping[str, Sequence[ReplayedFrame]],
-    statuses: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
+    factor: float, seconds: float, played: Played, samples: Sequence[ProcessSample],
+    cameras: Sequence[PlayedCamera],
 ) -> dict[str, Any]:
     """Return the figures of a run, ready for JSON.
 
@@ -82,15 +43,11 @@ def run_figures(
     factor, seconds
         How much faster than recorded it was to be played, and how long.
     played
-        What :meth:`derain_ros.bench.replay.player.Player.play` returned.
+        What was sent, and what came of it.
     samples
         The node's process, first at the first message and last after the last one.
     cameras
         What was played.
-    frames
-        Frames in the order of sending, by topic.
-    statuses
-        Values of the camera in /diagnostics before and after, by topic.
 
     Returns
     -------
@@ -101,19 +58,16 @@ def run_figures(
         were, and how many the disk had not given in time), and ``cameras``.
 
     """
-    listed = [
-        _camera_figures(camera, frames[camera.topic], *statuses[camera.topic])
-        for camera in cameras]
+    listed = [_camera_figures(camera, played) for camera in cameras]
     sent = sum(camera['sent'] for camera in listed)
     received = sum(camera['received'] for camera in listed)
     cpu, passed = samples[-1].cpu - samples[0].cpu, samples[-1].time - samples[0].time
-    late = [lateness / 1e6 for lateness in played['late_ns']]
     memory = [sample.rss for sample in samples]
     # The first share is of nothing yet.
     steps = list(pairwise(_even(samples)))
     return {
         'factor': factor,
-        'seconds': round(played['seconds'], 4),
+        'seconds': round(played.seconds, 4),
         'sent': sent,
         'received': received,
         'loss': _loss(sent, received),
@@ -128,9 +82,9 @@ def run_figures(
                 for before, now in steps],
             'rss_mib': [round(now.rss, 1) for _, now in steps]},
         'pacing': {
-            'kept': kept_pace(played['late_ns'], seconds),
-            'late_ms': percentiles(late),
-            'starved': played['starved']},
+            'kept': kept_pace(played.late_ns, seconds),
+            'late_ms': percentiles([lateness / 1e6 for lateness in played.late_ns]),
+            'starved': played.starved},
         'cameras': listed,
     }
 
@@ -159,27 +113,19 @@ def kept_pace(late: Sequence[int], seconds: float) -> bool:
     return bool(tail) and min(tail) / 1e9 <= max(_LATE_SECONDS, _LATE_SHARE * seconds)
 
 
-def percentiles(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Return p50, p90, p95, p99 and the maximum of the values that are known."""
-    known = [value for value in values if value is not None]
-    return {name: round(float(np.percentile(known, share)), 3) if known else None
-            for name, share in _SHARES.items()}
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Return p50, p90, p95, p99 and the maximum of the values that are no NaN; None of none."""
+    return {name: _rounded(percentile(values, share)) for name, share in _SHARES.items()}
 
 
-def rate(times: Sequence[int]) -> float:
-    """Return events a second, by the mean interval of times in ns; 0 for fewer than two."""
-    if len(times) < 2 or times[-1] <= times[0]:
-        return 0.0
-    return (len(times) - 1) * 1e9 / (times[-1] - times[0])
-
-
-def _camera_figures(
-    camera: PlayedCamera, frames: Sequence[ReplayedFrame], before: Mapping[str, str],
-    after: Mapping[str, str],
-) -> dict[str, Any]:
+def _camera_figures(camera: PlayedCamera, played: Played) -> dict[str, Any]:
+    frames: Sequence[PlayedFrame] = played.frames[camera.namespace]
     received = sum(frame.arrival is not None for frame in frames)
     offered = rate([frame.handed_over for frame in frames])
-    inferences = [frame.infer_ms for frame in frames]
+    columns = {
+        'latency_ms': [frame.latency_ms for frame in frames],
+        'age_ms': [frame.age_ms for frame in frames],
+        'infer_ms': [frame.infer_ms for frame in frames]}
     begin = frames[0].handed_over if frames else 0
     return {
         'topic': camera.topic,
@@ -190,17 +136,16 @@ def _camera_figures(
         'offered_fps': round(offered, 3),
         # Of the time that was offered: what comes late comes, what is lost is lost.
         'fps': round(offered * received / len(frames), 3) if frames else 0.0,
-        'counts': {key: int(after[key]) - int(before[key]) for key in COUNTS},
-        'latency_ms': percentiles([frame.latency_ms for frame in frames]),
-        'age_ms': percentiles([frame.age_ms for frame in frames]),
-        'infer_ms': None if all(one is None for one in inferences) else percentiles(inferences),
+        'counts': played.counts(camera.namespace, COUNTS),
+        **{name: percentiles(times) for name, times in columns.items()},
+        **({'infer_ms': None} if all(map(math.isnan, columns['infer_ms'])) else {}),
         'frames': {
             'sent_s': [round((frame.handed_over - begin) / 1e9, 6) for frame in frames],
-            'latency_ms': [_rounded(frame.latency_ms) for frame in frames],
-            'age_ms': [_rounded(frame.age_ms) for frame in frames],
-            'infer_ms': inferences,
+            **{name: list(map(_rounded, times)) for name, times in columns.items()},
             'outcome': [frame.outcome for frame in frames],
-            'rain_intensity': [frame.rain_intensity for frame in frames]},
+            'rain_intensity': [
+                None if frame.told is None else _known(number(frame.told.values, 'rain_intensity'))
+                for frame in frames]},
     }
 
 
@@ -208,5 +153,9 @@ def _loss(sent: int, received: int) -> float | None:
     return round(1 - received / sent, 6) if sent else None
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 3)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

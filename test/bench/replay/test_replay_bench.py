@@ -5,6 +5,7 @@ test_replay_bench_probe.py to tell, beside a probe of another make.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,25 +19,23 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from bag_files import COMPRESSED, IMAGE, START, TYPES, compressed, header, image, write_bag
-from rclpy.serialization import deserialize_message, serialize_message
+from bag_files import IMAGE, START, TYPES, image
+from played_drives import played_drive
 from ros_fixtures import ROOT
-from sensor_msgs.msg import CameraInfo
 
-from derain_ros.bags.damage import BagError
-from derain_ros.bench.replay import played_bag, run_figures, session
-from derain_ros.bench.replay.pacing import Pacer, Stamps, restamped
-from derain_ros.bench.replay.played_bag import PlayedCamera
-from derain_ros.bench.replay.read_ahead import ReadAhead
-from derain_ros.bench.replay.run_figures import ProcessSample, ReplayedFrame
+from derain_ros.bench.replay import run_figures
+from derain_ros.bench.replay.replay_runs import ReplayBench, search_note
+from derain_ros.bench.replay.run_figures import ProcessSample
 from derain_ros.bench.replay.run_tables import notes, run_table
 from derain_ros.bench.replay.search import Trial, best, search, to_confirm
 from derain_ros.cli import main
 from derain_ros.files.run_files import read_run
+from derain_ros.live.listener import Told
+from derain_ros.live.played import Played, PlayedCamera, PlayedFrame
+from derain_ros.live.played_bag import PlayedBag
 
 CLIP = ROOT / 'test' / 'data' / 'driving_rain'
 MILLI = 10**6
-INFO = 'sensor_msgs/msg/CameraInfo'
 COUNT_KEYS = {'received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
               'passed_through'}
 SHARES = {'p50', 'p90', 'p95', 'p99', 'max'}
@@ -85,11 +84,11 @@ def test_the_best_factor_is_confirmed_in_full_and_lower_ones_if_it_does_not_hold
     assert list(to_confirm([Trial(1.0, 0.0, True)], 1.0)) == []
 
 
-class _Curve:
-    """A node whose loss is a function of the factor, in place of a ReplayBench."""
+class _Curve(ReplayBench):
+    """A node whose loss is a function of the factor."""
 
     def __init__(self, loss):
-        self.recording = played_bag.PlayedBag(Path('drive'), (), period=4 * 10**9)
+        self.recording = PlayedBag(Path('drive'), (), period=4 * 10**9)
         self.loss = loss
         self.played = []
 
@@ -104,8 +103,8 @@ def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_hi
     curve = _Curve(lambda factor, seconds: 0.0 if factor <= (
         2 if len(curve.played) < 5 else 1.95) else 0.02)
     told = []
-    runs, found = session.measure(
-        curve, factor=1.0, seconds=None, loss_limit=0.01, trial_seconds=2.0,
+    runs, found = curve.measure(
+        factor=1.0, seconds=None, loss_limit=0.01, trial_seconds=2.0,
         told=lambda kind, _: told.append(kind))
     # 1 in full; 2 holds, 4, 3, 2.5, 2.25, 2.125 fail; 2.1 fails; 2 in full fails, 1.9048 holds.
     assert [factor for factor, _ in curve.played] == [
@@ -116,36 +115,38 @@ def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_hi
     assert [run['factor'] for run in runs] == [1, 1.9048]
     assert found['highest_factor'] == 1.9048 and found['highest_fps'] == pytest.approx(19.048)
     assert found['loss_limit'] == 0.01 and len(found['tried']) == 10
-    assert session.search_note(found) == 'sustained up to 1.9048x: 19.0 fps (1 % loss)'
+    assert search_note(found) == 'sustained up to 1.9048x: 19.0 fps (1 % loss)'
 
 
 def test_without_a_search_there_is_one_run_and_nothing_found():
     curve = _Curve(lambda *_: 0.5)
-    runs, found = session.measure(
-        curve, factor=2.0, seconds=7.0, loss_limit=0.01, trial_seconds=None,
+    runs, found = curve.measure(
+        factor=2.0, seconds=7.0, loss_limit=0.01, trial_seconds=None,
         told=lambda *_: None)
     assert curve.played == [(2.0, 7.0)] and len(runs) == 1 and found is None
 
 
 # Figures
 
-def test_percentiles_and_rates_of_what_is_known():
-    assert run_figures.percentiles([10, 20, None, 30, 40, 50]) == {
+def test_percentiles_of_what_is_known():
+    assert run_figures.percentiles([10, 20, math.nan, 30, 40, 50]) == {
         'p50': 30, 'p90': 46, 'p95': 48, 'p99': pytest.approx(49.6), 'max': 50}
-    assert run_figures.percentiles([None]) == dict.fromkeys(SHARES)
-    assert run_figures.rate([0, 100 * MILLI, 200 * MILLI, 400 * MILLI]) == pytest.approx(7.5)
-    assert run_figures.rate([5]) == 0 and run_figures.rate([5, 5]) == 0
+    assert run_figures.percentiles([math.nan]) == dict.fromkeys(SHARES)
+
+
+def _played(frames, before=None, after=None, late=(0,), seconds=1.0):
+    return Played(frames, before or {}, after or {}, {}, seconds, late, 0)
 
 
 def test_no_share_of_the_processor_is_of_a_moment():
     samples = [ProcessSample(time, cpu, 100.0) for time, cpu in (
         (0, 0.0), (0.5, 0.25), (1.0, 0.5), (1.05, 0.5))]
-    played = {'seconds': 1.0, 'late_ns': [0], 'starved': 0}
-    found = run_figures.run_figures(1.0, 1.0, played, samples, [], {}, {})['samples']
+    played = _played({})
+    found = run_figures.run_figures(1.0, 1.0, played, samples, [])['samples']
     assert found['time_s'] == [0.5, 1.05]
     assert found['cpu_percent'] == [50.0, pytest.approx(45.5)]
     # A last step of usual length stays.
-    found = run_figures.run_figures(1.0, 1.0, played, samples[:3], [], {}, {})['samples']
+    found = run_figures.run_figures(1.0, 1.0, played, samples[:3], [])['samples']
     assert found['time_s'] == [0.5, 1.0]
 
 
@@ -166,19 +167,22 @@ def test_the_figures_of_a_run():
     # Every 100 ms: one with 20 ms, one lost, one that was too short for a stamp, one with 40 ms.
     sent = [1000, 1100, 1200, 1300]
     frames = [
-        ReplayedFrame(999 * MILLI, 1000 * MILLI, 1020 * MILLI, 'derained', 15.5, 0.25),
-        ReplayedFrame(1099 * MILLI, 1100 * MILLI, None, 'dropped', None, 0.25),
-        ReplayedFrame(None, 1200 * MILLI, None),
-        ReplayedFrame(1299 * MILLI, 1300 * MILLI, 1340 * MILLI, 'bypassed', None, None)]
+        PlayedFrame(999 * MILLI, 1000 * MILLI, 1020 * MILLI, Told(
+            'derained', {'infer_ms': '15.5', 'rain_intensity': '0.25'})),
+        PlayedFrame(1099 * MILLI, 1100 * MILLI, None, Told(
+            'dropped', {'infer_ms': '', 'rain_intensity': '0.25'})),
+        PlayedFrame(None, 1200 * MILLI),
+        PlayedFrame(1299 * MILLI, 1300 * MILLI, 1340 * MILLI, Told('bypassed', {}))]
+    played = _played(
+        {'/front': frames, '/rear': []},
+        {'/front': _status(received=5, published=5, derained=5), '/rear': _status()},
+        {'/front': _status(received=8, published=7, derained=6, bypassed=1, dropped=1),
+         '/rear': _status()}, [0, MILLI, 0, 3 * MILLI], 0.3)
     run = run_figures.run_figures(
-        2.0, 0.4,
-        {'late_ns': [0, MILLI, 0, 3 * MILLI], 'seconds': 0.3, 'starved': 0},
+        2.0, 0.4, played,
         [ProcessSample(5.0, 1.0, 100.0), ProcessSample(5.2, 1.1, 110.0),
          ProcessSample(5.4, 1.3, 130.0)],
-        [camera, rear], {camera.topic: frames, rear.topic: []},
-        {camera.topic: (_status(received=5, published=5, derained=5),
-                        _status(received=8, published=7, derained=6, bypassed=1, dropped=1)),
-         rear.topic: (_status(), _status())})
+        [camera, rear])
     assert (run['sent'], run['received'], run['loss'], run['fps']) == (4, 2, 0.5, 5.0)
     assert (run['cpu_percent'], run['cpu_ms_per_frame']) == (75.0, 150.0)
     assert run['rss_mib'] == {'median': 110.0, 'max': 130.0}
@@ -205,178 +209,6 @@ def test_the_figures_of_a_run():
     assert any('1 of 2 frames were bypassed' in note for note in found)
     assert any('1 frames did not reach the node' in note for note in found)
     assert '50.0 %' in run_table(run)
-
-
-# Pacing
-
-@pytest.mark.parametrize('order', ['little', 'big'])
-def test_a_message_keeps_every_byte_but_those_of_its_stamp(order):
-    message = TYPES.types[INFO.replace('CameraInfo', 'CompressedImage')](
-        header=header(START), format='jpeg', data=np.arange(9, dtype=np.uint8))
-    data = bytes(TYPES.serialize_cdr(message, COMPRESSED, little_endian=order == 'little'))
-    stamp = 1_800_000_000_123_456_789
-    found = restamped(data, stamp)
-    assert found[:4] + found[12:] == data[:4] + data[12:]
-    read = TYPES.deserialize_cdr(found, COMPRESSED)
-    assert (read.header.stamp.sec, read.header.stamp.nanosec) == divmod(stamp, 10**9)
-    assert [restamped(data[:length], stamp) for length in (0, 3, 11)] == [None] * 3
-    assert restamped(data[:12], stamp) == found[:12]
-
-
-def test_stamps_of_a_topic_are_all_different():
-    stamps = Stamps(clock=lambda: 7)
-    assert [stamps.next('/a') for _ in range(3)] == [7, 8, 9]
-    assert stamps.next('/b') == 7
-
-
-def test_messages_wait_until_they_are_due_and_lateness_is_not_handed_on():
-    now = [0]
-
-    def sleep(seconds):
-        now[0] += round(seconds * 1e9)
-
-    pacer = Pacer(2.0, clock=lambda: now[0], sleep=sleep)
-    let_go = []
-    for offset in (0, 100, 200, 300, 400):
-        pacer.wait(offset * MILLI)
-        let_go.append(now[0] // MILLI)
-        if offset == 100:
-            now[0] += 70 * MILLI  # publishing took long
-    assert let_go == [0, 50, 120, 150, 200]
-    assert pacer.late == [0, 0, 20 * MILLI, 0, 0]
-
-
-def test_a_recording_begins_again_when_its_slowest_camera_is_due():
-    ten_hertz, four_hertz = [0, 100, 200, 300], [50, 300]
-    assert played_bag.loop_period([ten_hertz], 0) == 400
-    # The second camera has an interval of 250: its next frame is due at 550.
-    assert played_bag.loop_period([ten_hertz, four_hertz], 0) == 500
-    assert played_bag.loop_period([[0], [5 * 10**9]], 0) == 5 * 10**9 + 1
-
-
-def test_reading_ahead_is_bounded_in_bytes_and_keeps_order_and_errors():
-    given = []
-
-    def source():
-        for number in range(20):
-            given.append(number)
-            yield number, '/a', bytes(100)
-        raise BagError('torn')
-
-    with ReadAhead(source(), limit=500) as ahead:
-        ahead.wait_until_full(5)
-        time.sleep(0.1)
-        # Five in the buffer, one in the hand.
-        assert len(given) == 6
-        found = []
-        with pytest.raises(BagError, match='torn'):
-            while True:
-                found.append(ahead.take()[0][0])
-        assert found == list(range(20))
-    with ReadAhead(iter([(0, '/a', bytes(10**6))]), limit=10) as ahead:
-        assert ahead.take()[0][2] == bytes(10**6)
-        assert ahead.take() == (None, False)
-
-
-def test_waiting_for_the_disk_is_noticed():
-    def slow():
-        for number in range(3):
-            time.sleep(0.05)
-            yield number, '/a', b'x'
-
-    with ReadAhead(slow()) as ahead:
-        assert [ahead.take()[1] for _ in range(3)] == [True] * 3
-
-
-def test_leaving_early_stops_the_reading():
-    def endless():
-        while True:
-            yield 0, '/a', bytes(1000)
-
-    with ReadAhead(endless(), limit=5000) as ahead:
-        ahead.take()
-    assert not ahead._thread.is_alive()
-
-
-# What is played of a bag
-
-def _drive(tmp_path, extra=(), name='drive'):
-    """Two cameras, 20 Hz raw with camera_info and 8 Hz compressed, for a second and a half."""
-    rows = []
-    for number in range(30):
-        rows.append((START + number * 50_000_000, '/front/image_raw', IMAGE,
-                     image(number, START - 5)))
-        info = CameraInfo(height=64, width=96)
-        info.header.frame_id = 'cam_frame'
-        rows.append((START + number * 50_000_000 + 1, '/front/camera_info', INFO,
-                     serialize_message(info)))
-    for number in range(12):
-        rows.append((START + number * 125_000_000 + 10_000_000, '/rear/image_raw/compressed',
-                     COMPRESSED, compressed(number, START - 5)))
-    rows += extra
-    rows.sort(key=lambda row: row[0])
-    return write_bag(tmp_path / name, [
-        (topic, msgtype, when, message) for when, topic, msgtype, message in rows])
-
-
-def test_what_a_bag_is_found_to_hold_survives_the_way_to_the_player(tmp_path):
-    truths = [(START, '/front/image_raw/dry', IMAGE, image(0, START))]
-    found = played_bag.scan(_drive(tmp_path, truths), None)
-    assert [camera.name for camera in found.cameras] == ['front', 'rear']
-    assert found.counts == {'/front/image_raw': 30, '/rear/image_raw/compressed': 12}
-    assert found.start == START and found.period == 1_500_000_000
-    assert [camera.has_info for camera in found.cameras] == [True, False]
-    assert found.cameras[1].parameters() == {
-        'rear.image_topic': '/rear/image_raw', 'rear.transport': 'compressed',
-        'rear.camera_info_topic': '/rear/camera_info',
-        'rear.output_namespace': '/rear/derained'}
-    assert {topic: len(samples) for topic, samples in found.samples.items()} == {
-        '/front/image_raw': 1, '/rear/image_raw/compressed': 1}
-    found.write(tmp_path / 'play.json')
-    again = played_bag.read_recording(tmp_path / 'play.json')
-    assert again == replace(found, bag=found.bag.absolute())
-    named = played_bag.scan(tmp_path / 'drive', ['/front/image_raw/dry'])
-    assert [camera.topic for camera in named.cameras] == ['/front/image_raw/dry']
-
-
-def test_frames_of_every_size_are_found_for_the_warm_up(tmp_path):
-    def sized(number, height, width):
-        return image(number, START, height=height, width=width, step=3 * width,
-                     data=np.zeros(3 * height * width, np.uint8))
-
-    rows = [('/cam/image_raw', IMAGE, START + number, sized(number, *size))
-            for number, size in enumerate([(64, 96), (64, 96), (48, 80), (64, 96)])]
-    found = played_bag.scan(write_bag(tmp_path / 'bag', rows), None)
-    assert len(found.samples['/cam/image_raw']) == 2
-
-
-def test_a_bag_is_repeated_with_times_that_go_on_and_cut_where_told(tmp_path):
-    found = played_bag.scan(_drive(tmp_path), ['rear/image_raw'])
-    messages = list(played_bag.repeated(found, 4e9))
-    assert len(messages) == 32
-    times = [offset for offset, _, _ in messages]
-    assert times[:2] == [0, 125_000_000] and set(np.diff(times)) == {125_000_000}
-    assert messages[0][2] == messages[12][2]
-    assert len(list(played_bag.repeated(found, 125e6))) == 1
-
-
-@pytest.mark.parametrize(('rows', 'topics', 'said'), [
-    ([('/a', IMAGE, START, image(0, START))], ['/b'], '/b is not an image topic'),
-    ([('/a', INFO, START, serialize_message(CameraInfo()))], None, 'no Image or Compressed'),
-    ([('/bad name/image', IMAGE, START, image(0, START))], None, 'cannot be published'),
-    ([('/a/image', IMAGE, START, image(0, START)),
-      ('/a/image/compressed', COMPRESSED, START, compressed(0, START))], None, '--topics'),
-])
-def test_what_cannot_be_played_is_refused(tmp_path, rows, topics, said):
-    bag = write_bag(tmp_path / 'bag', rows)
-    with pytest.raises(BagError, match=said):
-        played_bag.scan(bag, topics)
-
-
-def test_names_of_cameras_are_such_as_the_node_takes():
-    assert played_bag.camera_name('/4k/left__eye') == 'camera_4k_left_eye'
-    assert played_bag.camera_name('/model') == 'camera_model'
-    assert played_bag.camera_name('', ['camera']) == 'camera_2'
 
 
 # The command
@@ -491,7 +323,7 @@ def test_cameras_of_two_rates_and_a_torn_topic(tmp_path):
              for number, cut in enumerate([12, len(torn) - 50, 90, 40])]
     # No stamp fits into these.
     extra.append((START + 900_000_000, '/torn/image_raw', IMAGE, torn[:7]))
-    bag = _drive(tmp_path, extra)
+    bag = played_drive(tmp_path / 'drive', extra)
     file = tmp_path / 'replay.json'
     status, output, errors = _finished(
         tmp_path, bag, '--seconds', '3', '--json', file, '--param', 'rain_gate:=false')
@@ -532,7 +364,7 @@ def test_no_process_is_left_behind(tmp_path, number, expected):
         time.sleep(1.0)
         running = _processes_of(tmp_path)
         assert any('derain_ros.node.main' in command for command in running)
-        assert any('bench.replay.player' in command for command in running)
+        assert any('live.player' in command for command in running)
         if number == 'node':
             _kill_node(tmp_path)
         else:
@@ -556,9 +388,3 @@ def _kill_node(folder):
             continue
         if f'REPLAY_TEST={folder}'.encode() in environment and b'derain_ros.node.main' in command:
             os.kill(int(process.name), signal.SIGKILL)
-
-
-def test_the_messages_of_the_warm_up_are_real_ones(tmp_path):
-    found = played_bag.scan(_drive(tmp_path), None)
-    info = deserialize_message(found.infos['/front/camera_info'], CameraInfo)
-    assert (info.width, info.header.frame_id) == (96, 'cam_frame')

@@ -14,6 +14,9 @@ LIMIT_BYTES = 256 << 20
 class ReadAhead:
     """Messages of an iterator, read by a thread into a buffer; a context manager.
 
+    Iterating yields each message and whether it had to be waited for; what the iterator raises
+    comes after the messages before it.
+
     Parameters
     ----------
     source
@@ -49,26 +52,19 @@ class ReadAhead:
             self._condition.wait_for(
                 lambda: self._ended or self._bytes >= self._limit, timeout)
 
-    def take(self) -> tuple[Message | None, bool]:
-        """Return the next message, None at the end, and whether it had to be waited for.
-
-        Raises
-        ------
-        Exception
-            What the iterator has raised, after what it gave before.
-
-        """
-        with self._condition:
-            late = not self._buffer and not self._ended
-            self._condition.wait_for(lambda: self._buffer or self._ended)
-            if not self._buffer:
-                if self._error is not None:
-                    raise self._error
-                return None, False
-            message = self._buffer.popleft()
-            self._bytes -= len(message[2])
-            self._condition.notify_all()
-            return message, late
+    def __iter__(self) -> Iterator[tuple[Message, bool]]:
+        while True:
+            with self._condition:
+                late = not self._buffer and not self._ended
+                self._condition.wait_for(lambda: self._buffer or self._ended)
+                if not self._buffer:
+                    break
+                message = self._buffer.popleft()
+                self._bytes -= len(message[2])
+                self._condition.notify_all()
+            yield message, late
+        if self._error is not None:
+            raise self._error
 
     def _read(self) -> None:
         try:
@@ -81,7 +77,7 @@ class ReadAhead:
                     self._buffer.append(message)
                     self._bytes += len(message[2])
                     self._condition.notify_all()
-        except Exception as error:  # of a damaged bag; take() raises it
+        except Exception as error:  # of a damaged bag; __iter__() raises it
             self._error = error
         finally:
             with self._condition:

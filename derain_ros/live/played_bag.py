@@ -1,11 +1,11 @@
 """What of a bag is to be played: cameras, their names in the node, and the times."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rosbags.interfaces import Connection
@@ -17,11 +17,13 @@ from derain_ros.bags.topics import (
     IMAGE,
     choose_cameras,
     dry_topic,
-    output_namespace,
 )
+from derain_ros.files.clip_sources import BagClip
+from derain_ros.files.pairs import BadPair
 from derain_ros.images.cdr import CdrUnsupportedError, read_compressed_image, read_image
 from derain_ros.images.codec import decode_compressed
 from derain_ros.images.message_fields import ImageFormatError
+from derain_ros.live.played import PlayedCamera
 from derain_ros.node.parameters import cameras_problems
 from derain_ros.text import printable
 
@@ -30,55 +32,15 @@ Read = tuple[Connection, int, bytes]
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
-_COMPRESSED = '/compressed'
 _MOST_SIZES = 10
 """The node keeps its engine ready for so many frame sizes."""
 _LONE_FRAME = 10**8
 """Nanoseconds that the only frame of a camera stands for."""
 
 
-@dataclass(frozen=True)
-class PlayedCamera:
-    """A recorded image topic, and what it becomes in the node.
-
-    Attributes
-    ----------
-    name
-        Of the camera in the node.
-    topic, msgtype
-        As recorded.
-    info_topic
-        The camera_info beside it.
-    has_info
-        It was recorded.
-
-    """
-
-    name: str
-    topic: str
-    msgtype: str
-    info_topic: str
-    has_info: bool
-
-    @property
-    def namespace(self) -> str:
-        """Where its outputs are, less ``/derained``."""
-        return output_namespace(self.topic).removesuffix('/derained')
-
-    def parameters(self) -> dict[str, str]:
-        """Return its parameters of the node."""
-        compressed = self.msgtype == COMPRESSED_IMAGE
-        base = self.topic.removesuffix(_COMPRESSED) if compressed else self.topic
-        return {
-            f'{self.name}.image_topic': base,
-            f'{self.name}.transport': 'compressed' if compressed else 'raw',
-            f'{self.name}.camera_info_topic': self.info_topic,
-            f'{self.name}.output_namespace': output_namespace(self.topic)}
-
-
 @dataclass
 class PlayedBag:
-    """What is played of a bag; times in nanoseconds.
+    """What is played of a bag, again and again; times in nanoseconds.
 
     Attributes
     ----------
@@ -93,9 +55,7 @@ class PlayedBag:
     counts
         Frames by image topic.
     samples
-        The first message of each frame size, by image topic; at least one each.
-    infos
-        The first message, by camera_info topic.
+        The first camera_info, and the first message of each frame size, by topic.
 
     """
 
@@ -105,27 +65,24 @@ class PlayedBag:
     period: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[bytes]] = field(default_factory=dict)
-    infos: dict[str, bytes] = field(default_factory=dict)
 
-    def write(self, path: Path) -> None:
-        """Write it down for another process; see :func:`read_recording`."""
-        found = asdict(self) | {
-            'bag': str(self.bag.absolute()),
-            'samples': {topic: [data.hex() for data in samples]
-                        for topic, samples in self.samples.items()},
-            'infos': {topic: data.hex() for topic, data in self.infos.items()}}
-        path.write_text(json.dumps(found))
+    def messages(self, end: float) -> Iterator[tuple[int, str, bytes]]:
+        """Yield time from the start (ns), topic and serialized message, ``end`` ns long.
 
+        Raises
+        ------
+        BagError
+            The bag is damaged.
 
-def read_recording(path: Path) -> PlayedBag:
-    """Return what :meth:`PlayedBag.write` has written."""
-    found = json.loads(path.read_text())
-    return PlayedBag(**found | {
-        'bag': Path(found['bag']),
-        'cameras': tuple(PlayedCamera(**camera) for camera in found['cameras']),
-        'samples': {topic: [bytes.fromhex(data) for data in samples]
-                    for topic, samples in found['samples'].items()},
-        'infos': {topic: bytes.fromhex(data) for topic, data in found['infos'].items()}})
+        """
+        offset = -self.start
+        while True:
+            with Recording(self.bag) as reader:
+                for topic, time, data in _played(reader.read(), self.cameras):
+                    if time + offset >= end:
+                        return
+                    yield time + offset, topic, data
+            offset += self.period
 
 
 def scan(
@@ -154,12 +111,13 @@ def scan(
         recording = PlayedBag(bag, cameras)
         images = {camera.topic: camera for camera in cameras}
         times: dict[str, list[int]] = {}
+        infos: dict[str, list[bytes]] = {}
         sizes: dict[str, set[tuple[int, int] | None]] = {}
         messages = watch(reader.read(), reader.message_count)
         for topic, time, data in _played(messages, cameras):
             times.setdefault(topic, []).append(time)
             if topic not in images:
-                recording.infos.setdefault(topic, data)
+                infos.setdefault(topic, [data])
                 continue
             recording.counts[topic] = recording.counts.get(topic, 0) + 1
             known = sizes.setdefault(topic, set())
@@ -173,9 +131,27 @@ def scan(
     if empty:
         raise BagError(
             f'{printable(empty[0])} has no message in {bag}; choose others with --topics')
+    recording.samples = infos | recording.samples
     recording.start = min(found[0] for found in times.values())
     recording.period = loop_period(list(times.values()), recording.start)
     return recording
+
+
+def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
+    """Return the frames of an image topic, uint8, H×W×3, BGR.
+
+    Raises
+    ------
+    ValueError
+        The bag has no such topic, or a frame cannot be read.
+
+    """
+    frames = []
+    for frame in BagClip(bag, topic).read():
+        if isinstance(frame, BadPair):
+            raise ValueError(f'{bag}: {topic}: {frame.reason}')
+        frames.append(frame.rainy)
+    return frames
 
 
 def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
@@ -199,37 +175,6 @@ def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
         (found[-1] - found[0]) * len(found) // (len(found) - 1) if len(found) > 1 else _LONE_FRAME
         for found in times]
     return max(*natural, max(found[-1] for found in times) - start + 1)
-
-
-def repeated(recording: PlayedBag, end: float) -> Iterator[tuple[int, str, bytes]]:
-    """Yield the messages of a recording from disk, again and again.
-
-    Parameters
-    ----------
-    recording
-        What to play.
-    end
-        Time from the start, in ns of the recording, at which to stop.
-
-    Yields
-    ------
-    tuple
-        Time from the start (ns), topic, serialized message.
-
-    Raises
-    ------
-    BagError
-        The bag is damaged.
-
-    """
-    offset = -recording.start
-    while True:
-        with Recording(recording.bag) as reader:
-            for topic, time, data in _played(reader.read(), recording.cameras):
-                if time + offset >= end:
-                    return
-                yield time + offset, topic, data
-        offset += recording.period
 
 
 def _played(

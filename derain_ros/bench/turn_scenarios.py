@@ -1,0 +1,204 @@
+"""Nodes beside each other: each gets a few frames in turn, so that all meet the same machine."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.setting import Setting
+from derain_ros.bench.stream import inference_ms
+from derain_ros.bench.stream_statistics import percentile, ratio
+from derain_ros.live.helper import commands, helper
+from derain_ros.live.listener import CAMERA, number, output_topics
+from derain_ros.live.live_run import live_run
+from derain_ros.live.played import PlayedClip, PlayedFrame
+from derain_ros.live.processes import DERAIN, Program
+
+PLAIN = Program('derain_ros.bench.plain_node', managed=False, tuned=False)
+
+_BLOCK = 5
+_STOP_TIMEOUT = 20.0
+_START_TIMEOUT = 400.0
+_FRAME_TIMEOUT = 20.0
+_FIRST_FRAME_TIMEOUT = 120.0
+_WARM_UP_FRAMES = 3
+# Long enough for what is left to do after the image has arrived: the mask, and the report.
+_PAUSE = 0.03
+
+_OVERHEAD_SIZE = (1920, 1080)
+_FRAMES = 60
+_OVERHEAD_QUICK_FRAMES, _STAGES_QUICK_FRAMES = 6, 5
+_IN_PROCESS = ('wait', 'decode', 'encode', 'publish')
+"""Stages of our node from the arrival of a message to the end of publishing."""
+STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
+
+
+@dataclass
+class Side:
+    """One of the nodes.
+
+    Attributes
+    ----------
+    frames
+        What it was sent, and what came of it.
+    diagnostics
+        Newest values of its camera in /diagnostics; empty for the plain node.
+
+    """
+
+    frames: list[PlayedFrame] = field(default_factory=list)
+    diagnostics: Mapping[str, str] = field(default_factory=dict)
+
+    def times(self) -> dict[str, tuple[float, float]]:
+        """Return p50 and p95 of each stage and of stamp to arrival, ms."""
+        ages = [frame.age_ms for frame in self.frames]
+        return {stage: (number(self.diagnostics, f'{stage}_p50_ms'),
+                        number(self.diagnostics, f'{stage}_p95_ms')) for stage in STAGES} | {
+            'total': (percentile(ages, 50), percentile(ages, 95))}
+
+    def overheads_ms(self) -> list[float]:
+        """Return, for each frame, the time from sending to receiving less its inference.
+
+        Sent is when the message was handed to the middleware. Where the node does not tell the
+        inference time of a frame, the median of /diagnostics stands in.
+        """
+        stand_in = number(self.diagnostics, 'infer_p50_ms')
+        return [
+            frame.latency_ms - (frame.infer_ms if frame.infer_ms == frame.infer_ms else stand_in)
+            for frame in self.frames if frame.arrival is not None]
+
+
+def serve(
+    pipe: Connection, folder: Path, program: Program, parameters: Mapping[str, str],
+    clip: PlayedClip,
+) -> None:
+    """Run a side: start its node, answer once a frame has come through, then take commands.
+
+    Each command is a number of frames to send, each after the one before has come out; the
+    answer is what became of them and the newest diagnostics. Sides are processes, because what a
+    listener's middleware is like is settled once per process.
+    """
+    topics = output_topics(CAMERA, ('image', 'rain_mask'))
+    with live_run(folder, clip, parameters, program=program) as run:
+        run.step(topics, _FIRST_FRAME_TIMEOUT)
+        for _ in range(_WARM_UP_FRAMES):
+            run.step(topics, _FRAME_TIMEOUT)
+        pipe.send(None)
+        for count in commands(pipe):
+            frames = []
+            for _ in range(count):
+                frames.append(run.step(topics, _FRAME_TIMEOUT))
+                time.sleep(_PAUSE)
+            pipe.send((frames, run.listener.values(f'derain: {CAMERA.strip("/")}')))
+
+
+def compare(
+    setting: Setting, name: str, size: tuple[int, int],
+    sides: Mapping[str, tuple[Program, Mapping[str, str]]], frames: int,
+) -> dict[str, Side]:
+    """Send rainy frames one by one to several nodes, in blocks that take turns.
+
+    Parameters
+    ----------
+    setting
+        How to run.
+    name
+        Folder for the logs.
+    size
+        Width and height in pixels.
+    sides
+        Program, and parameters besides those of ``setting``, by the name of the side.
+    frames
+        How many for each.
+
+    Raises
+    ------
+    LiveRunError
+        A process failed.
+
+    """
+    clip = setting.clip(*size)
+    source = PlayedClip(clip.path, [(index, 0.0) for index in clip.rainy], infos=False)
+    results = {side: Side() for side in sides}
+    with ExitStack() as stack:
+        processes = {}
+        for side, (program, parameters) in sides.items():
+            folder = setting.folder / f'{name}_{side}'
+            folder.mkdir(exist_ok=True)
+            processes[side] = stack.enter_context(helper(
+                f'side {side} of the comparison', 'derain_ros.bench.turn_scenarios:serve',
+                folder / 'side.log', folder, program, {**setting.parameters, **parameters},
+                source, stop_timeout=_STOP_TIMEOUT))
+        for process in processes.values():
+            process.receive(_START_TIMEOUT)
+        for left in range(frames, 0, -_BLOCK):
+            for side, process in processes.items():
+                process.send(min(_BLOCK, left))
+                found, results[side].diagnostics = process.receive(2 * _BLOCK * _FRAME_TIMEOUT)
+                results[side].frames += found
+    return results
+
+
+def overhead(setting: Setting) -> Result:
+    """Measure what the node adds to the inference at 1920x1080, beside a plain rclpy node."""
+    sides = compare(
+        setting, 'overhead', _OVERHEAD_SIZE,
+        {'ours': (DERAIN, {'rain_gate': 'false'}), 'plain': (PLAIN, {})},
+        _OVERHEAD_QUICK_FRAMES if setting.quick else _FRAMES)
+    ours, plain = sides['ours'], sides['plain']
+    overheads = {name: percentile(side.overheads_ms(), 50) for name, side in sides.items()}
+    inside = {
+        'ours': sum(number(ours.diagnostics, f'{stage}_p50_ms') for stage in _IN_PROCESS),
+        'plain': percentile([number(frame.told.values, 'callback_ms') - frame.infer_ms
+                             for frame in plain.frames if frame.told], 50)}
+    return Result(
+        'overhead: 1920x1080 one frame at a time, our node and a plain rclpy node in turn',
+        [Figure('overhead, ours / plain', ratio(overheads['ours'], overheads['plain']), '',
+                Bar('<=', 0.4), 2),
+         *(Figure(f'{name}, sent to received less inference', overheads[name], 'ms')
+           for name in sides),
+         *(Figure(f'{name}, stamp to published less inference',
+                  percentile(publication_ms(side.frames), 50), 'ms')
+           for name, side in sides.items()),
+         *(Figure(f'{name}, inside the callback less inference', inside[name], 'ms')
+           for name in sides),
+         *(Figure(f'{name}, inference p50', inference_ms(side.frames, side.diagnostics), 'ms')
+           for name, side in sides.items())],
+        ['the callback of the plain node begins after rclpy has deserialized the message'],
+        {name: {'overhead_ms': side.overheads_ms(), 'diagnostics': dict(side.diagnostics)}
+         for name, side in sides.items()})
+
+
+def publication_ms(frames: Sequence[PlayedFrame]) -> list[float]:
+    """Return, for each frame, the time from its stamp to publication less its inference."""
+    return [number(frame.told.values, 'age_ms') - frame.infer_ms for frame in frames if frame.told]
+
+
+def stages(setting: Setting) -> Result:
+    """Measure every stage at several sizes, with and without rclpy's own serialization."""
+    frames = _STAGES_QUICK_FRAMES if setting.quick else _FRAMES
+    figures, details = [], {}
+    notes = [f'{"p50 / p95 in ms":<24}' + ''.join(f'{stage:>16}' for stage in (*STAGES, 'total'))]
+    for width, height in setting.sizes:
+        size = f'{width}x{height}'
+        sides = compare(setting, f'stages_{size}', (width, height), {
+            name: (DERAIN, {'rain_gate': 'false', 'fast_path': fast})
+            for name, fast in (('fast', 'true'), ('ordinary', 'false'))}, frames)
+        details[size] = {name: side.times() for name, side in sides.items()}
+        figures.append(Figure(
+            f'{size} fast / ordinary, sent to received less inference',
+            ratio(*(percentile(sides[name].overheads_ms(), 50) for name in ('fast', 'ordinary'))),
+            '', None, 2))
+        notes += [_row(f'{size} {name}', times) for name, times in details[size].items()]
+    return Result(
+        'stages: one frame at a time, with fast_path and without (age: stamp to published, '
+        'total: stamp to image received)', figures, notes, details)
+
+
+def _row(name: str, times: Mapping[str, tuple[float, float]]) -> str:
+    return f'{name:<24}' + ''.join(
+        f'{"-":>16}' if p50 != p50 else f'{f"{p50:.1f} / {p95:.1f}":>16}'
+        for p50, p95 in times.values())

@@ -1,0 +1,217 @@
+"""Publish messages as cameras do, in a process of its own; see :func:`serve`.
+
+Messages go out byte for byte as they were recorded or prepared, but for the stamp, which becomes
+the time of sending.
+"""
+
+import struct
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from derain_ros.bags.topics import COMPRESSED_IMAGE
+from derain_ros.live.helper import commands
+from derain_ros.live.played import PlayedSource
+from derain_ros.live.processes import LiveRunError
+from derain_ros.live.read_ahead import ReadAhead
+
+_SUBSCRIBER_SECONDS = 30.0
+_FILL_SECONDS = 10.0
+_SETTLE_SECONDS = 0.5
+_ACKNOWLEDGE_SECONDS = 2
+_STAMP_AT, _STAMP_END = 4, 12
+
+
+def serve(pipe: Connection, source: PlayedSource) -> None:
+    """Publish what the commands ask for, until the pipe ends.
+
+    ``('sample', N)`` sends the N-th sample of each camera. ``('step',)`` sends the next frame of
+    each camera and answers with what :meth:`Player.send` returned, by topic. ``('play', FACTOR,
+    SECONDS)`` plays, and answers ``playing``, ``played`` and what :meth:`Player.play` returned.
+
+    Raises
+    ------
+    LiveRunError
+        Nobody subscribes.
+    BagError
+        The bag is damaged.
+
+    """
+    rclpy.init(args=[])
+    try:
+        player = Player(source)
+        player.wait_for_subscriber(_SUBSCRIBER_SECONDS)
+        for command, *values in commands(pipe):
+            if command == 'sample':
+                player.sample(*values)
+            elif command == 'step':
+                pipe.send(player.step())
+            else:
+                pipe.send(player.play(pipe, *values))
+        player.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+class Player(Node):
+    """Publishes the image topics of a source and the camera_info beside them."""
+
+    def __init__(self, source: PlayedSource):
+        super().__init__('player')
+        self._source = source
+        qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+        self._images = {
+            camera.topic: self.create_publisher(
+                CompressedImage if camera.msgtype == COMPRESSED_IMAGE else Image,
+                camera.topic, qos)
+            for camera in source.cameras}
+        infos = {camera.info_topic for camera in source.cameras if camera.has_info}
+        self._infos = {topic: self.create_publisher(CameraInfo, topic, qos)
+                       for topic in sorted(infos)}
+        self._last: dict[str, int] = {}
+        self._steps = self._endless()
+
+    def wait_for_subscriber(self, timeout: float) -> None:
+        """Wait until someone listens to every topic; LiveRunError after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        publishers = {**self._images, **self._infos}
+        while missing := [topic for topic, publisher in publishers.items()
+                          if not publisher.get_subscription_count()]:
+            if time.monotonic() > deadline:
+                raise LiveRunError(
+                    f'nobody subscribed to {", ".join(missing)} within {timeout:g} s')
+            time.sleep(0.05)
+        # The other side may not have found us yet.
+        time.sleep(_SETTLE_SECONDS)
+
+    def sample(self, number: int) -> None:
+        """Send a frame of the size of a number on every camera, and its camera_info ahead."""
+        for topic, messages in self._source.samples.items():
+            self.send(topic, messages[min(number, len(messages) - 1)])
+
+    def step(self) -> dict[str, tuple[int | None, int]]:
+        """Send the next frame of each camera, without regard to its time."""
+        sent = {}
+        for _, topic, data in self._steps:
+            frame = self.send(topic, data)
+            if topic in self._images:
+                sent[topic] = frame
+            if len(sent) == len(self._images):
+                return sent
+        raise AssertionError('a source has messages')
+
+    def play(self, pipe: Connection, factor: float, seconds: float) -> dict:
+        """Play the source from its start.
+
+        Parameters
+        ----------
+        pipe
+            Told ``playing`` before the first message and ``played`` after the last.
+        factor
+            How much faster than recorded.
+        seconds
+            How long; a recording is repeated or cut, a clip ends by its plan.
+
+        Returns
+        -------
+        dict
+            ``sent``: what :meth:`send` returned for each frame, by topic; ``seconds``;
+            ``late_ns``: how late each message was; ``starved``: messages that the disk had not
+            given in time.
+
+        """
+        sent: dict[str, list[tuple[int | None, int]]] = {topic: [] for topic in self._images}
+        starved = 0
+        with ReadAhead(self._source.messages(seconds * factor * 1e9)) as ahead:
+            ahead.wait_until_full(_FILL_SECONDS)
+            pipe.send('playing')
+            pacer = Pacer(factor)
+            for (offset, topic, data), waited in ahead:
+                pacer.wait(offset)
+                starved += waited and pacer.late[-1] > 0
+                frame = self.send(topic, data)
+                if topic in sent:
+                    sent[topic].append(frame)
+        pipe.send('played')
+        for publisher in self._images.values():
+            publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGE_SECONDS))
+        return {'sent': sent, 'seconds': pacer.elapsed(), 'late_ns': pacer.late,
+                'starved': starved}
+
+    def send(self, topic: str, data: bytes) -> tuple[int | None, int]:
+        """Publish a message, stamped now, but later than the last one of its topic.
+
+        Returns the stamp (None where the message is too short for one) and the time of handing
+        the message over to the middleware, ns since the epoch.
+        """
+        publisher = self._images.get(topic) or self._infos[topic]
+        stamp = max(time.time_ns(), self._last.get(topic, 0) + 1)
+        self._last[topic] = stamp
+        message = restamped(data, stamp)
+        handed_over = time.time_ns()
+        publisher.publish(data if message is None else message)
+        return None if message is None else stamp, handed_over
+
+    def _endless(self) -> Iterator[tuple[int, str, bytes]]:
+        while True:
+            yield from self._source.messages(float('inf'))
+
+
+class Pacer:
+    """Waits until messages are due.
+
+    Parameters
+    ----------
+    factor
+        How much faster than recorded to play.
+
+    Attributes
+    ----------
+    late
+        How long after it was due each message so far was let go, ns.
+
+    """
+
+    def __init__(self, factor: float):
+        self.late: list[int] = []
+        self._factor = factor
+        self._start = time.monotonic_ns()
+
+    def wait(self, offset: int) -> None:
+        """Wait for a message recorded ``offset`` ns after the first one."""
+        due = self._start + round(offset / self._factor)
+        time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+        self.late.append(max(0, time.monotonic_ns() - due))
+
+    def elapsed(self) -> float:
+        """Return the seconds since the first message was due."""
+        return (time.monotonic_ns() - self._start) / 1e9
+
+
+def restamped(data: bytes, stamp: int) -> bytes | None:
+    """Return a serialized message that begins with a header, under another stamp.
+
+    Parameters
+    ----------
+    data
+        CDR of either byte order; nothing but the eight bytes of the stamp is changed.
+    stamp
+        Nanoseconds since the epoch.
+
+    Returns
+    -------
+    bytes or None
+        None where the message ends before its stamp does.
+
+    """
+    if len(data) < _STAMP_END:
+        return None
+    view = memoryview(data)
+    packed = struct.pack('<iI' if data[1] & 1 else '>iI', *divmod(stamp, 10**9))
+    return b''.join((view[:_STAMP_AT], packed, view[_STAMP_END:]))
