@@ -40,13 +40,13 @@ $(VENV)/.setup: setup.py setup.cfg Makefile
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	echo '$(CONSTRAINT)' > $(VENV)/constraints.txt
 	$(PIP) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
-	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS:,=)]'
+	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)tools]'
 	touch $@
 
 # This torch release first: its build for the CPU satisfies the range of the extra.
 $(VENV)/.setup-test: $(VENV)/.setup
 	$(PIP) torch==2.13.0
-	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)train,tensorrt,test]'
+	$(PIP) --no-build-isolation --use-pep517 -e '.[$(EXTRA_ROS)tools,train,tensorrt,test]'
 	touch $@
 
 demo: setup

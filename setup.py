@@ -51,6 +51,8 @@ setup(
             'ros-jazzy-common-interfaces==5.3.*',
             'ros-jazzy-rmw-fastrtps-cpp==8.4.*',
         ],
+        # What the commands need that measure and report, and no vehicle does.
+        'tools': ['psutil>=5.9'],
         'train': [
             'onnx>=1.16',
             'onnxscript>=0.2',
