@@ -6,7 +6,7 @@ the time of sending.
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 import rclpy
@@ -170,6 +170,8 @@ class Pacer:
     ----------
     factor
         How much faster than recorded to play.
+    clock, sleep
+        Monotonic nanoseconds, and how to wait some seconds.
 
     Attributes
     ----------
@@ -178,20 +180,24 @@ class Pacer:
 
     """
 
-    def __init__(self, factor: float):
+    def __init__(
+        self, factor: float, clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
         self.late: list[int] = []
         self._factor = factor
-        self._start = time.monotonic_ns()
+        self._clock, self._sleep = clock, sleep
+        self._start = clock()
 
     def wait(self, offset: int) -> None:
         """Wait for a message recorded ``offset`` ns after the first one."""
         due = self._start + round(offset / self._factor)
-        time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
-        self.late.append(max(0, time.monotonic_ns() - due))
+        self._sleep(max(0, due - self._clock()) / 1e9)
+        self.late.append(max(0, self._clock() - due))
 
     def elapsed(self) -> float:
         """Return the seconds since the first message was due."""
-        return (time.monotonic_ns() - self._start) / 1e9
+        return (self._clock() - self._start) / 1e9
 
 
 def restamped(data: bytes, stamp: int) -> bytes | None:

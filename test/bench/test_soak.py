@@ -102,7 +102,7 @@ def test_a_few_seconds_of_soak(tmp_path):
     assert 'memory growth' in done.stdout
     with (out / 'soak.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) >= 6
+    assert len(rows) >= 3
     seconds = [float(row['seconds']) for row in rows]
     assert seconds == sorted(seconds)
     assert all(float(row['rss']) > 50 and int(row['threads']) > 1 for row in rows)
