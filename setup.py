@@ -34,15 +34,17 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=[
+        # What Ubuntu 22.04 has is new enough, where it has it.
+        'backports.zstd; python_version < "3.14"',
         'lz4>=3.1',
         'mcap>=1.1',
         'numpy>=1.21',
-        'opencv-python-headless>=4.7',
+        'opencv-python-headless>=4.5.4',
         'openvino>=2024.4',
-        'rich>=12',
-        'rosbags>=0.11.9',
+        'rich>=11.2',
+        'rosbags>=0.11.9,<0.12',  # its internals are used
         'ruamel.yaml>=0.17',
-        'tqdm>=4.64',
+        'tqdm>=4.57',
     ],
     extras_require={
         # A real ROS 2 Jazzy from PyPI, for machines without a ROS installation.
@@ -50,6 +52,12 @@ setup(
             'ros-jazzy-rclpy==7.1.*',
             'ros-jazzy-common-interfaces==5.3.*',
             'ros-jazzy-rmw-fastrtps-cpp==8.4.*',
+        ],
+        # Kilted, for tests with it.
+        'kilted': [
+            'ros-kilted-rclpy==9.1.*',
+            'ros-kilted-common-interfaces==5.5.*',
+            'ros-kilted-rmw-fastrtps-cpp==9.3.*',
         ],
         # What the commands need that measure and report, and no vehicle does.
         'tools': ['psutil>=5.9'],
@@ -61,9 +69,12 @@ setup(
             'tensorboard>=2.14',
             'torch>=2.6',
         ],
+        # For a TensorRT that is installed already, by its version of CUDA: 12 on JetPack 6.
+        'cuda12': ['cuda-bindings==12.*'],
+        'cuda13': ['cuda-bindings==13.*'],
         # The compiler of TensorRT for RTX GPUs, which also builds on machines without a GPU.
         'tensorrt': [
-            'cuda-bindings>=12.6',
+            'cuda-bindings==13.*',
             'tensorrt_rtx_cu13>=1.2; platform_machine == "x86_64"',
         ],
         'test': ['hypothesis>=6.80', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
