@@ -25,6 +25,8 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
+        # Lets colcon's setup files put the executables on the PATH; see colcon.pkg.
+        (f'share/{PACKAGE}/hook', ['resource/path.dsv']),
         share('launch'),
         share('config'),
         share('config/detectors'),

@@ -70,7 +70,8 @@ WHEELS = {'ros', 'kilted'}
 OURS = imported('derain_ros') | BY_NAME
 THEIRS = imported('test')
 OF_ROS = {'rclpy', 'launch', 'launch_ros', 'cv_bridge'} | {
-    name for name in OURS | THEIRS | imported('launch') if re.search('_(msgs|srvs|interfaces)$', name)}
+    name for name in OURS | THEIRS | imported('launch')
+    if re.search('_(msgs|srvs|interfaces)$', name)}
 
 
 def test_what_the_package_imports_is_required_of_pip_or_comes_with_ros():
