@@ -13,8 +13,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from derain_ros.engines import EngineError, auto_engines, create_engine, create_first
-from derain_ros.engines.models import ModelError
+from derain_ros.engines import (
+    ENGINES,
+    EngineError,
+    auto_engines,
+    create_engine,
+    create_first,
+)
+from derain_ros.engines.models import ModelError, find_model
 from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
 from derain_ros.node.diagnostics import Throttle
@@ -155,12 +161,7 @@ class DerainNode(LifecycleNode):
             self.get_logger().warning(
                 'an engine that was closed earlier still hangs and holds its memory; restart '
                 'the node to free it')
-        self._supervisor = self._supervise(settings)
-        self._supervisor.open(self._stop)
-        info = self._supervisor.info
-        self.get_logger().info(
-            f'engine {info.engine} on {info.device}, model {info.model}, {info.precision}: '
-            f'{info.reason}')
+        self._open_engine(settings)
         self._warm_up(settings)
         sources: dict[str, str] = {}
         for camera in settings.topics:
@@ -179,6 +180,28 @@ class DerainNode(LifecycleNode):
             Outputs(messages, settings.output_encoding), lambda: self._live,
             self._reporter.rain_is_listened_to)
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
+
+    def _open_engine(self, settings: Settings) -> None:
+        """Create the engine; where it cannot run here, frames pass by it until it can."""
+        # A name that is wrong will not get better, and is refused at once.
+        if settings.engine not in ('auto', *ENGINES):
+            raise EngineError(
+                f'unknown engine {settings.engine!r}; known: auto, {", ".join(ENGINES)}')
+        find_model(settings.model)
+        self._supervisor = self._supervise(settings)
+        failure = self._supervisor.open(self._stop)
+        info = self._supervisor.info
+        if info is not None:
+            self.get_logger().info(
+                f'engine {info.engine} on {info.device}, model {info.model}, {info.precision}: '
+                f'{info.reason}')
+        elif settings.wait_for_warm_up or self.get_parameter('build_only').value:
+            raise EngineError(failure)
+        else:
+            fate = 'dropped' if self._live.on_fault == 'drop' else 'passed through unchanged'
+            self.get_logger().error(
+                f'{failure}; until an engine can be created, which is tried again and again, '
+                f'frames are {fate}')
 
     def _supervise(self, settings: Settings) -> Supervisor:
         model, options = settings.model, settings.engine_options

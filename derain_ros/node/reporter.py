@@ -11,6 +11,7 @@ from std_msgs.msg import Float32
 from derain_ros.node.camera import Camera, is_wet
 from derain_ros.node.camera_record import CameraSnapshot
 from derain_ros.node.diagnostics import (
+    LOG_EVERY_SECONDS,
     CameraReport,
     Throttle,
     camera_status,
@@ -48,6 +49,7 @@ class Reporter:
         self._supervisor: Supervisor | None = None
         self._live: Callable[[], LiveSettings] | None = None
         self._throttle = Throttle(SILENCE_LOG_SECONDS)
+        self._missing = Throttle(LOG_EVERY_SECONDS)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._intensity = node.create_publisher(Float32, '~/rain_intensity', 10)
         self.reset()
@@ -117,6 +119,10 @@ class Reporter:
 
     def _engine_status(self):
         supervisor = self._supervisor
+        missing = self.problem or (
+            supervisor.problem if supervisor is not None and supervisor.info is None else '')
+        if missing and self._missing.allows('engine'):
+            self._node.get_logger().error(f'nothing is derained: {missing}')
         values = {'node': self._node.get_fully_qualified_name()}
         if supervisor is None:
             values |= {'state': 'none', 'failures': 0}

@@ -241,13 +241,19 @@ class Supervisor:
 
     # Life
 
-    def open(self, stop: threading.Event) -> None:
+    def open(self, stop: threading.Event) -> str:
         """Create the first engine in line that works.
+
+        Returns
+        -------
+        str
+            Why none works; it is tried again, and :attr:`info` is None until one does. Empty if
+            one works.
 
         Raises
         ------
         EngineError
-            None works, or ``stop`` was set meanwhile.
+            ``stop`` was set meanwhile.
 
         """
         with self._lock:
@@ -257,10 +263,8 @@ class Supervisor:
             if stop.is_set():
                 self.close()
                 raise EngineError('the node was told to end while the engine was being created')
-        if thread.info is None:
-            self.close()
-            raise EngineError(thread.failure)
         self._opening = False
+        return '' if thread.info is not None else thread.failure
 
     def close(self, timeout: float = 0.0) -> bool:
         """Let the engine go; returns whether no thread of it is left after ``timeout`` seconds.

@@ -214,13 +214,17 @@ def test_a_frame_that_is_too_old_is_given_up_and_the_engine_kept(rig):
     assert one.created == ['first']
 
 
-def test_no_engine_at_the_start_is_an_error_and_leaves_nothing():
+def test_no_engine_at_the_start_is_told_and_one_that_comes_later_is_taken():
     one = Rig()
     one.refuses = {'first'}
-    with pytest.raises(EngineError, match='no engine works here'):
-        one.supervisor.open(threading.Event())
+    assert 'no engine works here' in one.supervisor.open(threading.Event())
+    assert one.supervisor.info is None and one.supervisor.state() == 'failed'
+    with pytest.raises(FaultError, match='no engine works here'):
+        one.infer()
+    one.refuses = set()
+    one.supervisor.reset()
+    wait_for(lambda: one.supervisor.info is not None)
     assert one.supervisor.close(5.0)
-    assert one.log == []
 
 
 def test_creation_ends_when_the_node_is_told_to():
