@@ -29,6 +29,7 @@ from derain_ros.commands import (
     train,
     video,
 )
+from derain_ros.text import how_to_install
 
 _COMMANDS = (
     image, bag, info, demo, top, bench, soak, replay_bench, rain, evaluate, detections, report,
@@ -96,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition('.')[0] == 'derain_ros':
             raise
-        print(f'derain: error: the Python package {error.name} is missing; install it with '
-              f'`pip install {_package_of(error.name)}`', file=sys.stderr)
+        print(f'derain: error: the Python package {error.name} is missing; '
+              f'{how_to_install(_package_of(error.name))}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('derain: interrupted', file=sys.stderr)
@@ -116,8 +117,8 @@ def derain_top(argv: Sequence[str] | None = None) -> int:
 def _package_of(module: str) -> str:
     """Name under which pip knows a module."""
     name = module.partition('.')[0]
-    return {'cv2': 'opencv-python-headless', 'ruamel': 'ruamel.yaml',
-            'yaml': 'pyyaml'}.get(name, name)
+    return {'backports': 'backports.zstd', 'cv2': 'opencv-python-headless',
+            'ruamel': 'ruamel.yaml', 'yaml': 'pyyaml'}.get(name, name)
 
 
 if __name__ == '__main__':

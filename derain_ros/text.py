@@ -1,6 +1,7 @@
 """Names and messages as they are shown and sorted."""
 
 import re
+import sys
 
 
 def printable(text: str) -> str:
@@ -17,3 +18,17 @@ def natural_key(text: str) -> list:
     """Sort frame_2 before frame_10."""
     parts = re.split('([0-9]+)', text)
     return [(int(part), part) if number % 2 else part for number, part in enumerate(parts)]
+
+
+def how_to_install(*packages: str) -> str:
+    """Say how to get packages of PyPI: outside of a virtual environment, first by activating one.
+
+    >>> how_to_install('openvino').endswith('install it with `pip install openvino`')
+    True
+    """
+    them = 'it' if len(packages) == 1 else 'them'
+    install = f'install {them} with `pip install {" ".join(packages)}`'
+    if sys.prefix != sys.base_prefix:
+        return install
+    return ('no virtual environment is active: if there is one, activate it '
+            f'(`source .venv/bin/activate`), else {install}')

@@ -17,6 +17,7 @@ from derain_ros.engines.contract import (
 )
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_one_file
+from derain_ros.text import how_to_install
 
 SMALL_PIXELS = 1 << 16
 """Up to so many pixels one thread is as fast as several, for less CPU time.
@@ -44,7 +45,7 @@ def _import():
     try:
         import openvino
     except ImportError as error:
-        raise EngineError(f'{error}; install it with `pip install openvino`') from error
+        raise EngineError(f'{error}; {how_to_install("openvino")}') from error
     return openvino
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from derain_ros.engines.contract import Derained, EngineError
 from derain_ros.engines.models import ModelInfo
+from derain_ros.text import how_to_install
 
 
 class Reference:
@@ -41,7 +42,7 @@ class Reference:
                 return
         raise EngineError(
             'a compiled engine is compared with the CPU before it is used, and there is nothing '
-            f'to do that with ({"; ".join(missing)}): `pip install openvino`')
+            f'to do that with ({"; ".join(missing)}); {how_to_install("openvino")}')
 
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch, uint8, N×H×W×3, BGR; raises EngineError, ModelError."""

@@ -13,6 +13,13 @@ from typing import Any
 import numpy as np
 
 from derain_ros.engines.contract import EngineError
+from derain_ros.text import how_to_install
+
+BINDINGS = (
+    'the bindings must be those of the installed CUDA: on JetPack 6 (CUDA 12.6) '
+    f"""{how_to_install('"cuda-python==12.6.*"')}, with another CUDA 12 """
+    '"cuda-python==12.*", with CUDA 13 (JetPack 7) "cuda-python==13.*"')
+"""Remedy for bindings that are missing, or newer than the driver."""
 
 
 @functools.cache
@@ -24,9 +31,7 @@ def cuda() -> ModuleType:
         except ImportError:
             from cuda import cudart as runtime  # cuda-python before 12.6
     except ImportError as error:
-        raise EngineError(
-            'no Python module cuda.bindings; install it with `pip install cuda-bindings`'
-        ) from error
+        raise EngineError(f'no Python module cuda.bindings; {BINDINGS}') from error
     return runtime
 
 
@@ -34,7 +39,9 @@ def ask(answer: tuple) -> Any:
     """Return the value of an answer of CUDA; raises EngineError where it is an error."""
     error, *values = answer
     if error != cuda().cudaError_t.cudaSuccess:
-        raise EngineError(f'CUDA: {getattr(error, "name", error)}')
+        name = getattr(error, 'name', str(error))
+        remedy = f'; {BINDINGS}' if name == 'cudaErrorInsufficientDriver' else ''
+        raise EngineError(f'CUDA: {name}{remedy}')
     return values[0] if values else None
 
 

@@ -18,6 +18,7 @@ from derain_ros.engines.contract import (
     forget_shapes,
 )
 from derain_ros.engines.models import ModelError, ModelInfo
+from derain_ros.text import how_to_install
 
 
 def probe() -> tuple[str, str]:
@@ -49,7 +50,7 @@ def _import():
         import torch
     except ImportError as error:
         raise EngineError(
-            f'{error}; install it with `pip install "derain_ros[train]"`'
+            f'{error}; {how_to_install("torch", "safetensors")}'
         ) from error
     return torch
 

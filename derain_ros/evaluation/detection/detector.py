@@ -10,7 +10,7 @@ from derain_ros.evaluation.detection.boxes import Detections, areas, suppress
 from derain_ros.evaluation.detection.decode import check_shape, decode
 from derain_ros.evaluation.detection.description import Description
 from derain_ros.evaluation.detection.placement import place
-from derain_ros.text import printable
+from derain_ros.text import how_to_install, printable
 
 MOST_DETECTIONS = 300
 """Most detections in one image, the best."""
@@ -55,7 +55,7 @@ class Detector:
         try:
             import openvino
         except ImportError as error:
-            raise DetectorError(f'{error}; install it with `pip install openvino`') from error
+            raise DetectorError(f'{error}; {how_to_install("openvino")}') from error
         path = description.model
         if path.suffix != '.onnx':
             raise DetectorError(f'{path}: a detector is a file that ends in .onnx')
