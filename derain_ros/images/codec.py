@@ -251,12 +251,18 @@ def _decode_with_cv_bridge(msg: Any, height: int, width: int) -> np.ndarray:
     if length < step * height:
         refuse('data', f'{length} bytes', f'{step * height}', 'check height, step and data')
     try:
-        image = np.asarray(bridge.imgmsg_to_cv2(msg, 'bgr8'))
+        depth, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
+        pixel_bytes = np.dtype(depth).itemsize * channels
+        whole = step % pixel_bytes == 0  # cv_bridge would shift each row by the rest
+        image = np.asarray(bridge.imgmsg_to_cv2(msg, 'bgr8')) if whole else None
     except Exception as error:
         raise ImageFormatError(
             f'encoding is {shown(msg.encoding)}, which cv_bridge cannot turn into bgr8 '
-            f'({ascii(str(error))[:200]}), expected one of '
+            f'({ascii(str(error))[:80]}), expected one of '
             f'{", ".join(sorted(SUPPORTED_ENCODINGS))}; set the camera driver to one of these'
         ) from error
+    if image is None:
+        refuse('step', f'{step}', f'a multiple of the {pixel_bytes} bytes of a pixel of '
+               f'{msg.encoding}', 'let the publisher pad its rows by whole pixels')
     _check_array('image from cv_bridge', image, (height, width, 3))
     return np.ascontiguousarray(image)

@@ -84,6 +84,14 @@ def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool], np.ndarra
     return to_bgr
 
 
+def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+        pixels = _high_bytes(rows, big_endian).reshape(len(rows), -1, channels)
+        return pixels if code is None else cv2.cvtColor(pixels, code)
+
+    return to_bgr
+
+
 def _mono16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
     return cv2.cvtColor(_high_bytes(rows, big_endian), cv2.COLOR_GRAY2BGR)
 
@@ -114,6 +122,10 @@ def _formats() -> dict[str, PixelFormat]:
         'rgb8': PixelFormat(_convert(cv2.COLOR_RGB2BGR, 3), 3),
         'bgra8': PixelFormat(_convert(cv2.COLOR_BGRA2BGR, 4), 4),
         'rgba8': PixelFormat(_convert(cv2.COLOR_RGBA2BGR, 4), 4),
+        'bgr16': PixelFormat(_colour16(None, 3), 6),
+        'rgb16': PixelFormat(_colour16(cv2.COLOR_RGB2BGR, 3), 6),
+        'bgra16': PixelFormat(_colour16(cv2.COLOR_BGRA2BGR, 4), 8),
+        'rgba16': PixelFormat(_colour16(cv2.COLOR_RGBA2BGR, 4), 8),
         'mono8': mono8,
         '8UC1': mono8,
         'mono16': PixelFormat(_mono16, 2),

@@ -46,6 +46,8 @@ def golden(encoding):
     }
     if encoding in pixels:
         return pixels[encoding] * 8, uniform
+    if (eight := encoding.replace('16', '8')) in pixels:
+        return [byte for value in pixels[eight] for byte in (255, value)] * 8, uniform
     if encoding in ('mono8', '8UC1'):
         return [0, 1, 2, 3, 4, 5, 6, 255], np.array([[0, 1, 2, 3], [4, 5, 6, 255]])[..., None]
     if encoding == 'mono16':
@@ -88,7 +90,7 @@ def test_golden_values_with_and_without_padding(encoding, kind):
         np.testing.assert_array_equal(shorter, decoded)
 
 
-@pytest.mark.parametrize('encoding', ['mono16', *(f'bayer_{p}16' for p in ('rggb', 'grbg'))])
+@pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgra16', *(f'bayer_{p}16' for p in ('rggb', 'grbg'))])
 def test_big_endian_samples(encoding):
     data, expected = golden(encoding)
     swapped = np.asarray(data, np.uint8).reshape(-1, 2)[:, ::-1]
@@ -210,7 +212,8 @@ REFUSED = {
     'unknown encoding': ({'encoding': 'yuv999'}, r"encoding is 'yuv999'.*bayer_rggb8.*cv_bridge"),
     'empty encoding': ({'encoding': ''}, "encoding is ''"),
     'surrogate encoding': ({'encoding': '\ud800'}, r'encoding is .*ud800'),
-    'endless encoding': ({'encoding': 'x' * 10**6}, r'encoding is .{60}, expected'),
+    'endless encoding': (
+        {'encoding': 'x' * 10**6}, r'encoding is .{60}, (expected|which cv_bridge)'),
     'encoding of another type': ({'encoding': 3}, 'encoding is 3, expected a string'),
     'no height': ({'height': 0}, 'height is 0, expected .* 1 to 16384'),
     'no width': ({'width': 0}, 'width is 0'),
@@ -279,7 +282,8 @@ def test_any_fields_give_an_image_or_an_image_format_error(message):
 def test_well_formed_messages_are_always_read(encoding, height, width, padding, data):
     height, width = height * 2, width * 2
     packed_yuv = encoding in ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
-    pixel_bytes = {'bgr8': 3, 'rgb8': 3, '8UC3': 3, 'bgra8': 4, 'rgba8': 4}.get(
+    pixel_bytes = {'bgr8': 3, 'rgb8': 3, '8UC3': 3, 'bgra8': 4, 'rgba8': 4,
+                   'bgr16': 6, 'rgb16': 6, 'bgra16': 8, 'rgba16': 8}.get(
         encoding, 2 if encoding.endswith('16') or packed_yuv else 1
     )
     step = width * pixel_bytes + padding
@@ -290,23 +294,25 @@ def test_well_formed_messages_are_always_read(encoding, height, width, padding, 
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8', 'mono16',
+                                      'bgr16', 'rgb16', 'bgra16', 'rgba16',
                                       *(f'bayer_{p}8' for p in ('rggb', 'bggr', 'gbrg', 'grbg')),
                                       'yuv422', 'yuv422_yuy2'])
 def test_agrees_with_cv_bridge(encoding):
     cv_bridge = pytest.importorskip('cv_bridge', reason='cv_bridge comes with a ROS installation')
     random = np.random.default_rng(5)
     channels = {'bgr8': 3, 'rgb8': 3, 'bgra8': 4, 'rgba8': 4, 'mono16': 2, 'yuv422': 2,
-                'yuv422_yuy2': 2}.get(encoding, 1)
+                'yuv422_yuy2': 2, 'bgr16': 6, 'rgb16': 6, 'bgra16': 8,
+                'rgba16': 8}.get(encoding, 1)
     data = random.integers(0, 256, (48, 64, channels), np.uint8)
     message = image(encoding, 48, 64, data, kind='rclpy')
     expected = cv_bridge.CvBridge().imgmsg_to_cv2(message, 'bgr8')
     # cv_bridge rounds value / 257 where this package takes value >> 8.
-    tolerance = 1 if encoding == 'mono16' else 0
+    tolerance = 1 if encoding.endswith('16') else 0
     assert np.abs(decode_image(message).astype(int) - expected).max() <= tolerance
 
 
-def test_encodings_outside_the_table_go_through_cv_bridge():
+def test_rows_that_cv_bridge_would_shift_are_refused():
     pytest.importorskip('cv_bridge', reason='cv_bridge comes with a ROS installation')
-    samples = np.full((4, 4, 3), (10 * 257, 100 * 257, 200 * 257), '<u2')
-    message = image('rgb16', 4, 4, samples.view(np.uint8), kind='rclpy')
-    np.testing.assert_allclose(decode_image(message)[0, 0], (200, 100, 10), atol=1)
+    message = image('16UC3', 4, 4, bytes(4 * 25), kind='rclpy', step=25)
+    with pytest.raises(ImageFormatError, match='step is 25, expected a multiple of the 6 bytes'):
+        decode_image(message)

@@ -25,8 +25,9 @@ JPEG_QUALITY = 95
 _JPEG_START = b'\xff\xd8\xff'
 # Columns of B, G, R for samples that are stored in this order.
 _COLOUR_ORDERS = {
-    'bgr8': (0, 1, 2), '8UC3': (0, 1, 2), 'bgra8': (0, 1, 2),
-    'rgb8': (2, 1, 0), 'rgba8': (2, 1, 0),
+    'bgr8': (0, 1, 2), '8UC3': (0, 1, 2), 'bgra8': (0, 1, 2), 'bgr16': (0, 1, 2),
+    'bgra16': (0, 1, 2),
+    'rgb8': (2, 1, 0), 'rgba8': (2, 1, 0), 'rgb16': (2, 1, 0), 'rgba16': (2, 1, 0),
 }
 _GREY = ('mono8', '8UC1', 'mono16')
 _BAYER = 'bayer_'
@@ -94,6 +95,9 @@ def rain_on_image(message: Any, render: Renderer) -> Any:
     data = np.array(message.data, np.uint8)
     encoding = message.encoding
     height, width = change.shape[:2]
+    depth = np.dtype(np.uint8)
+    if encoding.endswith('16'):
+        depth = np.dtype(np.uint16).newbyteorder('>' if message.is_bigendian else '<')
     if encoding in _PACKED_YUV:
         pixels = _samples(data, (height, width // 2, 4), message.step)
         _add_packed_yuv(pixels, change, _PACKED_YUV[encoding])
@@ -101,13 +105,11 @@ def rain_on_image(message: Any, render: Renderer) -> Any:
         pixels = _samples(data, (height * 3 // 2, width), message.step)
         _add_planar_yuv(pixels, change, _PLANAR_YUV[encoding])
     elif encoding in _COLOUR_ORDERS:
-        channels = 4 if 'a8' in encoding else 3
-        pixels = _samples(data, (height, width, channels), message.step)
+        channels = 4 if encoding[3] == 'a' else 3
+        pixels = _samples(data, (height, width, channels), message.step, depth)
         _add(pixels[..., :3], change[..., _COLOUR_ORDERS[encoding]])
     else:
-        wide = encoding.endswith('16')
-        dtype = np.dtype(np.uint16).newbyteorder('>' if message.is_bigendian else '<')
-        pixels = _samples(data, (height, width), message.step, dtype if wide else np.uint8)
+        pixels = _samples(data, (height, width), message.step, depth)
         _add(pixels, _grey(change) if encoding in _GREY else _mosaic(change, encoding))
     return dataclasses.replace(message, data=data)
 
@@ -164,12 +166,12 @@ def _change(dry: np.ndarray, render: Renderer) -> np.ndarray:
 
 
 def _samples(
-    data: np.ndarray, shape: tuple[int, ...], step: int, dtype: Any = np.uint8
+    data: np.ndarray, shape: tuple[int, ...], step: int, depth: Any = np.uint8
 ) -> np.ndarray:
     """View a message's bytes as rows of ``step`` bytes; decoding has checked that they fit."""
-    dtype = np.dtype(dtype)
-    inner = [dtype.itemsize] if len(shape) == 2 else [shape[2], 1]
-    return np.ndarray(shape, dtype, data, strides=(step, *inner))
+    depth = np.dtype(depth)
+    inner = [depth.itemsize] if len(shape) == 2 else [shape[2] * depth.itemsize, depth.itemsize]
+    return np.ndarray(shape, depth, data, strides=(step, *inner))
 
 
 def _add(samples: np.ndarray, change: np.ndarray) -> None:
