@@ -19,9 +19,8 @@ def test_in_an_environment_it_is_pip(monkeypatch):
     assert how_to_install('a', 'b') == 'install them with `pip install a b`'
 
 
-@pytest.mark.parametrize(('command', 'package'), [
-    (['bag', 'drive', '-o', 'out'], 'tqdm|numpy'), (['rain', 'a', '-o', 'b'], 'numpy')])
-def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path, command, package):
+@pytest.mark.parametrize('command', [['bag', 'drive', '-o', 'out'], ['rain', 'a', '-o', 'b']])
+def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path, command):
     # Without its packages, as the Python of a terminal in which nothing was activated.
     run = subprocess.run(
         [getattr(sys, '_base_executable', sys.executable), '-I', '-S', '-c',
@@ -30,15 +29,15 @@ def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path, command, p
         cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1, run.stderr
     assert re.fullmatch(
-        f'derain: error: the Python package ({package}) is missing; no virtual environment is '
-        r'active: if there is one, activate it \(`source .venv/bin/activate`\), else install it '
-        r'with `pip install \1`\n', run.stderr), run.stderr
+        r'derain: error: the Python package \w+ is missing; no virtual environment is active: if '
+        r'there is one, activate it \(`source .venv/bin/activate`\), else install it with '
+        r'`pip install \S+`\n', run.stderr), run.stderr
 
 
 def test_no_message_or_page_names_this_package_as_one_of_pypi():
-    files = [path for path in ROOT.rglob('*') if path.suffix in ('.py', '.md', '.yaml', '.rst')
-             and not any(part.startswith('.') or part in ('build', 'install', 'out')
-                         for part in path.relative_to(ROOT).parts)]
+    files = [ROOT / 'README.md', *(
+        path for folder in ('derain_ros', 'docs', 'config', 'launch', 'test')
+        for path in (ROOT / folder).rglob('*') if path.suffix in ('.py', '.md', '.yaml'))]
     assert len(files) > 100
     assert [str(path) for path in files if path.name != 'test_text.py' and re.search(
         r'pip install[^\n`]*["\' ]derain_ros', path.read_text(encoding='utf-8'))] == []
