@@ -18,8 +18,8 @@ PIP = {'backports': 'backports.zstd', 'cuda': 'cuda-bindings', 'cv2': 'opencv-py
 """Packages of PyPI by what is imported, where that has another name."""
 
 ROSDEP = {'cv2': 'python3-opencv', 'hypothesis': 'python3-hypothesis', 'numpy': 'python3-numpy',
-          'pytest': 'python3-pytest', 'rich': 'python3-rich', 'ruamel': 'python3-ruamel.yaml',
-          'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml'}
+          'psutil': 'python3-psutil', 'pytest': 'python3-pytest', 'rich': 'python3-rich',
+          'ruamel': 'python3-ruamel.yaml', 'tqdm': 'python3-tqdm', 'yaml': 'python3-yaml'}
 """Keys of rosdep that name packages of Ubuntu; what has none goes by pip into an environment."""
 
 BY_NAME = {'tensorrt_rtx'}
@@ -73,6 +73,10 @@ OF_ROS = {'rclpy', 'launch', 'launch_ros', 'cv_bridge'} | {
     name for name in OURS | THEIRS | imported('launch')
     if re.search('_(msgs|srvs|interfaces)$', name)}
 
+TOOLS = {ROSDEP[name] for name in OURS & set(ROSDEP)
+         if PIP.get(name, name) in REQUIRED.get('tools', ())}
+"""Keys for what no vehicle needs: package.xml may have them, or leave them to pip."""
+
 
 def test_what_the_package_imports_is_required_of_pip_or_comes_with_ros():
     required = set().union(*REQUIRED.values())
@@ -94,13 +98,13 @@ def test_package_xml_has_what_the_package_and_its_launch_files_import():
     used = OURS | imported('launch')
     assert used & OF_ROS | {ROSDEP[name] for name in used & set(ROSDEP)
                             if name in imported('launch') or PIP.get(name, name) in REQUIRED['']
-                            } == EXEC
+                            } - TOOLS == EXEC - TOOLS
 
 
 def test_package_xml_has_what_the_tests_import_beside_that():
     used = {name for name in THEIRS if name in OF_ROS} | {
         ROSDEP[name] for name in THEIRS & set(ROSDEP)}
-    assert used - EXEC == TEST
+    assert used - EXEC - TOOLS == TEST - TOOLS
 
 
 def test_the_readme_tells_a_robot_what_rosdep_does_not_install():

@@ -90,7 +90,8 @@ def test_golden_values_with_and_without_padding(encoding, kind):
         np.testing.assert_array_equal(shorter, decoded)
 
 
-@pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bgra16', *(f'bayer_{p}16' for p in ('rggb', 'grbg'))])
+@pytest.mark.parametrize('encoding', [
+    'mono16', 'rgb16', 'bgra16', *(f'bayer_{p}16' for p in ('rggb', 'grbg'))])
 def test_big_endian_samples(encoding):
     data, expected = golden(encoding)
     swapped = np.asarray(data, np.uint8).reshape(-1, 2)[:, ::-1]

@@ -25,7 +25,7 @@ sys.exit(main())
 def test_frames_pass_and_log_and_diagnostics_tell_again_and_again_what_is_missing(
         tmp_path, engine):
     if engine == 'tensorrt':
-        from derain_ros.engines.tensorrt.gpu_identity import find_gpu
+        from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
         if find_gpu().name:
             pytest.skip('this machine has a GPU')
     installed = tmp_path / 'installed'
