@@ -66,7 +66,6 @@ setup(
         'train': [
             'onnx>=1.16',
             'onnxscript>=0.2',
-            'pyyaml>=6.0',
             'safetensors>=0.4',
             'tensorboard>=2.14',
             'torch>=2.6',

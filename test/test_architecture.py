@@ -40,7 +40,7 @@ TABLE = {
     'network': ('', 'torch'),
     'rain': ('', 'numpy cv2'),
     'training': ('network rain evaluation engines.models',
-                 'numpy cv2 onnx safetensors torch yaml'),
+                 'numpy cv2 onnx ruamel safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 {BAGS}'),
     'files': ('images engines engines.models bags', 'numpy cv2 rosbags'),

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import FAILURE, USAGE, CommandError
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import count
 
 _DESCRIPTION = """\
 Train a small network and, at equal cost, steps and data, the same without mask attention,
@@ -29,9 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='folder for the runs and the table')
     parser.add_argument('--validation', type=Path, required=True, metavar='DIR',
                         help='folder with clean/ and folders of rainy pictures of the same names')
-    parser.add_argument('--steps', type=int, default=1500, metavar='N',
+    parser.add_argument('--steps', type=count, default=1500, metavar='N',
                         help='steps of each run (default: 1500)')
-    parser.add_argument('--batch', type=int, default=4, metavar='N',
+    parser.add_argument('--batch', type=count, default=4, metavar='N',
                         help='crops in a step (default: 4)')
     parser.add_argument('--size', type=int, default=128, metavar='PIXELS',
                         help='side of a crop (default: 128)')
@@ -43,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and score as ``args`` say."""
     from derain_ros.network.dual_stage import DualStageConfig
+    from derain_ros.replacing import replace_file
     from derain_ros.training.ablation import run_ablation, table
     from derain_ros.training.config import ConfigError, TrainingConfig
     from derain_ros.training.loop import TrainingError
@@ -61,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     except (ConfigError, FileNotFoundError, PackError) as error:
         raise CommandError(str(error), USAGE) from error
     except (OSError, TrainingError) as error:
-        raise CommandError(str(error), FAILURE) from error
+        raise CommandError(str(error)) from error
     text = table(rows)
-    (args.output / 'ablation.md').write_text(text + '\n', encoding='utf-8')
+    replace_file(args.output / 'ablation.md', text + '\n')
     print(text)
     return 0

@@ -51,12 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16',
                         help='which ONNX file (default: fp16)')
     parser.add_argument('--batch', type=count, default=1, metavar='N',
-                        help='frames at once; the node finds engines of as many as it asks for '
-                             '(default: 1)')
+                        help='frames at once; the node asks for one (default: 1)')
     parser.add_argument('--workspace', type=count, metavar='MIB',
-                        help='most scratch memory of the GPU (default: as TensorRT likes)')
+                        help='most scratch memory of the GPU (default: left to TensorRT)')
     parser.add_argument('--flavour', choices=('tensorrt', 'tensorrt_rtx'), default='',
-                        help='Python module to use (default: the first that is there)')
+                        help='Python module to use (default: the first that is installed)')
     parser.add_argument('--cache', type=Path, metavar='DIR',
                         help='folder of the cache (default: ~/.cache/derain_ros/engines)')
     parser.add_argument('--cache-limit', type=count, default=4096, metavar='MIB',
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         requests = [
             BuildRequest(
-                model=find_model(args.model), precision=args.precision, sizes=((height, width),),
+                model=find_model(args.model), precision=args.precision, size=(height, width),
                 batch=args.batch, workspace=args.workspace and args.workspace << 20)
             for width, height in dict.fromkeys(args.size)]
         content = requests[0].read()
@@ -131,7 +130,7 @@ def _build(
         bar.close()
     seconds = time.monotonic() - start
     done = 'found in the cache' if found else f'built in {seconds:.1f} s'
-    [(height, width)] = request.sizes
+    height, width = request.size
     print(f'{request.model.name}, {request.precision}, {width}x{height}, batch {request.batch}: '
           f'{done}, {len(engine) / 2**20:.1f} MiB')
     path = cache.path(key)
@@ -141,7 +140,7 @@ def _build(
 
 
 def _tell_of_waiting() -> None:
-    print('derain: another process builds this engine; waiting for it', file=sys.stderr)
+    print('derain: another process is building this engine; waiting for it', file=sys.stderr)
 
 
 class _Bar:

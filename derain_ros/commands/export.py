@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Export the run that ``args`` name."""
     from derain_ros.network.dual_stage import VARIANTS
     from derain_ros.training.checkpoint import load_checkpoint
-    from derain_ros.training.config import ConfigError
-    from derain_ros.training.loop import Trainer, TrainingConfig
+    from derain_ros.training.config import ConfigError, TrainingConfig
+    from derain_ros.training.loop import Trainer
     from derain_ros.training.model_export import DESCRIPTIONS, write_model
     from derain_ros.training.validation import score
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import number
 
 _DESCRIPTION = """\
 Put the pictures of a folder into one file for `derain train`, with their scenes and the
@@ -31,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('photos', type=Path, metavar='PHOTOS', help='folder of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE',
                         help='the pack; must not exist')
-    parser.add_argument('--limit', type=_size, default=40.0, metavar='MIB',
+    parser.add_argument('--limit', type=_limit, default=40.0, metavar='MIB',
                         help='largest size in MiB (default: 40)')
     parser.add_argument('--attribution', type=Path, metavar='FILE',
                         help='sources and licences (default: PHOTOS/ATTRIBUTION.*)')
@@ -66,11 +67,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 2**20:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
-    return value
+def _limit(text: str) -> float:
+    return number(text, 1e-3, 2**20, 'a size in MiB')

@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from derain_ros.commands import FAILURE, USAGE, CommandError
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import count, positive_number
 
 _DESCRIPTION = """\
 Train a network: rain is rendered over crops of dry pictures as they are needed. A run
@@ -55,13 +56,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--init', type=Path, metavar='FILE',
                         help='start from the weights of a .safetensors file or a checkpoint')
     parser.add_argument('--model', metavar='NAME', help='network variant (default: nano)')
-    parser.add_argument('--steps', type=_positive, metavar='N',
+    parser.add_argument('--steps', type=count, metavar='N',
                         help='steps of the whole run (default: 20000)')
-    parser.add_argument('--batch', type=_positive, metavar='N',
+    parser.add_argument('--batch', type=count, metavar='N',
                         help='crops that a process holds at once (default: 8)')
-    parser.add_argument('--size', type=_positive, metavar='PIXELS',
+    parser.add_argument('--size', type=count, metavar='PIXELS',
                         help='side of a crop, a multiple of 64 (default: 128)')
-    parser.add_argument('--accumulate', type=_positive, metavar='N',
+    parser.add_argument('--accumulate', type=count, metavar='N',
                         help='batches to a step (default: 1)')
     parser.add_argument('--learning-rate', type=float, metavar='R',
                         help='peak learning rate (default: 0.002)')
@@ -75,7 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='arithmetic; auto is bf16 where it is fast (default: auto)')
     parser.add_argument('--render', choices=('auto', 'cpu', 'device'),
                         help='where to render rain (default: auto, on a GPU if there is one)')
-    parser.add_argument('--minutes', type=_minutes, metavar='M',
+    parser.add_argument('--minutes', type=positive_number, metavar='M',
                         help='train at most M minutes, save and stop')
     parser.add_argument('--fit', action='store_true',
                         help='set the steps of a new run so that its schedule ends within '
@@ -100,48 +101,27 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         raise CommandError(str(error), USAGE) from error
 
-    from derain_ros.training.loop import Trainer, TrainingError
+    from derain_ros.training.loop import UNKNOWN_STEPS, Trainer, TrainingError
     from derain_ros.training.picture_pack import PackError
+
+    def show(line: str) -> None:
+        bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def advance(step: int) -> None:
+        steps = trainer.config.steps
+        bar.total = steps if steps < UNKNOWN_STEPS else None
+        bar.update(step - bar.n)
 
     # On a terminal only: in a log the lines of the trainer say as much.
     hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'
     with tqdm(total=config.steps, unit='step', disable=hidden) as bar:
         try:
-            trainer = Trainer(config, log=lambda line: _show(bar, line),
-                              progress=lambda step: _advance(bar, step, trainer))
+            trainer = Trainer(config, log=show, progress=advance)
             bar.initial = bar.n = trainer.step
             trainer.run(minutes=args.minutes, fit=args.fit, profile=args.profile)
         except (ConfigError, FileNotFoundError, PackError) as error:
             raise CommandError(str(error), USAGE) from error
         except (OSError, TrainingError) as error:
-            raise CommandError(str(error), FAILURE) from error
+            raise CommandError(str(error)) from error
     return 0
-
-
-def _advance(bar, step: int, trainer) -> None:
-    from derain_ros.training.loop import UNKNOWN_STEPS
-
-    steps = trainer.config.steps
-    bar.total = steps if steps < UNKNOWN_STEPS else None
-    bar.update(step - bar.n)
-
-
-def _show(bar, line: str) -> None:
-    bar.write(line, file=sys.stdout)
-    sys.stdout.flush()
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a positive whole number')
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number')
-    return value

@@ -13,7 +13,7 @@ from derain_ros.engines.contract import (
     EngineInfo,
     EngineOptions,
 )
-from derain_ros.engines.models import ModelError, ModelInfo, find_model
+from derain_ros.engines.models import ModelError, find_model
 
 __all__ = [
     'ENGINES',
@@ -44,8 +44,6 @@ UNPROVEN = frozenset({'tensorrt'})
 
 Each checks what it computes, but a crash of a library takes the whole process along.
 """
-
-_NO_OPTIONS = EngineOptions()
 
 PRECISIONS = ('auto', 'f32', 'f16', 'bf16')
 """What ``precision`` may be; ``auto`` is f16 or bf16 where it is fast and agrees with f32."""
@@ -94,7 +92,7 @@ def engine_report() -> list[EngineStatus]:
 
 def create_engine(
     engine: str = 'auto', model: str = 'nano', *, precision: str = 'auto',
-    options: EngineOptions = _NO_OPTIONS,
+    options: EngineOptions | None = None,
 ) -> Engine:
     """Create an engine and load a model into it.
 
@@ -118,66 +116,36 @@ def create_engine(
     """
     if engine != 'auto' and engine not in ENGINES:
         raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
-    if engine == 'auto':
-        return create_first(auto_engines(), model, precision=precision, options=options)
-    found = _find(model, precision)
-    try:
-        created = _create(engine, found, precision, options)
-    except (EngineError, ModelError) as error:
-        raise EngineError(f'engine {engine}: {error}') from error
-    return _explain(created, model, [f'{engine} was asked for'], [])
+    names = auto_engines() if engine == 'auto' else [engine]
+    return create_first(names, model, precision=precision, options=options)
 
 
 def create_first(
     names: Sequence[str], model: str, *, precision: str = 'auto',
-    options: EngineOptions = _NO_OPTIONS,
+    options: EngineOptions | None = None,
 ) -> Engine:
-    """Create the first of several engines that works, and load a model into it.
-
-    Parameters
-    ----------
-    names
-        Names of back ends, in the order to try them.
-    model, precision, options
-        As for :func:`create_engine`.
-
-    Raises
-    ------
-    EngineError
-        As for :func:`create_engine`.
-
-    """
-    found = _find(model, precision)
-    skipped = []
-    for name in names:
-        try:
-            created = _create(name, found, precision, options)
-        except (EngineError, ModelError) as error:
-            skipped.append(f'{name}: {error}')
-            continue
-        return _explain(created, model, [f'{name} is the first that works here'], skipped)
-    raise EngineError('no engine works here: ' + '; '.join(skipped))
-
-
-def _find(model: str, precision: str) -> ModelInfo:
+    """Create the first that works of several engines, given best first; see create_engine."""
     if precision not in PRECISIONS:
         raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
     try:
-        return find_model(model)
+        found = find_model(model)
     except ModelError as error:
         raise EngineError(str(error)) from error
-
-
-def _create(name: str, model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
-    return importlib.import_module(ENGINES[name]).create(model, precision, options)
-
-
-def _explain(
-    engine: Engine, model: str, reasons: Sequence[str], skipped: Sequence[str]
-) -> Engine:
-    reasons = [*reasons, engine.info.reason, *(f'not {reason}' for reason in skipped)]
-    engine.info = replace(engine.info, model=model, reason='; '.join(reasons))
-    logging.getLogger(__name__).info(
-        'engine %s on %s, model %s, %s: %s', engine.info.engine, engine.info.device, model,
-        engine.info.precision, engine.info.reason)
-    return engine
+    failed = []
+    for name in names:
+        try:
+            engine = importlib.import_module(ENGINES[name]).create(
+                found, precision, options or EngineOptions())
+        except (EngineError, ModelError) as error:
+            failed.append(f'{name}: {error}')
+            continue
+        why = 'the first that works here' if len(names) > 1 else 'the one asked for'
+        reasons = [f'{name} is {why}', engine.info.reason, *(f'not {text}' for text in failed)]
+        engine.info = replace(engine.info, model=model, reason='; '.join(reasons))
+        logging.getLogger(__name__).info(
+            'engine %s on %s, model %s, %s: %s', name, engine.info.device, model,
+            engine.info.precision, engine.info.reason)
+        return engine
+    if len(names) == 1:
+        raise EngineError(f'engine {failed[0]}')
+    raise EngineError('no engine works here: ' + '; '.join(failed))

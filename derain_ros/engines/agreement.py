@@ -1,4 +1,4 @@
-"""Whether two engines see the same: a test frame, and the PSNR between two results."""
+"""How well two engines agree: a test frame, and the PSNR between two results."""
 
 import numpy as np
 

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,37 +13,33 @@ import numpy as np
 MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
 
-
-KEPT_SHAPES = 32
-"""Most shapes that an engine keeps ready,"""
 KEPT_SIZES = 10
-"""most frame sizes that these may be of, as each takes some 25 MB,"""
+"""Most shapes of batches that an engine keeps ready, as each takes some 25 MB,"""
 KEPT_PIXELS = 16_000_000
 """and most pixels of all of them together,"""
 FEW_SIZES = 4
-"""unless they are of no more than so many sizes."""
-
+"""unless there are no more shapes than these."""
 
 KERNELS = ('plain', 'fused', 'compiled')
-"""What the torch engine runs: kernels of torch; on a GPU in f16 our own, not run on one yet, where
-they work and agree (:mod:`derain_ros.engines.torch.torch_fused`); or what ``torch.compile`` makes
-in up to minutes for each frame size. The last two need a C compiler."""
+"""Kernels of the torch engine: those of torch; on a GPU in f16 our own where they work and agree
+(:mod:`derain_ros.engines.torch.torch_fused`, not run on a GPU yet); or those of ``torch.compile``,
+which takes up to minutes for each frame size. The last two need a C compiler."""
 
 
-def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> list[Any]:
-    """Take out the first shapes of those kept ready, N×H×W×3, until the rest may stay.
+def ready_for(
+    kept: OrderedDict[tuple[int, ...], Any], shape: tuple[int, ...], make: Callable[[], Any]
+) -> Any:
+    """Return what is kept ready for a shape, N×H×W×3; where there is nothing, it is made.
 
-    Returns what was kept for those taken out.
+    Of the others those used longest ago are closed, if they can be, until the rest may stay.
     """
-    forgotten: list[Any] = []
-    while kept:
-        sizes = len({shape[1:3] for shape in kept})
-        pixels = sum(math.prod(shape[:3]) for shape in kept)
-        if len(kept) <= KEPT_SHAPES and sizes <= KEPT_SIZES and (
-                sizes <= FEW_SIZES or pixels <= KEPT_PIXELS):
-            break
-        forgotten.append(kept.popitem(last=False)[1])
-    return forgotten
+    if shape not in kept:
+        kept[shape] = make()
+    kept.move_to_end(shape)
+    while len(kept) > KEPT_SIZES or (len(kept) > FEW_SIZES and (
+            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS)):
+        getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
+    return kept[shape]
 
 
 class EngineError(RuntimeError):

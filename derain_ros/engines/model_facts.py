@@ -1,8 +1,6 @@
-"""What is known of a model that was measured: file, digest, engine, cost."""
+"""Facts of a model that reports name: file, digest, engine, cost."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from derain_ros.engines import Engine
 from derain_ros.engines.models import digest, find_model
@@ -11,7 +9,7 @@ from derain_ros.text import printable
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What was measured.
+    """A model as an engine runs it.
 
     Attributes
     ----------
@@ -38,7 +36,7 @@ class ModelFacts:
 
 
 def model_facts(name: str, engine: Engine) -> ModelFacts:
-    """Return what is known of a model.
+    """Return the facts of a model.
 
     Parameters
     ----------
@@ -57,24 +55,7 @@ def model_facts(name: str, engine: Engine) -> ModelFacts:
     file = model.weights if info.engine == 'torch' else model.onnx
     if (info.engine, info.precision) == ('tensorrt', 'f16'):
         file = model.onnx_fp16
-    sha256 = digest(file)
-    facts = {'parameters': model.parameters, 'flops_per_pixel': model.flops_per_pixel}
-    if not model.flops_per_pixel:
-        facts.update(_facts_beside(model.onnx, sha256))
     return ModelFacts(
-        model=printable(name), file=printable(file.name), sha256=sha256,
-        engine=info.engine, device=info.device, precision=info.precision,
-        reason=info.reason, parameters=facts['parameters'] or None,
-        flops_per_pixel=facts['flops_per_pixel'] or None)
-
-
-def _facts_beside(onnx: Path, sha256: str) -> dict[str, int]:
-    """Read size and cost of an ONNX file from the JSON that ``derain export`` put beside it."""
-    try:
-        found = json.loads(onnx.with_suffix('.json').read_text(encoding='utf-8'))
-        if found['sha256'][onnx.name] != sha256:
-            return {}
-        facts = {key: found[key] for key in ('parameters', 'flops_per_pixel')}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return facts if all(type(value) is int and value >= 0 for value in facts.values()) else {}
+        model=printable(name), file=printable(file.name), sha256=digest(file),
+        engine=info.engine, device=info.device, precision=info.precision, reason=info.reason,
+        parameters=model.parameters or None, flops_per_pixel=model.flops_per_pixel or None)

@@ -6,6 +6,7 @@ A model is a set of files in ``models/``: ``<name>.onnx`` (what engines run, flo
 (the facts below and the sha256 of these files). ``<name>.md`` is its card for people.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -182,17 +183,24 @@ def find_model(name: str) -> ModelInfo:
         raise ModelError(f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
                          'or the path of an .onnx file')
     try:
-        facts = json.loads(path.read_text(encoding='utf-8'))
-        if not isinstance(facts, dict) or any(
-                type(value) is not _FACTS.get(key) for key, value in facts.items()):
-            raise ValueError('these are not the facts of a model')
-    except (OSError, ValueError) as error:
+        facts = _read_facts(path)
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ModelError(f'{path}: {reason}; {_AGAIN}') from error
     fp16 = path.with_name(f'{name}_fp16.onnx')
     return ModelInfo(
         name=name, onnx=path.with_suffix('.onnx'), weights=path.with_suffix('.safetensors'),
         onnx_fp16=fp16 if fp16.name in facts.get('sha256', ()) else None, **facts)
+
+
+def _read_facts(path: Path) -> dict:
+    """Read the JSON of a model; raises OSError, ValueError, RecursionError."""
+    facts = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(facts, dict) or any(
+            type(value) is not _FACTS.get(key) or (type(value) is int and value < 0)
+            for key, value in facts.items()):
+        raise ValueError('these are not the facts of a model')
+    return facts
 
 
 def _find_file(name: str) -> ModelInfo:
@@ -221,7 +229,14 @@ def _find_file(name: str) -> ModelInfo:
             )
     checked = f'as in {", ".join(map(str, pins))}' if pins else f'no {real.name}.sha256 beside it'
     origin = f'model from {real}, sha256 {found}, {checked}'
-    return ModelInfo(name=path.stem, onnx=real, sha256={real.name: found}, origin=origin)
+    facts = {}
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        beside = _read_facts(real.with_suffix('.json'))  # as `derain export` writes it
+        if beside.get('sha256', {}).get(real.name) == found:
+            facts = {key: beside[key] for key in ('parameters', 'flops_per_pixel')
+                     if key in beside}
+    return ModelInfo(
+        name=path.stem, onnx=real, sha256={real.name: found}, origin=origin, **facts)
 
 
 def _check_size(file: Path) -> None:

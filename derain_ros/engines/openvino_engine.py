@@ -13,7 +13,7 @@ from derain_ros.engines.contract import (
     EngineInfo,
     EngineOptions,
     check_images,
-    forget_shapes,
+    ready_for,
 )
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_one_file
@@ -34,9 +34,7 @@ def probe() -> tuple[str, str]:
     return device, f'OpenVINO {openvino.__version__.split("-")[0]}'
 
 
-def create(
-    model: ModelInfo, precision: str, options: EngineOptions | None = None
-) -> Engine:
+def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
     """Load a model; ``precision`` is auto, f32 or bf16. Raises EngineError, ModelError."""
     return OpenVinoEngine(model, precision)
 
@@ -126,9 +124,10 @@ class OpenVinoEngine(Engine):
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`. A new size compiles first."""
         check_images(images)
-        request = self._request(images.shape)
+        shape = images.shape
+        request = ready_for(self._requests, shape, lambda: self._compile(shape))
         # New memory for each result, which OpenVINO then fills without a copy.
-        result = Derained(np.empty(images.shape, np.uint8), np.empty(images.shape[:3], np.uint8))
+        result = Derained(np.empty(shape, np.uint8), np.empty(shape[:3], np.uint8))
         try:
             for name, array in (('derained', result.image), ('rain_mask', result.rain_mask)):
                 request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
@@ -137,11 +136,8 @@ class OpenVinoEngine(Engine):
             raise EngineError(f'OpenVINO inference failed: {error}') from error
         return result
 
-    def _request(self, shape: tuple[int, ...]):
-        """Return the inference request for a shape; static shapes run faster."""
-        if shape in self._requests:
-            self._requests.move_to_end(shape)
-            return self._requests[shape]
+    def _compile(self, shape: tuple[int, ...]):
+        """Return an inference request for one shape, as static shapes run faster."""
         if self._model is None:
             raise EngineError('the engine is closed')
         options = {
@@ -158,9 +154,7 @@ class OpenVinoEngine(Engine):
             compiled = self._core.compile_model(model, 'CPU', options)
         except RuntimeError as error:
             raise EngineError(f'OpenVINO cannot compile for {shape}: {error}') from error
-        self._requests[shape] = compiled.create_infer_request()
-        forget_shapes(self._requests)
-        return self._requests[shape]
+        return compiled.create_infer_request()
 
     def close(self) -> None:
         """Release the compiled models."""

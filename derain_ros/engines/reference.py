@@ -1,5 +1,7 @@
 """What a model makes of frames in f32 on the CPU: compiled engines are compared with it."""
 
+import importlib
+
 import numpy as np
 
 from derain_ros.engines.contract import Derained, EngineError
@@ -29,15 +31,18 @@ class Reference:
 
     def __init__(self, model: ModelInfo):
         self._model = model
-        missing = []
-        for name, infer, check in (
-                ('OpenVINO', self._by_openvino, _import_openvino),
-                ('torch', self._by_torch, _import_torch)):
+        missing = [] if model.weights else [
+            f'torch needs the weights of a zoo model, not {model.onnx.name}']
+        for name, modules, infer in (
+                ('OpenVINO', ['openvino'], self._by_openvino),
+                ('torch', ['torch', 'safetensors.torch'], self._by_torch)):
             try:
-                check(model)
+                for module in modules:
+                    importlib.import_module(module)
             except ImportError as error:
                 missing.append(str(error))
-            else:
+                continue
+            if name == 'OpenVINO' or model.weights:
                 self.name, self._infer = name, infer
                 return
         raise EngineError(
@@ -67,15 +72,3 @@ class Reference:
         with torch.inference_mode():
             image, mask = DeployedNetwork(network).eval()(torch.from_numpy(images.copy()))
         return Derained(image.numpy(), mask.numpy())
-
-
-def _import_openvino(model: ModelInfo) -> None:
-    import openvino  # noqa: F401
-
-
-def _import_torch(model: ModelInfo) -> None:
-    import safetensors.torch  # noqa: F401
-    import torch  # noqa: F401
-
-    if model.weights is None:
-        raise ImportError(f'torch needs the weights of a zoo model, not {model.onnx.name}')

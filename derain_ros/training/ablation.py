@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
+from derain_ros.replacing import replace_file
 from derain_ros.training.config import ConfigError, TrainingConfig
 from derain_ros.training.loop import Trainer
 from derain_ros.training.model_export import flops_per_pixel
@@ -121,9 +122,7 @@ def run_ablation(
                     'flops_per_pixel': flops_per_pixel(trained),
                     **score(trained, config.validation),
                 }
-                partial = result.with_suffix('.partial')
-                partial.write_text(json.dumps(row, indent=2) + '\n', encoding='utf-8')
-                partial.replace(result)
+                replace_file(result, json.dumps(row, indent=2) + '\n')
             rows.append(json.loads(result.read_text(encoding='utf-8')))
             if {name: rows[-1].get(name) for name in settings} != settings:
                 raise ConfigError(

@@ -1,6 +1,5 @@
 """On what device and in what arithmetic the network is trained."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -50,18 +49,6 @@ def choose_dtype(amp: str, device: torch.device) -> torch.dtype | None:
 def mix_seeds(*numbers: int) -> int:
     """Return one seed for torch made of several non-negative numbers of any size."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
-    """Return the context in which the network runs; see :func:`choose_dtype`."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def adamw(network: torch.nn.Module, rate: torch.Tensor, decay: float) -> torch.optim.AdamW:
-    """Return fused AdamW, whose learning rate is a scalar on the device of the network."""
-    return torch.optim.AdamW(
-        list(network.parameters()), rate, weight_decay=decay, fused=True,
-        capturable=rate.device.type == 'cuda')
 
 
 def _cpu_has_bf16() -> bool:

@@ -94,6 +94,8 @@ def fit_optimizer(
     group = {**saved, **{name: ours[name] for name in own}, 'params': list(range(len(names)))}
     moments = {names.index(earlier[index]): kept for index, kept in state['state'].items()}
     optimizer.load_state_dict({'state': moments, 'param_groups': [group]})
+    # Not a copy of it: the learning rate is set from outside.
+    optimizer.param_groups[0]['lr'] = ours['lr']
     for weights, kept in optimizer.state.items():
         for name, value in kept.items():
             if value.shape == weights.shape and value.stride() != weights.stride():

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -78,7 +79,7 @@ class TrainingConfig:
         Keep the channels of a pixel side by side, which convolutions prefer.
     cuda_graph
         On one CUDA GPU, replay the steps as a CUDA graph
-        (:mod:`derain_ros.training.captured_update`); with fp16 or several processes they
+        (:class:`derain_ros.training.update.CapturedUpdate`); with fp16 or several processes they
         are launched kernel by kernel.
     compile
         Let ``torch.compile`` fuse what the network does; takes a minute or more at the start.
@@ -182,11 +183,9 @@ def read_yaml(path: Path) -> dict[str, object]:
         names the nearest one), or a value is not of the type of its field.
 
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        values = _parse(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise ConfigError(f'{path}: cannot be read as YAML: {reason}') from error
     if values is None:
@@ -205,16 +204,28 @@ def parse_assignment(text: str) -> tuple[str, object]:
         As for :func:`read_yaml`.
 
     """
-    import yaml
-
     name, equals, value = text.partition('=')
     if not equals:
         raise ConfigError(f'--set {text}: expected FIELD=VALUE')
     try:
-        parsed = yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError) as error:
+        parsed = _parse(value)
+    except ValueError as error:
         raise ConfigError(f'--set {text}: the value cannot be read as YAML') from error
     return name, convert(name, parsed, '--set')
+
+
+def _parse(text: str) -> object:
+    """Read YAML 1.1, in which `off` and `yes` are truth values; raises ValueError."""
+    from ruamel.yaml import YAML, YAMLError
+
+    parser = YAML(typ='safe', pure=True)
+    parser.version = (1, 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # 1e-3 has no point, and is taken all the same
+            return parser.load(text)
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def convert(name: str, value: object, source: str) -> object:
@@ -232,7 +243,6 @@ def convert(name: str, value: object, source: str) -> object:
     expected = _TYPES[name]
     choices = get_args(expected)
     if get_origin(expected) is Literal:
-        # YAML 1.1 reads a bare `off` as false.
         value = 'off' if value is False and 'off' in choices else value
         if isinstance(value, str) and value in choices:
             return value
@@ -245,7 +255,6 @@ def convert(name: str, value: object, source: str) -> object:
         return Path(value)
     if expected is float and isinstance(value, (int, float, str)) and type(value) is not bool:
         try:
-            # YAML 1.1 reads 1e-3, without a point, as text.
             return float(value)
         except ValueError:
             pass

@@ -1,4 +1,4 @@
-"""As many steps as a given time has room for."""
+"""The number of steps that fit into a given time."""
 
 import time
 from collections.abc import Callable

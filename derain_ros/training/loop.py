@@ -1,34 +1,48 @@
 """The training loop: seeded, resumable to the step, over one process or many."""
 
 import copy
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor, nn
 
-from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork, Restoration
+from derain_ros.network.dual_stage import VARIANTS, DualStageConfig, DualStageNetwork
+from derain_ros.replacing import replacing
+from derain_ros.training.arithmetic import choose_device, choose_dtype, mix_seeds
 from derain_ros.training.batches import Batch, batches, renders_on_device
+from derain_ros.training.checkpoint import (
+    fit_optimizer,
+    fit_weights,
+    load_checkpoint,
+    load_weights,
+)
+from derain_ros.training.clipping import Clipping
 from derain_ros.training.config import ConfigError, TrainingConfig
 from derain_ros.training.fit import Fit
-from derain_ros.training.learner import Learner, TrainingError
-from derain_ros.training.run_log import Meter, RunLog
-from derain_ros.training.sample_grid import sample_grid
+from derain_ros.training.ranks import Ranks
+from derain_ros.training.run_log import Meter, RunLog, sample_grid
 from derain_ros.training.step_clock import StepClock
 from derain_ros.training.stopping import StopRequest
+from derain_ros.training.update import CapturedUpdate, Update
 from derain_ros.training.validation import score
 
 UNKNOWN_STEPS = 10**9
 """Steps of a run that is to fit its time, before its speed is known."""
 
-__all__ = ['Trainer', 'TrainingConfig', 'TrainingError']
+_SWITCHES = ('mask_attention', 'morphology', 'clustering', 'stage2')
 
 
-class Trainer(Learner):
-    """One run; :meth:`run` trains from the last checkpoint to the last step.
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+class Trainer:
+    """One run; :meth:`run` trains from the last checkpoint, if there is one, to the last step.
 
     Parameters
     ----------
@@ -40,6 +54,15 @@ class Trainer(Learner):
         Called with the step after every one, likewise.
     network
         What to train, in place of the variant that ``config`` names.
+
+    Attributes
+    ----------
+    network
+        With the weights of the optimizer, on :attr:`device`.
+    average
+        With averaged weights.
+    step
+        Steps taken.
 
     Raises
     ------
@@ -57,12 +80,50 @@ class Trainer(Learner):
         progress: Callable[[int], None] = lambda _step: None,
         network: DualStageConfig | None = None,
     ) -> None:
-        super().__init__(config, log, network)
-        self.progress = progress if self.ranks.rank == 0 else lambda _step: None
+        self.config = config
+        self.ranks = Ranks.of_environment()
+        first = self.ranks.rank == 0
+        self.log = log if first else lambda _line: None
+        self.progress = progress if first else lambda _step: None
+        if config.model not in VARIANTS:
+            raise ConfigError(
+                f'model: unknown variant {config.model!r}; known: {", ".join(VARIANTS)}')
         if config.validation and not (config.validation / 'clean').is_dir():
             raise ConfigError(
                 f'validation: {config.validation} has no folder clean/; give a folder with '
                 'clean/ and folders of rainy pictures of the same names')
+        self.device = choose_device(config.device, self.ranks.local)
+        self.dtype = choose_dtype(config.amp, self.device)
+        torch.manual_seed(config.seed)
+        built = DualStageNetwork(network or VARIANTS[config.model]).to(self.device)
+        self.network = built.to(memory_format=(
+            torch.channels_last if config.channels_last else torch.contiguous_format))
+        self.update = self._take = Update(self.network, config, self.dtype)
+        self.average = self.update.average
+        self.clipping = Clipping(config.clip)
+        self.step = self._skipped = 0
+        self._saved_steps = config.steps
+        config.out.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = config.out / 'checkpoint.pt'
+        if self.checkpoint.exists():
+            self._load()
+        elif config.init:
+            self._warm_start()
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then half a cosine down to zero."""
+        config = self.config
+        if step < config.warm_up:
+            return config.learning_rate * (step + 1) / config.warm_up
+        done = (step - config.warm_up) / max(1, config.steps - config.warm_up)
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def averaged(self) -> DualStageNetwork:
+        """Return the network with averaged weights and current centres, on the CPU."""
+        network = copy.deepcopy(self.average.module).cpu()
+        network = network.to(memory_format=torch.contiguous_format)
+        network.load_state_dict(dict(self.network.named_buffers()), strict=False)
+        return network.eval()
 
     def run(
         self, *, minutes: float | None = None, fit: bool = False, profile: bool = False
@@ -92,21 +153,24 @@ class Trainer(Learner):
 
         """
         config = self.config
-        self._fit = self._fitting(minutes) if fit else None
-        if self.step >= config.steps and not fit:
+        fitting = self._fitting(minutes) if fit else None
+        if self.step >= self.config.steps:
             return self.averaged()
         with StopRequest(minutes) as stop, self.ranks.group(self.device), self._stream():
             self.ranks.require_same_step(self.step)
             samples, source = batches(config, self.device, self.ranks, self.step)
-            self.log(self._plan())
-            switches = ('mask_attention', 'morphology', 'clustering', 'stage2')
-            whole = all(getattr(self.network.config, name) for name in switches)
+            kind = 'float32' if self.dtype is None else str(self.dtype).removeprefix('torch.')
+            self.log(
+                f'{config.model} on {self.device}, {kind}; crops a step (batch x accumulate x '
+                f'processes): {config.batch} x {config.accumulate} x {self.ranks.world} of '
+                f'{config.size} x {config.size} px')
+            whole = all(getattr(self.network.config, name) for name in _SWITCHES)
             model = torch.compile(self.network) if config.compile else self.network
             model = self.ranks.parallel(model, has_unused=not whole)
             clock = StepClock(self.device) if profile else None
             run_log = RunLog(config.out, self.step, self.log) if self.ranks.rank == 0 else None
             try:
-                self._train(model, source, samples, stop, clock, run_log)
+                self._train(model, source, samples, stop, fitting, clock, run_log)
             finally:
                 if run_log:
                     run_log.close()
@@ -119,36 +183,12 @@ class Trainer(Learner):
     def _fitting(self, minutes: float | None) -> Fit:
         if self.step:
             raise ConfigError(
-                f'fit: the run has begun; give --steps {self.saved_steps} in place of --fit')
+                f'fit: the run has begun; give --steps {self._saved_steps} in place of --fit')
         if minutes is None or self.ranks.world > 1 or self.config.validation:
             raise ConfigError(
                 'fit: needs a time (--minutes), one process, and no validation on the way')
         self.config = replace(self.config, steps=UNKNOWN_STEPS)
         return Fit(minutes, self.config)
-
-    def averaged(self) -> DualStageNetwork:
-        """Return the network with averaged weights and current centres, on the CPU."""
-        network = copy.deepcopy(self.average.module).cpu()
-        network = network.to(memory_format=torch.contiguous_format)
-        network.load_state_dict(dict(self.network.named_buffers()), strict=False)
-        return network.eval()
-
-    def _plan(self) -> str:
-        config, ranks = self.config, self.ranks
-        kind = 'float32' if self.dtype is None else str(self.dtype).removeprefix('torch.')
-        shares = f'{config.batch} x {config.accumulate} x {ranks.world}'
-        return (f'{config.model} on {self.device}, {kind}; crops a step (batch x accumulate x '
-                f'processes): {shares} of {config.size} x {config.size} px')
-
-    def validate(self) -> str:
-        """Score the averaged weights on the validation pairs, as a line."""
-        return _as_line(self._scores())
-
-    def _scores(self) -> dict[str, float]:
-        network = self.averaged()
-        if self.device.type != 'cpu':
-            network = _Elsewhere(network, self.device)
-        return score(network, self.config.validation)
 
     @contextmanager
     def _stream(self) -> Iterator[None]:
@@ -159,9 +199,8 @@ class Trainer(Learner):
         torch.backends.cudnn.benchmark = True
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
-        if self.config.cuda_graph and self.ranks.world == 1 and not self.scaler.is_enabled():
-            from derain_ros.training.captured_update import CapturedUpdate
-
+        if self.config.cuda_graph and self.ranks.world == 1 and (
+                not self.update.scaler.is_enabled()):
             self._take = CapturedUpdate(self.update, self.log)
         try:
             with torch.cuda.stream(stream):
@@ -171,17 +210,11 @@ class Trainer(Learner):
             torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def _train(
-        self,
-        model: nn.Module,
-        source: Iterator[Batch],
-        samples: Batch,
-        stop: StopRequest,
-        clock: StepClock | None,
-        run_log: RunLog | None,
+        self, model: nn.Module, source: Iterator[Batch], samples: Batch, stop: StopRequest,
+        fitting: Fit | None, clock: StepClock | None, run_log: RunLog | None,
     ) -> None:
-        config, saved = self.config, self.step
+        config, saved, meter = self.config, self.step, Meter()
         self.network.train()
-        meter = Meter()
         # Rain that the device renders is work of the device.
         here = renders_on_device(config, self.device)
         while self.step < self.config.steps and not self.ranks.any(stop.due()):
@@ -194,7 +227,7 @@ class Trainer(Learner):
             if clock:
                 clock.stop()
             self.step += 1
-            if self._fit and (steps := self._fit.steps(self.step)):
+            if fitting and (steps := fitting.steps(self.step)):
                 self.config = replace(config, steps=steps)
                 self.log(f'step {self.step}  there is time for {steps} steps')
             self.progress(self.step)
@@ -205,16 +238,37 @@ class Trainer(Learner):
                 self._save()
                 saved = self.step
             if self.step % config.validate_every == 0 and run_log:
-                self._look(run_log, samples)
+                self._validate(run_log, samples)
         if self.step > saved:
             self._save()
         if self.step < self.config.steps:
             how = 'the same command goes on from there'
-            if self._fit and self.config.steps < UNKNOWN_STEPS:
+            if fitting and self.config.steps < UNKNOWN_STEPS:
                 how = f'--steps {self.config.steps} in place of --fit goes on from there'
-            elif self._fit:
+            elif fitting:
                 how = 'its speed is not known yet: remove it and give more --minutes'
             self.log(f'stopped and saved at step {self.step}; {how}')
+
+    def _step(self, model: nn.Module, micro: list[Batch]) -> dict[str, Tensor]:
+        """Take one step on the mean gradient of batches; returns the parts of their losses."""
+        # Seeded anew, so that a resumed run draws what an uninterrupted one would have.
+        torch.manual_seed(mix_seeds(self.config.seed, self.step, self.ranks.rank))
+        self.update.order(self.rate(self.step), self.clipping.limit())
+        parts, norm = self._take(model, micro)
+        size = float(norm)
+        if math.isfinite(size):
+            self.clipping.add(size)
+            self._skipped = 0
+            return parts
+        self._skipped += 1
+        self.log(f'step {self.step + 1}  loss or gradient not finite: step skipped '
+                 f'({self._skipped} in a row)')
+        if self._skipped >= self.config.non_finite_limit:
+            raise TrainingError(
+                f'{self._skipped} steps in a row with a loss or gradient that is not finite; '
+                'lower learning_rate, or set amp to off; the last checkpoint is '
+                f'{self.checkpoint if self.checkpoint.exists() else "not written yet"}')
+        return parts
 
     def _report(self, meter: Meter, run_log: RunLog | None) -> None:
         means, speed = meter.means()
@@ -227,32 +281,73 @@ class Trainer(Learner):
             curves = {**means, 'learning_rate': self.rate(self.step - 1), 'steps_per_s': speed}
             run_log.values(self.step, 'training', curves)
 
-    def _look(self, run_log: RunLog, samples: Batch) -> None:
-        """Validate, and write a sample grid."""
+    def _validate(self, run_log: RunLog, samples: Batch) -> None:
+        """Score the averaged weights on the validation pairs, and write a sample grid."""
+        network = self.averaged().to(self.device)
         if self.config.validation:
             began = time.monotonic()
-            figures = self._scores()
-            self.log(f'step {self.step}  {_as_line(figures)}')
+            figures = score(network, self.config.validation)
+            text = '  '.join(f'{name} {value:.4g}' for name, value in figures.items())
+            self.log(f'step {self.step}  {text}')
             run_log.validation(self.step, figures, time.monotonic() - began)
-        if not self.config.samples:
+        if self.config.samples:
+            rainy, dry = (plane.float() / 255 for plane in samples[:2])
+            with torch.no_grad():
+                output = network(rainy)
+            run_log.picture(self.step, sample_grid(rainy, output, dry))
+
+    def _save(self) -> None:
+        if self.ranks.rank:
             return
-        rainy, dry = (plane.float() / 255 for plane in samples[:2])
-        with torch.no_grad():
-            output = self.averaged().to(self.device)(rainy)
-        run_log.picture(self.step, sample_grid(rainy, output, dry))
+        state = {
+            'step': self.step,
+            'network': self.network.state_dict(),
+            'average': self.average.state_dict(),
+            'optimizer': self.update.optimizer.state_dict(),
+            'scaler': self.update.scaler.state_dict(),
+            'norms': self.clipping.norms(),
+            'random': torch.get_rng_state(),
+            'config': {name: str(value) for name, value in asdict(self.config).items()},
+        }
+        with replacing(self.checkpoint) as partial, partial.open('wb') as file:
+            torch.save(state, file)
 
+    def _load(self) -> None:
+        state = load_checkpoint(self.checkpoint)
+        try:
+            new = fit_weights(self.network, state['network'])
+            averages = dict(state['average'])
+            self.average.n_averaged.copy_(averages.pop('n_averaged'))
+            fit_weights(self.average.module, {
+                name.removeprefix('module.'): value for name, value in averages.items()})
+            names = [name for name, _ in self.network.named_parameters()]
+            buffers = {name for name, _ in self.network.named_buffers()}
+            earlier = [name for name in state['network'] if name not in buffers]
+            fit_optimizer(self.update.optimizer, state['optimizer'], names, earlier)
+        except (RuntimeError, ValueError, IndexError, KeyError) as error:
+            raise ConfigError(
+                f'{self.checkpoint}: is of another network than {self.config.model!r}; give '
+                f'the model of that run, or another folder ({error})') from error
+        if state.get('scaler') and self.update.scaler.is_enabled():
+            self.update.scaler.load_state_dict(state['scaler'])
+        self.clipping.load(state.get('norms', ()))
+        self.step = state['step']
+        self._saved_steps = state.get('config', {}).get('steps', self.config.steps)
+        self.log(f'{self.checkpoint}: goes on from step {self.step}')
+        self._name_new(new)
 
-class _Elsewhere(nn.Module):
-    """Run a network on a device for callers whose tensors are on the CPU."""
+    def _warm_start(self) -> None:
+        weights = load_weights(self.config.init)
+        try:
+            for network in (self.network, self.average.module):
+                new = fit_weights(network, weights)
+        except RuntimeError as error:
+            raise ConfigError(f'init: {self.config.init}: does not fit the network '
+                              f'{self.config.model!r} ({error})') from error
+        self.log(f'{self.config.init}: starts from these weights')
+        self._name_new(new)
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        self.network = network.to(device)
-        self.device = device
-
-    def forward(self, image: Tensor) -> Restoration:
-        return Restoration(*(plane.cpu() for plane in self.network(image.to(self.device))))
-
-
-def _as_line(figures: dict[str, float]) -> str:
-    return '  '.join(f'{name} {value:.4g}' for name, value in figures.items())
+    def _name_new(self, names: list[str]) -> None:
+        if names:
+            self.log('the weights are of an earlier network; what it lacked starts at zero: '
+                     f'{", ".join(names)}')

@@ -2,20 +2,29 @@
 
 What the host decides for a step (learning rate, largest gradient, weight of the average) lies
 in scalars on the device, and a step that is not finite undoes itself there: nothing waits, so
-that a CUDA graph can hold all of it (:mod:`derain_ros.training.captured_update`).
+that a CUDA graph can hold all of it (:class:`CapturedUpdate`).
 """
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from derain_ros.network.dual_stage import DualStageNetwork, Restoration
-from derain_ros.training.arithmetic import adamw, autocast
 from derain_ros.training.batches import Batch
 from derain_ros.training.config import TrainingConfig
 from derain_ros.training.losses import restoration_loss
+
+_EAGER_STEPS = 4
+
+
+def adamw(network: nn.Module, rate: Tensor, decay: float) -> torch.optim.AdamW:
+    """Return fused AdamW, whose learning rate is a scalar on the device of the network."""
+    return torch.optim.AdamW(
+        list(network.parameters()), rate, weight_decay=decay, fused=True,
+        capturable=rate.device.type == 'cuda')
 
 
 class Update:
@@ -54,18 +63,13 @@ class Update:
         self.optimizer = adamw(network, self._rate, config.weight_decay)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=dtype is torch.float16)
-        self._averaged = 0
 
     def order(self, rate: float, limit: float) -> None:
         """Set learning rate and largest norm of the gradient of the next step."""
         self._rate.fill_(rate)
         self._limit.fill_(limit)
         # The first weights are taken as they are.
-        self._share.fill_(1 - self.decay if self._averaged else 1.0)
-
-    def taken(self) -> None:
-        """Note that the step was finite."""
-        self._averaged += 1
+        self._share.copy_(torch.where(self.average.n_averaged > 0, 1 - self.decay, 1.0))
 
     def __call__(self, model: nn.Module, micro: list[Batch]) -> tuple[dict[str, Tensor], Tensor]:
         """Take one step on the mean gradient of batches.
@@ -114,7 +118,7 @@ class Update:
         rainy, dry, streaks = batch
         if self.channels_last:
             rainy = rainy.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.dtype):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             output = model(rainy.float() / 255)
         output = Restoration(*(plane.float() for plane in output))
         loss, parts = restoration_loss(output, dry.float() / 255, streaks)
@@ -139,15 +143,60 @@ class Update:
         torch._foreach_add_(averaged, moved)
         self.average.n_averaged.add_(finite)
 
-    def resume(self, averaged: int) -> None:
-        """Go on after ``averaged`` finite steps, with the optimizer's state as loaded."""
-        self._averaged = averaged
-        for group in self.optimizer.param_groups:
-            group['lr'] = self._rate
 
-    def optimizer_state(self) -> dict:
-        """State of the optimizer for a checkpoint, its learning rate as a number."""
-        state = self.optimizer.state_dict()
-        for group in state['param_groups']:
-            group['lr'] = float(group['lr'])
-        return state
+class CapturedUpdate:
+    """Takes the first steps of a session one kernel after the other, and then as a CUDA graph.
+
+    A step of these networks is a few thousand small kernels; launched one by one from Python
+    they leave a GPU idle most of the time. Called like :class:`Update`, always with batches of
+    one shape.
+
+    Parameters
+    ----------
+    update
+        What to capture.
+    log
+        Called with a line if it cannot be captured; steps then go on as they began.
+
+    """
+
+    def __init__(self, update: Update, log: Callable[[str], None]) -> None:
+        self._update = update
+        self._log = log
+        self._captures = True
+        # Memory of the optimizer is laid out, and kernels are chosen, in the first steps.
+        self._eager_left = _EAGER_STEPS
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, model: nn.Module, micro: list[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+        """Take one step; see :meth:`Update.__call__`. The next step overwrites the results."""
+        if self._eager_left or not self._captures:
+            self._eager_left = max(0, self._eager_left - 1)
+            return self._update(model, micro)
+        if self._graph is None:
+            try:
+                self._capture(model, micro)
+            except RuntimeError as error:
+                self._captures, self._graph = False, None
+                # The end of a capture that failed hides why it failed.
+                reason = str(error.__context__ or error).splitlines()[0]
+                self._log(f'no CUDA graph, so slower ({reason}); `cuda_graph: false` tries none')
+                # torch may leave its generator as in a capture, where it draws nothing more.
+                generator = torch.cuda.default_generators[torch.cuda.current_device()]
+                generator.graphsafe_set_state(generator.clone_state())
+                return self._update(model, micro)
+        for held, batch in zip(self._micro, micro, strict=True):
+            for ours, given in zip(held, batch, strict=True):
+                ours.copy_(given, non_blocking=True)
+        self._graph.replay()
+        return self._results
+
+    def _capture(self, model: nn.Module, micro: list[Batch]) -> None:
+        self._micro = [tuple(torch.empty_like(plane) for plane in batch) for batch in micro]
+        torch.cuda.synchronize()
+        self._graph, capture = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        # The stream is set around it too: where a capture fails torch leaves its own set. What
+        # other threads do with the GPU meanwhile, such as pinning batches, is no fault of it.
+        with torch.cuda.stream(capture), torch.cuda.graph(
+                self._graph, stream=capture, capture_error_mode='thread_local'):
+            self._results = self._update(model, self._micro)

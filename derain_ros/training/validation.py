@@ -17,7 +17,7 @@ def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode, on any device.
     folder
         Holds ``clean/`` and folders of rainy pictures under the same file names; the
         clean pictures are scored too, as input and truth.
@@ -66,5 +66,5 @@ def _read(path: Path) -> np.ndarray:
 def _restore(network: DualStageNetwork, image: np.ndarray) -> np.ndarray:
     """Restore one picture, uint8 H×W×3 BGR."""
     planes = torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255))
-    restored = network(planes).restored.clamp(0, 1) * 255
-    return restored[0].permute(1, 2, 0).round().byte().numpy()
+    restored = network(planes.to(next(network.parameters()).device)).restored.cpu()
+    return (restored.clamp(0, 1) * 255)[0].permute(1, 2, 0).round().byte().numpy()

@@ -8,7 +8,7 @@ from derain_ros.engines.tensorrt.engine_cache import EngineCache, EngineKey
 
 KEY = EngineKey(
     model_sha256='ab' * 32, flavour='tensorrt', version='10.3.0', gpu='Orin',
-    compute_capability='8.7', driver='12.6', shapes=((1, 480, 640),), precision='fp16',
+    compute_capability='8.7', driver='12.6', shape=(1, 480, 640), precision='fp16',
     options={'workspace': ''})
 CONTENT = bytes(range(256)) * 20
 

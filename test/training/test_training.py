@@ -91,16 +91,9 @@ def test_the_loss_falls(pictures, tmp_path):
     trainer.network.train()
     losses = []
     for trainer.step in range(120):
-        losses.append(trainer._one(rainy, dry, streaks))
+        losses.append(trainer._step(trainer.network, [(rainy, dry, streaks)]))
     for part, share in (('restored', 0.9), ('mask', 0.7)):
         assert losses[-1][part] < share * losses[0][part], (part, losses[0], losses[-1])
-
-
-def test_a_run_reports_its_steps(pictures, tmp_path):
-    lines = []
-    Trainer(small_config(pictures, tmp_path, steps=3), lines.append).run()
-    assert lines[-1].startswith('step 3  restored ')
-    assert 'steps/s' in lines[-1]
 
 
 @pytest.mark.parametrize(('accumulate', 'echo'), [(1, 1), (2, 1), (1, 3)])
@@ -160,7 +153,7 @@ def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
     assert not trainer.network.fine.bias.any()
     for index, (name, weights) in enumerate(trainer.network.named_parameters()):
         if name != 'fine.bias':
-            kept = trainer.optimizer.state[weights]['exp_avg']
+            kept = trainer.update.optimizer.state[weights]['exp_avg']
             assert torch.equal(kept, moments[index]['exp_avg']), name
 
 
@@ -221,19 +214,19 @@ def test_a_step_that_is_not_finite_changes_nothing(pictures, tmp_path):
     crops = RainyCrops(DryPictures(pictures, 64), batch=2, size=64, dry_share=0.0, seed=3)
     rainy, dry, streaks = crops.render(0)
     trainer.network.train()
-    trainer._one(rainy, dry, streaks)
+    trainer._step(trainer.network, [(rainy, dry, streaks)])
     before = {n: v.clone() for n, v in trainer.network.state_dict().items()}
     broken = rainy.float()
     broken[0, 0, 0, 0] = torch.nan
-    trainer._one(broken, dry, streaks)
+    trainer._step(trainer.network, [(broken, dry, streaks)])
     assert 'not finite: step skipped (1 in a row)' in lines[-1]
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, before[name]), name
-    trainer._one(rainy, dry, streaks)
-    trainer._one(broken, dry, streaks)
+    trainer._step(trainer.network, [(rainy, dry, streaks)])
+    trainer._step(trainer.network, [(broken, dry, streaks)])
     assert '(1 in a row)' in lines[-1]
     with pytest.raises(TrainingError, match='2 steps in a row'):
-        trainer._one(rainy, dry, streaks * torch.inf)
+        trainer._step(trainer.network, [(rainy, dry, streaks * torch.inf)])
 
 
 def test_time_limits_a_run_which_then_goes_on(pictures, tmp_path):
@@ -255,7 +248,7 @@ def test_lower_precision_trains(amp, pictures, tmp_path):
     assert not any('not finite' in line for line in lines)
     assert not torch.equal(trainer.network.stem.weight, before)
     assert trainer.network.stem.weight.dtype is torch.float32
-    assert trainer.scaler.is_enabled() == (amp == 'fp16')
+    assert trainer.update.scaler.is_enabled() == (amp == 'fp16')
 
 
 def test_exported_files_run_in_every_engine(pictures, tmp_path):

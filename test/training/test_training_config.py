@@ -14,8 +14,6 @@ from derain_ros.training.config import (
     read_yaml,
 )
 
-yaml = pytest.importorskip('yaml', reason='configuration files need pyyaml')
-
 SHIPPED = Path(__file__).parents[2] / 'config' / 'train'
 
 
@@ -70,6 +68,7 @@ amp: off
     ('device: false', 'device: False is not one of'),
     ('- steps', 'expected lines of the form'),
     ('steps: [', 'cannot be read as YAML'),
+    ('steps: 3\nsteps: 4', 'found duplicate key'),
     ('a: !!python/object/apply:os.getcwd []', 'cannot be read as YAML'),
 ])
 def test_files_that_are_wrong_say_where(text, message, tmp_path):

@@ -121,15 +121,3 @@ def test_a_signal_saves_and_ends(number, status, pictures, tmp_path):
     step = torch.load(tmp_path / 'checkpoint.pt', weights_only=True)['step']
     assert f'at step {step};' in stopped
     assert 'Traceback' not in err
-
-
-def test_steps_that_are_not_finite_are_skipped_and_end_the_run(pictures, tmp_path):
-    run = derain('train', pictures, '-o', tmp_path, *SMALL, '--learning-rate', 1e30,
-                 '--set', 'warm_up=0', '--set', 'non_finite_limit=3', '--set', 'save_every=1',
-                 check=False)
-    assert run.returncode == 1
-    assert '(1 in a row)' in run.stdout
-    assert '3 steps in a row' in run.stderr
-    assert 'lower learning_rate' in run.stderr
-    weights = torch.load(tmp_path / 'checkpoint.pt', weights_only=True)['network']
-    assert all(torch.isfinite(value).all() for value in weights.values())

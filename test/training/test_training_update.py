@@ -61,7 +61,7 @@ def test_the_average_follows(pictures, tmp_path):
     seen = []
     trainer.network.train()
     for _ in range(3):
-        trainer._one(*crops)
+        trainer._step(trainer.network, [crops])
         seen.append(trainer.network.stem.weight.detach().clone())
     # The first weights as they are, then a quarter of each further ones.
     expected = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
@@ -73,7 +73,7 @@ def test_the_gradient_is_cut_to_the_limit(pictures, tmp_path):
     trainer = Trainer(small_config(pictures, tmp_path, clip=1e-3), lambda _line: None)
     crops = next(iter(batches(trainer.config, trainer.device, Ranks(), 0)[1]))
     trainer.network.train()
-    trainer._one(*crops)
+    trainer._step(trainer.network, [crops])
     gradients = [p.grad for p in trainer.network.parameters() if p.grad is not None]
     assert torch.nn.utils.get_total_norm(gradients) == pytest.approx(1e-3, rel=1e-3)
     assert trainer.clipping.norms()[0] > 1e-2

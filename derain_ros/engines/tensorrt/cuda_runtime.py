@@ -104,7 +104,7 @@ class PinnedArray:
         self.array = np.frombuffer(memory, np.uint8).reshape(shape)
 
     def free(self) -> None:
-        """Give it back; the array must not be used after that."""
+        """Free the memory; the array must not be used after that."""
         self.array = None
         ask(cuda().cudaFreeHost(self.pointer))
 
@@ -124,7 +124,7 @@ class DeviceMemory:
         self.pointer = ask(cuda().cudaMalloc(size))
 
     def free(self) -> None:
-        """Give it back."""
+        """Free the memory."""
         ask(cuda().cudaFree(self.pointer))
 
 
@@ -189,7 +189,7 @@ class CudaStream:
         return Graph(ask(cuda().cudaStreamEndCapture(self._stream)), self._stream)
 
     def close(self) -> None:
-        """Let the stream go."""
+        """Destroy the stream."""
         ask(cuda().cudaStreamDestroy(self._stream))
 
 
@@ -208,5 +208,5 @@ class Graph:
         ask(cuda().cudaGraphLaunch(self._runnable, self._stream))
 
     def close(self) -> None:
-        """Let it go."""
+        """Destroy the graph."""
         ask(cuda().cudaGraphExecDestroy(self._runnable))

@@ -53,8 +53,8 @@ class EngineKey:
         ``tensorrt`` or ``tensorrt_rtx``, and its full version.
     gpu, compute_capability, driver
         What it was made for, as the driver names it; empty where it was made without a GPU.
-    shapes
-        Largest batch, height and width of each profile.
+    shape
+        Largest batch, height and width.
     precision
         Arithmetic of the ONNX file, ``fp32`` or ``fp16``.
     options
@@ -68,7 +68,7 @@ class EngineKey:
     gpu: str
     compute_capability: str
     driver: str
-    shapes: tuple[tuple[int, int, int], ...] = ()
+    shape: tuple[int, ...] = ()
     precision: str = ''
     options: dict[str, str] = field(default_factory=dict)
 

@@ -39,8 +39,8 @@ class BuildRequest:
         The model.
     precision
         One of :data:`PRECISIONS`.
-    sizes
-        Height and width in pixels of the frames, one static profile each.
+    size
+        Height and width in pixels of the frames.
     batch
         Most frames at once.
     workspace
@@ -50,7 +50,7 @@ class BuildRequest:
 
     model: ModelInfo
     precision: str
-    sizes: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
     batch: int = 1
     workspace: int | None = None
 
@@ -60,13 +60,11 @@ class BuildRequest:
                 f'unknown precision {self.precision!r}; known: {", ".join(PRECISIONS)}')
         if self.batch < 1:
             raise EngineError(f'batch: expected at least 1, got {self.batch}')
-        if not self.sizes:
-            raise EngineError('sizes: expected at least one frame size')
-        for height, width in self.sizes:
-            if min(height, width) < MINIMUM_SIDE:
-                raise EngineError(
-                    f'sizes: {width}x{height} is too small; the network needs at least '
-                    f'{MINIMUM_SIDE} pixels on each side')
+        height, width = self.size
+        if min(self.size) < MINIMUM_SIDE:
+            raise EngineError(
+                f'size: {width}x{height} is too small; the network needs at least '
+                f'{MINIMUM_SIDE} pixels on each side')
 
     def read(self) -> bytes:
         """Return the ONNX file, checked.
@@ -95,7 +93,7 @@ class BuildRequest:
             model_sha256=hashlib.sha256(content).hexdigest(),
             flavour=library.flavour, version=library.version,
             gpu=gpu.name, compute_capability=gpu.compute_capability, driver=gpu.driver,
-            shapes=tuple((self.batch, *size) for size in self.sizes),
+            shape=(self.batch, *self.size),
             precision=self.precision,
             options={'workspace': '' if self.workspace is None else str(self.workspace),
                      'verbosity': 'detailed'})
@@ -152,13 +150,11 @@ def build_engine(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if request.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace)
-    for height, width in request.sizes:
-        profile = builder.create_optimization_profile()
-        profile.set_shape(
-            INPUT, (1, height, width, 3), (request.batch, height, width, 3),
-            (request.batch, height, width, 3))
-        if config.add_optimization_profile(profile) < 0:
-            raise _failed(request, f'the profile of {width}x{height} is refused', book.errors)
+    profile = builder.create_optimization_profile()
+    largest = (request.batch, *request.size, 3)
+    profile.set_shape(INPUT, (1, *request.size, 3), largest, largest)
+    if config.add_optimization_profile(profile) < 0:
+        raise _failed(request, 'its profile is refused', book.errors)
     # Kept in a variable: the configuration does not own it.
     monitor = _monitor(trt, ProgressTree(report, stop))
     config.progress_monitor = monitor
@@ -208,5 +204,6 @@ def _monitor(trt, tree: ProgressTree):
 
 def _failed(request: BuildRequest, what: str, told: Sequence[str]) -> EngineError:
     words = '; '.join(told[:3]) or 'it does not say why'
-    sizes = ', '.join(f'{width}x{height}' for height, width in request.sizes)
-    return EngineError(f'{request.model.name}, {request.precision}, {sizes}: {what}: {words}')
+    height, width = request.size
+    return EngineError(
+        f'{request.model.name}, {request.precision}, {width}x{height}: {what}: {words}')

@@ -22,7 +22,7 @@ from derain_ros.engines.contract import (
     EngineInfo,
     EngineOptions,
     check_images,
-    forget_shapes,
+    ready_for,
 )
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.reference import Reference
@@ -56,11 +56,9 @@ def probe() -> tuple[str, str]:
             f'{library.flavour} {library.version}')
 
 
-def create(
-    model: ModelInfo, precision: str, options: EngineOptions | None = None
-) -> Engine:
+def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
     """Load a model; ``precision`` is auto, f16 or f32. Raises EngineError, ModelError."""
-    return TensorRtEngine(model, precision, options or EngineOptions())
+    return TensorRtEngine(model, precision, options)
 
 
 def _find() -> tuple[GpuIdentity, Library]:
@@ -141,13 +139,7 @@ class TensorRtEngine(Engine):
     def _plan_for(self, shape: tuple[int, ...]) -> Plan:
         if self._runtime is None:
             raise EngineError('the engine is closed')
-        if shape in self._plans:
-            self._plans.move_to_end(shape)
-        else:
-            self._plans[shape] = self._plan(shape)
-            for plan in forget_shapes(self._plans):
-                plan.close()
-        return self._plans[shape]
+        return ready_for(self._plans, shape, lambda: self._plan(shape))
 
     def cancel(self) -> None:
         """Abort a build that is under way; may be called from any thread."""
@@ -164,7 +156,7 @@ class TensorRtEngine(Engine):
 
     def _request(self, shape: tuple[int, ...]) -> BuildRequest:
         return BuildRequest(
-            self._model, _FILES[self._precision], (tuple(shape[1:3]),), batch=shape[0],
+            self._model, _FILES[self._precision], shape[1:3], batch=shape[0],
             workspace=self._workspace)
 
     def _plan(self, shape: tuple[int, ...]) -> Plan:
@@ -260,5 +252,5 @@ class TensorRtEngine(Engine):
                          f'{progress.phase}')
 
     def _tell_of_waiting(self) -> None:
-        self.activity = 'another process builds this engine; waiting for it'
+        self.activity = 'another process is building this engine; waiting for it'
         self._log.info(self.activity)

@@ -15,7 +15,7 @@ from derain_ros.engines.contract import (
     EngineInfo,
     EngineOptions,
     check_images,
-    forget_shapes,
+    ready_for,
 )
 from derain_ros.engines.models import ModelError, ModelInfo
 from derain_ros.text import how_to_install
@@ -27,11 +27,9 @@ def probe() -> tuple[str, str]:
     return _device(torch)[1], f'torch {torch.__version__}'
 
 
-def create(
-    model: ModelInfo, precision: str, options: EngineOptions | None = None
-) -> Engine:
+def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
     """Load a model; ``precision`` is auto, f32, f16 or bf16. Raises EngineError, ModelError."""
-    return TorchEngine(model, precision, options or EngineOptions())
+    return TorchEngine(model, precision, options.kernels)
 
 
 def untrained(variant: str, precision: str):
@@ -93,8 +91,8 @@ class TorchEngine(Engine):
     precision
         ``f32``, ``f16``, ``bf16`` (autocast), or ``auto``: on a GPU f16 where the result agrees
         with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32.
-    options
-        Which kernels to run.
+    kernels
+        On a GPU, one of :data:`derain_ros.engines.contract.KERNELS`.
 
     Raises
     ------
@@ -105,9 +103,7 @@ class TorchEngine(Engine):
 
     """
 
-    def __init__(
-        self, model: ModelInfo, precision: str, options: EngineOptions | None = None
-    ) -> None:
+    def __init__(self, model: ModelInfo, precision: str, kernels: str = 'plain') -> None:
         self._torch = _import()
         if model.weights is None:
             raise EngineError(
@@ -116,10 +112,9 @@ class TorchEngine(Engine):
         network = read_network(model)
         self._device, name = _device(self._torch)
         self.on_gpu = self._device == 'cuda'
-        self._kernels = options.kernels if options else 'plain'
-        if self._kernels not in KERNELS:
-            raise EngineError(
-                f'unknown kernels {self._kernels!r}; known: {", ".join(KERNELS)}')
+        if kernels not in KERNELS:
+            raise EngineError(f'unknown kernels {kernels!r}; known: {", ".join(KERNELS)}')
+        self._kernels = kernels
         if self._kernels == 'compiled':
             self.preparation_limit = 600.0
         self._captured: OrderedDict[tuple[int, ...], Any] = OrderedDict()
@@ -212,14 +207,10 @@ class TorchEngine(Engine):
             return self._network(batch)
 
     def _captured_for(self, shape: tuple[int, ...]):
-        if shape in self._captured:
-            self._captured.move_to_end(shape)
-        else:
-            from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
 
-            self._captured[shape] = CapturedNetwork(self._forward, shape, streams())
-            forget_shapes(self._captured)
-        return self._captured[shape]
+        return ready_for(self._captured, shape,
+                         lambda: CapturedNetwork(self._forward, shape, streams()))
 
     def close(self) -> None:
         """Release the network, and the memory of the GPU that torch would keep for later."""

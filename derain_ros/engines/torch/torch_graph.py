@@ -30,7 +30,7 @@ class Streams:
 
 @functools.cache
 def streams() -> Streams:
-    """Return those of this process.
+    """Return the streams of this process.
 
     One pair for all engines: libraries keep scratch memory for each stream that they ever saw,
     cuBLAS 32 MiB on a Hopper GPU.

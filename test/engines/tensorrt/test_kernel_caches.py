@@ -35,7 +35,7 @@ def cache(tmp_path, log):
 
 
 def build(library, timings, precision='fp16'):
-    wanted = BuildRequest(find_model('nano'), precision, ((96, 128),))
+    wanted = BuildRequest(find_model('nano'), precision, (96, 128))
     return build_engine(wanted, wanted.read(), library, timings=timings)
 
 
