@@ -26,19 +26,21 @@ KERNELS = ('plain', 'fused', 'compiled')
 which takes up to minutes for each frame size. The last two need a C compiler."""
 
 
+def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
+    """Close and drop what was used longest ago for shapes, N×H×W×3, until the rest may stay."""
+    while len(kept) > KEPT_SIZES or len(kept) > FEW_SIZES and (
+            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS):
+        getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
+
+
 def ready_for(
     kept: OrderedDict[tuple[int, ...], Any], shape: tuple[int, ...], make: Callable[[], Any]
 ) -> Any:
-    """Return what is kept ready for a shape, N×H×W×3; where there is nothing, it is made.
-
-    Of the others those used longest ago are closed, if they can be, until the rest may stay.
-    """
+    """Return what is kept ready for a shape, N×H×W×3; where there is nothing, it is made."""
     if shape not in kept:
         kept[shape] = make()
     kept.move_to_end(shape)
-    while len(kept) > KEPT_SIZES or (len(kept) > FEW_SIZES and (
-            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS)):
-        getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
+    forget_shapes(kept)
     return kept[shape]
 
 
