@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,9 +15,16 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.engine_timing import time_calls
 from derain_ros.bench.process_figures import process_figures
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import Engine, create_engine
+from derain_ros.images.cdr import (
+    encode_header,
+    restamped,
+    write_compressed_image,
+    write_image,
+)
 from derain_ros.node.process_memory import keep_large_buffers
 from derain_ros.rain import RainClip
 
@@ -67,9 +73,9 @@ def bag(setting: Setting) -> Result:
             frames = max(_QUICK_FRAMES, round(setting.duration * _speed(engine, pictures, 2.0)))
         figures, details = [], {}
         for kind in _TOPICS:
-            found = _Comparison(setting.folder, kind, pictures, frames, engine).run()
-            figures += found[0]
-            details[kind] = found[1]
+            found, details[kind] = _compare(
+                setting.folder / f'bag_{kind}', kind, pictures, frames, engine)
+            figures += found
     finally:
         engine.close()
     notes = [
@@ -80,41 +86,28 @@ def bag(setting: Setting) -> Result:
     return Result('bag: derain bag, and the engine alone', figures, notes, details)
 
 
-class _Comparison:
-    """One bag, derained by one process and by two, while the engine alone has its turns."""
-
-    def __init__(
-        self, folder: Path, kind: str, pictures: list[np.ndarray], frames: int, engine: Engine
-    ):
-        self._folder = folder / f'bag_{kind}'
-        self._kind = kind
-        self._pictures = pictures
-        self._frames = frames
-        self._engine = engine
-
-    def run(self) -> tuple[list[Figure], dict]:
-        self._folder.mkdir()
-        try:
-            source = self._folder / 'in'
-            _write(source, self._kind, self._pictures, self._frames)
-            _warm_up(self._engine, self._pictures)
-            one, two = self._derain(source, 1), self._derain(source, 2)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        figures = [figure for turns, name in ((two, 'two workers'), (one, 'one worker'))
-                   for figure in turns.figures(f'{self._kind}: {name}')]
-        barred = [figure for figure in figures if figure.bar]
-        return (barred + [figure for figure in figures if not figure.bar],
-                {'one_worker': one.as_json(), 'two_workers': two.as_json()})
-
-    def _derain(self, source: Path, workers: int) -> 'Turns':
-        turns = Turns(self._engine, self._pictures, max(1, self._frames // _BLOCKS), workers)
-        out = self._folder / f'out_{workers}'
-        begun = time.perf_counter()
-        derain_bag(plan_bag(source, out), self._engine, workers=workers, progress=turns.take)
-        turns.seconds = time.perf_counter() - begun - turns.paused
-        shutil.rmtree(out)
-        return turns
+def _compare(
+    folder: Path, kind: str, pictures: list[np.ndarray], frames: int, engine: Engine
+) -> tuple[list[Figure], dict]:
+    """Derain a bag by one process and by two, while the engine alone has its turns."""
+    folder.mkdir()
+    found = {}
+    try:
+        _write(folder / 'in', kind, pictures, frames)
+        _speed(engine, pictures, 0.5)
+        for workers in (1, 2):
+            found[workers] = turns = Turns(engine, pictures, max(1, frames // _BLOCKS), workers)
+            begun = time.perf_counter()
+            derain_bag(plan_bag(folder / 'in', folder / 'out'), engine, workers=workers,
+                       progress=turns.take)
+            turns.seconds = time.perf_counter() - begun - turns.paused
+            shutil.rmtree(folder / 'out')
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    figures = [figure for workers, name in ((2, 'two workers'), (1, 'one worker'))
+               for figure in found[workers].figures(f'{kind}: {name}')]
+    return (sorted(figures, key=lambda figure: figure.bar is None),
+            {'one_worker': found[1].as_json(), 'two_workers': found[2].as_json()})
 
 
 class Turns:
@@ -228,20 +221,10 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _warm_up(engine: Engine, pictures: list[np.ndarray]) -> None:
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < 0.5:
-        engine.infer(pictures[0][np.newaxis])
-
-
 def _speed(engine: Engine, pictures: list[np.ndarray], seconds: float) -> float:
     """Return frames per second of the engine alone, from a short run."""
-    engine.infer(pictures[0][np.newaxis])
-    begun, count = time.perf_counter(), 0
-    while time.perf_counter() - begun < seconds:
-        engine.infer(pictures[count % len(pictures)][np.newaxis])
-        count += 1
-    return count / (time.perf_counter() - begun)
+    times = time_calls(lambda: engine.infer(pictures[0][np.newaxis]), seconds)
+    return 1e3 * len(times) / sum(times)
 
 
 def _pictures(width: int, height: int) -> list[np.ndarray]:
@@ -255,27 +238,16 @@ def _pictures(width: int, height: int) -> list[np.ndarray]:
 
 def _write(path: Path, kind: str, pictures: list[np.ndarray], frames: int) -> None:
     topic, msgtype = _TOPICS[kind]
-    types = message_types()
+    header, height, width = encode_header(0, 0, 'camera'), *pictures[0].shape[:2]
+    messages = [
+        write_compressed_image(header, format='bgr8; jpeg compressed bgr8',
+                               data=cv2.imencode('.jpg', picture)[1]) if kind == 'jpeg' else
+        write_image(header, height=height, width=width, encoding='bgr8', step=3 * width,
+                    data=picture)
+        for picture in pictures]
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection(topic, msgtype, typestore=types)
-        for number, fields in enumerate(_fields(kind, pictures, frames)):
-            seconds, nanoseconds = divmod(_START + number * 10**9 // _RATE, 10**9)
-            stamp = types.types['builtin_interfaces/msg/Time'](seconds, nanoseconds)
-            message = types.types[msgtype](
-                header=types.types['std_msgs/msg/Header'](stamp, 'camera'), **fields)
-            writer.write(connection, seconds * 10**9 + nanoseconds,
-                         types.serialize_cdr(message, msgtype))
-
-
-def _fields(kind: str, pictures: list[np.ndarray], frames: int) -> Iterator[dict]:
-    ready = []
-    for picture in pictures:
-        if kind == 'jpeg':
-            data = cv2.imencode('.jpg', picture)[1].ravel()
-            ready.append({'format': 'bgr8; jpeg compressed bgr8', 'data': data})
-        else:
-            height, width = picture.shape[:2]
-            ready.append({'height': height, 'width': width, 'encoding': 'bgr8',
-                          'is_bigendian': 0, 'step': 3 * width, 'data': picture.ravel()})
-    for number in range(frames):
-        yield ready[number % len(ready)]
+        connection = writer.add_connection(topic, msgtype, typestore=message_types())
+        for number in range(frames):
+            stamp = _START + number * 10**9 // _RATE
+            message = restamped(messages[number % len(messages)], stamp)
+            writer.write(connection, stamp, message)

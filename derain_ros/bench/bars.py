@@ -3,30 +3,16 @@
 import math
 import operator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 _RELATIONS = {'>=': operator.ge, '<=': operator.le, '<': operator.lt, '=': operator.eq}
 
 
-@dataclass(frozen=True)
-class Bar:
-    """What a figure should reach.
-
-    Attributes
-    ----------
-    relation
-        ``>=``, ``<=``, ``<`` or ``=``.
-    limit
-        In the unit of the figure.
-
-    """
+class Bar(NamedTuple):
+    """What a figure should reach: ``>=``, ``<=``, ``<`` or ``=`` a limit in its unit."""
 
     relation: str
     limit: float
-
-    def met(self, value: float) -> bool:
-        """Whether a value reaches the bar; NaN never does."""
-        return _RELATIONS[self.relation](value, self.limit)
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class Figure:
             return ''
         if math.isnan(self.value):
             return 'not measured'
-        return 'met' if self.bar.met(self.value) else 'missed'
+        return 'met' if _RELATIONS[self.bar.relation](self.value, self.bar.limit) else 'missed'
 
     def cells(self) -> tuple[str, str, str, str]:
         """Return name, value, bar and verdict as text."""
@@ -97,11 +83,10 @@ class Result:
         """Return the result for a terminal."""
         rows = [figure.cells() for figure in self.figures]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [self.title]
-        for name, value, bar, verdict in rows:
-            line = f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {bar:<{widths[2]}}  {verdict}'
-            lines.append(line.rstrip())
-        return '\n'.join(lines + [f'  {note}' for note in self.notes])
+        lines = [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {bar:<{widths[2]}}  {verdict}'
+                 for name, value, bar, verdict in rows]
+        return '\n'.join(
+            [self.title, *map(str.rstrip, lines), *(f'  {note}' for note in self.notes)])
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON takes it: null for what was not measured."""
@@ -122,6 +107,4 @@ def _without_nan(value: Any) -> Any:
         return {key: _without_nan(found) for key, found in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_nan(found) for found in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,21 +1,110 @@
-"""The engines alone, frames in memory; needs no ROS."""
+"""The engines alone, frames in memory; needs no ROS.
+
+Times of engines on a GPU stand beside the least time that their network could take there, and
+beside those of a peer.
+"""
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from derain_ros.bench.bars import Figure, Result
-from derain_ros.bench.gpu_ceilings import Ceilings, measure_ceilings
-from derain_ros.bench.gpu_figures import DEFINITIONS, Measured, assemble
-from derain_ros.bench.gpu_peer import PeerTiming, time_peer
+from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.engine_timing import EngineTiming, time_engine
+from derain_ros.bench.floors import Ceilings, NetworkCost, measure_ceilings, network_cost
 from derain_ros.bench.gpu_plot import SpeedRow
-from derain_ros.bench.network_cost import NetworkCost, model_cost
 from derain_ros.bench.setting import Setting
-from derain_ros.bench.speed import EngineTiming, time_engine
 from derain_ros.engines import EngineOptions, create_engine, engine_report
 from derain_ros.engines.models import find_model
 
+DEFINITIONS = {
+    'uint8 to uint8': 'from the call with a frame in memory to the return of frame and mask',
+    'network alone': 'between two events on the GPU, without copies from and to the host',
+    'ideal floor': 'the longer of: input, weights and outputs moved once at the rate of a copy '
+                   'within the device; all operations at the rate of a matrix product',
+    'layer by layer floor': 'the same for each layer with its activations read and written once, '
+                            'added up; products of attention and morphology left out',
+    'floor from uint8 to uint8': 'that of the network plus frame up, and frame and mask down, at '
+                                 'the rates of copies from and to pinned memory',
+}
+"""What the figures mean."""
+
+BARRED_SIZE = (1920, 1080)
+BARS_MS = {'base': 5.0, 'nano': 1.5}
+"""Most milliseconds from uint8 to uint8 in f16 at :data:`BARRED_SIZE`, by model."""
+
+_FLOOR_BAR = Bar('<=', 3)
+_PEER_BAR = Bar('>=', 20)
 _SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One engine and model at one size, and what it is compared with.
+
+    Attributes
+    ----------
+    timing
+        Of the engine.
+    cost
+        Of its network; None where it cannot be counted.
+    floors
+        Of that network on this GPU, see :meth:`NetworkCost.floors_ms`; None where the engine is
+        not on a GPU, or its rates are not known.
+    peer
+        PReNet at the same size and precision, if timed.
+
+    """
+
+    timing: EngineTiming
+    cost: NetworkCost | None = None
+    floors: dict[str, float] | None = None
+    peer: EngineTiming | None = None
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast as the peer, uint8 to uint8; NaN where it was not timed."""
+        return math.nan if self.peer is None else self.peer.median_ms / self.timing.median_ms
+
+    def figures(self) -> list[Figure]:
+        """Return the figures, those with bars where bars apply."""
+        timing, what = self.timing, self.timing.what
+        barred = (timing.on_gpu and timing.precision == 'f16'
+                  and (timing.width, timing.height) == BARRED_SIZE)
+        limit = BARS_MS.get(timing.model) if barred else None
+        found = _time_figures(timing, None if limit is None else Bar('<=', limit))
+        if self.cost is not None:
+            found += [
+                Figure(f'{what}, operations', self.cost.flops / 1e9, 'GFLOP'),
+                Figure(f'{what}, bytes, ideal', self.cost.ideal_size / 1e6, 'MB'),
+                Figure(f'{what}, bytes, layer by layer', self.cost.layers_size / 1e6, 'MB')]
+        if self.floors is not None:
+            close = _FLOOR_BAR if barred and timing.model == 'base' else None
+            for name, floor in (('ideal', self.floors['ideal']),
+                                ('layer by layer', self.floors['layers'])):
+                whole = floor + self.floors['copies']
+                found += [
+                    Figure(f'{what}, {name} floor', whole, 'ms', digits=2),
+                    Figure(f'{what} / {name} floor', timing.median_ms / whole, '', close),
+                    Figure(f'{what}, network alone, {name} floor', floor, 'ms', digits=2),
+                    Figure(f'{what}, network alone / {name} floor',
+                           timing.device_median_ms / floor)]
+        if self.peer is not None:
+            found.append(Figure(f'{what}, speed / PReNet', self.speed_up, '',
+                                _PEER_BAR if limit is not None else None))
+            if timing.on_gpu:
+                found.append(Figure(f'{what}, speed / PReNet, network alone',
+                                    self.peer.device_median_ms / timing.device_median_ms))
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything by name."""
+        cost = self.cost and {
+            'flops': self.cost.flops, 'bytes_ideal': self.cost.ideal_size,
+            'bytes_layer_by_layer': self.cost.layers_size, 'layers': len(self.cost.layers)}
+        return asdict(self.timing) | {
+            'cost': cost, 'floors_ms': self.floors,
+            'peer': self.peer and asdict(self.peer), 'speed_up': self.speed_up}
 
 
 def engine(setting: Setting) -> Result:
@@ -29,7 +118,7 @@ def engine(setting: Setting) -> Result:
     """
     seconds = setting.seconds(_SECONDS)
     timings = []
-    for name in setting.engines or _available():
+    for name in setting.engines or [found.engine for found in engine_report() if found.available]:
         for model in setting.models or (setting.parameters['model'],):
             running = create_engine(name, model, options=EngineOptions(kernels=setting.kernels))
             try:
@@ -47,25 +136,43 @@ def engine(setting: Setting) -> Result:
     except ImportError as error:
         notes.append(f'neither cost nor floors nor peer, as torch is missing ({error})')
         found = [Measured(timing) for timing in timings]
-    notes += _notes(ceilings, peers)
+    if ceilings is not None:
+        notes += [f'{name}: {meaning}' for name, meaning in DEFINITIONS.items()]
+    for peer in peers:
+        graph = f', no CUDA graph ({peer.not_captured})' if peer.not_captured else ''
+        notes.append(f'{peer.what}: random weights, {peer.device}, {peer.layout}{graph}')
+    figures = [figure for one in found for figure in one.figures()]
+    figures += [figure for peer in peers for figure in _time_figures(peer)]
+    if ceilings is not None:
+        figures += [
+            Figure('copy within the GPU, read + written', ceilings.copy / 1e9, 'GB/s'),
+            Figure('host to GPU, pinned', ceilings.upload / 1e9, 'GB/s'),
+            Figure('GPU to host, pinned', ceilings.download / 1e9, 'GB/s'),
+            *(Figure(f'matrix product, {precision}', rate / 1e12, 'TFLOP/s')
+              for precision, rate in ceilings.products.items())]
     return Result(
-        'engine: frames in memory, one after the other', _figures(found, ceilings, peers), notes,
+        'engine: frames in memory, one after the other',
+        # Stable: those with bars first, each group in its order.
+        sorted(figures, key=lambda figure: figure.bar is None), notes,
         {'timings': [one.as_json() for one in found],
          'ceilings': ceilings and asdict(ceilings),
          'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS})
 
 
-def _ceilings(precisions: Iterable[str], notes: list[str]) -> Ceilings | None:
-    try:
-        return measure_ceilings(sorted(precisions))
-    except (RuntimeError, AssertionError) as error:
-        # torch has no CUDA beside TensorRT, or the GPU has no room.
-        notes.append(f'no floors, as the rates of the GPU cannot be measured ({error})')
-        return None
+def assemble(
+    timing: EngineTiming, cost: NetworkCost | None, ceilings: Ceilings | None,
+    peers: Sequence[EngineTiming],
+) -> Measured:
+    """Put a timing beside the floors of its network and the peer of its size and precision."""
+    key = (timing.precision, timing.width, timing.height)
+    peer = next((peer for peer in peers if (peer.precision, peer.width, peer.height) == key), None)
+    known = cost is not None and ceilings is not None and timing.on_gpu
+    return Measured(
+        timing, cost, cost.floors_ms(ceilings, timing.precision) if known else None, peer)
 
 
 def plot_rows(result: Result) -> list[SpeedRow]:
-    """Return what to draw of a result of :func:`run`: engines, then the peer."""
+    """Return what to draw of a result of :func:`engine`: engines, then the peer."""
     rows = []
     for one in result.details['timings']:
         floors = one['floors_ms']
@@ -80,20 +187,40 @@ def plot_rows(result: Result) -> list[SpeedRow]:
         for one in result.details['peers']]
 
 
+def _time_figures(timing: EngineTiming, bar: Bar | None = None) -> list[Figure]:
+    found = [Figure(f'{timing.what} p50', timing.median_ms, 'ms', bar, 2),
+             Figure(f'{timing.what} p95', timing.p95_ms, 'ms', digits=2)]
+    if timing.on_gpu:
+        found += [
+            Figure(f'{timing.what}, network alone p50', timing.device_median_ms, 'ms', digits=2),
+            Figure(f'{timing.what}, network alone p95', timing.device_p95_ms, 'ms', digits=2)]
+    return found
+
+
+def _ceilings(precisions: Iterable[str], notes: list[str]) -> Ceilings | None:
+    try:
+        return measure_ceilings(sorted(precisions))
+    except (RuntimeError, AssertionError) as error:
+        # torch has no CUDA beside TensorRT, or the GPU has no room.
+        notes.append(f'no floors, as the rates of the GPU cannot be measured ({error})')
+        return None
+
+
 def _time_peers(
     timings: Iterable[EngineTiming], seconds: float, notes: list[str]
-) -> list[PeerTiming]:
+) -> list[EngineTiming]:
     """Time the peer once for each size and precision; torch on a CPU does f32 alone well."""
     import torch
 
+    from derain_ros.bench.prenet import time_peer
+
+    on_gpu = torch.cuda.is_available()
     # Never a peer on the CPU beside an engine on a GPU.
     wanted = dict.fromkeys(
         (timing.precision, timing.width, timing.height) for timing in timings
-        if timing.on_gpu == torch.cuda.is_available())
+        if timing.on_gpu == on_gpu and (on_gpu or timing.precision == 'f32'))
     peers = []
     for precision, width, height in wanted:
-        if not torch.cuda.is_available() and precision != 'f32':
-            continue
         try:
             peers.append(time_peer(precision, width, height, seconds))
         except RuntimeError as error:  # no memory left, mostly
@@ -105,41 +232,7 @@ def _cost(timing: EngineTiming) -> NetworkCost | None:
     variant = find_model(timing.model).variant
     if not variant:
         return None
-    return model_cost(variant, timing.precision, timing.width, timing.height)
+    from derain_ros.engines.torch.torch_engine import untrained
 
-
-def _figures(
-    found: Iterable[Measured], ceilings: Ceilings | None, peers: Iterable[PeerTiming]
-) -> list[Figure]:
-    figures = [figure for one in found for figure in one.figures()]
-    for peer in peers:
-        what = f'PReNet {peer.precision} {peer.width}x{peer.height}'
-        figures += [Figure(f'{what} p50', peer.median_ms, 'ms', digits=2),
-                    Figure(f'{what} p95', peer.p95_ms, 'ms', digits=2)]
-        if not math.isnan(peer.device_median_ms):
-            figures.append(
-                Figure(f'{what}, network alone p50', peer.device_median_ms, 'ms', digits=2))
-    if ceilings is not None:
-        figures += [
-            Figure('copy within the GPU, read + written', ceilings.copy / 1e9, 'GB/s'),
-            Figure('host to GPU, pinned', ceilings.upload / 1e9, 'GB/s'),
-            Figure('GPU to host, pinned', ceilings.download / 1e9, 'GB/s')]
-        figures += [Figure(f'matrix product, {precision}', rate / 1e12, 'TFLOP/s')
-                    for precision, rate in ceilings.products.items()]
-    # Stable: those with bars first, each group in its order.
-    return sorted(figures, key=lambda figure: figure.bar is None)
-
-
-def _notes(ceilings: Ceilings | None, peers: Iterable[PeerTiming]) -> list[str]:
-    notes = []
-    if ceilings is not None:
-        notes += [f'{name}: {meaning}' for name, meaning in DEFINITIONS.items()]
-    for peer in peers:
-        graph = f', no CUDA graph ({peer.not_captured})' if peer.not_captured else ''
-        notes.append(f'PReNet {peer.precision} {peer.width}x{peer.height}: random weights, '
-                     f'{peer.device}, {peer.layout}{graph}')
-    return notes
-
-
-def _available() -> list[str]:
-    return [status.engine for status in engine_report() if status.available]
+    # bfloat16 takes as many bytes as float16.
+    return network_cost(lambda: untrained(variant, timing.precision), timing.width, timing.height)

@@ -10,6 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from derain_ros.bench.engine_timing import (
+    EngineTiming,
+    median_and_p95,
+    test_picture,
+    time_calls,
+)
+
 RECURSIONS = 6
 """Times that the picture passes through the network."""
 
@@ -17,6 +24,7 @@ CHANNELS = 32
 """Of all inner feature maps, at full resolution."""
 
 _BLOCKS = 5
+_DEVICE_RUNS = 20
 _TYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
 
 
@@ -100,3 +108,53 @@ class DeployedPReNet(nn.Module):
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def time_peer(precision: str, width: int, height: int, seconds: float) -> EngineTiming:
+    """Time PReNet as our torch engine is timed, on the GPU, or where there is none on the CPU.
+
+    Parameters
+    ----------
+    precision
+        ``f32``, ``f16`` or ``bf16``.
+    width, height
+        Frame size in pixels.
+    seconds
+        How long to measure each layout, after a warm-up.
+
+    Raises
+    ------
+    RuntimeError
+        It does not fit in memory.
+
+    """
+    timings = [_time(precision, width, height, seconds, layout)
+               for layout in ('channels_last', 'contiguous')]
+    return min(timings, key=lambda timing: timing.median_ms)
+
+
+def _time(precision: str, width: int, height: int, seconds: float, layout: str) -> EngineTiming:
+    on_gpu = torch.cuda.is_available()
+    torch.manual_seed(0)
+    network = DeployedPReNet(precision).eval().to('cuda' if on_gpu else 'cpu')
+    if layout == 'channels_last':
+        network = network.to(memory_format=torch.channels_last)
+
+    def forward(batch: Tensor) -> tuple[Tensor]:
+        with torch.inference_mode():
+            return network(batch)
+
+    frame = test_picture(width, height)
+    if on_gpu:
+        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+
+        captured = CapturedNetwork(forward, frame.shape, streams())
+        times = time_calls(lambda: captured.run(frame), seconds)
+        device_times, problem = captured.time(_DEVICE_RUNS), captured.not_captured
+        name = torch.cuda.get_device_name()
+    else:
+        times = time_calls(
+            lambda: [found.numpy() for found in forward(torch.from_numpy(frame))], seconds)
+        device_times, problem, name = [], '', f'CPU, {torch.get_num_threads()} threads'
+    return EngineTiming('PReNet', name, '', precision, on_gpu, width, height, len(times),
+                        *median_and_p95(times), *median_and_p95(device_times), layout, problem)

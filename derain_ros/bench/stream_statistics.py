@@ -10,6 +10,7 @@ DONE = ('published', 'dropped', 'failed', 'idle')
 KINDS = ('derained', 'bypassed', 'passed_through')
 """Keys of /diagnostics that a published frame counts in."""
 
+_NAN = float('nan')
 _MOST_IN_WORK = 2
 
 
@@ -17,7 +18,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return a percentile, 0–100, of the values that are no NaN; NaN of none."""
     numbers = np.asarray(values, float)
     numbers = numbers[~np.isnan(numbers)]
-    return float(np.percentile(numbers, share)) if len(numbers) else float('nan')
+    return float(np.percentile(numbers, share)) if len(numbers) else _NAN
 
 
 def rate(times: Sequence[int]) -> float:
@@ -35,7 +36,7 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 def ratio(value: float, reference: float) -> float:
     """Return value by reference; NaN where that says nothing."""
-    return value / reference if reference > 0 else float('nan')
+    return value / reference if reference > 0 else _NAN
 
 
 def evenness(counts: Sequence[int]) -> float:
@@ -44,86 +45,54 @@ def evenness(counts: Sequence[int]) -> float:
 
 
 def count_errors(reports: Sequence[Mapping[str, str]]) -> list[str]:
-    """Say where the counts of a camera in /diagnostics do not add up.
+    """Say where the counts of a camera in /diagnostics do not add up, or go backwards.
 
-    Parameters
-    ----------
-    reports
-        Values of the camera in each report, in order.
-
-    Returns
-    -------
-    list of str
-        One entry per report that does not add up, or that counts backwards.
-
+    ``reports`` are its values in each report, in order; the result has an entry for each bad one.
     """
     errors = []
     last = -1
     for number, report in enumerate(reports):
         received = int(report['received'])
         done = sum(int(report[key]) for key in DONE)
+        kinds = sum(int(report.get(key, 0)) for key in KINDS)
         if not 0 <= received - done <= _MOST_IN_WORK:
             errors.append(f'report {number}: {received} received, {done} accounted for')
         elif received < last:
             errors.append(f'report {number}: {received} received, {last} before')
-        elif all(key in report for key in KINDS):
-            kinds = sum(int(report[key]) for key in KINDS)
-            if kinds != int(report['published']):
-                errors.append(
-                    f'report {number}: {report["published"]} published, {kinds} of a kind')
+        elif all(key in report for key in KINDS) and kinds != int(report['published']):
+            errors.append(f'report {number}: {report["published"]} published, {kinds} of a kind')
         last = received
     return errors
 
 
 def cpu_share(samples: Sequence[tuple[int, float]], begin: int, end: int) -> float:
-    """Return the CPU seconds that a process used per second between two times.
+    """Return the CPU seconds that a process used per second between two times in nanoseconds.
 
-    Parameters
-    ----------
-    samples
-        Time in nanoseconds and CPU seconds so far, in order.
-    begin, end
-        Nanoseconds.
-
-    Returns
-    -------
-    float
-        From the first sample to the last one in between; NaN for fewer than two.
-
+    ``samples`` are times and CPU seconds so far, in order; the first and the last one in between
+    count. NaN for fewer than two.
     """
     inside = [sample for sample in samples if begin <= sample[0] <= end]
     if len(inside) < 2:
-        return float('nan')
+        return _NAN
     (first_time, first_cpu), (last_time, last_cpu) = inside[0], inside[-1]
     return (last_cpu - first_cpu) / (last_time - first_time) * 1e9
 
 
 def growth(values: Sequence[float]) -> float:
-    """Return the median of the last tenth less that of the first; at least three values each.
+    """Return the median of the last tenth less that of the first, three values each at least.
 
     NaN for fewer than six values.
     """
     if len(values) < 6:
-        return float('nan')
+        return _NAN
     tenth = max(3, len(values) // 10)
     return percentile(values[-tenth:], 50) - percentile(values[:tenth], 50)
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Return the median of the slopes between all pairs of points (Theil and Sen).
+    """Return the median of the slopes between all pairs of points (Theil and Sen), per unit.
 
-    Parameters
-    ----------
-    times
-        Ascending.
-    values
-        As many.
-
-    Returns
-    -------
-    float
-        Values per unit of time; NaN for fewer than two points.
-
+    NaN for fewer than two points; ``times`` ascend.
     """
     rows, columns = np.triu_indices(len(times), 1)
     x, y = np.asarray(times, float), np.asarray(values, float)

@@ -73,6 +73,19 @@ def read_stamp(message: bytes) -> tuple[int, int] | None:
     return struct.unpack_from(f'{order}iI', message, _ENCAPSULATION_BYTES)
 
 
+def restamped(message: bytes, stamp: int) -> bytes | None:
+    """Return a message that starts with a header, under another stamp in ns since the epoch.
+
+    Nothing but the eight bytes of the stamp is changed. None where the message ends before.
+    """
+    end = _ENCAPSULATION_BYTES + 8
+    if len(message) < end:
+        return None
+    view = memoryview(message)
+    packed = struct.pack('<iI' if message[1] & 1 else '>iI', *divmod(stamp, 10**9))
+    return b''.join((view[:_ENCAPSULATION_BYTES], packed, view[end:]))
+
+
 def read_image(message: bytes) -> ImageView:
     """Read a serialized ``sensor_msgs/Image`` without copying its pixels.
 

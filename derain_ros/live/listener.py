@@ -1,6 +1,5 @@
 """Listens to what the node publishes, and to what it says of itself."""
 
-import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,6 +12,8 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+
+from derain_ros.images.cdr import read_stamp
 
 CAMERA = '/camera'
 _TYPES = {'image': Image, 'rain_mask': Image, 'camera_info': CameraInfo}
@@ -129,10 +130,7 @@ class Listener(Node):
     def _recorder(self, topic: str) -> Callable[[bytes], None]:
         def record(data: bytes) -> None:
             arrival = time.time_ns()
-            # A serialized message with a header starts with its stamp, behind four bytes
-            # that say, among others, the byte order.
-            order = '<' if data[1] & 1 else '>'
-            seconds, nanoseconds = struct.unpack_from(order + 'iI', data, 4)
+            seconds, nanoseconds = read_stamp(data)
             kept = data if topic in self._keep else b''
             with self._lock:
                 self._recorded.append(

@@ -4,7 +4,6 @@ Messages go out byte for byte as they were recorded or prepared, but for the sta
 the time of sending.
 """
 
-import struct
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.bags.topics import COMPRESSED_IMAGE
+from derain_ros.images.cdr import restamped
 from derain_ros.live.helper import commands
 from derain_ros.live.played import PlayedSource
 from derain_ros.live.processes import LiveRunError
@@ -25,7 +25,6 @@ _SUBSCRIBER_SECONDS = 30.0
 _FILL_SECONDS = 10.0
 _SETTLE_SECONDS = 0.5
 _ACKNOWLEDGE_SECONDS = 2
-_STAMP_AT, _STAMP_END = 4, 12
 
 
 def serve(pipe: Connection, source: PlayedSource) -> None:
@@ -198,26 +197,3 @@ class Pacer:
     def elapsed(self) -> float:
         """Return the seconds since the first message was due."""
         return (self._clock() - self._start) / 1e9
-
-
-def restamped(data: bytes, stamp: int) -> bytes | None:
-    """Return a serialized message that begins with a header, under another stamp.
-
-    Parameters
-    ----------
-    data
-        CDR of either byte order; nothing but the eight bytes of the stamp is changed.
-    stamp
-        Nanoseconds since the epoch.
-
-    Returns
-    -------
-    bytes or None
-        None where the message ends before its stamp does.
-
-    """
-    if len(data) < _STAMP_END:
-        return None
-    view = memoryview(data)
-    packed = struct.pack('<iI' if data[1] & 1 else '>iI', *divmod(stamp, 10**9))
-    return b''.join((view[:_STAMP_AT], packed, view[_STAMP_END:]))

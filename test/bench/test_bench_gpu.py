@@ -16,22 +16,19 @@ pytest.importorskip('torch', reason='needs the extra `train`')
 import torch
 
 from derain_ros.bench.bars import Result
-from derain_ros.bench.engine_scenario import plot_rows
-from derain_ros.bench.gpu_ceilings import Ceilings, measure_ceilings
-from derain_ros.bench.gpu_figures import assemble
-from derain_ros.bench.gpu_peer import PeerTiming, time_peer
-from derain_ros.bench.gpu_plot import SpeedRow, speed_plot
-from derain_ros.bench.network_cost import (
+from derain_ros.bench.engine_scenario import assemble, plot_rows
+from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, time_calls
+from derain_ros.bench.floors import (
+    Ceilings,
     LayerCost,
     NetworkCost,
-    floors,
-    model_cost,
+    measure_ceilings,
     network_cost,
-    peer_cost,
 )
-from derain_ros.bench.prenet import DeployedPReNet, PReNet
-from derain_ros.bench.speed import EngineTiming, median_and_p95, time_calls
+from derain_ros.bench.gpu_plot import SpeedRow, speed_plot
+from derain_ros.bench.prenet import DeployedPReNet, PReNet, time_peer
 from derain_ros.engines.models import find_model
+from derain_ros.engines.torch.torch_engine import untrained
 
 # 1 TFLOP/s, 100 GB/s; a frame of 1 MB goes up in 0.1 ms and down in 0.2 ms.
 CEILINGS = Ceilings('a GPU', 100e9, 10e9, 5e9, {'f16': 1e12, 'f32': 1e11})
@@ -46,7 +43,7 @@ def _timing(model='base', precision='f16', size=(1920, 1080), *, on_gpu=True, ms
 
 
 def _peer(precision='f16', size=(1920, 1080), ms=100.0):
-    return PeerTiming('a GPU', precision, 'contiguous', *size, 9, ms, ms, ms - 1, ms)
+    return EngineTiming('PReNet', 'a GPU', '', precision, True, *size, 9, ms, ms, ms - 1, ms)
 
 
 # Times
@@ -84,30 +81,30 @@ def test_the_cost_of_a_convolution():
 @pytest.mark.parametrize('name', ['nano', 'base'])
 def test_the_cost_of_our_network_is_that_of_its_card(name):
     model = find_model(name)
-    cost = model_cost(model.variant, 'f16', 640, 480)
+    cost = network_cost(lambda: untrained(model.variant, 'f16'), 640, 480)
     assert cost.flops // (640 * 480) == model.flops_per_pixel
     # A hundredth or so of the rest is what no layer does: products of attention, morphology.
     assert 0.9 * cost.flops < sum(layer.flops for layer in cost.layers) < cost.flops
     assert cost.weights_size == 2 * model.parameters
-    assert model_cost(model.variant, 'f32', 640, 480).weights_size == 4 * model.parameters
+    whole = network_cost(lambda: untrained(model.variant, 'f32'), 640, 480)
+    assert whole.weights_size == 4 * model.parameters
 
 
 def test_the_cost_of_the_peer():
     pixels = 64 * 48
     multiplied = 6 * (6 * 32 + 64 * 128 + 10 * 32 * 32 + 32 * 3) * 9
-    cost = peer_cost('f16', 64, 48)
+    cost = network_cost(lambda: DeployedPReNet('f16'), 64, 48)
     assert cost.flops == 2 * multiplied * pixels
     assert sum(layer.flops for layer in cost.layers) == cost.flops
     assert len(cost.layers) == 6 * 13
 
 
 def test_floors():
-    found = floors(COST, CEILINGS, 'f16')
-    assert found.ideal == pytest.approx(3)  # operations: 3 ms; bytes: 0.04 ms
-    # 0.02 ms of frames, 2 ms of operations, 5 ms of bytes.
-    assert found.layers == pytest.approx(7.02)
-    assert found.copies == pytest.approx(0.3)
-    assert floors(COST, CEILINGS, 'f32').ideal == pytest.approx(30)
+    found = COST.floors_ms(CEILINGS, 'f16')
+    # Ideal: 3 ms of operations, 0.04 ms of bytes. Layers: 0.02 ms of frames, 2 ms of operations,
+    # 5 ms of bytes.
+    assert found == pytest.approx({'ideal': 3, 'layers': 7.02, 'copies': 0.3})
+    assert COST.floors_ms(CEILINGS, 'f32')['ideal'] == pytest.approx(30)
 
 
 # The peer

@@ -30,6 +30,7 @@ from derain_ros.images.cdr import (
     read_compressed_image,
     read_image,
     read_stamp,
+    restamped,
     write_compressed_image,
     write_image,
 )
@@ -120,6 +121,11 @@ def test_big_endian_is_read_as_rclpy_does(header, fields):
     assert values(view) == values(deserialize_message(message, Image))
     assert view.header == encode_header(*header)
     assert read_stamp(message) == header[:2]
+    found = restamped(message, 1_800_000_000_123_456_789)
+    assert found[:4] + found[12:] == message[:4] + message[12:]
+    assert read_stamp(found) == (1_800_000_000, 123_456_789)
+    assert restamped(message[:12], 7) == restamped(message, 7)[:12]
+    assert [restamped(message[:length], 7) for length in (0, 3, 11)] == [None] * 3
 
 
 # Copies

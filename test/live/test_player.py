@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from bag_files import COMPRESSED, IMAGE, START, TYPES, compressed, header, image, write_bag
+from bag_files import COMPRESSED, IMAGE, START, compressed, image, write_bag
 from played_drives import INFO, played_drive
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
@@ -18,26 +18,11 @@ from derain_ros.bags.damage import BagError
 from derain_ros.live.helper import helper
 from derain_ros.live.played import PlayedClip
 from derain_ros.live.played_bag import camera_name, loop_period, scan
-from derain_ros.live.player import Pacer, restamped
+from derain_ros.live.player import Pacer
 from derain_ros.live.processes import LiveRunError
 from derain_ros.live.read_ahead import ReadAhead
 
-# Stamps and pace
-
-@pytest.mark.parametrize('order', ['little', 'big'])
-def test_a_message_keeps_every_byte_but_those_of_its_stamp(order):
-    message = TYPES.types[COMPRESSED](
-        header=header(START), format='jpeg', data=np.arange(9, dtype=np.uint8))
-    data = bytes(TYPES.serialize_cdr(message, COMPRESSED, little_endian=order == 'little'))
-    stamp = 1_800_000_000_123_456_789
-    found = restamped(data, stamp)
-    assert isinstance(found, bytes)
-    assert found[:4] + found[12:] == data[:4] + data[12:]
-    read = TYPES.deserialize_cdr(found, COMPRESSED)
-    assert (read.header.stamp.sec, read.header.stamp.nanosec) == divmod(stamp, 10**9)
-    assert [restamped(data[:length], stamp) for length in (0, 3, 11)] == [None] * 3
-    assert restamped(data[:12], stamp) == found[:12]
-
+# Pace
 
 def test_messages_wait_until_they_are_due_and_lateness_is_not_handed_on():
     now = [0]

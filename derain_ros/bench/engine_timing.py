@@ -1,4 +1,4 @@
-"""How long an engine takes for a frame."""
+"""How long an engine, or its peer, takes for a frame."""
 
 import math
 import time
@@ -35,6 +35,8 @@ class EngineTiming:
     device_median_ms, device_p95_ms
         The same of the network alone, by events on the GPU, without copies; NaN where the
         engine does not tell.
+    layout, not_captured
+        Of the peer: the layout of its tensors, the quicker one, and why there is no CUDA graph.
 
     """
 
@@ -50,11 +52,14 @@ class EngineTiming:
     p95_ms: float
     device_median_ms: float = math.nan
     device_p95_ms: float = math.nan
+    layout: str = ''
+    not_captured: str = ''
 
     @property
     def what(self) -> str:
         """Engine, model, precision and size, in words."""
-        return f'{self.engine} {self.model} {self.precision} {self.width}x{self.height}'
+        return ' '.join(filter(None, (
+            self.engine, self.model, self.precision, f'{self.width}x{self.height}')))
 
 
 def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
@@ -94,9 +99,7 @@ def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
 
 def median_and_p95(times: list[float]) -> tuple[float, float]:
     """Return median and 95th percentile; NaN for no times."""
-    if not times:
-        return math.nan, math.nan
-    return float(np.median(times)), float(np.percentile(times, 95))
+    return tuple(map(float, np.percentile(times, (50, 95)))) if times else (math.nan, math.nan)
 
 
 def test_picture(width: int, height: int) -> np.ndarray:
