@@ -1,5 +1,6 @@
 """How the scenarios are to be run, and the clips that they play."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,20 @@ VGA = (640, 480)
 RAIN_INTENSITY = 0.5
 _SEED = 1
 _CLIP_PIXELS = 24 * 640 * 480
+
+
+_INSTRUCTION_SETS = ('amx_bf16', 'avx512_bf16', 'avx512f', 'avx2', 'avx', 'sve', 'asimd')
+
+
+def instruction_set() -> str:
+    """Return the widest vector instructions of this CPU, and the limit set for oneDNN, if any."""
+    try:
+        flags = set(Path('/proc/cpuinfo').read_text().split())
+    except OSError:
+        flags = set()
+    found = next((name for name in _INSTRUCTION_SETS if name in flags), 'unknown')
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA')
+    return f'{found} (ONEDNN_MAX_CPU_ISA={limit})' if limit else found
 
 
 class ClipFile(NamedTuple):

@@ -97,10 +97,11 @@ def run(args: argparse.Namespace) -> int:
         require_ros()
         bag = args.bag or find_clip()
 
-    from derain_ros.bench.setting import Setting
+    from derain_ros.bench.setting import Setting, instruction_set
     from derain_ros.live.processes import terminate_cleanly
 
-    machine = {'cores': os.cpu_count(), 'load before the start': round(os.getloadavg()[0], 1)}
+    machine = {'cores': os.cpu_count(), 'instruction set': instruction_set(),
+               'load before the start': round(os.getloadavg()[0], 1)}
     print(', '.join(f'{key}: {value}' for key, value in machine.items()))
     results, failures = {}, {}
     with tempfile.TemporaryDirectory(prefix='derain_bench_') as folder, terminate_cleanly():

@@ -73,7 +73,7 @@ class Reports:
             return
         values = {status.name: values_of(status) for status in statuses}
         name = values.get(ENGINE, {}).get('node', '')
-        if self._wanted and self._wanted not in (name, name.rpartition('/')[2]):
+        if not self.wants(name):
             self.others.add(name or '(a node that does not tell its name)')
             return
         heard = self._heard.setdefault(name or '\n'.join(sorted(values)), _Heard(name))
@@ -86,6 +86,10 @@ class Reports:
             {status.name: (clock, status) for status in statuses if level_of(status)})
         for gone in set(heard.problems) - set(values):
             del heard.problems[gone]
+
+    def wants(self, name: str) -> bool:
+        """Tell whether a node of this full name is kept."""
+        return not self._wanted or self._wanted in (name, name.rpartition('/')[2])
 
     def nodes(self, now: float) -> list[NodeReport]:
         """Return the last report of each node, by name."""
@@ -135,26 +139,33 @@ def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
 def show_once(console: Console, node: str, seconds: float) -> int:
     """Print one picture of all nodes that are heard; returns the exit status.
 
-    Waits for the second report of each node, which rates need, ``seconds`` at most.
+    Waits for the second report of each node, which rates need, and for the first one of every
+    derain node that is found, ``seconds`` at most.
     """
     reports = Reports(node)
-    start = time.monotonic()
-    with _listener(reports) as (spin, publishers), _signals() as stopped:
-        heard_at = None
+    with _listener(reports) as listener, _signals() as stopped:
+        heard_at, missing = None, set()
+        start = time.monotonic()  # to get here takes seconds on a busy machine
         while not stopped() and time.monotonic() < start + seconds:
-            spin()
+            listener.spin()
             nodes = reports.nodes(time.monotonic())
             if nodes and heard_at is None:
                 heard_at = time.monotonic()
-            complete = nodes and all(found.previous for found in nodes)
+            missing = {name for name in listener.derain_nodes() if reports.wants(name)}
+            missing -= {found.name for found in nodes}
+            complete = nodes and not missing and all(found.previous for found in nodes)
             if complete and time.monotonic() > heard_at + OTHER_NODES_SECONDS:
                 break
         if stopped():
             return 128 + signal.SIGINT
         nodes = reports.nodes(time.monotonic())
         if not nodes:
-            print(f'derain: {nothing_heard(reports, seconds, publishers())}', file=sys.stderr)
+            print(f'derain: {nothing_heard(reports, seconds, listener.publishers())}',
+                  file=sys.stderr)
             return 1
+        for name in sorted(missing):
+            print(f'derain: {name} is there, but has not reported for {seconds:.0f} s',
+                  file=sys.stderr)
     console.print(render(nodes, time.strftime('%H:%M:%S')))
     return 0
 
@@ -164,12 +175,12 @@ def show_live(console: Console, node: str) -> int:
     reports = Reports(node)
     start = time.monotonic()
     with (
-        _listener(reports) as (spin, publishers), _signals() as stopped, _keys() as key,
+        _listener(reports) as listener, _signals() as stopped, _keys() as key,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         due = 0.0
         while not stopped() and key() not in ('q', 'Q'):
-            spin()
+            listener.spin()
             now = time.monotonic()
             if now < due:
                 continue
@@ -177,29 +188,49 @@ def show_live(console: Console, node: str) -> int:
             nodes = reports.nodes(now)
             body: RenderableType = render(nodes, time.strftime('%H:%M:%S'))
             if not nodes:
-                body = Text(nothing_heard(reports, now - start, publishers()))
+                body = Text(nothing_heard(reports, now - start, listener.publishers()))
             live.update(Group(body, Text('q quits', style='dim')), refresh=True)
     return 0
 
 
+class _Listener(Node):
+    """Hands the messages of /diagnostics to the reports."""
+
+    def __init__(self, context: Context, reports: Reports):
+        super().__init__('derain_top', context=context, enable_rosout=False,
+                         start_parameter_services=False)
+        self._spinner = SingleThreadedExecutor(context=context)
+        self._spinner.add_node(self)
+        # Fits every publisher, and a slow link keeps none of them waiting.
+        qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(
+            DiagnosticArray, TOPIC, lambda message: reports.add(
+                message, time.monotonic(), time.strftime('%H:%M:%S')), qos)
+
+    def spin(self) -> None:
+        """Wait for a message for a moment."""
+        self._spinner.spin_once(timeout_sec=0.1)
+
+    def publishers(self) -> int:
+        """Return how many publishers there are on /diagnostics."""
+        return self.count_publishers(TOPIC)
+
+    def derain_nodes(self) -> set[str]:
+        """Return the full names of the nodes on /diagnostics that tell the rain intensity."""
+        names = {f'{found.node_namespace.rstrip("/")}/{found.node_name}'
+                 for found in self.get_publishers_info_by_topic(TOPIC)}
+        return {name for name in names if self.count_publishers(f'{name}/rain_intensity')}
+
+
 @contextmanager
-def _listener(reports: Reports) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
-    """Yield what waits for a message for a moment, and what counts the publishers."""
+def _listener(reports: Reports) -> Iterator[_Listener]:
     context = Context()
     context.init(args=[])
-    node = Node('derain_top', context=context, enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    # Fits every publisher, and a slow link keeps none of them waiting.
-    qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-    node.create_subscription(
-        DiagnosticArray, TOPIC,
-        lambda message: reports.add(message, time.monotonic(), time.strftime('%H:%M:%S')), qos)
+    listener = _Listener(context, reports)
     try:
-        yield lambda: executor.spin_once(timeout_sec=0.1), lambda: node.count_publishers(TOPIC)
+        yield listener
     finally:
-        executor.shutdown()
-        node.destroy_node()
+        listener.destroy_node()
         context.try_shutdown()
 
 

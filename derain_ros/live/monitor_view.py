@@ -25,6 +25,8 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish')
 BAR_CELLS = 6
 NAME_CELLS = 11
 LONGEST_TEXT = 300
+LONGEST_AGE_MS = 3.6e6
+"""An image that is older is of a recording whose stamps lie far from the clock of the node."""
 
 _LEVELS = (('OK', 'green'), ('WARN', 'yellow'), ('ERROR', 'bold red'))
 _SILENT = ('GONE', 'bold red')
@@ -184,6 +186,15 @@ def _number_cell(key: str, digits: int) -> Cell:
     return cell
 
 
+def _age_cell(point: int) -> Cell:
+    def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
+        age = _number(values, f'age_p{point}_ms')
+        if age is None:
+            return '-'
+        return f'{age:.0f}' if abs(age) < LONGEST_AGE_MS else '> 1 h' if age > 0 else '< -1 h'
+    return cell
+
+
 def _text_cell(key: str) -> Cell:
     def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
         return _text(values, key) or '-'
@@ -200,7 +211,7 @@ _FRAME_COLUMNS: dict[str, Cell] = {
 }
 _LATENCY_COLUMNS: dict[str, Cell] = {
     'ms': _camera_cell,
-    **{f'age p{point}': _number_cell(f'age_p{point}_ms', 0) for point in (50, 95, 99)},
+    **{f'age p{point}': _age_cell(point) for point in (50, 95, 99)},
     **{stage: _number_cell(f'{stage}_p50_ms', 1) for stage in STAGES},
 }
 _INPUT_COLUMNS: dict[str, Cell] = {
@@ -225,6 +236,11 @@ def _notes(node: NodeReport) -> Iterator[Text]:
             yield Text.assemble((f'{shown} {name}: ', style), clean(status.message))
         elif status.message.startswith(('inactive', 'idle')):
             yield Text(f'{name}: {clean(status.message)}', style='dim')
+        age = _number(values_of(status), 'age_p50_ms')
+        if age is not None and abs(age) >= LONGEST_AGE_MS:
+            yield Text(f'{name}: its images are stamped {abs(age) / 3.6e6:,.0f} h '
+                       f'{"before" if age > 0 else "after"} the clock of the node; a recording? '
+                       'Play it with --clock, and set use_sim_time', style='dim')
     for name, (when, status) in node.last_problems.items():
         if name not in now:
             shown, _ = _LEVELS[level_of(status)]

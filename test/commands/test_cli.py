@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -102,16 +103,21 @@ def test_info_names_models_engines_and_versions(capsys):
     assert 'nano' in text and 'openvino' in text and 'numpy' in text
 
 
-def test_bench_times_an_engine(tmp_path, capsys):
+def test_bench_times_an_engine(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2')
     figures = tmp_path / 'deep' / 'bench.json'
     arguments = ['bench', '--skip-node', '--engines', 'openvino', '--sizes', '96x64',
                  '--seconds', '0.2', '--json', str(figures)]
     assert main(arguments) == 0
-    scenario = json.loads(figures.read_text())['scenarios']['engine']
+    found = json.loads(figures.read_text())
+    name, _, limit = found['machine']['instruction set'].partition(' ')
+    assert name in Path('/proc/cpuinfo').read_text() and limit == '(ONEDNN_MAX_CPU_ISA=AVX2)'
+    scenario = found['scenarios']['engine']
     timing, = scenario['details']['timings']
     assert (timing['width'], timing['height'], timing['engine']) == (96, 64, 'openvino')
     assert 0 < timing['median_ms'] <= timing['p95_ms']
-    assert '96x64' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '96x64' in printed and f'instruction set: {name} {limit}' in printed
 
 
 def test_a_missing_package_is_named():

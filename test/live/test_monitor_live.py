@@ -16,6 +16,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 pytest.importorskip('rich', reason='needs rich')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.context import Context
+from rclpy.node import Node
 from ros_fixtures import (
     NodeProcess,
     Peer,
@@ -28,6 +30,7 @@ from ros_fixtures import (
 )
 from sensor_msgs.msg import Image
 from status_tables import row
+from std_msgs.msg import Float32
 
 REPORT, OTHER_REPORT = (
     DiagnosticArray(status=[
@@ -103,6 +106,48 @@ def test_once_shows_the_node_asked_for():
         found = process.communicate()[0]
     assert process.returncode == 0
     assert '/car/derain' in found and 'lens' in found and '/van' not in found
+
+
+@contextmanager
+def reporting(domain, name, namespace):
+    """Yield the publisher of a node that tells the rain intensity, as derain_node does."""
+    context = Context()
+    context.init(domain_id=domain)
+    node = Node(name, namespace=namespace, context=context)
+    node.create_publisher(Float32, '~/rain_intensity', 10)
+    try:
+        yield node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+    finally:
+        context.try_shutdown()
+
+
+def test_once_waits_for_every_node_that_is_there_and_names_one_that_stays_silent(monkeypatch):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    domain = new_domain()
+    late_report = DiagnosticArray(status=[*OTHER_REPORT.status, DiagnosticStatus(
+        name='derain: old', values=[KeyValue(key='age_p50_ms', value='95880430281.0')])])
+    with (
+        reporting(domain, 'derain', '/car') as first, reporting(domain, 'derain', '/van') as late,
+        reporting(domain, 'derain', '/bus'),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'derain_ros.cli', 'top', '--once', '--wait', '10'],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=ros_environment(domain) | {'COLUMNS': '80', 'PYTHONIOENCODING': 'utf-8'})
+        wait_for(lambda: first.get_subscription_count() and late.get_subscription_count(),
+                 'subscription of derain top', 60.0)
+        begin = time.monotonic()
+        while process.poll() is None:
+            first.publish(REPORT)
+            if time.monotonic() > begin + 4:
+                late.publish(late_report)
+            time.sleep(0.2)
+        found, errors = process.communicate()
+    assert process.returncode == 0
+    assert '/car/derain' in found and '/van/derain' in found and '95880430281' not in found
+    assert any(line.split()[:4] == ['old', '>', '1', 'h'] for line in lines_of(found))
+    assert 'old: its images are stamped 26,633 h before the clock of the node' in found
+    assert '/bus/derain is there, but has not reported for 10 s' in errors
 
 
 def test_once_without_a_node_says_so_and_fails():
