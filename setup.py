@@ -22,6 +22,7 @@ setup(
     name=PACKAGE,
     version=VERSION,
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={f'{PACKAGE}.report': ['templates/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -49,6 +50,14 @@ setup(
         'tqdm>=4.57',
     ],
     extras_require={
+        # What the commands need that measure and report, and no vehicle does.
+        'tools': [
+            'jinja2>=3.0',
+            'matplotlib>=3.6',
+            'msgspec>=0.18',
+            'psutil>=5.9',
+            'pycocotools>=2.0.6',
+        ],
         # A real ROS 2 Jazzy from PyPI, for machines without a ROS installation.
         'ros': [
             'ros-jazzy-rclpy==7.1.*',
@@ -61,8 +70,6 @@ setup(
             'ros-kilted-common-interfaces==5.5.*',
             'ros-kilted-rmw-fastrtps-cpp==9.3.*',
         ],
-        # What the commands need that measure and report, and no vehicle does.
-        'tools': ['psutil>=5.9'],
         'train': [
             'onnx>=1.16',
             'onnxscript>=0.2',
@@ -78,7 +85,13 @@ setup(
             'cuda-bindings==13.*',
             'tensorrt_rtx_cu13>=1.2; platform_machine == "x86_64"',
         ],
-        'test': ['hypothesis>=6.80', 'pytest>=7.4', 'pyyaml>=6.0', 'ruff==0.17.*'],
+        'test': [
+            'hypothesis>=6.80',
+            'pytest>=7.4',
+            'pyyaml>=6.0',
+            'ruff==0.17.*',
+            'scikit-image>=0.19',
+        ],
     },
     zip_safe=False,
     maintainer='derain_ros maintainers',

@@ -43,12 +43,13 @@ TABLE = {
                  'numpy cv2 onnx ruamel safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 {BAGS}'),
-    'files': ('images engines engines.models bags', 'numpy cv2 rosbags'),
+    'files': ('images engines engines.models bags', 'numpy cv2 msgspec rosbags'),
     'rain.apply': ('images rain bags files', 'numpy cv2 rosbags'),
     'evaluation': ('images rain_gate engines engines.models rain bags files', 'numpy cv2'),
     'evaluation.detection': ('images rain_gate engines engines.models bags files',
-                             'numpy cv2 openvino ruamel'),
-    'report': ('images rain_gate bags files evaluation', 'numpy rosbags'),
+                             'numpy cv2 msgspec openvino pycocotools ruamel'),
+    'report': ('images rain_gate bags files evaluation',
+               'numpy jinja2 matplotlib msgspec rosbags'),
     # What drives a node, and measures it.
     'live': ('images rain_gate engines engines.models node rain bags files evaluation report',
              f'{ROS} numpy cv2 rich rosbags'),
@@ -56,7 +57,7 @@ TABLE = {
               'evaluation report live', f'{ROS} numpy cv2 psutil rosbags torch'),
     'bench.replay': ('engines engines.models live bench', 'numpy'),
     # What users type: thin, and imports where it runs.
-    'commands': ('*', 'cv2 rich tqdm'),
+    'commands': ('*', 'cv2 msgspec rich tqdm'),
     'cli': ('commands', ''),
 }
 

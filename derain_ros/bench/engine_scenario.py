@@ -12,10 +12,10 @@ from typing import Any
 from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.engine_timing import EngineTiming, time_engine
 from derain_ros.bench.floors import Ceilings, NetworkCost, measure_ceilings, network_cost
-from derain_ros.bench.gpu_plot import SpeedRow
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import EngineOptions, create_engine, engine_report
 from derain_ros.engines.models import find_model
+from derain_ros.report.plots import SpeedRow
 
 DEFINITIONS = {
     'uint8 to uint8': 'from the call with a frame in memory to the return of frame and mask',

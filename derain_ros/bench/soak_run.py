@@ -16,7 +16,7 @@ from derain_ros.bench.stream_statistics import growth, percentile, slope
 from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run
 from derain_ros.live.played import PlayedClip
-from derain_ros.report.time_plots import Panel, time_plot
+from derain_ros.report.plots import Panel, require, time_plot
 
 WARM_UP_SECONDS = 60.0
 """What grows in the first minute is caches and pools that fill."""
@@ -136,6 +136,7 @@ def run_soak(
         There was no time for enough samples.
 
     """
+    require()
     output.mkdir(parents=True, exist_ok=True)
     clip = setting.clip(*size)
     source = PlayedClip(clip.path, even_plan(clip.rainy, rate, seconds))
@@ -152,7 +153,7 @@ def run_soak(
     title = f'soak: {size[0]}x{size[1]} at {rate:g} Hz for {seconds / 60:.3g} minutes'
     begin = warm_up_seconds(samples)
     result = judge(title, samples, begin)
-    (output / 'soak.svg').write_text(plot(title, samples, begin))
+    (output / 'soak.svg').write_text(plot(title, samples, begin), encoding='utf-8')
     (output / 'soak.json').write_text(json.dumps(result.as_json(), indent=2) + '\n')
     return result
 

@@ -92,6 +92,10 @@ def run(args: argparse.Namespace) -> int:
     own = args.models or args.peer or args.plot or args.kernels != 'plain'
     if 'engine' not in names and own:
         raise CommandError('--models, --kernels, --peer and --plot are for the scenario engine')
+    if args.plot:
+        from derain_ros.report.plots import require
+
+        require()
     bag = Path()
     if not WITHOUT_ROS.issuperset(names):
         require_ros()
@@ -146,7 +150,7 @@ def _measure(name: str, setting: 'Setting') -> 'Result':
 
 def _draw(result: 'Result', path: Path) -> None:
     from derain_ros.bench.engine_scenario import plot_rows
-    from derain_ros.bench.gpu_plot import speed_plot
+    from derain_ros.report.plots import speed_plot
 
     rows = plot_rows(result)
     if not rows:

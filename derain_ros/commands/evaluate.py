@@ -1,6 +1,7 @@
 """``derain evaluate``: how well models derain pictures whose truth is known."""
 
 import argparse
+import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -161,6 +162,10 @@ def _check_outputs(args: argparse.Namespace) -> None:
             check_output(path)
         except RunFileError as error:
             raise CommandError(str(error), USAGE) from error
+    if args.html:
+        from derain_ros.report import page, plots  # noqa: F401
+
+        plots.require()
 
 
 def _report_failures(evaluation: 'Evaluation') -> None:
@@ -209,18 +214,34 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
 
 def _write_outputs(args: argparse.Namespace, evaluation: 'Evaluation') -> None:
     from derain_ros.files.run_files import RunFileError, write_run, write_text
-    from derain_ros.report.evaluation_page import render_report
     from derain_ros.text import printable
 
+    figures = evaluation.figures()
     try:
         if args.json:
-            write_run(args.json, evaluation.figures())
+            write_run(args.json, figures)
             print(f'{printable(str(args.json))} written')
         if args.html:
-            write_text(args.html, render_report(evaluation))
+            write_text(args.html, _page(figures, evaluation))
             print(f'{printable(str(args.html))} written')
     except RunFileError as error:
         raise CommandError(str(error)) from error
+
+
+def _page(figures: dict, evaluation: 'Evaluation') -> str:
+    """Return the page of what has been measured, with its worst pictures."""
+    import msgspec
+
+    from derain_ros.report.page import make_page
+    from derain_ros.report.runs import make_entries
+    from derain_ros.report.schemas import SCHEMAS
+
+    run = msgspec.json.decode(json.dumps(figures), type=SCHEMAS['pairs'])
+    pairs = len(evaluation.models[0].images)
+    return make_page(
+        make_entries([(Path(), '', run)]),
+        title=f'{figures["models"][0]["model"]} on {pairs} pair{"" if pairs == 1 else "s"}',
+        exhibits=evaluation.exhibits)[0]
 
 
 def _share(value: float | None) -> str:

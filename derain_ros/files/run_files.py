@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from derain_ros import __version__
+from derain_ros.replacing import replace_file
 from derain_ros.text import printable
 
 FORMAT = 1
@@ -125,15 +126,10 @@ def write_run(path: Path, run: dict) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file as :func:`write_run` does."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        # Renamed when whole, so that a full disk leaves an earlier file as it was.
-        temporary.write_text(text, encoding='utf-8')
-        temporary.replace(path)
+        replace_file(path, text)
     except OSError as error:
         raise RunFileError(f'{path}: {error.strerror or error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_output(path: Path) -> None:
@@ -155,20 +151,34 @@ def check_output(path: Path) -> None:
         raise RunFileError(f'{path.parent}: cannot be written to')
 
 
-def read_run(path: Path) -> dict:
+def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     """Read a file of :func:`write_run`.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    types
+        By kind, the msgspec type to return, with the fields that are needed; without it, the
+        content is a dict, and nothing but format and kind are checked.
 
     Raises
     ------
     RunFileError
-        It is not there, no JSON, or not of a known kind and format.
+        It is not there, no JSON, not of a known kind and format, or a field is missing or does
+        not fit; the message names file and field.
 
     """
+    import msgspec
+
+    from derain_ros.files.checked import explain
+
     try:
-        found = json.loads(path.read_text(encoding='utf-8'))
+        content = path.read_bytes()
+        found = msgspec.json.decode(content)
     except OSError as error:
         raise RunFileError(f'{path}: {error.strerror or error}') from error
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RunFileError(f'{path}: no JSON ({error})') from error
     kind = found.get('kind') if isinstance(found, dict) else None
     if kind not in KINDS:
@@ -179,7 +189,13 @@ def read_run(path: Path) -> dict:
         raise RunFileError(
             f'{path}: of format {found.get("format")!r}, this version reads {FORMAT}; make it '
             'anew')
-    return found
+    if types is None:
+        return found
+    try:
+        return msgspec.convert(found, types[kind])
+    except msgspec.ValidationError as error:
+        raise RunFileError(
+            f'{path}: {explain(error, found, types[kind])}; make the file anew') from error
 
 
 def _processor() -> str:

@@ -1,29 +1,43 @@
-"""The page of ``derain report``, put together from its sections."""
+"""The page of ``derain report`` and of ``derain evaluate --html``, from its templates.
 
+The page loads nothing: pictures and plots lie in it, and its security policy allows only those
+and the one style and the one script that it is made with. Names of files and models are taken
+to be hostile: jinja2 escapes all that a template writes.
+"""
+
+import base64
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from derain_ros.report.bag_pictures import BagFinder
-from derain_ros.report.camera_takes import match_cameras
-from derain_ros.report.detector_section import detector_section
-from derain_ros.report.heading import heading, runs_section
-from derain_ros.report.html_page import document
-from derain_ros.report.picture_page import pictures_section
-from derain_ros.report.pictures import read_pictures
-from derain_ros.report.plots import Numbers
-from derain_ros.report.rain_section import rain_section
-from derain_ros.report.report_assets import SCRIPT, STYLE
-from derain_ros.report.runs import Entry
-from derain_ros.report.summary_section import summary
-from derain_ros.report.timing_section import timing_section
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from derain_ros.evaluation.gallery import Exhibit
+from derain_ros.report.cameras import match_cameras
+from derain_ros.report.comparisons import compare_runs
+from derain_ros.report.figures import (
+    PERCENTILES,
+    quality_figures,
+    rain_figures,
+    timing_figures,
+)
+from derain_ros.report.pictures import BagFinder, read_pictures, show_exhibits
+from derain_ros.report.runs import Entry, of_kind
+from derain_ros.report.tables import Form, Table, decibel, decimals, share, ssim
+from derain_ros.text import printable
 
 TITLE = 'Deraining report'
+
+_CLASSES, _FRAMES, _IMAGES = 20, 5, 2000
+_ONE = decimals(1)
 
 
 def make_page(
     entries: Sequence[Entry], *, title: str = TITLE, bag_root: Path | None = None,
-    pictures: int = 3, progress: Callable[[int], Any] = lambda count: None,
+    pictures: int = 3, exhibits: Sequence[Exhibit] = (),
+    progress: Callable[[int], Any] = lambda count: None,
 ) -> tuple[str, list[str]]:
     """Return the page, and notes on what could not be shown.
 
@@ -32,11 +46,13 @@ def make_page(
     entries
         At least one; see :func:`derain_ros.report.runs.load_entries`.
     title
-        Of the page; printable.
+        Of the page.
     bag_root
         Folder to look for bags in.
     pictures
         Frames to show of each camera.
+    exhibits
+        Pictures of the pairs of the first entry, which is of kind ``pairs``.
     progress
         Called with the number of bytes read since the last call, as bags are checked.
 
@@ -46,26 +62,155 @@ def make_page(
         An HTML document, to be written as UTF-8, and lines for the terminal; printable.
 
     """
-    numbers = Numbers()
     cameras = match_cameras(entries)
-    found, notes = read_pictures(
+    groups, notes = read_pictures(
         cameras, BagFinder(bag_root, progress), pictures) if pictures else ([], [])
-    sections: list[tuple[str, str, Iterable[str]]] = [
-        ('summary', 'Summary', summary(entries)),
-        ('timing', 'Timing', timing_section(numbers, entries)),
-        ('rain', 'Rain over time', rain_section(numbers, entries, cameras)),
-        ('pictures', 'Pictures', pictures_section(numbers, found, notes)),
-        ('detector', 'Detector', detector_section(entries)),
-        ('runs', 'Models and machines', runs_section(entries)),
-    ]
-    filled = [(name, label, list(lines)) for name, label, lines in sections]
-    filled = [section for section in filled if section[2]]
-    links = ''.join(f'<li><a href="#{name}">{label}</a></li>' for name, label, _ in filled)
-    return document(title, STYLE, SCRIPT, [
-        '<a class="skip" href="#main">Skip to the content</a>',
-        *heading(entries, title),
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
-        '<main id="main" tabindex="-1">',
-        *(line for _, _, lines in filled for line in lines),
-        '</main>',
-    ]), notes
+    if exhibits:
+        groups += show_exhibits(entries[0], exhibits, len(entries[0].data.images))
+    costs, changes = quality_figures(entries)
+    return _render(
+        title=title, entries=entries,
+        files=len({entry.file for entry in entries if entry.file.name}),
+        models=list(dict.fromkeys(entry.facts.model for entry in entries if entry.facts.model)),
+        comparisons=compare_runs(entries), timing=timing_figures(entries),
+        timing_tables=_timing_tables(of_kind(entries, 'replay')),
+        replays=of_kind(entries, 'replay'), rain=rain_figures(entries, cameras),
+        costs=costs, changes=changes, groups=groups, notes=notes,
+        images=[(entry, _image_table(entry)) for entry in of_kind(entries, 'pairs')],
+        detections=[(entry, _detector_tables(entry)) for entry in of_kind(entries, 'detections')],
+    ), notes
+
+
+def _render(**content: Any) -> str:
+    environment = _environment()
+    hashes = {f'{name.partition(".")[0]}_hash': _base64(hashlib.sha256(
+        environment.get_template(name).render().encode()).digest())
+        for name in ('style.css', 'script.js')}
+    return environment.get_template('page.html').render(**content, **hashes)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name('templates')), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: _clean(value) if type(value) is str else value)
+    environment.filters |= {
+        'many': lambda count, noun: f'{count} {noun}{"" if count == 1 else "s"}', 'share': share,
+        'svg': lambda svg: 'data:image/svg+xml;base64,' + _base64(svg.encode()),
+        'jpeg': lambda data: 'data:image/jpeg;base64,' + _base64(data)}
+    return environment
+
+
+def _clean(text: str) -> str:
+    """Escape controls and halves of surrogates, of which a run file may be full."""
+    return '\N{NO-BREAK SPACE}'.join(map(printable, text.split('\N{NO-BREAK SPACE}')))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _told(value: float | None, form: Form = str) -> str:
+    return '–' if value is None else form(value)
+
+
+def _camera_name(entry: Entry, camera: Any) -> str:
+    return f'{entry.letter}: {camera.camera or camera.topic}'
+
+
+def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
+    """Return tables of cameras at the rate that was played first, of all rates, of the search."""
+    cameras = [(entry, camera) for entry in replays for camera in entry.run.runs[0].cameras]
+    counts = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
+              'passed_through')
+    searched = [entry for entry in replays if len(entry.run.runs) > 1 or entry.run.search]
+    tried = [(entry.short, f'{one.factor:g}', _told(one.loss, share),
+              'yes' if one.sustained else 'no')
+             for entry in searched if entry.run.search for one in entry.run.search.tried]
+    return {
+        'cameras': [
+            Table('Latency and age of each camera', (
+                'run, camera', 'sent', 'received', 'loss', 'offered, 1/s', 'got, 1/s',
+                *(f'latency {name}, ms' for name in PERCENTILES), 'age p50, ms', 'age p95, ms'),
+                [(_camera_name(entry, camera), str(camera.sent), str(camera.received),
+                  share(camera.loss), _ONE(camera.offered_fps), _ONE(camera.fps),
+                  *(_ONE(getattr(camera.latency_ms, name)) for name in PERCENTILES),
+                  _ONE(camera.age_ms.p50), _ONE(camera.age_ms.p95))
+                 for entry, camera in cameras]),
+            Table('What the node itself counted', (
+                'run, camera', *(name.replace('_', ' ') for name in counts)),
+                [(_camera_name(entry, camera),
+                  *(_told(camera.counts and getattr(camera.counts, name)) for name in counts))
+                 for entry, camera in cameras])],
+        'factors': [Table(
+            'Runs by factor', (
+                'run', 'factor', 'sent', 'received', 'loss', 'frames/s',
+                'worst latency p95, ms', 'processor, %', 'memory, MiB'),
+            [(entry.short, f'{run.factor:g}', str(run.sent), str(run.received), share(run.loss),
+              _ONE(run.fps), _ONE(max((
+                  camera.latency_ms.p95 for camera in run.cameras
+                  if camera.latency_ms.p95 is not None), default=None)),
+              _ONE(run.cpu_percent), decimals(0)(run.rss_mib.max))
+             for entry in searched for run in entry.run.runs])] if searched else [],
+        'tried': [Table('Factors tried', ('run', 'factor', 'loss', 'kept up'), tried)]
+        if tried else [],
+    }
+
+
+def _image_table(entry: Entry) -> Table:
+    """Return the figures of each pair; of very many those of the worst."""
+    images = entry.data.images
+    caption = f'{entry.short}: each of {len(images)}'
+    if len(images) > _IMAGES:
+        images = sorted(images, key=lambda one: one.psnr)[:_IMAGES]
+        caption += f', the worst {_IMAGES}'
+    return Table(
+        caption, ('picture', 'PSNR rainy', 'derained', 'SSIM rainy', 'derained', 'streaks left',
+                  'mask F1', 'dry PSNR', 'dry mask'),
+        [(one.name, decibel(one.input_psnr), decibel(one.psnr), ssim(one.input_ssim),
+          ssim(one.ssim), share(one.streak_energy_left), share(one.mask_f1),
+          decibel(one.clean_psnr), share(one.clean_mask_coverage)) for one in images])
+
+
+def _detector_tables(entry: Entry) -> Iterable[Table]:
+    """Yield inputs, classes, sizes, and the frames that gain and lose most."""
+    run, letter = entry.run, entry.letter
+    yield Table(
+        f'{letter}: all classes',
+        ('frames', 'number', 'truths', 'detections', 'precision', 'recall', 'F1', 'mAP@0.5'),
+        [(version, str(one.images), str(one.truths), str(one.detections), share(one.precision),
+          share(one.recall), share(one.f1), share(one.map50))
+         for version in ('rainy', 'derained', 'clean') if (one := getattr(run.inputs, version))])
+    classes = sorted(run.classes, key=lambda one: -one.truths)
+    shown = classes[:_CLASSES]
+    more = '' if len(classes) == len(shown) else (
+        f', the {len(shown)} most frequent of {len(classes)}')
+    if classes:
+        yield Table(
+            f'{letter}: classes{more}',
+            ('class', 'truths', 'AP rainy', 'AP derained', 'precision rainy', 'derained',
+             'recall rainy', 'derained'),
+            [(one.name, str(one.truths), *(
+                share(getattr(version, key)) for key in ('ap50', 'precision', 'recall')
+                for version in (one.rainy, one.derained))) for one in shown])
+    yield Table(
+        f'{letter}: recall by size (small below 32², large from 96² pixels)',
+        ('size', 'truths', 'rainy', 'derained'),
+        [(one.size, str(one.truths), share(one.rainy.recall), share(one.derained.recall))
+         for one in run.sizes])
+    gains = sorted(((one.derained.f1 - one.rainy.f1, one) for one in run.images),
+                   key=lambda found: found[0])
+    for title, chosen in (
+            ('where it helps most', [one for one in gains[::-1] if one[0] > 0][:_FRAMES]),
+            ('where it hurts most', [one for one in gains if one[0] < 0][:_FRAMES])):
+        if chosen:
+            yield Table(
+                f'{letter}: {title}',
+                ('frame', 'rain intensity', 'F1 rainy', 'F1 derained', 'found rainy', 'derained',
+                 'false rainy', 'derained', 'missed rainy', 'derained'),
+                [(one.name, share(one.rain_intensity), share(one.rainy.f1),
+                  share(one.derained.f1), *(
+                      str(getattr(version, key)) for key in ('tp', 'fp', 'fn')
+                      for version in (one.rainy, one.derained))) for _, one in chosen])

@@ -1,59 +1,134 @@
-"""The pictures of the report: worst, median and best frames of each camera."""
+"""The pictures of the report: worst, median and best frames of each camera, from their bags."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rosbags.serde import SerdeError
 
-from derain_ros.evaluation.gallery import JPEG_BYTES, encode_pictures
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.frames import decode_frame, header_stamp
+from derain_ros.bags.recording import Recording
+from derain_ros.evaluation.gallery import JPEG_BYTES, Exhibit, encode_pictures
+from derain_ros.files.run_files import bag_facts
 from derain_ros.images.overlay import draw_overlay
-from derain_ros.report.bag_pictures import BagFinder, read_frames
-from derain_ros.report.camera_takes import CameraTakes, Take, unique_stamps
+from derain_ros.report.cameras import CameraTakes, Take
+from derain_ros.report.runs import Entry
+from derain_ros.report.tables import decibel, share, ssim
+from derain_ros.text import printable
 
 ALL_BYTES = 6_400_000
 """Most bytes of all JPEGs of a page, which base64 makes a third more: 8.5 MB."""
 
 _LEAST_BYTES = 16 * 1024
+_NEARBY = 5 * 10**9
+"""How far from a frame, in ns of recording, its truth may lie."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A frame to show.
+class Article:
+    """A frame with its pictures.
 
     Attributes
     ----------
-    title
-        Why it is shown.
-    stamp, time
-        Header stamp and time of recording, ns.
+    title, soft
+        Heading, and what follows it less prominently.
+    where
+        Which frame it is, for the alternative texts of the pictures.
+    figures
+        Of each run: the entry, and what is known of the frame.
+    width, height
+        Of the JPEGs, pixels.
+    views
+        JPEGs by name: ``rainy``, ``clean``, and for each of the runs its letter (derained) and
+        ``mask-`` with its letter (the rainy frame with the mask tinted).
+    truth
+        What the clean picture is, such as its topic.
 
     """
 
     title: str
-    stamp: int
-    time: int
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A frame with its pictures, JPEG files of one size.
-
-    Attributes
-    ----------
-    choice
-        The frame.
-    width, height
-        Of the JPEGs, pixels.
-    views
-        JPEGs by name: ``rainy``, ``clean``, and for each take its letter (derained) and
-        ``mask-`` with its letter (the rainy frame with the mask tinted).
-
-    """
-
-    choice: Choice
+    soft: str
+    where: str
+    figures: list[tuple[Entry, str]]
     width: int
     height: int
     views: dict[str, bytes]
+    truth: str = ''
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames that are shown together: heading, what orders them, and the frames."""
+
+    title: str
+    about: str
+    articles: list[Article]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A frame to show: why, its key in :attr:`Take.places`, and its time of recording, ns."""
+
+    title: str
+    key: int
+    time: int
+
+
+@dataclass
+class BagFinder:
+    """Finds the output bag of a run, and makes sure that it has not changed since.
+
+    Attributes
+    ----------
+    root
+        Folder to look in first.
+    progress
+        Called with the number of bytes read since the last call: a bag is read in full.
+    notes
+        Why bags were not found, once for each; printable.
+
+    """
+
+    root: Path | None = None
+    progress: Callable[[int], Any] = lambda count: None
+    notes: list[str] = field(default_factory=list)
+    _known: dict[tuple[Path, str], Path | None] = field(default_factory=dict)
+
+    def find(self, entry: Entry) -> Path | None:
+        """Return the bag of an entry of kind ``bag``; None where it is missing or has changed."""
+        key = entry.file, entry.run.output.path
+        if key not in self._known:
+            self._known[key] = self._search(
+                entry, Path(entry.run.output.path), entry.run.output.sha256)
+        return self._known[key]
+
+    def _search(self, entry: Entry, path: Path, sha256: str) -> Path | None:
+        places = [path, entry.file.parent / path, entry.file.parent / path.name]
+        if self.root is not None:
+            places[:0] = [self.root / path.name]
+            if not path.is_absolute():
+                places[:0] = [self.root / path]
+        changed = None
+        for place in dict.fromkeys(places):
+            try:
+                if not place.exists():
+                    continue
+                if bag_facts(place, self.progress)['sha256'] == sha256:
+                    return place
+            except (OSError, ValueError):
+                pass
+            changed = changed or place
+        if changed is None:
+            reason = 'is not there; --bag-root names the folder it lies in'
+        else:
+            reason = 'has changed since, or cannot be read'
+        self.notes.append(printable(
+            f'{entry.letter}: {entry.file.name}: its bag {changed or path} {reason}; its '
+            'pictures are left out'))
+        return None
 
 
 def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
@@ -73,24 +148,22 @@ def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
 
     """
     judge = camera.judge
-    frames, places = judge.camera['frames'], unique_stamps(judge.camera)
-    common = [set(unique_stamps(take.camera)) for take in camera.takes]
-    stamps = set.intersection(*common) or set(places)
-    by_psnr = not stamps.isdisjoint(judge.psnr)
+    frames, places = judge.camera.frames, judge.places
+    keys = set(places).intersection(*(take.places for take in camera.takes)) or set(places)
+    by_psnr = not keys.isdisjoint(judge.psnr)
     if by_psnr:
-        order = sorted(stamps & judge.psnr.keys(), key=lambda stamp: (judge.psnr[stamp][1], stamp))
+        order = sorted(keys & judge.psnr.keys(), key=lambda key: (judge.psnr[key][1], key))
     else:
-        order = sorted(stamps, key=lambda stamp: (
-            -frames['rain_intensity'][places[stamp]], stamp))
+        order = sorted(keys, key=lambda key: (-frames.rain_intensity[places[key]], key))
     ranks = sorted({round(place * (len(order) - 1) / max(1, count - 1)) for place in range(count)}
                    if order else [])
     return [Choice(_title(rank, len(order), by_psnr), order[rank],
-                   frames['time'][places[order[rank]]]) for rank in ranks], by_psnr
+                   frames.time[places[order[rank]]]) for rank in ranks], by_psnr
 
 
 def read_pictures(
     cameras: Sequence[CameraTakes], finder: BagFinder, count: int
-) -> tuple[list[tuple[CameraTakes, bool, list[Shown]]], list[str]]:
+) -> tuple[list[Group], list[str]]:
     """Read the frames to show, and reduce them so that the page stays small.
 
     Parameters
@@ -105,7 +178,7 @@ def read_pictures(
     Returns
     -------
     tuple
-        Cameras, whether their frames are ordered by PSNR, and the frames; then notes, printable.
+        Frames by camera, and notes for the reader; printable.
 
     """
     shown = [camera for camera in cameras if not camera.is_truth]
@@ -122,11 +195,34 @@ def read_pictures(
         choices, by_psnr = choose(camera, count)
         frames, troubles = _read(camera, finder, choices)
         notes += troubles
-        complete = [exhibit for choice in choices
-                    if (exhibit := _encode(camera, choice, frames, budget))]
-        if complete:
-            found.append((camera, by_psnr, complete))
+        articles = [article for choice in choices
+                    if (article := _article(camera, choice, frames, budget))]
+        judge = camera.judge.entry.short
+        about = (f'Frames by PSNR after deraining by {judge}, worst first' if by_psnr else
+                 'No PSNR of these frames is known; they are ordered by the rain intensity of '
+                 f'{judge}, most rain first')
+        if camera.judge.by_time:
+            about += '. All header stamps are 0: frames are matched by the time of recording'
+        if articles:
+            found.append(Group(f'{camera.topic} of {camera.bag}', about, articles))
     return found, finder.notes + list(dict.fromkeys(notes))
+
+
+def show_exhibits(entry: Entry, exhibits: Sequence[Exhibit], total: int) -> list[Group]:
+    """Return the worst pairs of an evaluation, of ``total``, as its entry derained them."""
+    if not exhibits:
+        return []
+    articles = [Article(
+        f'{number}. {printable(one.score.name)}', '', printable(one.score.name),
+        [(entry, f'PSNR {decibel(one.score.input_psnr)} → {decibel(one.score.psnr)} dB, '
+                 f'SSIM {ssim(one.score.input_ssim)} → {ssim(one.score.ssim)}, '
+                 f'streaks left {share(one.score.streak_energy_left)}, '
+                 f'mask F1 {share(one.score.mask.f1)}')],
+        one.width, one.height,
+        {'rainy': one.rainy, entry.letter: one.derained, f'mask-{entry.letter}': one.overlay,
+         'clean': one.clean}) for number, one in enumerate(exhibits, start=1)]
+    shown = f'All {total}' if len(exhibits) == total else f'The worst {len(exhibits)} of {total}'
+    return [Group('', f'{shown} by PSNR, worst first', articles)]
 
 
 def _read(
@@ -139,69 +235,122 @@ def _read(
         bag = finder.find(take.entry)
         if bag is None:
             continue
-        letter, places = take.entry.letter, unique_stamps(take.camera)
-        topics = {letter: take.camera['image'], 'rainy': camera.topic}
-        if take.camera['rain_mask'] is not None:
-            topics[f'mask-{letter}'] = take.camera['rain_mask']
-        if camera.clean_topic is not None:
-            topics['clean'] = camera.clean_topic
-        if ('rainy', choices[0].stamp if choices else 0) in found:
-            topics = {name: topic for name, topic in topics.items()
-                      if name not in ('rainy', 'clean')}
-        times = {choice.stamp: take.camera['frames']['time'][places[choice.stamp]]
-                 for choice in choices if choice.stamp in places}
-        frames, troubles = read_frames(bag, times, topics, ('clean',))
+        letter = take.entry.letter
+        topics = {letter: take.camera.image}
+        if take.camera.rain_mask is not None:
+            topics[f'mask-{letter}'] = take.camera.rain_mask
+        if not any(name == 'rainy' for name, _ in found):
+            topics['rainy'] = camera.topic
+            if camera.clean_topic is not None:
+                topics['clean'] = camera.clean_topic
+        times = {choice.key: take.camera.frames.time[take.places[choice.key]]
+                 for choice in choices if choice.key in take.places}
+        frames, troubles = read_frames(bag, times, topics, by_time=take.by_time)
         found |= {key: frame for key, frame in frames.items() if key not in found}
         notes += [f'{letter}: {trouble}' for trouble in troubles]
         if times and not any(name == letter for name, _ in frames):
-            notes.append(f'{letter}: no frames of {take.camera["image"]} in {bag.name} bear the '
-                         'stamps of the run file; its pictures are left out')
+            notes.append(printable(
+                f'{letter}: no frames of {take.camera.image} in {bag.name} bear the stamps of '
+                'the run file; its pictures are left out'))
     return found, notes
 
 
-def _encode(
+def read_frames(
+    bag: Path, frames: Mapping[int, int], topics: Mapping[str, str], *, by_time: bool = False
+) -> tuple[dict[tuple[str, int], np.ndarray], list[str]]:
+    """Read some frames of some topics.
+
+    Parameters
+    ----------
+    bag
+        What to read.
+    frames
+        Time of recording, ns, by header stamp, ns.
+    topics
+        Printable names of image topics, by what to call them; those of ``clean`` need not have
+        been recorded at the very same time.
+    by_time
+        The header stamps are 0: the keys of ``frames`` are times.
+
+    Returns
+    -------
+    tuple
+        Frames by name and key, uint8, H×W×3, BGR; and what went wrong, printable. Topics and
+        frames that are not there are left out.
+
+    """
+    found: dict[tuple[str, int], np.ndarray] = {}
+    troubles: list[str] = []
+    try:
+        with Recording(bag) as recording:
+            known = {printable(topic): topic for topic in recording.image_topics}
+            for key, time in frames.items():
+                for spread in (0, _NEARBY):
+                    chosen = {known[topic]: name for name, topic in topics.items()
+                              if (name == 'clean') == bool(spread) and topic in known}
+                    if not chosen:
+                        continue
+                    for connection, _, data in recording.read(
+                            *chosen, start=time - spread, stop=time + spread + 1):
+                        name = chosen[connection.topic]
+                        if (name, key) in found or header_stamp(data) != (
+                                None if by_time else key or None):
+                            continue
+                        try:
+                            found[name, key] = decode_frame(connection, data)
+                        except (SerdeError, ValueError) as error:
+                            troubles.append(printable(f'{connection.topic} at {key}: {error}'))
+                        if spread:
+                            break
+    except BagError as error:
+        troubles.append(printable(str(error)))
+    return found, troubles
+
+
+def _article(
     camera: CameraTakes, choice: Choice, frames: dict[tuple[str, int], np.ndarray], budget: int
-) -> Shown | None:
+) -> Article | None:
     """Return the pictures of a frame; None where not even one result can be shown."""
-    rainy = frames.get(('rainy', choice.stamp))
+    rainy = frames.get(('rainy', choice.key))
     if rainy is None:
         return None
     views = {'rainy': rainy}
+    figures = []
     for take in camera.takes:
         letter = take.entry.letter
-        derained = frames.get((letter, choice.stamp))
-        mask = frames.get((f'mask-{letter}', choice.stamp))
+        derained = frames.get((letter, choice.key))
+        mask = frames.get((f'mask-{letter}', choice.key))
         if derained is None or derained.shape != rainy.shape:
             continue
         views[letter] = derained
+        figures.append((take.entry, _told(take, choice.key)))
         if mask is not None and mask.shape == rainy.shape:
             views[f'mask-{letter}'] = draw_overlay(rainy, np.ascontiguousarray(mask[..., 0]))
-    if len(views) == 1:
+    if not figures:
         return None
-    clean = frames.get(('clean', choice.stamp))
+    clean = frames.get(('clean', choice.key))
     if clean is not None and clean.shape == rainy.shape:
         views['clean'] = clean
     height, width, files = encode_pictures(list(views.values()), budget)
-    return Shown(choice, width, height, dict(zip(views, files, strict=True)))
+    at = f'at {(choice.time - camera.start) / 1e9:.2f} s'
+    return Article(choice.title, at, f'frame {at} of {camera.topic}', figures, width, height,
+                   dict(zip(views, files, strict=True)), camera.clean_topic or '')
 
 
 def _title(rank: int, total: int, by_psnr: bool) -> str:
     words = ('Worst', 'Median', 'Best') if by_psnr else ('Most rain', 'Median rain', 'Least rain')
-    if rank == 0:
-        return words[0]
-    if rank == total - 1:
-        return words[2]
-    if rank == round((total - 1) / 2):
-        return words[1]
-    return f'{rank + 1} of {total}'
+    named = {0: words[0], total - 1: words[2], round((total - 1) / 2): words[1]}
+    return words[0] if rank == 0 else named.get(rank, f'{rank + 1} of {total}')
 
 
-def figures_of(take: Take, stamp: int) -> Iterable[tuple[str, float]]:
-    """Yield what is known of a frame: name of the figure and value."""
-    place = unique_stamps(take.camera).get(stamp)
-    if stamp in take.psnr:
-        yield 'before', take.psnr[stamp][0]
-        yield 'after', take.psnr[stamp][1]
-    if place is not None:
-        yield 'rain', take.camera['frames']['rain_intensity'][place]
-        yield 'mask', take.camera['frames']['mask_coverage'][place]
+def _told(take: Take, key: int) -> str:
+    """Return what is known of a frame of a take."""
+    told = []
+    if key in take.psnr:
+        before, after = take.psnr[key]
+        told.append(f'PSNR {decibel(before)} → {decibel(after)} dB ({after - before:+.2f})')
+    if (place := take.places.get(key)) is not None:
+        frames = take.camera.frames
+        told.append(f'rain intensity {share(frames.rain_intensity[place])}, mask covers '
+                    f'{share(frames.mask_coverage[place])}')
+    return ', '.join(told)

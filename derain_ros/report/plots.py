@@ -1,18 +1,48 @@
-"""Line plots as inline SVG, whose colours come from the style of the page."""
+"""All plots, drawn by matplotlib as SVG that is legible in light and in dark.
 
+matplotlib is imported where a plot is drawn. The same figures give the same bytes.
+"""
+
+import io
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from itertools import count
+from typing import TYPE_CHECKING
 
-from derain_ros.report.svg_plots import line, text
-from derain_ros.report.time_plots import ticks, unbroken
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT = 560, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 24, 14, 48
-_DRAWN = 600
-"""Points of a line from which on it is thinned; the screen shows no more."""
+COLOURS = ('#0a5bb5', '#b8480a', '#1a7f37', '#7b3fd0', '#7d5400', '#b0277a')
+"""Of lines, on a light ground; the style of the page has the same."""
+
+_TEXT, _GROUND, _LINE, _SOFT, _LOSS = '#1b1f24', '#ffffff', '#d0d7de', '#57606a', '#b3261e'
+_DARK = dict(zip(
+    (*COLOURS, _TEXT, _GROUND, _LINE, _SOFT, _LOSS),
+    ('#6cb1ff', '#ffa657', '#56d364', '#d2a8ff', '#e3b341', '#ff9bce',
+     '#e4e8ec', '#14181d', '#39424c', '#a3adb8', '#ff8a80'), strict=True))
+_STYLE = ''.join((
+    '<style>@media (prefers-color-scheme:dark){',
+    *(f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
+      for light, dark in _DARK.items() for part in ('fill', 'stroke')),
+    '}</style>'))
+_SETTINGS = {
+    'svg.fonttype': 'none', 'svg.hashsalt': 'derain_ros', 'font.size': 13,
+    'font.sans-serif': ['DejaVu Sans'], 'text.parse_math': False, 'text.color': _TEXT,
+    'axes.labelcolor': _TEXT, 'xtick.labelcolor': _TEXT, 'ytick.labelcolor': _TEXT,
+    'axes.edgecolor': _LINE, 'xtick.color': _LINE, 'ytick.color': _LINE, 'grid.color': _LINE,
+    'xtick.major.size': 0, 'ytick.major.size': 0, 'xtick.minor.size': 0,
+    'axes.grid': True, 'axes.axisbelow': True, 'axes.xmargin': 0.01, 'lines.linewidth': 1.8,
+    'axes.spines.top': False, 'axes.spines.right': False, 'axes.spines.left': False,
+    'axes.titlelocation': 'left', 'axes.titlesize': 13, 'axes.titleweight': 'bold',
+    'axes.formatter.useoffset': False, 'path.simplify_threshold': 0.5,
+    'legend.frameon': False, 'legend.borderaxespad': 0, 'legend.columnspacing': 1.2,
+    'legend.handlelength': 1.2, 'legend.fontsize': 12,
+}
+_DASHES = ('-', (0, (5, 2.5)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+_INPUT, _BEFORE = {'color': _SOFT, 'linestyle': (0, (6, 4))}, {
+    'marker': 'o', 'markerfacecolor': _GROUND, 'markeredgecolor': _TEXT, 'linestyle': 'none'}
 
 
 @dataclass(frozen=True)
@@ -22,9 +52,9 @@ class Series:
     Attributes
     ----------
     label
-        For the legend; not yet escaped.
+        For the legend.
     colour
-        See :attr:`derain_ros.report.runs.Entry.colour`.
+        Number of its colour in :data:`COLOURS`.
     times, values
         Of equal length; NaN leaves a gap.
     dash
@@ -49,146 +79,276 @@ class Axis:
     least_span: float = 1e-6
 
 
-class Numbers:
-    """Numbers for the ids of a page, from 1 on; one for each page."""
+@dataclass(frozen=True)
+class Panel:
+    """Series that share an axis of :func:`time_plot`.
 
-    def __init__(self) -> None:
-        self._counter = count(1)
+    Attributes
+    ----------
+    name
+        What it shows, with the unit.
+    series
+        Values by label, one per point in time; NaN leaves a gap.
+    from_zero
+        The axis begins at 0.
+    least_span
+        The axis spans at least this much, so that noise does not fill it.
 
-    def take(self) -> int:
-        """Return the next one."""
-        return next(self._counter)
+    """
+
+    name: str
+    series: Mapping[str, Sequence[float]]
+    from_zero: bool = True
+    least_span: float = 1.0
 
 
-def line_plot(
-    numbers: Numbers, title: str, x: Axis, y: Axis, series: Sequence[Series],
-    form: Callable[[float], str] = '{:.1f}'.format,
-) -> str:
-    """Draw lines in one pair of axes.
+@dataclass(frozen=True)
+class SpeedRow:
+    """A row of :func:`speed_plot`; times in ms, NaN where there is none.
+
+    Attributes
+    ----------
+    label
+        Engine, model, precision and size.
+    whole, network
+        From uint8 to uint8, and the network alone.
+    ideal, layers
+        Lower bounds of the former.
+
+    """
+
+    label: str
+    whole: float
+    network: float = math.nan
+    ideal: float = math.nan
+    layers: float = math.nan
+
+    @property
+    def times(self) -> list[float]:
+        """Return the times that are known."""
+        return [time for time in (self.whole, self.network, self.ideal, self.layers)
+                if math.isfinite(time)]
+
+
+def require() -> None:
+    """Raise ModuleNotFoundError where plots cannot be drawn: now, not after hours of work."""
+    import matplotlib.style  # noqa: F401
+
+
+def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
+    """Draw lines in one pair of axes, without a legend, as an SVG document.
 
     Parameters
     ----------
-    numbers
-        Of the page.
-    title
-        What is shown.
     x, y
         The axes.
     series
         Lines with at least one finite value each.
-    form
-        Writes a value of y for the description.
-
-    Returns
-    -------
-    str
-        One ``<svg>`` element with title and description, which gives lowest, median and highest
-        value of each line.
 
     """
-    xs = [time for one in series for time in one.times]
-    ys = [value for one in series for value in one.values if math.isfinite(value)]
-    left, right = _range(x, xs)
-    columns, rows = ticks(left, right, 7), ticks(*_range(y, ys), 5)
+    def draw(figure: 'Figure') -> None:
+        # A layout that is computed takes twice as long.
+        axes = figure.add_axes((0.13, 0.2, 0.85, 0.77))
+        for one in series:
+            alone = sum(map(math.isfinite, one.values)) == 1
+            axes.plot(one.times, one.values, color=COLOURS[one.colour],
+                      linestyle=_DASHES[one.dash % 4], marker='o' if alone else '')
+        axes.set_xlabel(x.name)
+        axes.set_ylabel(y.name)
+        axes.yaxis.set_label_coords(-0.105, 0.5)
+        axes.set_xlim(_span(x, [time for one in series for time in one.times]))
+        low, high = _span(y, [value for one in series for value in one.values])
+        axes.set_ylim(low, high + 0.04 * (high - low))
 
-    def x_of(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - left) / (right - left)
-
-    def y_of(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (rows[-1] - value) / (rows[-1] - rows[0])
-
-    parts = []
-    for tick in rows:
-        parts.append(line(_LEFT, y_of(tick), _WIDTH - _RIGHT, y_of(tick), 'grid'))
-        parts.append(text(_LEFT - 8, y_of(tick) + 4, f'{tick:g}', 'end'))
-    for tick in columns:
-        if left <= tick <= right:
-            parts.append(text(x_of(tick), _HEIGHT - _BOTTOM + 18, f'{tick:g}', 'middle'))
-    parts.append(text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 7, x.name, 'middle'))
-    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
-    parts.append(f'<text x="19" y="{middle:g}" text-anchor="middle" '
-                 f'transform="rotate(-90 19 {middle:g})">{escape(y.name)}</text>')
-    for one in series:
-        for points in unbroken(*thin(one.times, one.values)):
-            path = ' '.join(f'{x_of(time):.1f},{y_of(value):.1f}' for time, value in points)
-            style = f'line c{one.colour} d{one.dash % 4}'
-            if len(points) == 1:
-                time, value = points[0]
-                parts.append(f'<circle class="spot c{one.colour}" cx="{x_of(time):.1f}" '
-                             f'cy="{y_of(value):.1f}" r="3"></circle>')
-            else:
-                parts.append(f'<polyline class="{style}" points="{path}"></polyline>')
-    described = '; '.join(_describe(one, form) for one in series)
-    number = numbers.take()
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-labelledby="t{number} d{number}"><title id="t{number}">{escape(title)}</title>'
-        f'<desc id="d{number}">{escape(f"{y.name} over {x.name}. {described}.")}</desc>'
-        f'{"".join(parts)}</svg>')
+    return _svg(480, 250, draw, layout=None)
 
 
-def legend(series: Sequence[Series]) -> str:
-    """Return the key to the lines, for above a plot."""
-    items = ''.join(
-        f'<li><svg class="key" viewBox="0 0 28 10" aria-hidden="true">'
-        f'<polyline class="line c{one.colour} d{one.dash % 4}" points="0,5 28,5"></polyline></svg>'
-        f'{escape(one.label)}</li>' for one in series)
-    return f'<ul class="legend">{items}</ul>'
-
-
-def thin(
-    times: Sequence[float], values: Sequence[float]
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Keep the lowest and the highest value of each stretch of a line with very many.
+def cost_plot(points: Sequence[tuple[str, float, float]], input_psnr: float) -> str:
+    """Draw PSNR against cost on a logarithmic axis.
 
     Parameters
     ----------
-    times, values
-        Of equal length; NaN is a gap, which stays where it fills a whole stretch.
-
-    Returns
-    -------
-    tuple
-        Both as they are, or about 600 of them.
+    points
+        Model, cost in kFLOP per pixel (above 0), and PSNR in dB; at least one.
+    input_psnr
+        PSNR of the rainy pictures in dB, drawn as a line.
 
     """
-    if len(times) <= _DRAWN:
-        return times, values
-    kept = set()
-    stretches = _DRAWN // 2
-    for number in range(stretches):
-        first, end = (len(times) * (number + step) // stretches for step in (0, 1))
-        finite = [place for place in range(first, end) if math.isfinite(values[place])]
-        if finite:
-            kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
-        else:
-            kept.add(first)
-    order = sorted(kept)
-    return [times[place] for place in order], [values[place] for place in order]
+    def draw(figure: 'Figure') -> None:
+        axes = figure.subplots()
+        costs, values = [cost for _, cost, _ in points], [psnr for _, _, psnr in points]
+        low, high = min(costs) / 2, max(costs) * 2
+        _logarithmic(axes, low, high)
+        axes.set(xlabel='kFLOP per pixel', ylabel='PSNR, dB')
+        axes.axhline(input_psnr, **_INPUT)
+        axes.plot(costs, values, 'o', color=COLOURS[0], markersize=9)
+        axes.margins(y=0.15)
+        for name, cost, psnr in points:
+            left = math.log(cost / low) > 0.5 * math.log(high / low)
+            axes.annotate(f'{shorten(name, 40)}, {psnr:.2f} dB', (cost, psnr),
+                          (-9 if left else 9, 0), textcoords='offset points', va='center',
+                          ha='right' if left else 'left')
+        axes.annotate(f'rainy input, {input_psnr:.2f} dB', (high, input_psnr), (-4, -4),
+                      textcoords='offset points', va='top', ha='right')
+
+    return _svg(480, 270, draw)
 
 
-def shares(values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return sorted values, and for each the share in percent that is no larger."""
-    found = sorted(values)
-    return found, [100 * (number + 1) / len(found) for number in range(len(found))]
+def change_plot(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Draw a row for each picture: PSNR of the input, and of the result.
+
+    Parameters
+    ----------
+    rows
+        Name, PSNR before and PSNR after in dB; at least one.
+
+    """
+    def draw(figure: 'Figure') -> None:
+        axes = _rows(figure, [shorten(name, 26) for name, _, _ in rows])
+        for number, (_, before, after) in enumerate(rows):
+            colour = COLOURS[0] if after >= before else _LOSS
+            axes.plot([before, after], [number, number], color=colour)
+            axes.plot(before, number, **_BEFORE)
+            axes.plot(after, number, 'o', color=colour)
+        axes.set_xlabel('PSNR, dB: ring rainy, dot derained')
+        axes.margins(x=0.03)
+
+    return _svg(480, 50 + 21 * len(rows), draw)
 
 
-def median(values: Sequence[float]) -> float:
-    """Return the middle one of the values, the lower of two."""
-    return sorted(values)[(len(values) - 1) // 2]
+def time_plot(
+    title: str, times: Sequence[float], panels: Sequence[Panel], mark: tuple[float, str]
+) -> str:
+    """Draw panels above each other, as an SVG file of its own.
+
+    Parameters
+    ----------
+    title
+        Of the whole.
+    times
+        Seconds, ascending, at least two.
+    panels
+        At least one.
+    mark
+        Time of a vertical line in seconds, and what it stands for.
+
+    """
+    def draw(figure: 'Figure') -> None:
+        minutes = times[-1] - times[0] > 240
+        scale = 60 if minutes else 1
+        figure.suptitle(title, x=0.01, ha='left', fontweight='bold')
+        for axes, panel in zip(
+                figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels,
+                strict=True):
+            for number, (label, values) in enumerate(panel.series.items()):
+                axes.plot([time / scale for time in times], values, label=label,
+                          gid=f'line: {label}', color=COLOURS[number % len(COLOURS)])
+            found = [value for values in panel.series.values() for value in values]
+            low, high = _span(Axis('', 0.0 if panel.from_zero else None,
+                                   least_span=panel.least_span), found)
+            spare = 0.05 * (high - low)
+            if not panel.from_zero:  # the noise lies in the middle
+                top = max(filter(math.isfinite, found), default=high)
+                low, high = low - (high - top) / 2 - spare, high - (high - top) / 2
+            axes.set_ylim(low, high + spare)
+            axes.set_title(panel.name)
+            axes.legend(loc='lower right', bbox_to_anchor=(1, 1.02), ncols=len(panel.series))
+            if times[0] < mark[0] < times[-1]:
+                axes.axvline(mark[0] / scale, **_INPUT)
+        if times[0] < mark[0] < times[-1]:
+            figure.axes[0].annotate(
+                mark[1], (mark[0] / scale, 0), (5, 5), xycoords=('data', 'axes fraction'),
+                textcoords='offset points')
+        axes.set_xlabel('minutes' if minutes else 'seconds')
+
+    return _svg(820, 60 + 190 * len(panels), draw, title)
 
 
-def _range(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
-    """Return what an axis spans: all values, and the range that it is to span."""
-    low = min(values) if axis.low is None else min(axis.low, *values)
-    high = max(values) if axis.high is None else max(axis.high, *values)
+def speed_plot(rows: Sequence[SpeedRow], title: str) -> str:
+    """Draw times of engines on a logarithmic axis, as an SVG file of its own.
+
+    Parameters
+    ----------
+    rows
+        At least one.
+    title
+        Such as the name of the GPU.
+
+    """
+    def draw(figure: 'Figure') -> None:
+        axes = _rows(figure, [shorten(row.label, 40) for row in rows])
+        times = [time for row in rows for time in row.times]
+        _logarithmic(axes, min(times) / 1.3, max(times) * 1.3)
+        places = range(len(rows))
+        axes.hlines(places, [min(row.times) for row in rows], [row.whole for row in rows], _SOFT)
+        for name, label, style in (
+                ('network', 'network alone', {**_BEFORE, 'markeredgecolor': COLOURS[0]}),
+                ('whole', 'uint8 to uint8', {'marker': 'o', 'color': COLOURS[0]}),
+                ('ideal', 'ideal floor', {'marker': '|', 'color': COLOURS[4]}),
+                ('layers', 'layer by layer', {'marker': '|', 'color': COLOURS[1]})):
+            axes.plot([getattr(row, name) for row in rows], places, label=label,
+                      gid=f'{name} marks', **{
+                          'linestyle': 'none', 'markeredgewidth': 2,
+                          'markersize': 15 if style['marker'] == '|' else 8} | style)
+        axes.set_xlabel('ms for a frame')
+        figure.suptitle(title, x=0.01, ha='left', fontweight='bold')
+        axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=4)
+
+    return _svg(820, 110 + 26 * len(rows), draw, title)
+
+
+def shorten(words: str, length: int) -> str:
+    """Return the end of a text, where names of files differ."""
+    return words if len(words) <= length else '…' + words[1 - length:]
+
+
+def _svg(
+    width: int, height: int, draw: Callable[['Figure'], None], title: str | None = None,
+    layout: str | None = 'constrained',
+) -> str:
+    """Return what ``draw`` draws; with a title it has a ground, and is a file of its own."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    sink = io.StringIO()
+    # A matplotlibrc of the user does not count.
+    with style.context(['default', _SETTINGS], after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')  # names in letters that the font has not
+        figure = Figure((width / 72, height / 72), layout=layout)
+        draw(figure)
+        figure.savefig(
+            sink, format='svg', transparent=title is None,
+            metadata=dict.fromkeys(('Date', 'Creator', 'Format', 'Type'))
+            | ({} if title is None else {'Title': title}))
+    document = sink.getvalue()
+    head, body = document[document.index('<svg'):].split('<defs>', 1)
+    return f'{head}{_STYLE}<defs>{body}'.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+
+
+def _rows(figure: 'Figure', labels: Sequence[str]) -> 'Axes':
+    """Return axes with a row for each label, the first one on top."""
+    axes = figure.subplots()
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(visible=False, axis='y')
+    return axes
+
+
+def _logarithmic(axes: 'Axes', low: float, high: float) -> None:
+    """Give x a logarithmic scale with ticks at 1, 2 and 5, or at powers of ten if it is long."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.set_xscale('log')
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
+
+
+def _span(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
+    """Return what an axis spans: all finite values, and the range that it is to span."""
+    found = [value for value in values if math.isfinite(value)] or [0.0]
+    low = min(found) if axis.low is None else min(axis.low, *found)
+    high = max(found) if axis.high is None else max(axis.high, *found)
     # Of large numbers a small difference is lost in the axis.
     return low, max(high, low + axis.least_span, low + 1e-6 * max(abs(low), abs(high)))
-
-
-def _describe(series: Series, form: Callable[[float], str]) -> str:
-    found = [value for value in series.values if math.isfinite(value)]
-    return (f'{series.label}: lowest {form(min(found))}, median {form(median(found))}, '
-            f'highest {form(max(found))}')
-
-

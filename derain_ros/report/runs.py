@@ -1,16 +1,14 @@
-"""The run files of a report, and the columns that they become in its tables and plots."""
+"""The runs of a report: columns of its tables and lines of its plots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from derain_ros.files.run_files import RunFileError, read_run
-from derain_ros.report.schemas import SCHEMAS
+from derain_ros.files.run_files import read_run
+from derain_ros.report.plots import COLOURS
+from derain_ros.report.schemas import SCHEMAS, Facts
 from derain_ros.text import printable
-
-COLOURS = 6
-"""How many colours of series the style of the page has."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +18,9 @@ class Entry:
     Attributes
     ----------
     letter
-        How it is called all over the page: A, B, … Z, AA, …
+        What it is called all over the page: A, B, … Z, AA, …
     kind
-        Of the run file.
+        Kind of the run file.
     file
         Where it was read.
     name
@@ -30,15 +28,13 @@ class Entry:
     about
         Model, engine and precision, as far as known.
     facts
-        ``model``, ``file``, ``sha256``, ``engine``, ``device``, ``precision``; texts, or None
-        where unknown.
+        What is known of the model; see ``Facts`` of :mod:`derain_ros.report.schemas`.
     run
-        All of the run file, checked.
+        All of the run file, as :data:`derain_ros.report.schemas.SCHEMAS` has it.
     data
         What belongs to the entry: of ``pairs`` one of ``models``, else ``run``.
     colour
-        Number of its colour, 0 to COLOURS - 1; the same model has the same one in all plots
-        where that is clear.
+        Number of its colour; the same model has the same one in all plots where that is clear.
 
     """
 
@@ -47,15 +43,15 @@ class Entry:
     file: Path
     name: str
     about: str
-    facts: dict[str, str | None]
-    run: dict[str, Any]
-    data: dict[str, Any]
+    facts: Any
+    run: Any
+    data: Any
     colour: int
 
     @property
     def model(self) -> str:
         """Name of the model, or of the run where it is not known."""
-        return self.facts['model'] or self.name
+        return printable(self.facts.model or self.name)
 
     @property
     def short(self) -> str:
@@ -80,43 +76,30 @@ def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entr
         message names file and field.
 
     """
+    names = [*labels, *(file.name for file in files[len(labels):])]
+    return make_entries([(file, name, read_run(file, SCHEMAS))
+                         for file, name in zip(files, names, strict=True)])
+
+
+def make_entries(runs: Sequence[tuple[Path, str, Any]]) -> list[Entry]:
+    """Return the entries of runs: file, what to call it or else its model, and the content."""
     found = []
-    for number, file in enumerate(files):
-        run = read_checked(file)
-        kind = run['kind']
-        models = run['models'] if kind == 'pairs' else [run]
-        for data in models:
-            facts = _facts(data if kind == 'pairs' else run['model'])
-            name = printable(labels[number] if number < len(labels) else file.name)
-            found.append((kind, file, name, _about(facts), facts, run, data))
-    makers = [(run, facts) for kind, _, _, _, facts, run, _ in found if kind == 'bag']
-    for number, (kind, file, name, _, facts, run, data) in enumerate(found):
-        if kind == 'detections' and run['model'] is None:
-            facts = _maker(run['source'], makers) or facts
-            about = ', '.join(filter(None, ('derained as given', _about(facts))))
-            found[number] = kind, file, name, about, facts, run, data
-    colours = _colours([(kind, facts) for kind, _, _, _, facts, _, _ in found])
-    return [Entry(_letter(number), *entry, colour)
-            for number, (entry, colour) in enumerate(zip(found, colours, strict=True))]
-
-
-def read_checked(file: Path) -> dict[str, Any]:
-    """Read one run file with every field that the report needs.
-
-    Raises
-    ------
-    RunFileError
-        As :func:`load_entries`.
-
-    """
-    run = read_run(file)
-    try:
-        SCHEMAS[run['kind']](run, '')
-        return _clean(run)
-    except RunFileError as error:
-        raise RunFileError(f'{file}: {error}; make the file anew') from error
-    except RecursionError as error:
-        raise RunFileError(f'{file}: is nested too deeply; make the file anew') from error
+    for file, name, run in runs:
+        kind = next(kind for kind, schema in SCHEMAS.items() if isinstance(run, schema))
+        for data in run.models if kind == 'pairs' else [run]:
+            facts = (data if kind == 'pairs' else run.model) or Facts()
+            found.append((kind, file, printable(name or facts.model or ''), facts, run, data))
+    makers = [(run, facts) for kind, *_, facts, run, _ in found if kind == 'bag']
+    about = [_about(facts) for *_, facts, _, _ in found]
+    for number, (kind, file, name, facts, run, data) in enumerate(found):
+        if kind == 'detections' and run.model is None:
+            facts = _maker(run.source, makers) or facts
+            found[number] = kind, file, name, facts, run, data
+            about[number] = ', '.join(filter(None, ('derained as given', _about(facts))))
+    colours = _colours([(kind, facts) for kind, _, _, facts, _, _ in found])
+    return [Entry(_letter(number), kind, file, name, about[number], facts, run, data,
+                  colours[number])
+            for number, (kind, file, name, facts, run, data) in enumerate(found)]
 
 
 def of_kind(entries: Sequence[Entry], kind: str) -> list[Entry]:
@@ -124,33 +107,17 @@ def of_kind(entries: Sequence[Entry], kind: str) -> list[Entry]:
     return [entry for entry in entries if entry.kind == kind]
 
 
-def _clean(value: Any) -> Any:
-    """Escape in all texts what could confuse a page, such as half a surrogate."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {printable(name): _clean(item) for name, item in value.items()}
-    return value
+def _about(facts: Any) -> str:
+    return ' · '.join(filter(None, (facts.model, facts.engine, facts.precision)))
 
 
-def _about(facts: dict[str, str | None]) -> str:
-    return ' · '.join(filter(None, (facts['model'], facts['engine'], facts['precision'])))
-
-
-def _maker(source: dict, makers: Sequence[tuple[dict, dict]]) -> dict[str, str | None] | None:
+def _maker(source: Any, makers: Sequence[tuple[Any, Any]]) -> Any:
     """Return what is known of the model that made the frames of a bag; None if that is unclear."""
-    bag = PurePath(source.get('bag') or '').name
+    bag = PurePath(source.bag or '').name
     found = [facts for run, facts in makers
-             if bag == PurePath(run['output']['path']).name and source.get('derained_topic') in [
-                 camera['image'] for camera in run['cameras']]]
+             if bag == PurePath(run.output.path).name and source.derained_topic in [
+                 camera.image for camera in run.cameras]]
     return found[0] if found and all(facts == found[0] for facts in found) else None
-
-
-def _facts(model: dict | None) -> dict[str, str | None]:
-    return {name: (model or {}).get(name)
-            for name in ('model', 'file', 'sha256', 'engine', 'device', 'precision')}
 
 
 def _letter(number: int) -> str:
@@ -162,21 +129,21 @@ def _letter(number: int) -> str:
     return name
 
 
-def _colours(entries: Sequence[tuple[str, dict]]) -> list[int]:
+def _colours(entries: Sequence[tuple[str, Any]]) -> list[int]:
     """Give the same model the same colour, but two entries of one kind never, while they last."""
     known: dict[tuple, int] = {}
     used: dict[str, set[int]] = {}
-    chosen = []
+    chosen: list[int] = []
     for number, (kind, facts) in enumerate(entries):
-        system = tuple(facts[name] for name in ('sha256', 'model', 'engine', 'precision'))
+        system: tuple = (facts.sha256, facts.model, facts.engine, facts.precision)
         if not any(system):
             system = (number,)
         taken = used.setdefault(kind, set())
         colour = known.get(system)
         if colour is None or colour in taken:
-            free = [one for one in range(COLOURS) if one not in taken and one not in chosen]
-            free += [one for one in range(COLOURS) if one not in taken]
-            colour = free[0] if free else len(chosen) % COLOURS
+            free = [one for one in range(len(COLOURS)) if one not in taken]
+            colour = next((one for one in free if one not in chosen),
+                          free[0] if free else number % len(COLOURS))
         known.setdefault(system, colour)
         taken.add(colour)
         chosen.append(colour)

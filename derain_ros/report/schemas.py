@@ -1,125 +1,143 @@
-"""What the report needs to find in a run file of each kind."""
+"""What the report needs to find in a run file of each kind; other fields are passed over."""
 
-from derain_ros.report.run_fields import (
-    Check,
-    columns,
-    count,
-    flag,
-    listed,
-    maybe,
-    number,
-    one_of,
-    record,
-    text,
-    whole,
-)
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta, Struct, defstruct
+
+# Sums and squares of such numbers stay finite, and times in ns have 64 bits.
+_Number = Annotated[float, Meta(ge=-1e19, le=1e19)]
+_Whole = Annotated[int, Meta(ge=-2**63, le=2**63 - 1)]
+_Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Figure = _Number | None
 _FACTS = ('model', 'file', 'sha256', 'engine', 'device', 'precision')
-_FACT_FIELDS = dict.fromkeys(_FACTS, text)
-_FACTS_OR_NULL = record(**{name: maybe(text) for name in _FACTS})
-_BAG = {
-    'path': text, 'sha256': text,
-    'files': listed(record(name=text, bytes=count, sha256=text)),
-}
-_COMMON = {
-    'versions': record(derain_ros=maybe(text)),
-    'host': record(
-        processor=maybe(text), cores=maybe(count), system=maybe(text), machine=maybe(text)),
-}
-_DAMAGE = record(file=text, offset=maybe(count), reason=text, last_time=maybe(whole))
-
-BAG = record(
-    **_COMMON,
-    model=record(**_FACT_FIELDS),
-    strength=number, mask=flag,
-    source=record(**_BAG, storage=text, messages=count, damage=maybe(_DAMAGE)),
-    output=record(**_BAG, storage=text, messages=count),
-    start_s=maybe(number), duration_s=maybe(number), every=count, workers=count,
-    seconds=number, frames_per_second=maybe(number),
-    cameras=listed(record(
-        source=text, image=text, rain_mask=maybe(text), derained=count, failed=count,
-        failures=listed(record(time=whole, reason=text)),
-        frames=columns(
-            time=whole, stamp=whole, rain_intensity=number, mask_coverage=number))))
-
-_SUMMARY = {
-    name: maybe(number) for name in (
-        'input_psnr', 'psnr', 'worst_psnr', 'input_ssim', 'ssim', 'worst_ssim',
-        'streak_energy_left', 'mask_precision', 'mask_recall', 'mask_f1', 'mask_iou',
-        'clean_psnr', 'clean_mask_coverage', 'input_flicker', 'flicker')}
-
-PAIRS = record(
-    **_COMMON,
-    source=record(
-        ('bag', 'rainy_topic', 'clean_topic', 'rainy', 'clean'),
-        kind=text, bag=text, rainy_topic=text, clean_topic=text, rainy=text, clean=text),
-    clip=flag, pairs=count,
-    failed=listed(record(name=text, reason=text)),
-    models=listed(record(
-        **_FACT_FIELDS,
-        summary=record(
-            **_SUMMARY, pairs=count, made_worse=count,
-            worst_psnr_image=text, worst_ssim_image=text),
-        images=listed(record(
-            name=text, input_psnr=number, psnr=number, input_ssim=number, ssim=number,
-            mask_f1=maybe(number)))), least=1))
-
-_SPREAD = record(p50=maybe(number), p90=maybe(number), p95=maybe(number), p99=maybe(number),
-                 max=maybe(number))
-COUNTS = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
-          'passed_through')
-"""What the node tells of its frames."""
 
 
-REPLAY = record(
-    **_COMMON,
-    model=_FACTS_OR_NULL,
-    bag=record(**_BAG),
-    runs=listed(record(
-        ('pacing',), pacing=record(kept=flag),
-        factor=number, seconds=number, sent=count, received=count, loss=maybe(number),
-        fps=maybe(number), cpu_percent=maybe(number), cpu_ms_per_frame=maybe(number),
-        rss_mib=record(median=maybe(number), max=maybe(number)),
-        samples=columns(time_s=number, cpu_percent=maybe(number), rss_mib=maybe(number)),
-        cameras=listed(record(
-            ('counts',), counts=record(COUNTS, **dict.fromkeys(COUNTS, maybe(count))),
-            topic=text, camera=text, sent=count, received=count, loss=maybe(number),
-            offered_fps=maybe(number), fps=maybe(number),
-            latency_ms=_SPREAD, age_ms=_SPREAD, infer_ms=maybe(_SPREAD),
-            frames=columns(
-                sent_s=number, latency_ms=maybe(number), age_ms=maybe(number),
-                infer_ms=maybe(number), outcome=maybe(text),
-                rain_intensity=maybe(number))))), least=1),
-    search=maybe(record(
-        loss_limit=number, highest_factor=maybe(number), highest_fps=maybe(number),
-        tried=listed(record(factor=number, loss=maybe(number), sustained=flag)))))
+class _Columns(Struct):
+    """Lists of equal length."""
 
-_RATES = {name: maybe(number) for name in ('precision', 'recall')}
-_TALLY = record(**_RATES, f1=maybe(number), map50=maybe(number), detections=count, truths=count,
-                images=count)
-_CLASS = record(**_RATES, ap50=maybe(number))
-_COUNTS = record(tp=count, fp=count, fn=count)
+    def __post_init__(self):
+        lengths = {name: len(getattr(self, name)) for name in self.__struct_fields__}
+        if len(set(lengths.values())) > 1:
+            told = ', '.join(f'{name} {length}' for name, length in lengths.items())
+            raise ValueError(f'the columns are of unequal length ({told})')
 
-DETECTIONS = record(
-    **_COMMON,
-    detector=record(name=text, file=text, sha256=text, width=count, height=count,
-                    score_threshold=number, iou_threshold=number),
-    model=maybe(record(**_FACT_FIELDS)),
-    source=record(
-        ('bag', 'rainy_topic', 'derained_topic', 'clean_topic', 'rainy', 'derained', 'clean',
-         'failed'),
-        kind=text, bag=text, rainy_topic=maybe(text), derained_topic=maybe(text),
-        clean_topic=maybe(text), rainy=maybe(text), derained=maybe(text), clean=maybe(text),
-        failed=listed(record(name=text, reason=text))),
-    reference=one_of('labels', 'clean'), match_iou=number,
-    inputs=record(('clean',), rainy=_TALLY, derained=_TALLY, clean=_TALLY),
-    classes=listed(record(name=text, truths=count, rainy=_CLASS, derained=_CLASS)),
-    sizes=listed(record(size=text, truths=count, rainy=record(recall=maybe(number)),
-                        derained=record(recall=maybe(number)))),
-    images=listed(record(name=text, stamp=maybe(whole), rain_intensity=maybe(number),
-                         rainy=_COUNTS, derained=_COUNTS)),
-    helped=count, hurt=count, same=count)
 
-SCHEMAS: dict[str, Check] = {
-    'bag': BAG, 'pairs': PAIRS, 'replay': REPLAY, 'detections': DETECTIONS}
+def _record(name: str, /, *bases: type, **fields: Any) -> type[Struct]:
+    """Return a class with these fields; a tuple is a type and its default."""
+    return defstruct(
+        name, [(field, *(kind if isinstance(kind, tuple) else (kind,)))
+               for field, kind in fields.items()], bases=bases or None, kw_only=True)
+
+
+def _figures(*names: str) -> dict[str, Any]:
+    return dict.fromkeys(names, _Figure)
+
+
+_Run = _record(
+    'Run',
+    versions=_record('Versions', derain_ros=str | None, openvino=(str | None, None),
+                     torch=(str | None, None)),
+    host=_record('Host', processor=str | None, cores=_Count | None, system=str | None,
+                 machine=str | None))
+Facts = _record('Facts', **dict.fromkeys(_FACTS, (str | None, None)))
+"""A model and what ran it, as far as known."""
+
+_KnownFacts = _record('KnownFacts', Facts, **dict.fromkeys(_FACTS, str))
+_Failures = list[_record('Failure', name=str, reason=str)]
+_Bag = _record('Bag', path=str, sha256=str, files=list[
+    _record('BagFile', name=str, bytes=_Count, sha256=str)])
+_Source = _record(
+    'Source', kind=str, failed=(_Failures, []), **dict.fromkeys(
+        ('bag', 'rainy_topic', 'derained_topic', 'clean_topic', 'rainy', 'derained', 'clean'),
+        (str | None, None)),
+    **dict.fromkeys(('unpaired_rainy', 'unpaired_clean', 'repeated_rainy', 'repeated_clean'),
+                    (_Count, 0)))
+
+_BagRun = _record(
+    'BagRun', _Run, model=_KnownFacts, strength=_Number,
+    source=_record('SourceBag', _Bag, damage=_record(
+        'Damage', file=str, offset=_Count | None, reason=str) | None),
+    output=_record('WrittenBag', _Bag, messages=_Count),
+    every=_Count, workers=_Count, **_figures('start_s', 'duration_s', 'frames_per_second'),
+    cameras=list[_record(
+        'BagCamera', source=str, image=str, rain_mask=str | None, derained=_Count, failed=_Count,
+        failures=list[_record('FailedFrame', time=_Whole, reason=str)],
+        frames=_record('BagFrames', _Columns, time=list[_Whole], stamp=list[_Whole],
+                       rain_intensity=list[_Number], mask_coverage=list[_Number]))])
+
+_PairsRun = _record(
+    'PairsRun', _Run, source=_Source, failed=_Failures,
+    models=Annotated[list[_record(
+        'PairModel', _KnownFacts,
+        flops_per_pixel=(Annotated[float, Meta(ge=0, le=1e19)] | None, None),
+        summary=_record(
+            'PairSummary', pairs=_Count, made_worse=_Count,
+            worst_psnr_image=str, worst_ssim_image=str, worst_clean_psnr_image=(str, ''),
+            worst_clean_psnr=(_Figure, None), **_figures(
+                'input_psnr', 'psnr', 'worst_psnr', 'input_ssim', 'ssim', 'worst_ssim',
+                'streak_energy_left', 'mask_precision', 'mask_recall', 'mask_f1', 'mask_iou',
+                'clean_psnr', 'clean_mask_coverage', 'input_flicker', 'flicker')),
+        images=list[_record(
+            'PairImage', name=str, input_psnr=_Number, psnr=_Number, input_ssim=_Number,
+            ssim=_Number, mask_f1=_Figure, streak_energy_left=(_Figure, None),
+            clean_psnr=(_Figure, None), clean_mask_coverage=(_Figure, None))],
+    )], Meta(min_length=1)])
+
+_Spread = _record('Spread', **_figures('p50', 'p90', 'p95', 'p99', 'max'))
+_Counts = _record('Counts', **dict.fromkeys(
+    ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
+     'passed_through'), (_Count | None, None)))
+_Pacing = _record('Pacing', kept=bool)
+_ReplayRun = _record(
+    'ReplayRun', _Run, model=Facts, bag=_Bag,
+    runs=Annotated[list[_record(
+        'Replay', factor=_Number, sent=_Count, received=_Count, pacing=(_Pacing | None, None),
+        **_figures('loss', 'fps', 'cpu_percent', 'cpu_ms_per_frame'),
+        rss_mib=_record('Memory', **_figures('median', 'max')),
+        samples=_record('Samples', _Columns, time_s=list[_Number],
+                        cpu_percent=list[_Figure], rss_mib=list[_Figure]),
+        cameras=list[_record(
+            'ReplayCamera', topic=str, camera=str, sent=_Count, received=_Count,
+            counts=(_Counts | None, None), **_figures('loss', 'offered_fps', 'fps'),
+            latency_ms=_Spread, age_ms=_Spread,
+            frames=_record(
+                'FrameTimes', _Columns, sent_s=list[_Number], outcome=list[str | None],
+                **dict.fromkeys(('latency_ms', 'age_ms', 'infer_ms', 'rain_intensity'),
+                                list[_Figure])))])], Meta(min_length=1)],
+    search=_record(
+        'Search', loss_limit=_Number, **_figures('highest_factor', 'highest_fps'),
+        tried=list[_record('Trial', factor=_Number, loss=_Figure, sustained=bool)]) | None)
+
+
+class _Found(Struct):
+    """What was found in a frame: true and false positives, and misses."""
+
+    tp: _Count
+    fp: _Count
+    fn: _Count
+
+    @property
+    def f1(self) -> float:
+        """F1; 1 where there is nothing to find and nothing was found."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else 1.0
+
+
+_Tally = _record('Tally', **_figures('precision', 'recall', 'f1', 'map50'),
+                 **dict.fromkeys(('detections', 'truths', 'images'), _Count))
+_Rates = _record('Rates', **_figures('precision', 'recall', 'ap50'))
+_Recall = _record('Recall', recall=_Figure)
+_DetectionsRun = _record(
+    'DetectionsRun', _Run, model=_KnownFacts | None, source=_Source,
+    detector=_record('DetectorFacts', name=str, file=str, sha256=str, width=_Count,
+                     height=_Count, score_threshold=_Number),
+    reference=Literal['labels', 'clean'], match_iou=_Number,
+    inputs=_record('Inputs', rainy=_Tally, derained=_Tally, clean=(_Tally | None, None)),
+    classes=list[_record('Class', name=str, truths=_Count, rainy=_Rates, derained=_Rates)],
+    sizes=list[_record('Size', size=str, truths=_Count, rainy=_Recall, derained=_Recall)],
+    images=list[_record('DetectorImage', name=str, rain_intensity=_Figure, rainy=_Found,
+                        derained=_Found)],
+    **dict.fromkeys(('helped', 'hurt', 'same'), _Count))
+
+SCHEMAS = {'bag': _BagRun, 'pairs': _PairsRun, 'replay': _ReplayRun, 'detections': _DetectionsRun}
 """By kind of run file; see :data:`derain_ros.files.run_files.KINDS`."""

@@ -1,12 +1,31 @@
 """Tables of the report: figures in columns, with what changes from the first one."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from derain_ros.report.runs import Entry
+Form = Callable[[float | None], str]
 
-DASH = '–'
+
+def decimals(places: int, unit: str = '', scale: float = 1.0) -> Form:
+    """Return what writes a number with so many decimals, or a dash for None."""
+    def write(value: float | None) -> str:
+        return '–' if value is None else f'{scale * value:.{places}f}{unit}'
+    return write
+
+
+whole, decibel, ssim = decimals(0), decimals(2), decimals(4)
+share = decimals(1, '\N{NO-BREAK SPACE}%', 100)
+"""Writes a share, 0–1, in percent."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, how it differs from that of the first column, whether for the better, a note."""
+
+    text: str
+    change: str = ''
+    verdict: str = ''
+    note: str = ''
 
 
 @dataclass(frozen=True)
@@ -32,105 +51,35 @@ class Row:
 
     label: str
     values: Sequence[float | None]
-    form: Callable[[float], str]
+    form: Form
     better: int = 0
     notes: Sequence[str] = ()
     meaning: str = ''
 
+    def cells(self, comparable: Sequence[bool]) -> list[Cell]:
+        """Return the cells; ``comparable`` tells which columns measured what the first one did."""
+        return [
+            Cell(self.form(value), *(self._change(value) if number and comparable[number]
+                                     else ('', '')), self.notes[number] if self.notes else '')
+            for number, value in enumerate(self.values)]
 
-def table(
-    caption: str, columns: Sequence[str], rows: Sequence[Row], comparable: Sequence[bool]
-) -> Iterable[str]:
-    """Yield a table whose columns are compared with the first one.
-
-    Parameters
-    ----------
-    caption
-        What is in it; not yet escaped.
-    columns
-        Heads of the columns, HTML.
-    rows
-        Rows; those without any value are left out.
-    comparable
-        Whether a column measured the same as the first one; for each column.
-
-    """
-    yield from open_table(caption)
-    heads = ''.join(f'<th scope="col" class="run">{head}</th>' for head in columns)
-    explained = any(row.meaning for row in rows)
-    note = '<th scope="col" class="note">what it means</th>' if explained else ''
-    yield f'<thead><tr><th scope="col" class="note">figure</th>{heads}{note}</tr></thead><tbody>'
-    for row in rows:
-        if all(value is None for value in row.values):
-            continue
-        cells = []
-        for number, value in enumerate(row.values):
-            cell = DASH if value is None else row.form(value)
-            if number and comparable[number]:
-                cell += _change(row, row.values[0], value)
-            if row.notes and row.notes[number]:
-                cell += f'<small>{escape(row.notes[number])}</small>'
-            cells.append(f'<td>{cell}</td>')
-        meaning = f'<td class="note">{escape(row.meaning)}</td>' if explained else ''
-        yield f'<tr><th scope="row">{escape(row.label)}</th>{"".join(cells)}{meaning}</tr>'
-    yield '</tbody></table></div>'
+    def _change(self, after: float | None) -> tuple[str, str]:
+        before = self.values[0]
+        if before is None or after is None or not self.better:
+            return '', ''
+        if self.form(before) == self.form(after):
+            return 'same', ''
+        change = after - before
+        size = (f'{100 * abs(change):.1f} points' if self.form is share
+                else self.form(abs(change)))
+        verdict = 'better' if change * self.better > 0 else 'worse'
+        return f'{"+" if change > 0 else "−"}{size}, {verdict}', verdict
 
 
-def plain_table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Iterable[str]:
-    """Yield a table of texts, not yet escaped; the first column names the rows."""
-    yield from open_table(caption)
-    first, *others = heads
-    yield (f'<thead><tr><th scope="col" class="note">{escape(first)}</th>'
-           + ''.join(f'<th scope="col">{escape(head)}</th>' for head in others)
-           + '</tr></thead><tbody>')
-    for name, *cells in rows:
-        yield (f'<tr><th scope="row">{escape(name)}</th>'
-               + ''.join(f'<td>{escape(cell)}</td>' for cell in cells) + '</tr>')
-    yield '</tbody></table></div>'
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first column names the rows."""
 
-
-def open_table(caption: str) -> Iterable[str]:
-    """Yield the beginning of a table that can be scrolled by keyboard where it is too wide."""
-    yield (f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0">'
-           f'<table><caption>{escape(caption)}</caption>')
-
-
-def head(entry: Entry) -> str:
-    """Return the head of an entry's column: a patch of its colour, letter and label."""
-    about = f'<small class="start">{escape(entry.about)}</small>' if entry.about else ''
-    return (f'<span class="patch c{entry.colour}" aria-hidden="true"></span>'
-            f'{escape(f"{entry.letter}: {entry.name}")}{about}')
-
-
-def _change(row: Row, before: float | None, after: float | None) -> str:
-    """Return how a value differs from that of the first column, and whether that is good."""
-    if before is None or after is None or not row.better:
-        return ''
-    old, new = row.form(before), row.form(after)
-    if old == new:
-        return '<small>same</small>'
-    change = after - before
-    good = change * row.better > 0
-    sign = '+' if change > 0 else '−'
-    size = f'{100 * abs(change):.1f} points' if row.form is share else row.form(abs(change))
-    word = 'better' if good else 'worse'
-    return f'<small class="{word}">{sign}{size}, {word}</small>'
-
-
-def decimals(places: int) -> Callable[[float], str]:
-    """Return what writes a number with so many decimals."""
-    def write(value: float) -> str:
-        return f'{value:.{places}f}'
-    return write
-
-
-def whole(value: float) -> str:
-    """Write a count."""
-    return f'{value:.0f}'
-
-
-def share(value: float) -> str:
-    """Write a share, 0–1, in percent."""
-    return f'{100 * value:.1f}\N{NO-BREAK SPACE}%'
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]] = field(default_factory=list)

@@ -25,10 +25,10 @@ from derain_ros.bench.floors import (
     measure_ceilings,
     network_cost,
 )
-from derain_ros.bench.gpu_plot import SpeedRow, speed_plot
 from derain_ros.bench.prenet import DeployedPReNet, PReNet, time_peer
 from derain_ros.engines.models import find_model
 from derain_ros.engines.torch.torch_engine import untrained
+from derain_ros.report.plots import SpeedRow, speed_plot
 
 # 1 TFLOP/s, 100 GB/s; a frame of 1 MB goes up in 0.1 ms and down in 0.2 ms.
 CEILINGS = Ceilings('a GPU', 100e9, 10e9, 5e9, {'f16': 1e12, 'f32': 1e11})
@@ -211,11 +211,12 @@ def test_the_picture_shows_every_row():
     words = [element.text for element in tree.iter() if element.tag.endswith('}text')]
     assert 'a <GPU>' in words
     assert all(row.label in words for row in rows)
-    circles = [element for element in tree.iter() if element.tag.endswith('}circle')]
-    assert len(circles) == 2 + 2 + 2 + 1  # of the legend, the engines and the peer
-    places = [float(circle.get('cx')) for circle in circles[2:]]
-    assert all(0 < place < 720 for place in places)
-    assert places[1::2] == sorted(places[1::2])
+    groups = {element.get('id'): element for element in tree.iter() if element.get('id')}
+    places = [[float(mark.get('x')) for mark in groups[f'{name} marks'].iter()
+               if mark.tag.endswith('}use')] for name in ('network', 'whole')]
+    assert [len(found) for found in places] == [2, 3]
+    assert all(before < after for before, after in zip(*places, strict=False))
+    assert places[1] == sorted(places[1]) and 0 < places[1][0] < places[1][-1] < 820
 
 
 # The real thing

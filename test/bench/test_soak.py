@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
 from derain_ros.bench.soak_run import SoakSample, judge, plot, warm_up_seconds
-from derain_ros.report.time_plots import Panel, ticks, time_plot
 
 SAMPLE = SoakSample(
     seconds=0.0, rss=300.0, pss=250.0, anonymous=150.0, threads=20, descriptors=23, cpu=150.0,
@@ -61,32 +60,18 @@ def test_a_short_soak_is_judged_from_its_middle():
     assert warm_up_seconds(_samples(10)) == 60
 
 
-def test_ticks_are_round_and_enclose():
-    assert ticks(0, 29, 4) == [0, 10, 20, 30]
-    assert ticks(-16, 2, 4) == [-20, -15, -10, -5, 0, 5]
-    assert ticks(5, 5, 4)[0] <= 5 <= ticks(5, 5, 4)[-1]
-
-
 def test_the_plot_is_svg_with_a_line_per_series():
     samples = _samples(5)
     samples[10] = replace(samples[10], age_p50=float('nan'))
     root = ElementTree.fromstring(plot('soak <1>', samples, 60))
     space = '{http://www.w3.org/2000/svg}'
     assert root.find(f'{space}title').text == 'soak <1>'
-    # Eight series, one of them in two pieces.
-    lines = root.findall(f'{space}polyline')
-    assert len(lines) == 9
-    assert len(lines[0].get('points').split()) == len(samples)
-    labels = {text.text for text in root.findall(f'{space}text')}
-    assert {'RSS, 300 at the end', 'p95', 'minutes', 'judged from here on'} <= labels
-
-
-def test_points_stand_where_they_belong():
-    root = ElementTree.fromstring(time_plot(
-        'plot', [0, 10], [Panel('panel', {'series': [0, 10]})], (20, 'mark')))
-    points = root.find('{http://www.w3.org/2000/svg}polyline').get('points')
-    (left, low), (right, high) = [map(float, point.split(',')) for point in points.split()]
-    assert left < right and low > high
+    words = [text.text for text in root.iter(f'{space}text')]
+    assert {'RSS, 300 at the end', 'p95', 'minutes', 'judged from here on'} <= set(words)
+    lines = {group.get('id'): group.find(f'{space}path').get('d')
+             for group in root.iter(f'{space}g') if (group.get('id') or '').startswith('line: ')}
+    assert len(lines) == 8
+    assert lines['line: p50'].count('M') == 2 and lines['line: p95'].count('M') == 1
 
 
 def test_a_few_seconds_of_soak(tmp_path):

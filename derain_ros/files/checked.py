@@ -1,0 +1,92 @@
+"""Say of a file that msgspec refuses which field does not fit, what stands there, what would."""
+
+import difflib
+import re
+import reprlib
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from derain_ros.text import printable
+
+# Aliases make small YAML files of huge values.
+_short_repr = reprlib.Repr()
+_short_repr.maxlevel = 2
+_LARGE = 2**62
+"""Bounds beyond this are those of the type, and go without saying."""
+
+
+def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
+    """Return what is wrong with a file, as one printable line.
+
+    Parameters
+    ----------
+    error
+        What msgspec raised as ``data`` was converted to ``kind``.
+    data
+        Content of the file: objects, lists, texts, numbers.
+    kind
+        The type that was wanted.
+
+    """
+    told, _, path = str(error).partition(' - at `$')
+    where, info = '', inspect.type_info(kind)
+    for name, number in re.findall(r'\.?([^.\[\]`]+)(?=[.\[`])|\[([0-9]+)\]', path):
+        key = name or int(number)
+        if name and not isinstance(data, dict):
+            break  # a `[...]`, which has no place
+        where += (f'.{name}' if where else name) if name else f'[{number}]'
+        data, info = data[key], _inner(info, key)
+    if match := re.fullmatch(r'Object missing required field `(.*)`', told):
+        return printable(f'{where}{"." if where else ""}{match[1]} is missing')
+    if match := re.fullmatch(r'Object contains unknown field `(.*)`', told, re.S):
+        known = [field.encode_name for field in _struct(info).fields]
+        near = difflib.get_close_matches(match[1], known, 1)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        place = f'{where}: ' if where else ''
+        return printable(f'{place}unknown key {match[1]!r}; {hint}known here: {", ".join(known)}')
+    if told.startswith(('Expected', 'Invalid enum', 'Number out of')):
+        found = _short_repr.repr(data)[:80]
+        return printable(f'{where or "the file"} is {found}, expected {_wanted(info)}')
+    return printable(f'{where or "the file"}: {told}')
+
+
+def _struct(info: inspect.Type) -> inspect.Type:
+    """Return the part of a union that has fields, or else items; other types as they are."""
+    if isinstance(info, inspect.UnionType):
+        return max(info.types, key=lambda one: (hasattr(one, 'fields'), hasattr(one, 'item_type')))
+    return info
+
+
+def _inner(info: inspect.Type, key: str | int) -> inspect.Type:
+    info = _struct(info)
+    if isinstance(key, int):
+        return info.item_type
+    return next(field.type for field in info.fields if field.encode_name == key)
+
+
+def _wanted(info: inspect.Type) -> str:
+    match info:
+        case inspect.IntType() | inspect.FloatType():
+            name = 'a whole number' if isinstance(info, inspect.IntType) else 'a number'
+            for word, bound in (('above', info.gt), ('from', info.ge), ('to', info.le)):
+                if bound is not None and abs(bound) < _LARGE:
+                    name += f' {word} {bound:g}'
+            return name
+        case inspect.StrType():
+            return 'a text' if not info.min_length else 'a word'
+        case inspect.BoolType():
+            return 'true or false'
+        case inspect.NoneType():
+            return 'null'
+        case inspect.LiteralType():
+            return 'one of ' + ', '.join(map(str, info.values))
+        case inspect.UnionType():
+            return ' or '.join(map(_wanted, info.types))
+        case inspect.ListType() if info.min_length:
+            return f'a list of {info.min_length}' + (
+                '' if info.max_length == info.min_length else ' or more')
+        case inspect.ListType():
+            return 'a list'
+    return 'keys with values'
