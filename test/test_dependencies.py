@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 PIP = {'backports': 'backports.zstd', 'cuda': 'cuda-bindings', 'cv2': 'opencv-python-headless',
-       'ruamel': 'ruamel.yaml', 'tensorrt_rtx': 'tensorrt_rtx_cu13', 'yaml': 'pyyaml'}
+       'ruamel': 'ruamel.yaml', 'skimage': 'scikit-image',
+       'tensorrt_rtx': 'tensorrt_rtx_cu13', 'yaml': 'pyyaml'}
 """Packages of PyPI by what is imported, where that has another name."""
 
 ROSDEP = {'cv2': 'python3-opencv', 'hypothesis': 'python3-hypothesis', 'numpy': 'python3-numpy',

@@ -46,8 +46,8 @@ examples:
 
 Precision, recall, F1 and counts are those of the detections from --score on, where the
 detector is operated. mAP@0.5 judges the order of all detections from score 0.05 on, as is
-usual: area under the monotone precision-recall curve (PASCAL VOC since 2010), mean over the
-classes that occur. A detection is right if it overlaps an object of its class with an IoU of
+usual: COCO's AP50, precision made monotone and averaged at 101 recalls, mean over the classes
+that occur. A detection is right if it overlaps an object of its class with an IoU of
 0.5 or more that none of higher score has taken. Sizes are those of COCO: small below 32x32,
 large from 96x96 pixels on. Labels: COCO JSON, or a folder of YOLO text files (an empty one
 says that nothing is there; frames without labels are left out).

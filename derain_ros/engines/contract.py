@@ -28,8 +28,8 @@ which takes up to minutes for each frame size. The last two need a C compiler.""
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
     """Close and drop what was used longest ago for shapes, N×H×W×3, until the rest may stay."""
-    while len(kept) > KEPT_SIZES or len(kept) > FEW_SIZES and (
-            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS):
+    while len(kept) > KEPT_SIZES or (len(kept) > FEW_SIZES and (
+            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS)):
         getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
 
 

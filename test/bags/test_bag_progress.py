@@ -4,11 +4,11 @@ import time
 
 import pytest
 from bag_files import drive, write_bag
-from derain_ros.report.bag_pictures import BagFinder
 from report_files import bag_run, write
 
 from derain_ros import commands
 from derain_ros.files.run_files import bag_bytes, bag_facts
+from derain_ros.report.pictures import BagFinder
 from derain_ros.report.runs import load_entries
 
 

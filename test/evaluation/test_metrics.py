@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from derain_ros.evaluation.metrics import (
     PERFECT_DB,
@@ -45,6 +46,21 @@ def test_psnr_of_a_constant_difference():
     # 10 log10(255² / 10²)
     assert psnr(_grey(50), _grey(60)) == pytest.approx(28.13080, abs=1e-5)
     assert psnr(_grey(60), _grey(50)) == pytest.approx(28.13080, abs=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(11, 11), (40, 57), (12, 200)])
+@pytest.mark.parametrize('noise', [1, 20, 255])
+def test_scikit_image_comes_to_the_same(shape, noise):
+    rng = np.random.default_rng(noise)
+    one = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    one = cv2.GaussianBlur(one, (5, 5), 2)
+    other = np.clip(one + rng.integers(-noise, noise + 1, one.shape), 0, 255).astype(np.uint8)
+    x, y = to_y(one), to_y(other)
+    assert psnr_y(one, other) == pytest.approx(
+        peak_signal_noise_ratio(x, y, data_range=255), abs=1e-9)
+    assert ssim_y(one, other) == pytest.approx(structural_similarity(
+        x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False),
+        abs=1e-9)
 
 
 def test_psnr_counts_every_sample():

@@ -312,8 +312,8 @@ def test_it_is_readable(opened, tmp_path, width, height, phone, dark):
     assert shot.shape[1] == width * (2 if phone else 1)
     assert (np.median(shot) < 60) is dark or (np.median(shot) > 200) is not dark
     # The plots follow the page: text that is light on dark, and dark on light.
-    opened.evaluate("document.querySelector('.plots img').scrollIntoView()")
-    opened.evaluate("document.querySelectorAll('details').forEach(one => { one.open = false; })")
+    opened.evaluate("document.querySelectorAll('details').forEach(one => { one.open = false; });"
+                    "document.querySelector('.plots img').scrollIntoView()")
     left, top, right, bottom = opened.evaluate(
         "(() => { const box = document.querySelector('.plots img').getBoundingClientRect();"
         ' return [box.left, box.top, box.right, box.bottom]; })()')

@@ -1,4 +1,4 @@
-"""Boxes in an image: overlap, and non-maximum suppression."""
+"""Boxes in an image: detections, truths, overlap, and non-maximum suppression."""
 
 from typing import NamedTuple
 
@@ -28,16 +28,32 @@ class Detections(NamedTuple):
         return Detections(self.boxes[chosen], self.scores[chosen], self.classes[chosen])
 
 
+class Truths(NamedTuple):
+    """What is there in one image.
+
+    Attributes
+    ----------
+    boxes
+        float64, N×4, left, top, right, bottom in pixels of the image.
+    classes
+        int64, N, number in the list of classes of the detector.
+    ignored
+        bool, N: no object but a region where nothing is counted, such as a crowd.
+
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    ignored: np.ndarray
+
+    def where(self, chosen: np.ndarray) -> 'Truths':
+        """Return those that a boolean mask picks."""
+        return Truths(self.boxes[chosen], self.classes[chosen], self.ignored[chosen])
+
+
 def areas(boxes: np.ndarray) -> np.ndarray:
     """Return the areas (N) of N×4 boxes in square pixels; of an inverted box 0."""
     return np.prod(np.maximum(0.0, boxes[:, 2:] - boxes[:, :2]), axis=1)
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the area that each box of ``a`` (N×4) shares with each of ``b`` (M×4), N×M."""
-    least = np.maximum(a[:, None, :2], b[None, :, :2])
-    most = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.prod(np.maximum(0.0, most - least), axis=2)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -54,7 +70,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         float64, N×M, 0–1; 0 where both boxes are empty.
 
     """
-    shared = overlaps(a, b)
+    least = np.maximum(a[:, None, :2], b[None, :, :2])
+    most = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.maximum(0.0, most - least), axis=2)
     union = areas(a)[:, None] + areas(b)[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 

@@ -8,11 +8,10 @@ import numpy as np
 
 from derain_ros.engines import Engine
 from derain_ros.engines.model_facts import ModelFacts
-from derain_ros.evaluation.detection.boxes import Detections
+from derain_ros.evaluation.detection.boxes import Detections, Truths
 from derain_ros.evaluation.detection.detector import Detector
 from derain_ros.evaluation.detection.labels import Labels
-from derain_ros.evaluation.detection.matching import MATCH_IOU, Truths, match
-from derain_ros.evaluation.detection.tally import Tally
+from derain_ros.evaluation.detection.tally import MATCH_IOU, Tally
 from derain_ros.files.frame_sources import FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import FORMAT, host, versions
@@ -193,12 +192,15 @@ def compare(
     for frame in source.read():
         run.take(frame)
         progress(1)
+    result.frames.extend(
+        FrameCounts(*frame, rainy, derained) for frame, rainy, derained in zip(
+            run.frames, tallies['rainy'].counts, tallies['derained'].counts, strict=True))
     return result
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What stays the same from frame to frame."""
+    """Takes frame after frame; ``frames`` are name, stamp and rain intensity of those measured."""
 
     detector: Detector
     engine: Engine | None
@@ -206,6 +208,7 @@ class _Run:
     classes: np.ndarray
     score: float
     result: Comparison
+    frames: list[tuple[str, int | None, float | None]] = field(default_factory=list)
 
     def take(self, frame: FrameSet | BadPair) -> None:
         """Measure a frame."""
@@ -230,15 +233,10 @@ class _Run:
         if truths is None:
             found = self._detect(frame.clean, self.score)
             truths = Truths(found.boxes, found.classes, np.zeros(len(found.classes), bool))
-        counts = {}
         for version, tally in self.result.tallies.items():
-            matches = match(
-                self._detect(images[version], min(self.score, LOWEST_SCORE)), truths)
-            tally.add(matches)
-            counts[version] = matches.counts(self.score)
-        self.result.frames.append(FrameCounts(
-            frame.name, frame.stamp, None if rain_mask is None else mask_response(rain_mask),
-            counts['rainy'], counts['derained']))
+            tally.add(self._detect(images[version], min(self.score, LOWEST_SCORE)), truths)
+        self.frames.append((
+            frame.name, frame.stamp, None if rain_mask is None else mask_response(rain_mask)))
 
     def _versions(self, frame: FrameSet) -> tuple[dict[str, np.ndarray | None], Any]:
         """Return all versions of a frame, derained if need be, and the rain mask."""

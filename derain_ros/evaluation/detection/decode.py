@@ -5,9 +5,10 @@ import numpy as np
 from derain_ros.evaluation.detection.boxes import Detections, areas
 from derain_ros.evaluation.detection.description import (
     BoxFormat,
+    ClassesFormat,
     Description,
+    ObjectnessFormat,
     OutputFormat,
-    ScoreFormat,
 )
 
 # Rounding in float16 may lift a sigmoid above 1 by so much.
@@ -48,7 +49,7 @@ def decode(output: np.ndarray, description: Description, threshold: float) -> De
     if not np.isfinite(columns).all():
         raise DecodeError(f'{description.model}: puts out NaN or infinity; export it again, in '
                           'float32 if it is float16')
-    start = form.classes.index
+    start = form.classes.start
     scores = _score(columns[start:], form.classes, description)
     classes = np.argmax(scores, axis=0)
     scores = np.take_along_axis(scores, classes[np.newaxis], axis=0)[0]
@@ -73,7 +74,7 @@ def check_shape(shape: tuple, description: Description) -> None:
     shown = 'x'.join('?' if side == -1 else str(side) for side in shape) or 'a single number'
     raise DecodeError(
         f'{description.model}: its output is {shown}, but {description.file} says layout {layout} '
-        f'with {description.output.classes.index} numbers before {len(description.classes)} '
+        f'with {description.output.classes.start} numbers before {len(description.classes)} '
         f'classes, which is {expected[layout]}; correct `output` or `classes` there')
 
 
@@ -92,7 +93,9 @@ def _columns(output: np.ndarray, description: Description) -> tuple[np.ndarray, 
         columns.ravel(), rows.ravel(), np.array([width, height]))
 
 
-def _score(values: np.ndarray, form: ScoreFormat, description: Description) -> np.ndarray:
+def _score(
+    values: np.ndarray, form: ClassesFormat | ObjectnessFormat, description: Description
+) -> np.ndarray:
     """Return values (M×N) as scores 0–1."""
     if form.activation == 'sigmoid':
         values = _sigmoid(values)

@@ -45,60 +45,114 @@ Each box is of its best class.
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from derain_ros.evaluation.detection.yaml_fields import DescriptionError, Fields, read_yaml
+import msgspec
+from msgspec import Meta, Struct
+
+from derain_ros.files.checked import explain
 from derain_ros.text import printable
 
-_LARGEST_SIDE = 8192
-_MOST_CLASSES = 10_000
-_MOST_NUMBERS = 100_000
+_LARGEST_FILE = 1 << 20
+_Side = Annotated[int, Meta(ge=1, le=8192)]
+_Place = Annotated[int, Meta(ge=0, le=100_000)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Power = Annotated[float, Meta(ge=0.01, le=100)]
+_Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
+_Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
+_Word = Annotated[str, Meta(min_length=1)]
 
 
-@dataclass(frozen=True)
-class InputFormat:
+class DescriptionError(ValueError):
+    """The description of a detector cannot be used; the message says where and why."""
+
+
+class InputFormat(Struct, frozen=True, forbid_unknown_fields=True):
     """How an image becomes the input; see the keys of ``input``."""
 
-    width: int
-    height: int
-    resize: str
-    pad: int
-    colour: str
-    divide_by: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    layout: str
+    width: _Side
+    height: _Side
+    resize: Literal['letterbox', 'stretch'] = 'letterbox'
+    pad: Annotated[int, Meta(ge=0, le=255)] = 114
+    colour: Literal['rgb', 'bgr'] = 'rgb'
+    divide_by: _Positive = 255.0
+    mean: _Value | Annotated[list[_Value], Meta(min_length=3, max_length=3)] = 0.0
+    std: _Positive | Annotated[list[_Positive], Meta(min_length=3, max_length=3)] = 1.0
+    layout: Literal['nchw', 'nhwc'] = 'nchw'
 
 
-@dataclass(frozen=True)
-class BoxFormat:
+class BoxFormat(Struct, frozen=True, forbid_unknown_fields=True):
     """How four numbers become a box; see the keys of ``output: boxes``."""
 
-    start: int
-    format: str
-    units: str
-    centre: str
-    size: str
+    start: _Place = 0
+    format: Literal['cxcywh', 'xyxy'] = 'cxcywh'
+    units: Literal['pixels', 'relative'] = 'pixels'
+    centre: Literal['plain', 'cell_tanh', 'cell_sigmoid'] = 'plain'
+    size: Literal['plain', 'sigmoid'] = 'plain'
+
+    def __post_init__(self):
+        if self.format == 'xyxy' and (self.centre, self.size) != ('plain', 'plain'):
+            raise ValueError('format is xyxy, expected cxcywh, as centre and size are computed')
+        if self.centre != 'plain' and self.units != 'relative':
+            raise ValueError(f'centre is {self.centre}, expected plain, or units: relative, which '
+                             'is what cells give')
 
 
-@dataclass(frozen=True)
-class ScoreFormat:
-    """Where scores stand, and what is done to them."""
+class ObjectnessFormat(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the objectness stands, and what is done to it."""
 
-    index: int
-    activation: str
-    power: float
+    index: _Place = 4
+    activation: Literal['none', 'sigmoid'] = 'none'
+    power: _Power = 1.0
 
 
-@dataclass(frozen=True)
-class OutputFormat:
+class ClassesFormat(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the scores of the classes stand, and what is done to them."""
+
+    start: _Place = 4
+    activation: Literal['none', 'sigmoid', 'softmax'] = 'none'
+    power: _Power = 1.0
+
+
+class OutputFormat(Struct, frozen=True, forbid_unknown_fields=True):
     """How to read the output; see the keys of ``output``."""
 
-    name: str | None
-    layout: str
-    boxes: BoxFormat
-    objectness: ScoreFormat | None
-    classes: ScoreFormat
+    name: _Word | None = None
+    layout: Literal['columns', 'rows', 'grid'] = 'columns'
+    boxes: BoxFormat = BoxFormat()
+    objectness: ObjectnessFormat | None = None
+    classes: ClassesFormat = ClassesFormat()
+
+    def __post_init__(self):
+        end = self.boxes.start + 4
+        if self.objectness and (self.boxes.start <= self.objectness.index < end
+                                or self.objectness.index >= self.classes.start):
+            raise ValueError(f'objectness: index is {self.objectness.index}, expected a number '
+                             'before the classes that is none of the box')
+        if end > self.classes.start:
+            raise ValueError(f'boxes: start is {self.boxes.start}, expected '
+                             f'{self.classes.start - 4} at most, the classes starting at '
+                             f'{self.classes.start}')
+        if self.boxes.centre != 'plain' and self.layout != 'grid':
+            raise ValueError(f'boxes: centre is {self.boxes.centre}, expected plain, as the '
+                             f'layout {self.layout} has no cells')
+
+
+class _Suppression(Struct, frozen=True, forbid_unknown_fields=True):
+    iou: _Share = 0.7
+    class_agnostic: bool = False
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands in the YAML file."""
+
+    input: InputFormat
+    classes: _Word | Annotated[list[_Word], Meta(min_length=1, max_length=10_000)]
+    name: _Word | None = None
+    model: _Word | None = None
+    output: OutputFormat = OutputFormat()
+    score_threshold: _Share = 0.25
+    nms: _Suppression = _Suppression()
 
 
 @dataclass(frozen=True)
@@ -137,7 +191,7 @@ class Description:
     @property
     def numbers_per_box(self) -> int:
         """Length A of one box in the output."""
-        return self.output.classes.index + len(self.classes)
+        return self.output.classes.start + len(self.classes)
 
 
 def read_description(path: Path, model: Path | None = None) -> Description:
@@ -156,108 +210,63 @@ def read_description(path: Path, model: Path | None = None) -> Description:
         It cannot be read, a key is unknown, missing, or has a value that does not fit.
 
     """
-    fields = Fields(read_yaml(path), str(path))
-    named = fields.text('model', None) if model else fields.text('model')
-    model = model or path.parent / named
-    name = fields.text('name', model.stem)
-    description = Description(
-        file=path, name=printable(name), model=model,
-        input=_input(fields.inner('input') or Fields({}, f'{path}: input')),
-        output=_output(fields.inner('output') or Fields({}, f'{path}: output')),
-        score_threshold=fields.number('score_threshold', 0, 1, 0.25),
-        **_suppression(fields.inner('nms') or Fields({}, f'{path}: nms')),
-        classes=_classes(fields, path.parent),
-    )
-    fields.end()
-    return description
+    content = _filled(_read_yaml(path))
+    try:
+        found = msgspec.convert(content, _File)
+    except msgspec.ValidationError as error:
+        raise DescriptionError(f'{path}: {explain(error, content, _File)}') from error
+    except UnicodeError as error:
+        raise DescriptionError(f'{path}: a text is no Unicode ({error})') from error
+    if model is None:
+        if found.model is None:
+            raise DescriptionError(f'{path}: model is missing')
+        model = path.parent / found.model
+    return Description(
+        path, printable(found.name or model.stem), model, found.input, found.output,
+        found.score_threshold, found.nms.iou, found.nms.class_agnostic,
+        _class_names(path, found.classes))
 
 
-def _input(fields: Fields) -> InputFormat:
-    found = InputFormat(
-        width=fields.whole('width', 1, _LARGEST_SIDE),
-        height=fields.whole('height', 1, _LARGEST_SIDE),
-        resize=fields.word('resize', ('letterbox', 'stretch'), 'letterbox'),
-        pad=fields.whole('pad', 0, 255, 114),
-        colour=fields.word('colour', ('rgb', 'bgr'), 'rgb'),
-        divide_by=fields.number('divide_by', 1e-6, 1e6, 255.0),
-        mean=fields.three('mean', 0.0),
-        std=fields.three('std', 1.0, positive=True),
-        layout=fields.word('layout', ('nchw', 'nhwc'), 'nchw'),
-    )
-    fields.end()
-    return found
-
-
-def _output(fields: Fields) -> OutputFormat:
-    name = fields.text('name', None)
-    layout = fields.word('layout', ('columns', 'rows', 'grid'), 'columns')
-    boxes = _boxes(fields.inner('boxes') or Fields({}, 'boxes'), layout)
-    inner = fields.inner('objectness')
-    objectness = _score(inner, 'index', ('none', 'sigmoid'), 4) if inner else None
-    classes = _score(
-        fields.inner('classes') or Fields({}, 'classes'), 'start',
-        ('none', 'sigmoid', 'softmax'), 4)
-    fields.end()
-    taken = set(range(boxes.start, boxes.start + 4))
-    if objectness and (objectness.index in taken or objectness.index >= classes.index):
-        raise inner.refuse('index', 'a number before the classes that is none of the box')
-    if max(taken) >= classes.index:
-        raise fields.refuse('boxes', f'a start of {classes.index - 4} at most, the classes '
-                            f'starting at {classes.index}')
-    return OutputFormat(name, layout, boxes, objectness, classes)
-
-
-def _boxes(fields: Fields, layout: str) -> BoxFormat:
-    found = BoxFormat(
-        start=fields.whole('start', 0, _MOST_NUMBERS, 0),
-        format=fields.word('format', ('cxcywh', 'xyxy'), 'cxcywh'),
-        units=fields.word('units', ('pixels', 'relative'), 'pixels'),
-        centre=fields.word('centre', ('plain', 'cell_tanh', 'cell_sigmoid'), 'plain'),
-        size=fields.word('size', ('plain', 'sigmoid'), 'plain'),
-    )
-    fields.end()
-    if found.format == 'xyxy' and (found.centre, found.size) != ('plain', 'plain'):
-        raise fields.refuse('format', 'cxcywh, as centre and size are to be computed')
-    if found.centre != 'plain' and layout != 'grid':
-        raise fields.refuse('centre', f'plain, as the layout {layout} has no cells')
-    if found.centre != 'plain' and found.units != 'relative':
-        raise fields.refuse('centre', 'plain, or units: relative, which is what cells give')
-    return found
-
-
-def _score(fields: Fields, key: str, activations: tuple[str, ...], default: int) -> ScoreFormat:
-    found = ScoreFormat(
-        fields.whole(key, 0, _MOST_NUMBERS, default),
-        fields.word('activation', activations, 'none'),
-        fields.number('power', 0.01, 100, 1.0))
-    fields.end()
-    return found
-
-
-def _suppression(fields: Fields) -> dict[str, Any]:
-    found = {'iou_threshold': fields.number('iou', 0, 1, 0.7),
-             'class_agnostic': fields.flag('class_agnostic', False)}
-    fields.end()
-    return found
-
-
-def _classes(fields: Fields, folder: Path) -> tuple[str, ...]:
-    names = fields.anything('classes')
-    if isinstance(names, str) and names:
-        file = folder / names
+def _class_names(path: Path, names: str | list[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        file = path.parent / names
         try:
-            lines = file.read_text(encoding='utf-8').splitlines()
+            lines = file.read_text(encoding='utf-8-sig').splitlines()
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
             raise DescriptionError(
-                f'{fields.where}: classes are in {printable(str(file))}: {reason}') from error
+                f'{path}: classes are in {printable(str(file))}: {reason}') from error
         names = [line.strip() for line in lines if line.strip()]
-    if not isinstance(names, list) or not 0 < len(names) <= _MOST_CLASSES or not all(
-            isinstance(name, str) and name for name in names):
-        raise fields.refuse('classes', 'a list of names (quote what YAML takes for a number) or '
-                            'a file with one name a line')
     repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise fields.refuse('classes', f'names of which none is there twice, as is '
-                            f'{printable(repeated[0])[:80]}')
-    return tuple(printable(name) for name in names)
+    if repeated or not names:
+        raise DescriptionError(
+            f'{path}: classes need names of which none is there twice, '
+            + (f'as is {printable(repeated[0])[:80]}' if repeated else 'and there is none'))
+    return tuple(map(printable, names))
+
+
+def _filled(content: Any) -> Any:
+    """Return mappings without the keys after which nothing stands."""
+    if not isinstance(content, dict):
+        return content
+    return {key: _filled(value) for key, value in content.items() if value is not None}
+
+
+def _read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file of 1 MiB at most."""
+    from ruamel.yaml import YAML
+
+    try:
+        with path.open('rb') as stream:
+            content = stream.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise DescriptionError(f'{path}: larger than 1 MiB; name a short YAML description')
+        return YAML(typ='safe', pure=True).load(content.decode('utf-8'))
+    except DescriptionError:
+        raise
+    except OSError as error:
+        raise DescriptionError(f'{path}: {error.strerror or error}') from error
+    except Exception as error:
+        # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
+        reason = ' '.join(str(error).split()).partition(' To suppress')[0]
+        raise DescriptionError(printable(f'{path}: no YAML ({reason[:300]})')) from error

@@ -10,10 +10,8 @@ from derain_ros.evaluation.detection.boxes import Detections, areas, suppress
 from derain_ros.evaluation.detection.decode import check_shape, decode
 from derain_ros.evaluation.detection.description import Description
 from derain_ros.evaluation.detection.placement import place
+from derain_ros.evaluation.detection.tally import MOST_DETECTIONS
 from derain_ros.text import how_to_install, printable
-
-MOST_DETECTIONS = 300
-"""Most detections in one image, the best."""
 
 
 class DetectorError(RuntimeError):

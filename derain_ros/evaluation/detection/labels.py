@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from derain_ros.evaluation.detection.matching import Truths
+from derain_ros.evaluation.detection.boxes import Truths
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import IMAGE_SUFFIXES
 from derain_ros.text import printable

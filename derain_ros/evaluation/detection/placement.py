@@ -67,7 +67,8 @@ def place(image: np.ndarray, form: InputFormat) -> tuple[np.ndarray, Placement]:
     canvas[top:top + inner_height, left:left + inner_width] = image
     if form.colour == 'rgb':
         canvas = canvas[..., ::-1]
-    values = (canvas.astype(np.float32) / form.divide_by - form.mean) / form.std
+    mean, std = (np.broadcast_to(np.float64(value), 3) for value in (form.mean, form.std))
+    values = (canvas.astype(np.float32) / form.divide_by - mean) / std
     if form.layout == 'nchw':
         values = values.transpose(2, 0, 1)
     placement = Placement(

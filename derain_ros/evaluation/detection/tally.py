@@ -1,29 +1,33 @@
-"""Figures of a detector over many images."""
+"""Figures of a detector over many images, as COCO counts them: by pycocotools."""
 
+import io
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-from derain_ros.evaluation.detection.average_precision import average_precision
-from derain_ros.evaluation.detection.matching import Matches
+from derain_ros.evaluation.detection.boxes import Detections, Truths, areas
+
+MATCH_IOU = 0.5
+"""Least IoU of a detection with the object it is counted for."""
+
+MOST_DETECTIONS = 300
+"""Most detections in one image, the best."""
 
 SIZES = {'small': 32.0**2, 'medium': 96.0**2, 'large': float('inf')}
 """Areas in square pixels below which an object is of a size, as COCO has them."""
 
 
-@dataclass
-class _Class:
-    """What was found of one class: scores and hits of detections; objects, and those found."""
-
-    scores: list[float] = field(default_factory=list)
-    hits: list[bool] = field(default_factory=list)
-    truths: int = 0
-    found: int = 0
-
-
 class Tally:
-    """Adds up what was found in one kind of input, such as the rainy frames.
+    """What was found in one kind of input, such as the rainy frames.
+
+    A detection is right if it overlaps an object of its class by :data:`MATCH_IOU` or more that
+    none of higher score has taken; in an ignored region of its class it does not count.
 
     Parameters
     ----------
@@ -31,63 +35,76 @@ class Tally:
         Where the detector is operated: precision, recall, F1 and counts are those of the
         detections from this score on; average precision takes all that it is given.
 
-    Attributes
-    ----------
-    images
-        How many were added.
-
     """
 
     def __init__(self, score: float) -> None:
         self._score = score
-        self._classes: dict[int, _Class] = {}
-        self._sizes: Counter = Counter()
-        self._found_sizes: Counter = Counter()
-        self.images = 0
+        self._found: list[Detections] = []
+        self._truths: list[Truths] = []
 
-    def add(self, matches: Matches) -> None:
-        """Add one image."""
-        self.images += 1
-        for number, score, hit in zip(
-                matches.classes.tolist(), matches.scores.tolist(), matches.hits.tolist(),
-                strict=True):
-            entry = self._classes.setdefault(number, _Class())
-            entry.scores.append(score)
-            entry.hits.append(hit)
-        for number, area, score in zip(
-                matches.truth_classes.tolist(), matches.truth_areas.tolist(),
-                matches.found_by.tolist(), strict=True):
-            entry = self._classes.setdefault(number, _Class())
-            size = next(name for name, limit in SIZES.items() if area < limit)
-            found = score >= self._score
-            entry.truths += 1
-            entry.found += found
-            self._sizes[size] += 1
-            self._found_sizes[size] += found
+    def add(self, found: Detections, truths: Truths) -> None:
+        """Add one image; none may follow once figures have been asked for."""
+        self._found.append(found)
+        self._truths.append(truths)
+
+    @cached_property
+    def _scored(self) -> tuple[dict[int, Counter], dict[int, float], list[list[int]], Counter]:
+        """Counts by class, average precision by class, counts by image, and by size."""
+        evaluator = _evaluate(self._found, self._truths)
+        classes = {number: Counter() for number in evaluator.params.catIds}
+        images, sizes = [[0, 0, 0] for _ in self._found], Counter()
+        for entry in filter(None, evaluator.evalImgs):
+            counts, image = classes[entry['category_id']], images[entry['image_id']]
+            scores = np.array(entry['dtScores'])
+            shown = (scores >= self._score) & ~entry['dtIgnore'][0].astype(bool)
+            right = int(np.count_nonzero(entry['dtMatches'][0][shown]))
+            score_of = dict(zip(entry['dtIds'], entry['dtScores'], strict=True))
+            truths = [(evaluator.cocoGt.anns[key]['area'],
+                       score_of.get(taker, -1.0) >= self._score)
+                      for key, taker, ignored in zip(
+                          entry['gtIds'], entry['gtMatches'][0], entry['gtIgnore'], strict=True)
+                      if not ignored]
+            found = sum(there for _, there in truths)
+            counts.update(shown=int(shown.sum()), right=right, truths=len(truths), found=found)
+            image[0] += right
+            image[1] += int(shown.sum()) - right
+            image[2] += len(truths) - found
+            for area, there in truths:
+                size = next(name for name, limit in SIZES.items() if area < limit)
+                sizes[size] += 1
+                sizes[size, 'found'] += there
+        precision = evaluator.eval['precision'][0, :, :, 0, 0]
+        averages = {number: round(float(precision[:, place].mean()), 12)
+                    for place, number in enumerate(classes) if classes[number]['truths']}
+        return classes, averages, images, sizes
+
+    @property
+    def counts(self) -> list[tuple[int, int, int]]:
+        """Return true positives, false positives and misses of each image."""
+        return [tuple(image) for image in self._scored[2]]
 
     def truths(self) -> dict[int, int]:
         """Return the number of objects of each class that has any."""
-        return {number: entry.truths for number, entry in sorted(self._classes.items())
-                if entry.truths}
+        return {number: counts['truths'] for number, counts in sorted(self._scored[0].items())
+                if counts['truths']}
 
     def sizes(self) -> dict[str, int]:
         """Return the number of objects of each size."""
-        return {name: self._sizes[name] for name in SIZES}
+        return {name: self._scored[3][name] for name in SIZES}
 
     def size_recall(self, size: str) -> float | None:
         """Return the share of the objects of a size that was found; None of none."""
-        return ratio(self._found_sizes[size], self._sizes[size])
+        return ratio(self._scored[3][size, 'found'], self._scored[3][size])
 
     def class_figures(self, number: int) -> dict[str, float | None]:
-        """Return ``ap50``, ``precision`` and ``recall`` of a class."""
-        entry = self._classes.get(number, _Class())
-        hits, counted = self._counts(entry)
-        return {
-            'ap50': average_precision(
-                np.array(entry.scores), np.array(entry.hits, bool), entry.truths),
-            'precision': ratio(hits, counted),
-            'recall': ratio(entry.found, entry.truths),
-        }
+        """Return ``ap50``, ``precision`` and ``recall`` of a class.
+
+        ``ap50`` is COCO's: precision made monotone, at 101 recalls from 0 to 1, and averaged.
+        """
+        counts = self._scored[0].get(number, Counter())
+        return {'ap50': self._scored[1].get(number),
+                'precision': ratio(counts['right'], counts['shown']),
+                'recall': ratio(counts['found'], counts['truths'])}
 
     def figures(self) -> dict[str, float | int | None]:
         """Return the figures over all classes.
@@ -96,28 +113,54 @@ class Tally:
         ``map50`` is the mean of the average precision of the classes that have objects;
         ``detections`` are those that count, from the operating score on.
         """
-        hits = counted = truths = 0
-        for entry in self._classes.values():
-            right, shown = self._counts(entry)
-            hits, counted, truths = hits + right, counted + shown, truths + entry.truths
-        present = [self.class_figures(number)['ap50'] for number in self.truths()]
+        counts = sum(self._scored[0].values(), Counter())
+        averages = self._scored[1]
         return {
-            'precision': ratio(hits, counted),
-            'recall': ratio(hits, truths),
-            'f1': ratio(2 * hits, counted + truths),
-            'map50': ratio(sum(present), len(present)),
-            'detections': counted,
-            'truths': truths,
-            'images': self.images,
+            'precision': ratio(counts['right'], counts['shown']),
+            'recall': ratio(counts['found'], counts['truths']),
+            'f1': ratio(2 * counts['right'], counts['shown'] + counts['truths']),
+            'map50': ratio(sum(averages.values()), len(averages)),
+            'detections': counts['shown'],
+            'truths': counts['truths'],
+            'images': len(self._found),
         }
-
-    def _counts(self, entry: _Class) -> tuple[int, int]:
-        """Return the hits and the detections of a class from the operating score on."""
-        shown = np.array(entry.scores) >= self._score
-        return (int(np.count_nonzero(np.array(entry.hits, bool) & shown)),
-                int(np.count_nonzero(shown)))
 
 
 def ratio(part: float, whole: float) -> float | None:
     """Return ``part / whole``; None where ``whole`` is 0."""
     return part / whole if whole else None
+
+
+def _evaluate(found: Sequence[Detections], truths: Sequence[Truths]) -> Any:
+    """Return a COCOeval that has matched, and accumulated precision over recall."""
+    def data(listed: Sequence[Detections | Truths], **columns: str) -> Any:
+        annotations = []
+        for image, one in enumerate(listed):
+            # Of equal scores the order of the boxes decides, not that of the detector.
+            order = np.lexsort((*one.boxes.T, one.classes))
+            for place in order.tolist():
+                left, top, right, bottom = one.boxes[place].tolist()
+                annotations.append({
+                    'id': len(annotations) + 1, 'image_id': image, 'iscrowd': 0,
+                    'category_id': int(one.classes[place]),
+                    'bbox': [left, top, right - left, bottom - top],
+                    'area': float(areas(one.boxes[place:place + 1])[0]),
+                    **{name: getattr(one, column)[place].item()
+                       for name, column in columns.items()}})
+        coco = COCO()
+        coco.dataset = {
+            'images': [{'id': image} for image in range(len(listed))], 'annotations': annotations,
+            'categories': [{'id': number} for number in sorted({
+                number for one in (*found, *truths) for number in one.classes.tolist()})]}
+        coco.createIndex()
+        return coco
+
+    with redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        evaluator = COCOeval(
+            data(truths, iscrowd='ignored'), data(found, score='scores'), 'bbox')
+        evaluator.params.iouThrs = np.array([MATCH_IOU])
+        evaluator.params.maxDets = [MOST_DETECTIONS]
+        evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ['all']
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator

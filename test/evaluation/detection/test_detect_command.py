@@ -94,7 +94,7 @@ def test_derained_folders_and_labels_show_harm(tmp_path, capsys):
     assert run['inputs']['clean']['recall'] == 4 / 5 and run['inputs']['clean']['precision'] == 1
     assert run['inputs']['rainy']['recall'] == 4 / 5
     assert run['inputs']['derained'] == {
-        'precision': None, 'recall': 0.0, 'f1': 0.0, 'map50': pytest.approx((1 + 0.5) / 2),
+        'precision': None, 'recall': 0.0, 'f1': 0.0, 'map50': pytest.approx((1 + 51 / 101) / 2),
         'detections': 0, 'truths': 5, 'images': 3}
     assert run['hurt'] == 3 and run['images'][0]['rain_intensity'] is None
     out = capsys.readouterr().out
@@ -234,7 +234,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
          ('named twice',)),
         ([*both, '--detector', 'yolov9'], ('yolov9', 'fastestdet, yolov8')),
         ([*both, '--detector', 'yolov8'], ('yolov8n.onnx', 'no such file')),
-        ([*both, '--detector', str(tmp_path / 'mine.yaml')], ('mine.yaml', 'model is missing')),
+        ([*both, '--detector', str(tmp_path / 'mine.yaml')],
+         ('mine.yaml', "did you mean 'model'?")),
         ([*both, *detector, '--classes', 'cat'], ('cat', 'red thing, blue thing')),
         ([*both, *detector, '--labels', str(tmp_path / 'labels.json')], ('cat',)),
         ([*both, *detector, '--labels', str(tmp_path / 'none.json')], ('none.json',)),

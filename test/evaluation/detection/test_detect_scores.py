@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.detection.average_precision import average_precision
-from derain_ros.evaluation.detection.boxes import Detections, iou, suppress
-from derain_ros.evaluation.detection.matching import Truths, match
+from derain_ros.evaluation.detection.boxes import Detections, Truths, iou, suppress
 from derain_ros.evaluation.detection.tally import Tally
 
 
@@ -42,94 +40,79 @@ def test_suppression_by_hand():
     assert suppress(found.where(np.array([0, 2])), 0.5).scores.tolist() == [0.7, 0.6]
 
 
+def _tally(score, *images):
+    """A tally of images: detections and truths of each."""
+    tally = Tally(score)
+    for found, truths in images:
+        tally.add(found, truths)
+    return tally
+
+
+def _rows(scores, hits, truths, score=0.5):
+    """A tally of one class in which detections hit an object each, or nothing."""
+    places = iter(range(0, 1000, 20))
+    there = [(left, 0, left + 10, 10) for left, _ in zip(places, range(truths), strict=False)]
+    free = iter(there)
+    return _tally(score, (
+        _found(*((*(next(free) if hit else (500, 500, 510, 510)), one, 0)
+                 for one, hit in zip(scores, hits, strict=True))),
+        _there(*((*box, 0, False) for box in there))))
+
+
 @pytest.mark.parametrize(('scores', 'hits', 'truths', 'expected'), [
-    # Recall 1/3, 1/3, 2/3, 2/3, 1 at precision 1, 1/2, 2/3, 1/2, 3/5.
-    ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], 3, (1 + 2 / 3 + 3 / 5) / 3),
+    # Recall 1/3, 1/3, 2/3, 2/3, 1 at precision 1, 1/2, 2/3, 1/2, 3/5, of 101 recalls: 34 up to
+    # 1/3, 33 up to 2/3, 34 up to 1.
+    ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], 3, (34 + 33 * 2 / 3 + 34 * 3 / 5) / 101),
     # A false start lowers all: precision 0, 1/2, 2/3, and the last is the best.
     ([0.9, 0.8, 0.7], [0, 1, 1], 2, 2 / 3),
-    # The better precision at higher recall counts for the lower recall too.
-    ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2, (1 + 1 / 2) / 2),
+    # The better precision at higher recall counts for the lower recall too; 51 up to 1/2.
+    ([0.9, 0.8, 0.7, 0.6], [1, 0, 0, 1], 2, (51 + 50 / 2) / 101),
     # One of two is never found.
-    ([0.9], [1], 2, 0.5),
-    # Equal scores enter together: precision 1/2 from the start.
-    ([0.9, 0.9], [1, 0], 1, 0.5),
-    ([0.9, 0.9], [0, 1], 1, 0.5),
+    ([0.9], [1], 2, 51 / 101),
     ([0.3, 0.2], [0, 0], 4, 0.0),
     ([], [], 4, 0.0),
-    ([], [], 0, None),
     ([0.9], [0], 0, None),
 ])
 def test_average_precision_by_hand(scores, hits, truths, expected):
-    found = average_precision(np.array(scores, float), np.array(hits, bool), truths)
+    found = _rows(scores, hits, truths).class_figures(0)['ap50']
     assert found == (None if expected is None else pytest.approx(expected))
 
 
-_DETECTIONS = st.lists(
-    st.tuples(st.integers(1, 99).map(lambda value: value / 100), st.booleans()), max_size=30)
-
-
-@settings(max_examples=200, deadline=None)
-@given(rows=_DETECTIONS, missed=st.integers(0, 5), seed=st.randoms())
-def test_average_precision_does_not_depend_on_order_or_scale(rows, missed, seed):
-    truths = sum(hit for _, hit in rows) + missed
-
-    def measure(rows, change=lambda score: score):
-        return average_precision(
-            np.array([change(score) for score, _ in rows], float),
-            np.array([hit for _, hit in rows], bool), truths)
-
-    found = measure(rows)
-    assert found is None if not truths else 0 <= found <= 1
-    shuffled = list(rows)
-    seed.shuffle(shuffled)
-    assert measure(shuffled) == found
-    assert measure(rows, lambda score: score**3 / 2) == found
-    if truths:
-        assert measure([row for row in rows if row[1]]) == pytest.approx(
-            (truths - missed) / truths)
-        assert measure([(score, False) for score, _ in rows]) == 0
-        assert measure([*rows, (0.001, False)]) <= found + 1e-12
-        assert found <= (truths - missed) / truths + 1e-12
+def _matched(found, truths, score=0.0):
+    """Right, wrong and missed in one image."""
+    return _tally(score, (found, truths)).counts[0]
 
 
 def test_a_truth_is_found_once_and_by_the_highest_score():
-    matches = match(
-        _found((0, 0, 10, 10, 0.6, 0), (0, 1, 10, 11, 0.9, 0), (0, 0, 10, 10, 0.8, 1)),
-        _there((0, 0, 10, 10, 0, False)))
-    assert dict(zip(matches.scores, matches.hits, strict=True)) == {
-        0.9: True, 0.6: False, 0.8: False}
-    assert matches.found_by.tolist() == [0.9] and matches.truth_areas.tolist() == [100]
-    assert matches.counts(0.0) == (1, 2, 0)
-    assert matches.counts(0.7) == (1, 1, 0)
-    assert matches.counts(0.95) == (0, 0, 1)
+    found = _found((0, 0, 10, 10, 0.6, 0), (0, 1, 10, 11, 0.9, 0), (0, 0, 10, 10, 0.8, 1))
+    there = _there((0, 0, 10, 10, 0, False))
+    assert _matched(found, there) == (1, 2, 0)
+    assert _matched(found, there, 0.7) == (1, 1, 0)
+    assert _matched(found, there, 0.85) == (1, 0, 0)
+    assert _matched(found, there, 0.95) == (0, 0, 1)
 
 
 def test_a_second_detection_takes_the_next_truth():
     # Both overlap the first truth most; the second has IoU 8/12 with the other one too.
-    matches = match(
-        _found((0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 0)),
-        _there((0, 0, 10, 10, 0, False), (2, 0, 12, 10, 0, False)))
-    assert matches.hits.all() and matches.found_by.tolist() == [0.9, 0.8]
+    assert _matched(_found((0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 0)),
+                    _there((0, 0, 10, 10, 0, False), (2, 0, 12, 10, 0, False))) == (2, 0, 0)
 
 
 def test_iou_of_a_half_is_enough_and_less_is_not():
-    for right, hit in ((20, True), (20.1, False)):
-        matches = match(_found((0, 0, right, 10, 0.9, 0)), _there((0, 0, 10, 10, 0, False)))
-        assert matches.hits.tolist() == [hit]
+    for right, counts in ((20, (1, 0, 0)), (20.1, (0, 1, 1))):
+        assert _matched(_found((0, 0, right, 10, 0.9, 0)),
+                        _there((0, 0, 10, 10, 0, False))) == counts
 
 
 def test_nothing_counts_in_an_ignored_region():
     there = _there((0, 0, 100, 100, 0, True), (0, 0, 10, 10, 0, False))
-    matches = match(_found(
-        (0, 0, 10, 10, 0.9, 0),        # the object itself
-        (50, 50, 60, 60, 0.8, 0),      # in the crowd
-        (50, 50, 60, 60, 0.7, 1),      # of another class
-        (90, 0, 110, 10, 0.6, 0),      # just half in it
-        (95, 0, 110, 10, 0.5, 0),      # a third in it
-    ), there)
-    assert dict(zip(matches.scores, matches.hits, strict=True)) == {
-        0.9: True, 0.7: False, 0.5: False}
-    assert len(matches.found_by) == 1
+    found = [(0, 0, 10, 10, 0.9, 0),      # the object itself
+             (50, 50, 60, 60, 0.8, 0),    # in the crowd
+             (50, 50, 60, 60, 0.7, 1),    # of another class
+             (90, 0, 110, 10, 0.6, 0),    # just half in it
+             (95, 0, 110, 10, 0.5, 0)]    # a third in it
+    assert [_matched(_found(*found[:count]), there) for count in range(1, 6)] == [
+        (1, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 0), (1, 2, 0)]
 
 
 _BOXES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6)).map(
@@ -139,25 +122,24 @@ _ROWS = st.lists(st.tuples(_BOXES, st.sampled_from([0.2, 0.4, 0.6, 0.8]), st.int
 _THERE = st.lists(st.tuples(_BOXES, st.integers(0, 1), st.booleans()), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=_ROWS, there=_THERE, seed=st.randoms())
 def test_matching_does_not_depend_on_order_or_on_lower_scores(rows, there, seed):
     truths = _there(*((*box, number, ignored) for box, number, ignored in there))
 
-    def run(rows):
-        return match(_found(*((*box, score, number) for box, score, number in rows)), truths)
-
-    def outcome(matches, score=0.0):
-        kept = matches.scores >= score
-        return sorted(zip(matches.scores[kept], matches.classes[kept], matches.hits[kept],
-                          strict=True))
+    def run(rows, score=0.0):
+        return _tally(score, (
+            _found(*((*box, score, number) for box, score, number in rows)), truths))
 
     found = run(rows)
     shuffled = list(rows)
     seed.shuffle(shuffled)
-    assert outcome(run(shuffled)) == outcome(found)
-    assert outcome(run([row for row in rows if row[1] >= 0.5])) == outcome(found, 0.5)
-    assert found.hits.sum() == (found.found_by >= 0).sum() <= len(found.truth_classes)
+    assert run(shuffled).figures() == found.figures()
+    assert run([row for row in rows if row[1] >= 0.5], 0.5).counts == run(rows, 0.5).counts
+    right, _, missed = found.counts[0]
+    assert right + missed == sum(not ignored for _, _, ignored in there)
+    averages = [found.class_figures(number)['ap50'] for number in found.truths()]
+    assert all(0 <= average <= 1 for average in averages)
 
 
 @settings(max_examples=50, deadline=None)
@@ -170,27 +152,34 @@ def test_what_is_kept_above_a_score_does_not_depend_on_what_is_below(rows):
 
 
 def test_a_tally_by_hand():
-    tally = Tally(0.5)
     # 20x20 is small, 50x50 medium, 100x100 large.
-    tally.add(match(
-        _found((0, 0, 20, 20, 0.9, 0), (0, 0, 50, 50, 0.4, 1), (300, 0, 310, 10, 0.8, 0)),
-        _there((0, 0, 20, 20, 0, False), (0, 0, 50, 50, 1, False))))
-    tally.add(match(_found(), _there((0, 0, 100, 100, 0, False))))
+    tally = _tally(
+        0.5,
+        (_found((0, 0, 20, 20, 0.9, 0), (0, 0, 50, 50, 0.4, 1), (300, 0, 310, 10, 0.8, 0)),
+         _there((0, 0, 20, 20, 0, False), (0, 0, 50, 50, 1, False))),
+        (_found(), _there((0, 0, 100, 100, 0, False))))
     assert tally.figures() == {
-        'precision': 1 / 2, 'recall': 1 / 3, 'f1': 2 / 5, 'map50': pytest.approx((0.5 + 1) / 2),
-        'detections': 2, 'truths': 3, 'images': 2}
+        'precision': 1 / 2, 'recall': 1 / 3, 'f1': 2 / 5,
+        'map50': pytest.approx((51 / 101 + 1) / 2), 'detections': 2, 'truths': 3, 'images': 2}
     assert tally.class_figures(0) == {
-        'ap50': pytest.approx(0.5), 'precision': 1 / 2, 'recall': 1 / 2}
+        'ap50': pytest.approx(51 / 101), 'precision': 1 / 2, 'recall': 1 / 2}
     assert tally.class_figures(1) == {'ap50': 1.0, 'precision': None, 'recall': 0.0}
     assert tally.class_figures(7) == {'ap50': None, 'precision': None, 'recall': None}
     assert [tally.size_recall(size) for size in ('small', 'medium', 'large')] == [1.0, 0.0, 0.0]
     assert tally.truths() == {0: 2, 1: 1}
+    assert tally.counts == [(1, 1, 1), (0, 0, 1)]
+
+
+def test_nothing_at_all():
+    assert _tally(0.5).figures() == dict.fromkeys(
+        ('precision', 'recall', 'f1', 'map50')) | dict.fromkeys(
+            ('detections', 'truths', 'images'), 0)
+    assert _matched(_found(), _there()) == (0, 0, 0)
 
 
 def test_the_sizes_are_those_of_coco():
-    tally = Tally(0.5)
-    for side in (31.9, 32, 95.9, 96):
-        tally.add(match(_found(), _there((0, 0, side, side, 0, False))))
+    tally = _tally(0.5, *((_found(), _there((0, 0, side, side, 0, False)))
+                          for side in (31.9, 32, 95.9, 96)))
     assert tally.sizes() == {'small': 1, 'medium': 2, 'large': 1}
 
 
@@ -200,8 +189,7 @@ def test_perfect_and_absent_detections():
     for rows, value in (
         ([(*box, 0.9, number % 2) for number, box in enumerate(boxes)], 1.0), ([], 0.0),
     ):
-        tally = Tally(0.5)
-        tally.add(match(_found(*rows), there))
-        figures = tally.figures()
-        assert figures['map50'] == figures['recall'] == figures['f1'] == value
+        figures = _tally(0.5, (_found(*rows), there)).figures()
+        assert figures['map50'] == pytest.approx(value)
+        assert figures['recall'] == figures['f1'] == value
         assert figures['precision'] == (1.0 if rows else None)
