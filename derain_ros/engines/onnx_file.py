@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from derain_ros.engines.contract import EngineError
 from derain_ros.engines.models import ModelError
 
 # The messages of onnx.proto that tensors lie in: which field of which holds which other.
@@ -19,6 +20,14 @@ _CONTENT = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Raise EngineError unless these are the names of what our models take and return."""
+    if inputs != ['image'] or sorted(outputs) != ['derained', 'rain_mask']:
+        raise EngineError(
+            f"{file}: inputs {inputs} and outputs {outputs}; a derain_ros model has the input "
+            "'image' and the outputs 'derained' and 'rain_mask'")
 
 
 def check_one_file(file: Path, content: bytes) -> None:

@@ -16,7 +16,7 @@ from derain_ros.engines.contract import (
     ready_for,
 )
 from derain_ros.engines.models import ModelInfo
-from derain_ros.engines.onnx_file import check_one_file
+from derain_ros.engines.onnx_file import check_interface, check_one_file
 from derain_ros.text import how_to_install
 
 SMALL_PIXELS = 1 << 16
@@ -76,7 +76,8 @@ class OpenVinoEngine(Engine):
             self._model = self._core.read_model(content)
         except RuntimeError as error:
             raise EngineError(f'{model.onnx}: OpenVINO cannot read it: {error}') from error
-        self._check_interface(model)
+        check_interface(model.onnx, *([port.any_name for port in ports] for ports in (
+            self._model.inputs, self._model.outputs)))
         self._requests: OrderedDict = OrderedDict()
         native = 'BF16' in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         if precision == 'f16':
@@ -92,15 +93,6 @@ class OpenVinoEngine(Engine):
             reason = f'{reason}; {model.origin}'
         device = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         self.info = EngineInfo('openvino', device, model.name, self._precision, reason)
-
-    def _check_interface(self, model: ModelInfo) -> None:
-        inputs = [port.any_name for port in self._model.inputs]
-        outputs = [port.any_name for port in self._model.outputs]
-        if inputs != ['image'] or sorted(outputs) != ['derained', 'rain_mask']:
-            raise EngineError(
-                f'{model.onnx}: inputs {inputs} and outputs {outputs}; a derain_ros model '
-                f"has the input 'image' and the outputs 'derained' and 'rain_mask'"
-            )
 
     def _choose_precision(self, native: bool) -> tuple[str, str]:
         if not native:

@@ -4,6 +4,7 @@ import copy
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from derain_ros.training.checkpoint import (
     load_checkpoint,
     load_weights,
 )
-from derain_ros.training.clipping import Clipping
+from derain_ros.training.clipping import REMEMBERED, clipping_limit
 from derain_ros.training.config import ConfigError, TrainingConfig
 from derain_ros.training.fit import Fit
 from derain_ros.training.ranks import Ranks
@@ -63,6 +64,8 @@ class Trainer:
         With averaged weights.
     step
         Steps taken.
+    norms
+        Norms of the last gradients before they were cut.
 
     Raises
     ------
@@ -100,7 +103,7 @@ class Trainer:
             torch.channels_last if config.channels_last else torch.contiguous_format))
         self.update = self._take = Update(self.network, config, self.dtype)
         self.average = self.update.average
-        self.clipping = Clipping(config.clip)
+        self.norms: deque[float] = deque(maxlen=REMEMBERED)
         self.step = self._skipped = 0
         self._saved_steps = config.steps
         config.out.mkdir(parents=True, exist_ok=True)
@@ -253,11 +256,11 @@ class Trainer:
         """Take one step on the mean gradient of batches; returns the parts of their losses."""
         # Seeded anew, so that a resumed run draws what an uninterrupted one would have.
         torch.manual_seed(mix_seeds(self.config.seed, self.step, self.ranks.rank))
-        self.update.order(self.rate(self.step), self.clipping.limit())
+        self.update.order(self.rate(self.step), clipping_limit(self.config.clip, self.norms))
         parts, norm = self._take(model, micro)
         size = float(norm)
         if math.isfinite(size):
-            self.clipping.add(size)
+            self.norms.append(size)
             self._skipped = 0
             return parts
         self._skipped += 1
@@ -305,7 +308,7 @@ class Trainer:
             'average': self.average.state_dict(),
             'optimizer': self.update.optimizer.state_dict(),
             'scaler': self.update.scaler.state_dict(),
-            'norms': self.clipping.norms(),
+            'norms': list(self.norms),
             'random': torch.get_rng_state(),
             'config': {name: str(value) for name, value in asdict(self.config).items()},
         }
@@ -330,7 +333,7 @@ class Trainer:
                 f'the model of that run, or another folder ({error})') from error
         if state.get('scaler') and self.update.scaler.is_enabled():
             self.update.scaler.load_state_dict(state['scaler'])
-        self.clipping.load(state.get('norms', ()))
+        self.norms.extend(state.get('norms', ()))
         self.step = state['step']
         self._saved_steps = state.get('config', {}).get('steps', self.config.steps)
         self.log(f'{self.checkpoint}: goes on from step {self.step}')

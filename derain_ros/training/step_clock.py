@@ -25,43 +25,38 @@ class StepClock:
     def __init__(self, device: torch.device, skip: int = 10) -> None:
         self.cuda = device.type == 'cuda'
         self.skip = skip
-        self.steps = 0
-        self.busy = 0.0
-        self._began: float | None = None
-        self._mark: float | torch.cuda.Event | None = None
-        self._open: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._began = 0.0
+        self._marks: list[list] = []
 
     def start(self) -> None:
         """Note that work for the device begins."""
-        if self.steps == self.skip and self._began is None:
-            if self.cuda:
-                torch.cuda.synchronize()
-            self._began = time.perf_counter()
-        self._mark = self._now()
+        if len(self._marks) == self.skip:
+            self._began = self._time()
+        self._marks.append([self._mark()])
 
     def stop(self) -> None:
         """Note that all work of the step has been given to the device."""
-        if self._began is not None:
-            if self.cuda:
-                self._open.append((self._mark, self._now()))
-            else:
-                self.busy += self._now() - self._mark
-        self.steps += 1
+        self._marks[-1].append(self._mark())
 
     def report(self) -> str:
         """Return what was measured, as a line."""
-        if self._began is None:
+        measured = self._marks[self.skip:]
+        if not measured:
             return f'profile: too few steps, more than {self.skip} are needed'
+        wall = self._time() - self._began
+        busy = sum(start.elapsed_time(end) / 1000 if self.cuda else end - start
+                   for start, end in measured)
+        what = 'GPU busy' if self.cuda else 'not waiting for batches'
+        return (f'profile: {len(measured)} steps in {wall:.2f} s, '
+                f'{1000 * wall / len(measured):.1f} ms a step, '
+                f'{what} {100 * busy / wall:.1f} % of the wall time')
+
+    def _time(self) -> float:
         if self.cuda:
             torch.cuda.synchronize()
-            self.busy = sum(a.elapsed_time(b) for a, b in self._open) / 1000
-        wall = time.perf_counter() - self._began
-        steps = self.steps - self.skip
-        what = 'GPU busy' if self.cuda else 'not waiting for batches'
-        return (f'profile: {steps} steps in {wall:.2f} s, {1000 * wall / steps:.1f} ms a step, '
-                f'{what} {100 * self.busy / wall:.1f} % of the wall time')
+        return time.perf_counter()
 
-    def _now(self):
+    def _mark(self):
         if not self.cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

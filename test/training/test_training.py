@@ -50,11 +50,6 @@ def test_scenes_count_once(pictures):
     assert len(dry.scenes[0][0]) == 2  # 160×128 and its half
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no picture of at least 64x64'):
-        DryPictures(tmp_path, 64)
-
-
 def test_batches_depend_on_seed_and_index_alone(pictures):
     dry = DryPictures(pictures, 64)
     options = {'batch': 2, 'size': 64, 'dry_share': 0.5}

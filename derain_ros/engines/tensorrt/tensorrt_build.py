@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from derain_ros.engines.contract import MINIMUM_SIDE, EngineError
 from derain_ros.engines.models import ModelInfo
-from derain_ros.engines.onnx_file import check_one_file
+from derain_ros.engines.onnx_file import check_interface, check_one_file
 from derain_ros.engines.tensorrt.build_progress import Progress, ProgressTree
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 from derain_ros.engines.tensorrt.engine_cache import EngineKey
@@ -20,9 +20,6 @@ from derain_ros.engines.tensorrt.tensorrt_library import Library, LogBook
 
 PRECISIONS = ('fp16', 'fp32')
 """What an engine may compute in, best first."""
-
-INPUT = 'image'
-OUTPUTS = ('derained', 'rain_mask')
 
 
 class BuildAbortedError(EngineError):
@@ -144,7 +141,10 @@ def build_engine(
     if not parser.parse(content):
         told = [parser.get_error(number).desc() for number in range(parser.num_errors)]
         raise _failed(request, 'TensorRT cannot read the model', told or book.errors)
-    _check_interface(request, network)
+    check_interface(
+        request.model.onnx,
+        [network.get_input(number).name for number in range(network.num_inputs)],
+        [network.get_output(number).name for number in range(network.num_outputs)])
     config = book.made(builder.create_builder_config, what=what)
     # So that the inspector can tell what the layers compute in.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -152,7 +152,7 @@ def build_engine(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace)
     profile = builder.create_optimization_profile()
     largest = (request.batch, *request.size, 3)
-    profile.set_shape(INPUT, (1, *request.size, 3), largest, largest)
+    profile.set_shape('image', (1, *request.size, 3), largest, largest)
     if config.add_optimization_profile(profile) < 0:
         raise _failed(request, 'its profile is refused', book.errors)
     # Kept in a variable: the configuration does not own it.
@@ -174,15 +174,6 @@ def _network_flags(trt) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     # Where there is no such flag all networks are strongly typed.
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, 'STRONGLY_TYPED') else 0
-
-
-def _check_interface(request: BuildRequest, network) -> None:
-    inputs = [network.get_input(number).name for number in range(network.num_inputs)]
-    outputs = [network.get_output(number).name for number in range(network.num_outputs)]
-    if inputs != [INPUT] or sorted(outputs) != sorted(OUTPUTS):
-        raise EngineError(
-            f'{request.model.onnx}: inputs {inputs} and outputs {outputs}; a derain_ros model '
-            f'has the input {INPUT!r} and the outputs {" and ".join(map(repr, OUTPUTS))}')
 
 
 def _monitor(trt, tree: ProgressTree):

@@ -195,15 +195,6 @@ def test_a_second_run_finds_what_the_first_has_built(tmp_path):
     assert 'it is removed and built anew' in third.stderr
 
 
-def test_two_at_once_build_once(tmp_path):
-    pair = [subprocess.Popen(command(tmp_path / 'cache'), stdout=subprocess.PIPE, text=True)
-            for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in pair]
-    assert [process.returncode for process in pair] == [0, 0]
-    assert sorted('built in' in text for text in said) == [False, True]
-    assert sorted('found in the cache' in text for text in said) == [False, True]
-
-
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
 def test_an_end_in_the_middle_of_a_build_leaves_a_cache_that_works(tmp_path, number):
     cache = tmp_path / 'cache'
