@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from cdr_messages import GOLDEN_BIG_ENDIAN, GOLDEN_COMPRESSED, GOLDEN_IMAGE, READERS, values
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -100,6 +100,7 @@ def damaged(draw, wholes):
     (Image, GOLDEN_IMAGE), (Image, GOLDEN_BIG_ENDIAN), (CompressedImage, GOLDEN_COMPRESSED)]))
 def test_damage_is_refused_where_rclpy_refuses_it(drawn):
     message_type, message = drawn
+    assume(message[2:4] == bytes(2))  # options, in which Fast CDR from Kilted on looks for padding
     try:
         view = READERS[message_type](message)
     except CdrUnsupportedError:

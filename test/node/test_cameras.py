@@ -178,7 +178,9 @@ def test_stamps_of_a_pair_may_jump(pair):
     for number, seconds in enumerate((now - 3600, now + 3600, now - 60, 0)):
         # The first pair after a jump may be the one by which the node notices.
         for pairs in range(2):
-            stamp = (seconds, 10 * number + pairs)
+            # A tenth of a second apart: an executor may handle both frames of a camera first, and
+            # pairs that lie within the tolerance could then be mixed.
+            stamp = (seconds, 100_000_000 * pairs + number)
             right.send(left.send(stamp))
         assert all(lens.answer(stamp).derained for lens in (left, right))
 

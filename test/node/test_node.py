@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from ros_fixtures import (
     HEIGHT,
     PICTURE,
+    PROFILE,
     WIDTH,
     NodeProcess,
     Peer,
@@ -82,11 +83,12 @@ def streaming(publisher):
 
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
-    """An active node with several cameras, and a peer."""
+    """An active node with several cameras and the profile that launch gives it, and a peer."""
     domain = new_domain()
     parameters = {'cameras': CAMERAS, 'right': {'image_topic': '/right/image_raw/compressed'},
                   'rain_gate': False}
-    with NodeProcess(tmp_path_factory.mktemp('stream'), domain, parameters) as node, \
+    with NodeProcess(
+            tmp_path_factory.mktemp('stream'), domain, parameters, environment=PROFILE) as node, \
             Peer(domain) as peer:
         peer.wait_for_state('active', node)
         yield node, peer
