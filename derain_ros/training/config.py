@@ -216,7 +216,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
 
 def _parse(text: str) -> object:
     """Read YAML 1.1, in which `off` and `yes` are truth values; raises ValueError."""
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
 
     parser = YAML(typ='safe', pure=True)
     parser.version = (1, 1)
@@ -224,7 +224,7 @@ def _parse(text: str) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # 1e-3 has no point, and is taken all the same
             return parser.load(text)
-    except YAMLError as error:
+    except Exception as error:  # it lets errors of its parts through on a hostile file
         raise ValueError(str(error)) from error
 
 

@@ -4,6 +4,9 @@ import time
 
 import torch
 
+_SKIPPED = 10
+"""First steps, in which memory is laid out and kernels are chosen."""
+
 
 class StepClock:
     """Measures how much of the wall time the device is at work.
@@ -17,20 +20,17 @@ class StepClock:
     ----------
     device
         Where the network is trained.
-    skip
-        First steps to leave out, in which memory is laid out and kernels are chosen.
 
     """
 
-    def __init__(self, device: torch.device, skip: int = 10) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == 'cuda'
-        self.skip = skip
         self._began = 0.0
         self._marks: list[list] = []
 
     def start(self) -> None:
         """Note that work for the device begins."""
-        if len(self._marks) == self.skip:
+        if len(self._marks) == _SKIPPED:
             self._began = self._time()
         self._marks.append([self._mark()])
 
@@ -40,9 +40,9 @@ class StepClock:
 
     def report(self) -> str:
         """Return what was measured, as a line."""
-        measured = self._marks[self.skip:]
+        measured = self._marks[_SKIPPED:]
         if not measured:
-            return f'profile: too few steps, more than {self.skip} are needed'
+            return f'profile: too few steps, more than {_SKIPPED} are needed'
         wall = self._time() - self._began
         busy = sum(start.elapsed_time(end) / 1000 if self.cuda else end - start
                    for start, end in measured)

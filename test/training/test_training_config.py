@@ -69,6 +69,7 @@ amp: off
     ('- steps', 'expected lines of the form'),
     ('steps: [', 'cannot be read as YAML'),
     ('steps: 3\nsteps: 4', 'found duplicate key'),
+    (2_000 * '[', 'cannot be read as YAML'),
     ('a: !!python/object/apply:os.getcwd []', 'cannot be read as YAML'),
 ])
 def test_files_that_are_wrong_say_where(text, message, tmp_path):

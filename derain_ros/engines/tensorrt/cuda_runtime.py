@@ -68,15 +68,11 @@ class GpuIdentity:
     missing: str = ''
 
 
-def find_gpu(index: int = 0) -> GpuIdentity:
-    """Return the GPU with a number, asked of the CUDA runtime through ``cuda-bindings``."""
+def find_gpu() -> GpuIdentity:
+    """Return the first GPU, asked of the CUDA runtime through ``cuda-bindings``."""
     try:
-        runtime = cuda()
-        count = ask(runtime.cudaGetDeviceCount())
-        if index >= count:
-            return GpuIdentity(missing=f'no NVIDIA GPU with number {index}; there are {count}')
-        properties = ask(runtime.cudaGetDeviceProperties(index))
-        driver = ask(runtime.cudaDriverGetVersion())
+        properties = ask(cuda().cudaGetDeviceProperties(0))
+        driver = ask(cuda().cudaDriverGetVersion())
     except EngineError as error:
         return GpuIdentity(missing=f'no NVIDIA GPU can be used ({error})')
     return GpuIdentity(
