@@ -15,9 +15,6 @@ from derain_ros.live.helper import commands, helper
 from derain_ros.live.listener import CAMERA, number, output_topics
 from derain_ros.live.live_run import live_run
 from derain_ros.live.played import PlayedClip, PlayedFrame
-from derain_ros.live.processes import DERAIN, Program
-
-PLAIN = Program('derain_ros.bench.plain_node', managed=False, tuned=False)
 
 _BLOCK = 5
 _STOP_TIMEOUT = 20.0
@@ -72,8 +69,7 @@ class Side:
 
 
 def serve(
-    pipe: Connection, folder: Path, program: Program, parameters: Mapping[str, str],
-    clip: PlayedClip,
+    pipe: Connection, folder: Path, plain: bool, parameters: Mapping[str, str], clip: PlayedClip,
 ) -> None:
     """Run a side: start its node, answer once a frame has come through, then take commands.
 
@@ -82,7 +78,7 @@ def serve(
     listener's middleware is like is settled once per process.
     """
     topics = output_topics(CAMERA, ('image', 'rain_mask'))
-    with live_run(folder, clip, parameters, program=program) as run:
+    with live_run(folder, clip, parameters, plain=plain) as run:
         run.step(topics, _FIRST_FRAME_TIMEOUT)
         for _ in range(_WARM_UP_FRAMES):
             run.step(topics, _FRAME_TIMEOUT)
@@ -97,7 +93,7 @@ def serve(
 
 def compare(
     setting: Setting, name: str, size: tuple[int, int],
-    sides: Mapping[str, tuple[Program, Mapping[str, str]]], frames: int,
+    sides: Mapping[str, Mapping[str, str] | None], frames: int,
 ) -> dict[str, Side]:
     """Send rainy frames one by one to several nodes, in blocks that take turns.
 
@@ -110,7 +106,7 @@ def compare(
     size
         Width and height in pixels.
     sides
-        Program, and parameters besides those of ``setting``, by the name of the side.
+        Parameters besides those of ``setting``, by the name of the side; None is the plain node.
     frames
         How many for each.
 
@@ -125,13 +121,13 @@ def compare(
     results = {side: Side() for side in sides}
     with ExitStack() as stack:
         processes = {}
-        for side, (program, parameters) in sides.items():
+        for side, parameters in sides.items():
             folder = setting.folder / f'{name}_{side}'
             folder.mkdir(exist_ok=True)
             processes[side] = stack.enter_context(helper(
                 f'side {side} of the comparison', 'derain_ros.bench.turn_scenarios:serve',
-                folder / 'side.log', folder, program, {**setting.parameters, **parameters},
-                source, stop_timeout=_STOP_TIMEOUT))
+                folder / 'side.log', folder, parameters is None,
+                {**setting.parameters, **(parameters or {})}, source, stop_timeout=_STOP_TIMEOUT))
         for process in processes.values():
             process.receive(_START_TIMEOUT)
         for left in range(frames, 0, -_BLOCK):
@@ -146,7 +142,7 @@ def overhead(setting: Setting) -> Result:
     """Measure what the node adds to the inference at 1920x1080, beside a plain rclpy node."""
     sides = compare(
         setting, 'overhead', _OVERHEAD_SIZE,
-        {'ours': (DERAIN, {'rain_gate': 'false'}), 'plain': (PLAIN, {})},
+        {'ours': {'rain_gate': 'false'}, 'plain': None},
         _OVERHEAD_QUICK_FRAMES if setting.quick else _FRAMES)
     ours, plain = sides['ours'], sides['plain']
     overheads = {name: percentile(side.overheads_ms(), 50) for name, side in sides.items()}
@@ -185,7 +181,7 @@ def stages(setting: Setting) -> Result:
     for width, height in setting.sizes:
         size = f'{width}x{height}'
         sides = compare(setting, f'stages_{size}', (width, height), {
-            name: (DERAIN, {'rain_gate': 'false', 'fast_path': fast})
+            name: {'rain_gate': 'false', 'fast_path': fast}
             for name, fast in (('fast', 'true'), ('ordinary', 'false'))}, frames)
         details[size] = {name: side.times() for name, side in sides.items()}
         figures.append(Figure(

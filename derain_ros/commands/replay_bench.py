@@ -1,13 +1,14 @@
 """``derain replay-bench``: a recorded bag through the real node, timed."""
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, SlowBar
-from derain_ros.commands.arguments import positive_number
+from derain_ros.commands import FAILURE, USAGE, CommandError, SlowBar
+from derain_ros.commands.arguments import number, positive_number
 from derain_ros.commands.demo import require_ros
 
 _DESCRIPTION = """\
@@ -35,8 +36,8 @@ Where it is dry the node passes frames through without the network, here as in t
 are counted as bypassed. Truth that `derain rain` has put beside a rainy topic (.../dry) is not
 played, unless it is named.
 
-exit status: 0 measured, 1 a process failed, 2 wrong arguments or a bag that cannot be read,
-130 interrupted
+exit status: 0 measured, 1 a process failed or the bag is damaged (what can be read is played),
+2 wrong arguments or a bag that cannot be read, 130 interrupted
 """
 
 _OURS = ('cameras', 'autostart', 'publish_mask')
@@ -91,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         parameters = {'model': args.model, 'engine': args.engine, **_parameters(args.param)}
         print(f'derain: reading {args.bag}', file=sys.stderr)
         recording = scan(args.bag, args.topics, _reading)
+        for damage in recording.damages:
+            print(f'derain: error: {args.bag}: damaged: {damage}', file=sys.stderr)
         _check_cameras(parameters, [camera.name for camera in recording.cameras])
     except (BagError, RunFileError) as error:
         raise CommandError(str(error), USAGE) from error
@@ -142,7 +145,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
             'model': model, 'bag': bag, 'parameters': parameters, 'mask': args.mask,
             'runs': runs, 'search': search})
         print(f'Figures of all frames: {args.json}')
-    return 0
+    return FAILURE if recording.damages else 0
 
 
 def _reading(messages: Iterable, total: int) -> Iterator:
@@ -205,10 +208,4 @@ def _check_cameras(parameters: dict[str, str], names: list[str]) -> None:
 
 
 def _percent(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 100:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a percentage from 0 to below 100')
-    return value
+    return number(text, 0, math.nextafter(100, 0), 'a percentage from 0 to below 100')

@@ -3,6 +3,7 @@
 import argparse
 
 from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import seconds_above_0
 from derain_ros.commands.demo import require_ros
 
 _DESCRIPTION = """\
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--once', action='store_true', help='print one picture and end')
     parser.add_argument('--node', default='', metavar='NAME',
                         help='show this node only, a full name or the last part of it')
-    parser.add_argument('--wait', type=_seconds, default=5.0, metavar='S',
+    parser.add_argument('--wait', type=seconds_above_0, default=5.0, metavar='S',
                         help='with --once: how long to listen at most (default: 5 seconds)')
     parser.set_defaults(run=run)
 
@@ -52,13 +53,3 @@ def run(args: argparse.Namespace) -> int:
     if not console.is_terminal:
         raise CommandError('the output is no terminal; use --once', USAGE)
     return show_live(console, args.node)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text!r} is no number of seconds')
-    return value

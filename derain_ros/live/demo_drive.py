@@ -1,32 +1,29 @@
 """The demo: a short rainy drive through the real node, recorded, shown and measured."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from derain_ros.bags.topics import message_types
+from derain_ros.bags.topics import IMAGE, message_types
 from derain_ros.evaluation.metrics import psnr_y, ssim_y
 from derain_ros.files.image_files import write_png
+from derain_ros.files.views import compose
 from derain_ros.images.cdr import read_image
 from derain_ros.images.codec import decode_image
-from derain_ros.live.listener import CAMERA, COUNTS, Recorded, output_topics
+from derain_ros.live.listener import CAMERA, COUNTS, Recorded
 from derain_ros.live.live_run import live_run
-from derain_ros.live.played import PlayedFrame
+from derain_ros.live.played import CAMERA_INFO, Played
 from derain_ros.live.played_bag import load_frames, scan
 from derain_ros.live.processes import LiveRunError
 
 RAINY_TOPIC = '/camera/image_raw/compressed'
 CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
-_KINDS = ('image', 'rain_mask', 'camera_info')
-_OUTPUTS = output_topics(CAMERA, _KINDS)
-_IMAGE, _MASK, _INFO = _OUTPUTS
+_TYPES = {'image': IMAGE, 'rain_mask': IMAGE, 'camera_info': CAMERA_INFO}
 _PICTURES = 4
-_CAPTION_HEIGHT = 28
 
 
 @dataclass(frozen=True)
@@ -35,28 +32,18 @@ class DemoReport:
 
     Attributes
     ----------
-    sent
-        Frames published into the node.
     counts
         Counts of the node, from /diagnostics.
     recorded
-        Images, masks and camera_infos received, in this order.
-    fps
-        Derained images received per second.
-    latency_ms
-        Median and 95th percentile from a frame's stamp to its derained image.
-    rainy, derained
-        PSNR (dB) and SSIM on luma against the clean clip, means over the frames received.
+        How many images, masks and camera_infos came, by the last part of their topics.
+    rows
+        Names and values of the table.
 
     """
 
-    sent: int
-    counts: dict[str, int]
-    recorded: tuple[int, int, int]
-    fps: float
-    latency_ms: tuple[float, float]
-    rainy: tuple[float, float]
-    derained: tuple[float, float]
+    counts: Mapping[str, int]
+    recorded: Mapping[str, int]
+    rows: Mapping[str, str]
 
     def problems(self) -> list[str]:
         """Say what does not add up; empty if all is well."""
@@ -65,28 +52,14 @@ class DemoReport:
         if self.counts['received'] != done:
             found.append(f'the node received {self.counts["received"]} frames but accounts '
                          f'for {done}')
-        for kind, count in zip(('images', 'masks', 'camera_infos'), self.recorded, strict=True):
-            if count != self.counts['published']:
-                found.append(
-                    f'{count} {kind} arrived of {self.counts["published"]} published')
-        return found
+        return found + [
+            f'{count} messages arrived on {kind} of {self.counts["published"]} published'
+            for kind, count in self.recorded.items() if count != self.counts['published']]
 
     def table(self) -> str:
         """Return the report for a terminal."""
-        counts = self.counts
-        rows = [
-            ('frames sent / received', f'{self.sent} / {counts["received"]}'),
-            ('published / dropped', f'{counts["published"]} / {counts["dropped"]}'),
-            ('failed / idle', f'{counts["failed"]} / {counts["idle"]}'),
-            ('images, masks, camera_infos recorded', ', '.join(map(str, self.recorded))),
-            ('rate out', f'{self.fps:.1f} fps'),
-            ('latency p50 / p95, stamp to image',
-             f'{self.latency_ms[0]:.0f} / {self.latency_ms[1]:.0f} ms'),
-            ('rainy against clean', f'{self.rainy[0]:.2f} dB, SSIM {self.rainy[1]:.4f}'),
-            ('derained against clean', f'{self.derained[0]:.2f} dB, SSIM {self.derained[1]:.4f}'),
-        ]
-        width = max(len(name) for name, _ in rows)
-        return '\n'.join(f'  {name:<{width}}  {value}' for name, value in rows)
+        width = max(map(len, self.rows))
+        return '\n'.join(f'  {name:<{width}}  {value}' for name, value in self.rows.items())
 
 
 def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
@@ -114,28 +87,17 @@ def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
         raise ValueError(f'{bag}: {len(rainy)} rainy but {len(clean)} clean frames')
     source = scan(bag, [RAINY_TOPIC])
     _clear(output)
-    with live_run(output, source, parameters, outputs=_KINDS, keep=True) as run:
+    with live_run(output, source, parameters, outputs=_TYPES, keep=True) as run:
         played = run.play(source.period / 1e9)
-        sent = played.frames[CAMERA]
-        stamps = {frame.stamp for frame in sent}
-        recorded = [found for found in run.listener.recorded() if found.stamp in stamps]
-    images = [found for found in recorded if found.topic == _IMAGE]
-    if not images:
+        stamps = {frame.stamp for frame in played.frames[CAMERA]}
+        recorded = {kind: [found for found in run.listener.recorded(f'{CAMERA}/derained/{kind}')
+                           if found.stamp in stamps] for kind in _TYPES}
+    if not recorded['image']:
         raise LiveRunError(
             f'no derained image arrived; what the node says is in {output / "node.log"}')
     _write_bag(output / 'bag', recorded)
-    scores = _compare(rainy, clean, sent, recorded, output)
-    times = [found.time for found in images]
-    span = (times[-1] - times[0]) / 1e9
-    return DemoReport(
-        sent=len(sent),
-        counts=played.counts(CAMERA),
-        recorded=tuple(sum(found.topic == topic for found in recorded) for topic in _OUTPUTS),
-        fps=(len(times) - 1) / span if span else float('nan'),
-        latency_ms=tuple(np.nanpercentile([frame.age_ms for frame in sent], (50, 95))),
-        rainy=tuple(scores[:, :2].mean(axis=0)),
-        derained=tuple(scores[:, 2:].mean(axis=0)),
-    )
+    scores = _compare(rainy, clean, played, recorded, output)
+    return _report(played, {kind: len(found) for kind, found in recorded.items()}, scores)
 
 
 def _clear(output: Path) -> None:
@@ -149,66 +111,50 @@ def _clear(output: Path) -> None:
         picture.unlink()
 
 
-def _write_bag(path: Path, recorded: list[Recorded]) -> None:
-    types = message_types()
+def _write_bag(path: Path, recorded: Mapping[str, Sequence[Recorded]]) -> None:
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         connections = {
-            topic: writer.add_connection(topic, _type_name(kind), typestore=types)
-            for topic, kind in _OUTPUTS.items()}
-        for found in recorded:
+            f'{CAMERA}/derained/{kind}': writer.add_connection(
+                f'{CAMERA}/derained/{kind}', msgtype, typestore=message_types())
+            for kind, msgtype in _TYPES.items()}
+        messages = [one for found in recorded.values() for one in found]
+        for found in sorted(messages, key=lambda found: found.time):
             writer.write(connections[found.topic], found.time, found.data)
 
 
-def _type_name(message_class: type) -> str:
-    package, *_ = message_class.__module__.split('.')
-    return f'{package}/msg/{message_class.__name__}'
-
-
 def _compare(
-    rainy: Sequence[np.ndarray], clean: Sequence[np.ndarray], sent: Sequence[PlayedFrame],
-    recorded: Sequence[Recorded], output: Path,
+    rainy: Sequence[np.ndarray], clean: Sequence[np.ndarray], played: Played,
+    recorded: Mapping[str, Sequence[Recorded]], output: Path,
 ) -> np.ndarray:
     """Score each derained frame and draw some; rows of PSNR and SSIM, rainy then derained."""
     images, masks = (
-        {found.stamp: found for found in recorded if found.topic == topic}
-        for topic in (_IMAGE, _MASK))
-    arrived = [(index, frame.stamp) for index, frame in enumerate(sent) if frame.stamp in images]
+        {found.stamp: decode_image(read_image(found.data)) for found in recorded[kind]}
+        for kind in ('image', 'rain_mask'))
+    arrived = [(index, frame.stamp) for index, frame in enumerate(played.frames[CAMERA])
+               if frame.stamp in images]
     drawn = set(np.linspace(0, len(arrived) - 1, _PICTURES).round().astype(int).tolist())
     scores = []
     for number, (index, stamp) in enumerate(arrived):
-        derained = _decode(images[stamp])
-        before, truth = rainy[index], clean[index]
-        scores.append((
-            psnr_y(before, truth), ssim_y(before, truth),
-            psnr_y(derained, truth), ssim_y(derained, truth)))
+        before, derained, truth = rainy[index], images[stamp], clean[index]
+        scores.append((psnr_y(before, truth), ssim_y(before, truth),
+                       psnr_y(derained, truth), ssim_y(derained, truth)))
         if number in drawn and stamp in masks:
-            picture = side_by_side(before, derained, _decode(masks[stamp]))
-            write_png(output / f'frame_{index:03d}.png', picture)
-    return np.array(scores)
+            write_png(output / f'frame_{index:03d}.png', np.hstack([
+                compose('side-by-side', before, derained), masks[stamp]]))
+    return np.array(scores).mean(axis=0)
 
 
-def _decode(recorded: Recorded) -> np.ndarray:
-    return decode_image(read_image(recorded.data))
-
-
-def side_by_side(rainy: np.ndarray, derained: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Put a frame, its result and its mask side by side, each with a caption.
-
-    Parameters
-    ----------
-    rainy, derained, mask
-        uint8, H×W×3, BGR, of one size.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, (H + caption)×3W×3, BGR.
-
-    """
-    panels = []
-    for caption, image in (('rainy', rainy), ('derained', derained), ('rain mask', mask)):
-        strip = np.full((_CAPTION_HEIGHT, image.shape[1], 3), 32, np.uint8)
-        cv2.putText(strip, caption, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1,
-                    cv2.LINE_AA)
-        panels.append(np.vstack([strip, image]))
-    return np.hstack(panels)
+def _report(played: Played, recorded: Mapping[str, int], scores: np.ndarray) -> DemoReport:
+    counts = played.counts(CAMERA)
+    arrived = played.arrived(CAMERA)
+    span = (arrived[-1].arrival - arrived[0].arrival) / 1e9
+    latency = np.percentile([frame.age_ms for frame in arrived], (50, 95))
+    return DemoReport(counts, recorded, {
+        'frames sent / received': f'{len(played.frames[CAMERA])} / {counts["received"]}',
+        'published / dropped': f'{counts["published"]} / {counts["dropped"]}',
+        'failed / idle': f'{counts["failed"]} / {counts["idle"]}',
+        'images, masks, camera_infos recorded': ', '.join(map(str, recorded.values())),
+        'rate out': f'{(len(arrived) - 1) / span if span else float("nan"):.1f} fps',
+        'latency p50 / p95, stamp to image': f'{latency[0]:.0f} / {latency[1]:.0f} ms',
+        'rainy against clean': f'{scores[0]:.2f} dB, SSIM {scores[1]:.4f}',
+        'derained against clean': f'{scores[2]:.2f} dB, SSIM {scores[3]:.4f}'})

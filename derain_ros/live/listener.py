@@ -31,17 +31,8 @@ def output_topics(camera: str, outputs: Iterable[str] = tuple(_TYPES)) -> dict[s
 class Recorded:
     """A message as it came in.
 
-    Attributes
-    ----------
-    topic
-        Full topic name.
-    time
-        Arrival, nanoseconds since the epoch.
-    stamp
-        Stamp of the header, nanoseconds since the epoch.
-    data
-        Serialized message; empty where contents are not kept.
-
+    ``time`` is that of the arrival and ``stamp`` that of the header, ns since the epoch; ``data``
+    is the serialized message, empty where contents are not kept.
     """
 
     topic: str
@@ -54,13 +45,8 @@ class Recorded:
 class Told:
     """What ``<camera>/derained/status`` says of a frame.
 
-    Attributes
-    ----------
-    message
-        ``derained``, ``bypassed`` or ``fault``.
-    values
-        The values of the status; the plain node of the benchmarks has some of its own.
-
+    ``message`` is ``derained``, ``bypassed``, ``dropped`` or ``fault``; ``values`` are those of
+    the status, of which the plain node of the benchmarks has some of its own.
     """
 
     message: str
@@ -91,17 +77,8 @@ def make_executor(context: Context) -> Executor:
 class Listener(Node):
     """Subscribes to the node's outputs, to its word on each frame, and to its diagnostics.
 
-    Parameters
-    ----------
-    context
-        ROS context to live in.
-    topics
-        Outputs to listen to, with their types.
-    cameras
-        Namespaces of the cameras.
-    keep
-        Topics whose messages are kept; of the others, arrival and stamp alone.
-
+    ``topics`` are the outputs to listen to with their types, ``cameras`` the namespaces of the
+    cameras; messages of the topics of ``keep`` are kept, of the others arrival and stamp alone.
     """
 
     def __init__(

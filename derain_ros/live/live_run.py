@@ -18,15 +18,14 @@ from derain_ros.live.listener import COUNTS, Listener, make_executor, output_top
 from derain_ros.live.played import Played, PlayedFrame, PlayedSource
 from derain_ros.live.processes import (
     ALLOCATOR,
-    DERAIN,
     LiveRunError,
-    Program,
     child,
     isolate,
     tail,
     terminate_cleanly,
 )
 
+_DERAIN, _PLAIN = 'derain_ros.node.main', 'derain_ros.bench.plain_node'
 _START_TIMEOUT = 90.0
 _SETTLE_TIMEOUT = 60.0
 _WARM_UP_TIMEOUT = 180.0
@@ -164,13 +163,8 @@ class LiveRun:
     def attach(self, player: Helper, sizes: int) -> None:
         """Take a player, and let it send frames of each size until the engine is ready for it.
 
-        So loading and compiling are over when something is measured.
-
-        Raises
-        ------
-        LiveRunError
-            One of the processes failed, or the engine does not become ready.
-
+        So loading and compiling are over when something is measured. LiveRunError says that one
+        of the processes failed, or the engine does not become ready.
         """
         self._player = player
         deadline = time.monotonic() + _WARM_UP_TIMEOUT
@@ -195,17 +189,9 @@ class LiveRun:
         return self.listener.values('derain: engine').get('state', 'ready')
 
     def _settle(self, received: int = 0) -> dict[str, Mapping[str, str]]:
-        """Wait until every camera has received more, and the node has nothing left to do.
+        """Wait until each camera has received more, and the node has nothing left to do.
 
-        Parameters
-        ----------
-        received
-            Frames that each camera must have received in excess of.
-
-        Returns
-        -------
-        dict
-            All values of each camera in /diagnostics, by its namespace.
+        Returns all values of each camera in /diagnostics, by its namespace.
 
         Raises
         ------
@@ -245,7 +231,7 @@ def live_run(
     *,
     outputs: Iterable[str] = ('image', 'rain_mask'),
     keep: bool = False,
-    program: Program = DERAIN,
+    plain: bool = False,
 ) -> Iterator[LiveRun]:
     """Start a node, a listener and a player; every process is gone when the context ends.
 
@@ -261,8 +247,9 @@ def live_run(
         Outputs of each camera to listen to.
     keep
         Keep the messages of the outputs, not their times alone.
-    program
-        The node.
+    plain
+        Run the plain node of the benchmarks, unmanaged and without the environment that our
+        launch file sets.
 
     Yields
     ------
@@ -276,9 +263,9 @@ def live_run(
 
     """
     logs.mkdir(parents=True, exist_ok=True)
-    domain = isolate(profile=program.tuned)
+    domain = isolate(profile=not plain)
     names = ','.join(camera.name for camera in source.cameras)
-    arguments = [program.module, '--ros-args', '-p', f'cameras:=[{names}]']
+    arguments = [_PLAIN if plain else _DERAIN, '--ros-args', '-p', f'cameras:=[{names}]']
     topics: dict[str, type] = {}
     for camera in source.cameras:
         parameters = {**camera.parameters(), **parameters}
@@ -290,7 +277,7 @@ def live_run(
         stack.enter_context(terminate_cleanly())
         log = logs / 'node.log'
         node = stack.enter_context(
-            child(arguments, log, environment=ALLOCATOR if program.tuned else None))
+            child(arguments, log, environment=None if plain else ALLOCATOR))
         context = Context()
         # Not the arguments of this process: what looks like NAME:=VALUE there is for the node.
         context.init(args=[], domain_id=domain)
@@ -300,11 +287,11 @@ def live_run(
             topics if keep else ())
         stack.enter_context(_spinning(listener, make_executor(context)))
         run = LiveRun(node, log, listener, source)
-        run.wait_until_active(managed=program.managed)
+        run.wait_until_active(managed=not plain)
         player = stack.enter_context(
             helper('player', 'derain_ros.live.player:serve', logs / 'replay.log', source))
         sizes = max(map(len, source.samples.values()))
-        run.attach(player, sizes if program.managed else 0)
+        run.attach(player, 0 if plain else sizes)
         yield run
 
 

@@ -108,18 +108,7 @@ def _node_report(heard: _Heard, now: float) -> NodeReport:
 
 
 def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
-    """Say why nothing may be heard, and what to do.
-
-    Parameters
-    ----------
-    reports
-        Holds no node.
-    seconds
-        How long was listened.
-    publishers
-        How many there are on /diagnostics.
-
-    """
+    """Say why no node has been heard for so long, with so many publishers on /diagnostics."""
     if reports.others:
         return f'not among the derain nodes heard: {", ".join(sorted(reports.others))}'
     domain = os.environ.get('ROS_DOMAIN_ID') or '0'

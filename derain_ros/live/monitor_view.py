@@ -78,16 +78,7 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
 
 
 def render(nodes: Sequence[NodeReport], clock: str) -> RenderableType:
-    """Return the picture of some nodes.
-
-    Parameters
-    ----------
-    nodes
-        In the order to show them.
-    clock
-        Time of day.
-
-    """
+    """Return the picture of some nodes, in their order, at a time of day."""
     return Group(*(part for node in nodes for part in _node_parts(node, clock)))
 
 
@@ -151,11 +142,6 @@ def _camera_cell(status: DiagnosticStatus, _values: Mapping[str, str], _node: No
     return name if len(name) <= NAME_CELLS else f'{name[:NAME_CELLS - 6]}…{name[-5:]}'
 
 
-def _state_cell(status: DiagnosticStatus, _values: Mapping[str, str], node: NodeReport) -> Text:
-    shown, style = _state(status, node)
-    return Text(shown, style=style)
-
-
 def _rain_cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> Text:
     intensity = _number(values, 'rain_intensity')
     if intensity is None:
@@ -182,28 +168,21 @@ def _rate_cell(key: str) -> Cell:
 def _number_cell(key: str, digits: int) -> Cell:
     def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
         number = _number(values, key)
-        return '-' if number is None else f'{number:.{digits}f}'
-    return cell
-
-
-def _age_cell(point: int) -> Cell:
-    def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
-        age = _number(values, f'age_p{point}_ms')
-        if age is None:
+        if number is None:
             return '-'
-        return f'{age:.0f}' if abs(age) < LONGEST_AGE_MS else '> 1 h' if age > 0 else '< -1 h'
+        if key.startswith('age') and abs(number) >= LONGEST_AGE_MS:
+            return '> 1 h' if number > 0 else '< -1 h'
+        return f'{number:.{digits}f}'
     return cell
 
 
 def _text_cell(key: str) -> Cell:
-    def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
-        return _text(values, key) or '-'
-    return cell
+    return lambda _status, values, _node: _text(values, key) or '-'
 
 
 _FRAME_COLUMNS: dict[str, Cell] = {
     'camera': _camera_cell,
-    'state': _state_cell,
+    'state': lambda status, _values, node: Text(*_state(status, node)),
     'fps': _number_cell('fps', 1),
     'gate': _text_cell('gate'),
     'rain': _rain_cell,
@@ -211,7 +190,7 @@ _FRAME_COLUMNS: dict[str, Cell] = {
 }
 _LATENCY_COLUMNS: dict[str, Cell] = {
     'ms': _camera_cell,
-    **{f'age p{point}': _age_cell(point) for point in (50, 95, 99)},
+    **{f'age p{point}': _number_cell(f'age_p{point}_ms', 0) for point in (50, 95, 99)},
     **{stage: _number_cell(f'{stage}_p50_ms', 1) for stage in STAGES},
 }
 _INPUT_COLUMNS: dict[str, Cell] = {

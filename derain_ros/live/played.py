@@ -14,25 +14,13 @@ from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, output_namespace
 from derain_ros.images.cdr import encode_header, write_image
 from derain_ros.live.listener import COUNTS, Told, number
 
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 FRAME_ID = 'camera_optical_frame'
 
 
 @dataclass(frozen=True)
 class PlayedCamera:
-    """An image topic, and what it becomes in the node.
-
-    Attributes
-    ----------
-    name
-        Of the camera in the node.
-    topic, msgtype
-        Of its images.
-    info_topic
-        The camera_info beside it.
-    has_info
-        It is published.
-
-    """
+    """An image topic, the camera of the node that it becomes, and the camera_info beside it."""
 
     name: str
     topic: str

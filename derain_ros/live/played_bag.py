@@ -23,14 +23,12 @@ from derain_ros.files.pairs import BadPair
 from derain_ros.images.cdr import CdrUnsupportedError, read_compressed_image, read_image
 from derain_ros.images.codec import decode_compressed
 from derain_ros.images.message_fields import ImageFormatError
-from derain_ros.live.played import PlayedCamera
+from derain_ros.live.played import CAMERA_INFO, PlayedCamera
 from derain_ros.node.parameters import cameras_problems
 from derain_ros.text import printable
 
 Read = tuple[Connection, int, bytes]
 """Topic, time (ns) and serialized message, as a bag gives them."""
-
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
 _MOST_SIZES = 10
 """The node keeps its engine ready for so many frame sizes."""
@@ -56,6 +54,8 @@ class PlayedBag:
         Frames by image topic.
     samples
         The first camera_info, and the first message of each frame size, by topic.
+    damages
+        Where the bag is damaged; what can be read is played.
 
     """
 
@@ -65,6 +65,7 @@ class PlayedBag:
     period: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[bytes]] = field(default_factory=dict)
+    damages: tuple[str, ...] = ()
 
     def messages(self, end: float) -> Iterator[tuple[int, str, bytes]]:
         """Yield time from the start (ns), topic and serialized message, ``end`` ns long.
@@ -127,6 +128,7 @@ def scan(
             if size not in known and len(known) < _MOST_SIZES:
                 known.add(size)
                 recording.samples.setdefault(topic, []).append(data)
+        recording.damages = tuple(map(str, reader.damages))
     empty = [camera.topic for camera in cameras if camera.topic not in recording.counts]
     if empty:
         raise BagError(
@@ -155,21 +157,11 @@ def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
 
 
 def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
-    """Return after how long a recording may begin again, so that no topic becomes faster.
+    """Return after how long a recording may begin again, so that no topic becomes faster, ns.
 
-    Parameters
-    ----------
-    times
-        Ascending times of each topic, at least one each, ns.
-    start
-        The earliest of them.
-
-    Returns
-    -------
-    int
-        The longest, over the topics, of the time from first to last and one mean interval
-        more; and long enough for the order of all messages to stay.
-
+    That is the longest, over the topics, of the time from first to last and one mean interval
+    more; and long enough for the order of all messages to stay. ``times`` of each topic ascend,
+    ``start`` is the earliest.
     """
     natural = [
         (found[-1] - found[0]) * len(found) // (len(found) - 1) if len(found) > 1 else _LONE_FRAME

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from derain_ros.engines.models import share_directory
@@ -24,47 +23,16 @@ _LOG_TAIL = 12
 _SHARED_MEMORY = 3 * 80 << 20
 
 
-@dataclass(frozen=True)
-class Program:
-    """A node that can be run.
-
-    Attributes
-    ----------
-    module
-        Python module to start.
-    managed
-        It is a lifecycle node ``/derain`` that reports on /diagnostics.
-    tuned
-        It gets the environment that our launch file sets, the Fast DDS profile included.
-
-    """
-
-    module: str
-    managed: bool
-    tuned: bool
-
-
-DERAIN = Program('derain_ros.node.main', managed=True, tuned=True)
-
-
 class LiveRunError(RuntimeError):
     """A process of the run failed; the message holds the end of its log."""
 
 
 def isolate(*, profile: bool = True) -> int:
-    """Keep this process, and those it starts from now on, to themselves on this host.
+    """Keep this process, and those it starts from now on, in a ROS domain that nobody else uses.
 
-    Parameters
-    ----------
-    profile
-        Let them use the Fast DDS profile of this package, where shared memory has room for
-        it; otherwise none, whatever the environment says.
-
-    Returns
-    -------
-    int
-        The ROS domain, one that nobody else seems to use.
-
+    It is on this host alone, and its number is returned. With ``profile`` they use the Fast DDS
+    profile of this package, where shared memory has room for it; else none, whatever the
+    environment says.
     """
     domain = _free_domain()
     os.environ['ROS_DOMAIN_ID'] = str(domain)
@@ -114,19 +82,9 @@ def child(
 ) -> Iterator[subprocess.Popen]:
     """Run a Python module as a process, which is gone when the context ends.
 
-    Parameters
-    ----------
-    arguments
-        Module and its arguments.
-    log
-        File for what it prints.
-    environment
-        Variables to set besides those of this process.
-    pass_fds
-        File descriptors that it gets.
-    stop_timeout
-        Seconds from SIGINT, which ends it, to SIGKILL.
-
+    ``arguments`` are the module and its own, ``environment`` variables beside those of this
+    process; what it prints goes to ``log``. It is ended by SIGINT, and after ``stop_timeout``
+    seconds by SIGKILL.
     """
     with log.open('wb') as sink:
         process = subprocess.Popen(

@@ -19,7 +19,7 @@ from rosbags.highlevel import AnyReader
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
 from derain_ros.images.codec import decode_image
-from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC, side_by_side
+from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC
 from derain_ros.live.played_bag import load_frames
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
@@ -101,7 +101,7 @@ def test_demo_records_every_frame_and_takes_rain_away(command, tmp_path):
     pictures = sorted(out.glob('frame_*.png'))
     assert pictures
     for path in pictures:
-        assert cv2.imread(str(path)).shape == (360 + 28, 3 * 640, 3)
+        assert cv2.imread(str(path)).shape == (360, 3 * 640, 3)
     first = decode_image(next(iter(images.values())))
     assert not np.array_equal(first, load_frames(CLIP, RAINY_TOPIC)[0])
 
@@ -144,10 +144,3 @@ def test_clip_of_the_repository():
     with pytest.raises(ValueError, match='/none'):
         load_frames(CLIP, '/none')
     assert sum(path.stat().st_size for path in CLIP.iterdir()) <= 3_000_000
-
-
-def test_side_by_side_keeps_the_pixels():
-    rainy, derained, mask = [np.full((20, 300, 3), value, np.uint8) for value in (10, 120, 250)]
-    picture = side_by_side(rainy, derained, mask)
-    assert picture.shape == (48, 900, 3)
-    assert np.array_equal(picture[28:], np.hstack([rainy, derained, mask]))

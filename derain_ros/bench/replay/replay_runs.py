@@ -40,19 +40,7 @@ class ReplayBench:
     progress: Callable[[float, float], Any] = lambda played, seconds: None
 
     def play(self, factor: float, seconds: float) -> dict:
-        """Play the bag into the node.
-
-        Parameters
-        ----------
-        factor
-            How much faster than recorded.
-        seconds
-            How long; the bag is repeated or cut.
-
-        Returns
-        -------
-        dict
-            See :func:`derain_ros.bench.replay.run_figures.run_figures`.
+        """Play the bag, repeated or cut, so much faster than recorded; returns the figures.
 
         Raises
         ------
@@ -129,8 +117,7 @@ class ReplayBench:
             'loss_limit': loss_limit,
             'highest_factor': highest and highest['factor'],
             'highest_fps': highest and highest['fps'],
-            'tried': [{'factor': one.factor, 'loss': one.loss, 'sustained': one.sustained}
-                      for one in tried]}
+            'tried': [one._asdict() for one in tried]}
 
 
 def search_note(found: Mapping[str, Any]) -> str:
@@ -145,16 +132,7 @@ def search_note(found: Mapping[str, Any]) -> str:
 
 
 def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what is known of the node's model.
-
-    Parameters
-    ----------
-    model
-        As the node was asked for it.
-    engine
-        Values of the status ``derain: engine``.
-
-    """
+    """Return what is known of a model from its name and from the node's status of the engine."""
     values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
     known: dict[str, str | None] = {**dict.fromkeys(_FACTS), 'model': model, **values}
     info = EngineInfo(

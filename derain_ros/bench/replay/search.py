@@ -1,7 +1,7 @@
 """The search for the highest rate that a node keeps up with: binary, then linear."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LOWEST, HIGHEST = 1 / 64, 64.0
 """Factors beyond which nothing is tried."""
@@ -13,19 +13,11 @@ _BINARY_RATIO = 1.1
 _CONFIRMATIONS = 5
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """A factor that was tried.
 
-    Attributes
-    ----------
-    factor
-        How much faster than recorded.
-    loss
-        Share of the frames sent that did not come back, 0–1; None if nothing was sent.
-    sustained
-        The loss was within the limit, and the player kept the pace.
-
+    ``loss`` is the share of the frames sent that did not come back (0–1; None if none was sent),
+    ``sustained`` that it was within the limit and the player kept the pace.
     """
 
     factor: float
@@ -34,24 +26,11 @@ class Trial:
 
 
 def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
-    """Find the highest factor that is sustained.
+    """Find the highest factor that is sustained; returns all trials in order, ``first`` included.
 
     From a first trial the factor is doubled until one fails (or halved until one holds), then
     the gap is halved until its ends are within 10 %, then the best one is raised in steps of
     5 %: what ros2_benchmark's binary and linear searches do.
-
-    Parameters
-    ----------
-    measure
-        Tries a factor.
-    first
-        A trial that was made already.
-
-    Returns
-    -------
-    list of Trial
-        In the order in which they were made, the first one included.
-
     """
     tried = [first]
 
@@ -74,26 +53,18 @@ def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
     return tried
 
 
-def best(tried: list[Trial]) -> Trial | None:
-    """Return the trial of the highest factor that was sustained."""
-    return max((one for one in tried if one.sustained), key=lambda one: one.factor, default=None)
+def best(tried: list[Trial]) -> float | None:
+    """Return the highest factor that was sustained."""
+    return max((one.factor for one in tried if one.sustained), default=None)
 
 
 def to_confirm(tried: list[Trial], known: float) -> Iterator[float]:
     """Yield the factors to play in full, until one holds: the best one, and steps below.
 
-    Parameters
-    ----------
-    tried
-        From :func:`search`.
-    known
-        A factor that was played in full already; none below it is worth it if it held.
-
+    ``known`` was played in full already; none below it is worth it if it held.
     """
-    found = best(tried)
-    lowest = max((one.factor for one in tried if one.sustained and one.factor == known),
-                 default=0.0)
-    factor = 0.0 if found is None else found.factor
+    factor = best(tried) or 0.0
+    lowest = known if any(one.sustained and one.factor == known for one in tried) else 0.0
     for _ in range(_CONFIRMATIONS):
         if factor <= lowest:
             return
