@@ -117,10 +117,11 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, DetectorError) as error:
         raise CommandError(printable(error)) from error
     _report(comparison)
-    for line in summarise(comparison, verbose=args.verbose):
+    figures = comparison.figures()
+    for line in summarise(figures, verbose=args.verbose):
         print(line)
     if args.json:
-        _write(args.json, comparison)
+        _write(args.json, figures)
     return FAILURE if comparison.failed else 0
 
 
@@ -243,11 +244,11 @@ def _report(comparison: 'Comparison') -> None:
             '; labels go by file name, or by stamp in a bag' if unlabelled else ''))
 
 
-def _write(path: Path, comparison: 'Comparison') -> None:
+def _write(path: Path, figures: dict) -> None:
     from derain_ros.files.run_files import RunFileError, write_run
 
     try:
-        write_run(path, comparison.figures())
+        write_run(path, figures)
     except RunFileError as error:
         raise CommandError(str(error)) from error
     print(f'{printable(path)} written')

@@ -95,8 +95,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
-    from derain_ros.evaluation.gate_table import as_text, summarise
-    from derain_ros.evaluation.gate_trial import try_gate
+    from derain_ros.evaluation.gate_trial import as_text, summarise, try_gate
     from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.rain_gate import GateSettings
 

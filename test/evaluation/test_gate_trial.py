@@ -11,8 +11,7 @@ from evaluate_files import write_model, write_picture
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.gate_table import summarise
-from derain_ros.evaluation.gate_trial import GateTrial, TrialShower, try_gate
+from derain_ros.evaluation.gate_trial import GateTrial, TrialShower, summarise, try_gate
 from derain_ros.files.clip_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.panned_clip import PannedClip

@@ -9,6 +9,7 @@ import numpy as np
 from derain_ros.engines import Engine
 from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.evaluation.detection.boxes import Detections, Truths
+from derain_ros.evaluation.detection.decode import DecodeError
 from derain_ros.evaluation.detection.detector import Detector
 from derain_ros.evaluation.detection.labels import Labels
 from derain_ros.evaluation.detection.tally import MATCH_IOU, Tally
@@ -20,40 +21,6 @@ from derain_ros.text import printable
 
 LOWEST_SCORE = 0.05
 """Score from which on detections enter the average precision, which is of all scores."""
-
-
-@dataclass(frozen=True)
-class FrameCounts:
-    """True positives, false positives and misses of one frame, of each input.
-
-    Attributes
-    ----------
-    name, stamp
-        As in :class:`FrameSet`.
-    rain_intensity
-        :func:`derain_ros.rain_gate.mask_response` of its rain mask; None where there is none.
-    rainy, derained
-        Counts at the operating score.
-
-    """
-
-    name: str
-    stamp: int | None
-    rain_intensity: float | None
-    rainy: tuple[int, int, int]
-    derained: tuple[int, int, int]
-
-    @property
-    def gain(self) -> float:
-        """F1 of the derained frame less that of the rainy one, -1 to 1."""
-        return frame_f1(self.derained) - frame_f1(self.rainy)
-
-    def figures(self) -> dict:
-        """Return everything, fit for JSON."""
-        return {
-            'name': self.name, 'stamp': self.stamp, 'rain_intensity': self.rain_intensity,
-            **{version: dict(zip(('tp', 'fp', 'fn'), getattr(self, version), strict=True))
-               for version in ('rainy', 'derained')}}
 
 
 @dataclass(frozen=True)
@@ -75,11 +42,11 @@ class Comparison:
     tallies
         Figures of ``rainy``, ``derained`` and, with labels and clean frames, ``clean``.
     frames
-        Counts of each frame, in order.
+        Name, stamp (ns) and rain intensity (0–1) of each frame, as far as known, in order.
     failed
         Frames that could not be read or run.
     unlabelled
-        Frames of which the labels do not tell.
+        Names of frames that the labels do not mention.
 
     """
 
@@ -89,14 +56,15 @@ class Comparison:
     source: dict
     reference: str
     tallies: dict[str, Tally]
-    frames: list[FrameCounts] = field(default_factory=list)
+    frames: list[tuple[str, int | None, float | None]] = field(default_factory=list)
     failed: list[BadPair] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, Any]:
         """Return everything, fit for JSON."""
         rainy, derained = self.tallies['rainy'], self.tallies['derained']
-        gains = [frame.gain for frame in self.frames]
+        gains = [frame_f1(*after) - frame_f1(*before)
+                 for before, after in zip(rainy.counts, derained.counts, strict=True)]
         return {
             'format': FORMAT,
             'kind': 'detections',
@@ -120,7 +88,11 @@ class Comparison:
                  'rainy': {'recall': rainy.size_recall(size)},
                  'derained': {'recall': derained.size_recall(size)}}
                 for size, count in rainy.sizes().items()],
-            'images': [frame.figures() for frame in self.frames],
+            'images': [
+                {'name': name, 'stamp': stamp, 'rain_intensity': intensity,
+                 **{version: dict(zip(('tp', 'fp', 'fn'), self.tallies[version].counts[place],
+                                      strict=True)) for version in ('rainy', 'derained')}}
+                for place, (name, stamp, intensity) in enumerate(self.frames)],
             'helped': sum(gain > 0 for gain in gains),
             'hurt': sum(gain < 0 for gain in gains),
             'same': sum(gain == 0 for gain in gains),
@@ -183,76 +155,56 @@ def compare(
     tallies = {version: Tally(score) for version in ('rainy', 'derained')}
     if labels is not None and source.has('clean'):
         tallies['clean'] = Tally(score)
-    facts = asdict(detector.facts) | {
-        'score_threshold': score, 'iou_threshold': description.iou_threshold}
     result = Comparison(
-        facts, description.classes, model, source.describe(),
-        'clean' if labels is None else 'labels', tallies)
-    run = _Run(detector, engine, labels, np.array(sorted(counted)), score, result)
-    for frame in source.read():
-        run.take(frame)
-        progress(1)
-    result.frames.extend(
-        FrameCounts(*frame, rainy, derained) for frame, rainy, derained in zip(
-            run.frames, tallies['rainy'].counts, tallies['derained'].counts, strict=True))
-    return result
+        asdict(detector.facts) | {
+            'score_threshold': score, 'iou_threshold': description.iou_threshold},
+        description.classes, model, source.describe(), 'clean' if labels is None else 'labels',
+        tallies)
+    numbers = np.array(sorted(counted))
 
+    def detect(image: np.ndarray, threshold: float) -> Detections:
+        found = detector.detect(image, threshold)
+        return found.where(np.isin(found.classes, numbers))
 
-@dataclass(frozen=True)
-class _Run:
-    """Takes frame after frame; ``frames`` are name, stamp and rain intensity of those measured."""
-
-    detector: Detector
-    engine: Engine | None
-    labels: Labels | None
-    classes: np.ndarray
-    score: float
-    result: Comparison
-    frames: list[tuple[str, int | None, float | None]] = field(default_factory=list)
-
-    def take(self, frame: FrameSet | BadPair) -> None:
-        """Measure a frame."""
-        if isinstance(frame, BadPair):
-            self.result.failed.append(frame)
+    def measure(frame: FrameSet) -> None:
+        truths = labels.find(frame) if labels is not None else None
+        if labels is not None and truths is None:
+            result.unlabelled.append(frame.name)
             return
-        truths = None
+        images = {'rainy': frame.rainy, 'derained': frame.derained, 'clean': frame.clean}
+        rain_mask = frame.rain_mask
+        if frame.derained is None:
+            derained = engine.infer(frame.rainy[np.newaxis])
+            images['derained'], rain_mask = derained.image[0], derained.rain_mask[0]
+        if truths is None:
+            found = detect(frame.clean, score)
+            truths = Truths(found.boxes, found.classes, np.zeros(len(found.classes), bool))
+        else:
+            truths = truths.where(np.isin(truths.classes, numbers))
+        detections = [detect(images[version], min(score, LOWEST_SCORE)) for version in tallies]
+        for tally, found in zip(tallies.values(), detections, strict=True):
+            tally.add(found, truths)
+        result.frames.append((
+            frame.name, frame.stamp, None if rain_mask is None else mask_response(rain_mask)))
+
+    for frame in source.read():
         try:
-            if self.labels is not None:
-                truths = self.labels.find(frame)
-                if truths is None:
-                    self.result.unlabelled.append(frame.name)
-                    return
-                truths = truths.where(np.isin(truths.classes, self.classes))
-            images, rain_mask = self._versions(frame)
+            if isinstance(frame, BadPair):
+                result.failed.append(frame)
+            else:
+                measure(frame)
+        except DecodeError:
+            raise
         except ValueError as error:
             reason = str(error)
             if not reason.startswith(frame.name):
                 reason = f'{frame.name}: {reason}'
-            self.result.failed.append(BadPair(frame.name, printable(reason)))
-            return
-        if truths is None:
-            found = self._detect(frame.clean, self.score)
-            truths = Truths(found.boxes, found.classes, np.zeros(len(found.classes), bool))
-        for version, tally in self.result.tallies.items():
-            tally.add(self._detect(images[version], min(self.score, LOWEST_SCORE)), truths)
-        self.frames.append((
-            frame.name, frame.stamp, None if rain_mask is None else mask_response(rain_mask)))
-
-    def _versions(self, frame: FrameSet) -> tuple[dict[str, np.ndarray | None], Any]:
-        """Return all versions of a frame, derained if need be, and the rain mask."""
-        derained, rain_mask = frame.derained, frame.rain_mask
-        if derained is None:
-            result = self.engine.infer(frame.rainy[np.newaxis])
-            derained, rain_mask = result.image[0], result.rain_mask[0]
-        return {'rainy': frame.rainy, 'derained': derained, 'clean': frame.clean}, rain_mask
-
-    def _detect(self, image: np.ndarray, threshold: float) -> Detections:
-        found = self.detector.detect(image, threshold)
-        return found.where(np.isin(found.classes, self.classes))
+            result.failed.append(BadPair(frame.name, printable(reason)))
+        progress(1)
+    return result
 
 
-def frame_f1(counts: tuple[int, int, int]) -> float:
+def frame_f1(hits: int, false: int, missed: int) -> float:
     """Return F1 of true positives, false positives and misses; 1 where there is none of them."""
-    hits, false, missed = counts
     total = 2 * hits + false + missed
     return 2 * hits / total if total else 1.0

@@ -210,7 +210,7 @@ def read_description(path: Path, model: Path | None = None) -> Description:
         It cannot be read, a key is unknown, missing, or has a value that does not fit.
 
     """
-    content = _filled(_read_yaml(path))
+    content = _filled(read_yaml(path))
     try:
         found = msgspec.convert(content, _File)
     except msgspec.ValidationError as error:
@@ -252,8 +252,8 @@ def _filled(content: Any) -> Any:
     return {key: _filled(value) for key, value in content.items() if value is not None}
 
 
-def _read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file of 1 MiB at most."""
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file of 1 MiB at most; raises DescriptionError."""
     from ruamel.yaml import YAML
 
     try:

@@ -1,14 +1,16 @@
 """Labels of images: COCO JSON, or a folder of YOLO text files."""
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 
 from derain_ros.evaluation.detection.boxes import Truths
+from derain_ros.evaluation.detection.description import DescriptionError, read_yaml
+from derain_ros.files.checked import explain
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import IMAGE_SUFFIXES
 from derain_ros.text import printable
@@ -16,6 +18,7 @@ from derain_ros.text import printable
 _LARGEST_FILE = 1 << 30
 _LARGEST_TEXT = 1 << 20
 _SHOWN = 5
+_Key = int | str
 
 
 class LabelError(ValueError):
@@ -28,9 +31,9 @@ class Labels(Protocol):
     Attributes
     ----------
     classes
-        Numbers, in the detector's list, of the classes that the labels tell of.
+        Numbers, in the detector's list, of the classes that the labels use.
     notes
-        What was left out, for the user; printable.
+        What was left out or assumed, for the user; printable.
 
     """
 
@@ -38,12 +41,12 @@ class Labels(Protocol):
     notes: list[str]
 
     def find(self, frame: FrameSet) -> Truths | None:
-        """Return the objects in a frame; None where the labels do not tell of it.
+        """Return the objects in a frame; None where the labels do not mention it.
 
         Raises
         ------
         LabelError
-            They tell of an image of another size, or are damaged.
+            They are of an image of another size, or are damaged.
 
         """
 
@@ -67,72 +70,92 @@ def read_labels(path: Path, classes: Sequence[str]) -> Labels:
     return YoloLabels(path, classes) if path.is_dir() else CocoLabels(path, classes)
 
 
-class _Entry(NamedTuple):
-    """An image of a COCO file: its sides as far as told, and its objects."""
+class _Image(Struct):
+    id: _Key
+    file_name: str | None = None
+    stamp: int | None = None
+    width: float | None = None
+    height: float | None = None
 
-    sides: tuple[Any, Any]
+    def __post_init__(self):
+        if self.file_name is None and self.stamp is None:
+            raise ValueError('has neither file_name nor stamp')
+
+
+class _Annotation(Struct):
+    image_id: _Key
+    category_id: _Key
+    bbox: Annotated[list[Annotated[float, Meta(ge=-1e9, le=1e9)]],
+                    Meta(min_length=4, max_length=4)]
+    iscrowd: Any = False
+    ignore: Any = False
+
+
+class _Category(Struct):
+    id: _Key
+    name: _Key
+
+
+class _Coco(Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+class _DataYaml(Struct):
+    names: list[str] | dict[int, str]
+
+
+class _Entry(NamedTuple):
+    """An image of a COCO file, and its objects."""
+
+    image: _Image
     boxes: list[tuple[float, ...]]
     classes: list[int]
     ignored: list[bool]
 
 
 class CocoLabels:
-    """Labels of a COCO JSON file.
+    r"""Labels of a COCO JSON file.
 
     An image belongs to the frame whose path in its folder is its ``file_name``, else whose
-    path without suffix, else whose bare name is, if one alone has it. A frame of a bag is
-    ``<sec>.<nanosec>`` (nine digits), or the image has ``stamp``, in nanoseconds. Categories
-    go by name, whatever the case. ``iscrowd`` and ``ignore`` make regions where nothing is
-    counted.
+    path without suffix, else whose bare name is, if one alone has it; ``\`` separates folders as
+    ``/`` does. A frame of a bag is ``<sec>.<nanosec>`` (nine digits), or the image has ``stamp``,
+    in nanoseconds. Categories go by name, whatever the case. ``iscrowd`` and ``ignore`` make
+    regions where nothing is counted.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]):
         self._path = path
-        found = _read_json(path)
-        try:
-            categories = {_key(entry['id']): str(entry['name']) for entry in found['categories']}
-            numbers = match_names(categories.values(), classes)
-            self.classes = frozenset(numbers.values())
-            self.notes = _unknown(path, categories.values(), numbers)
-            self._entries, self._by_name = {}, {}
-            for entry in found['images']:
-                self._entries[_key(entry['id'])] = _Entry(
-                    (entry.get('width'), entry.get('height')), [], [], [])
-                for name in _names_of(entry):
-                    self._by_name.setdefault(name, set()).add(_key(entry['id']))
-            empty = 0
-            for annotation in found['annotations']:
-                empty += not self._add(annotation, categories, numbers)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise LabelError(printable(
-                f'{path}: no COCO labels ({type(error).__name__}: {error}); expected images, '
-                'annotations and categories')) from error
-        if empty:
-            self.notes.append(f'{printable(str(path))}: {empty} boxes have no area; they are '
-                              'left out')
+        found = _read_coco(path)
+        categories = {one.id: str(one.name) for one in found.categories}
+        numbers = match_names(categories.values(), classes)
+        self.classes = frozenset(numbers.values())
+        self.notes = _unknown(path, categories.values(), numbers)
+        self._entries = {one.id: _Entry(one, [], [], []) for one in found.images}
+        self._by_name: dict[_Key, set[_Key]] = {}
+        for one in found.images:
+            for name in _names_of(one):
+                self._by_name.setdefault(name, set()).add(one.id)
+        empty = orphans = 0
+        for one in found.annotations:
+            entry = self._entries.get(one.image_id)
+            number = numbers.get(categories.get(one.category_id))
+            left, top, width, height = one.bbox
+            if entry is None or one.category_id not in categories:
+                orphans += 1
+            elif number is not None and (width <= 0 or height <= 0):
+                empty += 1
+            elif number is not None:
+                entry.boxes.append((left, top, left + width, top + height))
+                entry.classes.append(number)
+                entry.ignored.append(bool(one.iscrowd or one.ignore))
+        for count, why in ((orphans, 'annotations name no image or no category of the file'),
+                           (empty, 'boxes have no area')):
+            if count:
+                self.notes.append(f'{printable(str(path))}: {count} {why}; they are left out')
         if not self.classes:
             raise LabelError(_no_class(path, categories.values(), classes))
-
-    def _add(self, annotation: dict, categories: dict, numbers: dict[str, int]) -> bool:
-        """Take in an annotation; False if its box has no area."""
-        number = numbers.get(categories[_key(annotation['category_id'])])
-        entry = self._entries[_key(annotation['image_id'])]
-        box = annotation['bbox']
-        if len(box) != 4 or not all(
-                type(value) in (int, float) and math.isfinite(value) for value in box):
-            raise LabelError(printable(
-                f'{self._path}: annotation {annotation.get("id")!r} has the bbox '
-                f'{repr(box)[:60]}; '
-                'expected left, top, width and height'))
-        left, top, width, height = box
-        if number is None:
-            return True
-        if width <= 0 or height <= 0:
-            return False
-        entry.boxes.append((left, top, left + width, top + height))
-        entry.classes.append(number)
-        entry.ignored.append(bool(annotation.get('iscrowd') or annotation.get('ignore')))
-        return True
 
     def find(self, frame: FrameSet) -> Truths | None:
         """Return the objects in a frame; see :class:`Labels`."""
@@ -142,7 +165,12 @@ class CocoLabels:
             keys = self._by_name.get(name, ())
             if len(keys) == 1:
                 entry = self._entries[next(iter(keys))]
-                _check_sides(self._path, frame, entry.sides)
+                height, width = frame.rainy.shape[:2]
+                sides = entry.image.width, entry.image.height
+                if None not in sides and sides != (width, height):
+                    raise LabelError(printable(
+                        f'{frame.name}: is {width}x{height} pixels, but {self._path} says '
+                        f'{sides[0]:g}x{sides[1]:g}; labels must be for the frames as they are'))
                 return _truths(entry.boxes, entry.classes, entry.ignored)
         return None
 
@@ -151,24 +179,25 @@ class YoloLabels:
     """Labels in text files, ``<name of the frame>.txt``, with a line for each object.
 
     A line has class, centre x, centre y, width and height, the latter relative to the image.
-    Classes are numbers in ``classes.txt`` of the folder, where there is one, else in the
-    detector's list. An empty file says that nothing is there; a frame without a file is not
-    told of.
+    Classes are numbers in ``classes.txt`` of the folder, or in ``names`` of the ``data.yaml`` of
+    the folder or of the two above it, else in the detector's list. An empty file says that
+    nothing is there; a frame without a file has no labels.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]):
         self._path = path
-        self._numbers: list[int | None] = list(range(len(classes)))
-        self.notes: list[str] = []
-        own = path / 'classes.txt'
-        if own.is_file():
-            names = [line.strip() for line in _read_text(own).splitlines() if line.strip()]
-            known = match_names(names, classes)
-            self._numbers = [known.get(name) for name in names]
-            self.notes = _unknown(own, names, known)
+        self._numbers: dict[int, int | None] = dict(enumerate(range(len(classes))))
+        own, names = _yolo_names(path)
+        if own is None:
+            self.notes = [f'{printable(str(path))}: neither classes.txt nor data.yaml is there; '
+                          "numbers of classes are taken to be the detector's"]
+        else:
+            known = match_names(names.values(), classes)
+            self._numbers = {number: known.get(name) for number, name in names.items()}
+            self.notes = _unknown(own, names.values(), known)
             if not known:
-                raise LabelError(_no_class(own, names, classes))
-        self.classes = frozenset(number for number in self._numbers if number is not None)
+                raise LabelError(_no_class(own, names.values(), classes))
+        self.classes = frozenset(number for number in self._numbers.values() if number is not None)
 
     def find(self, frame: FrameSet) -> Truths | None:
         """Return the objects in a frame; see :class:`Labels`."""
@@ -189,14 +218,14 @@ class YoloLabels:
                 number, *values = line.split()
                 x, y, w, h = map(float, values)
                 if not (number.isascii() and number.isdigit()) or not all(
-                        0 <= value <= 1 for value in (x, y, w, h)):
+                        0 <= value <= 1 + 1e-4 for value in (x, y, w, h)):
                     raise ValueError
                 number = self._numbers[int(number)]
-            except (ValueError, IndexError):
+            except (ValueError, KeyError):
                 raise LabelError(printable(
-                    f'{file}, line {line_number}: {line.strip()[:60]!r}; expected a class from 0 '
-                    f'to {len(self._numbers) - 1}, then centre x, centre y, width and height '
-                    'from 0 to 1')) from None
+                    f'{file}, line {line_number}: {line.strip()[:60]!r}; expected a class from '
+                    f'{min(self._numbers)} to {max(self._numbers)}, then centre x, centre y, '
+                    'width and height from 0 to 1')) from None
             if number is not None and w > 0 and h > 0:
                 boxes.append(((x - w / 2) * width, (y - h / 2) * height,
                               (x + w / 2) * width, (y + h / 2) * height))
@@ -216,16 +245,13 @@ def _truths(boxes: list, classes: list[int], ignored: list[bool]) -> Truths:
         np.array(ignored, bool))
 
 
-def _names_of(image: dict) -> set[str | int]:
+def _names_of(image: _Image) -> set[_Key]:
     """Return all names by which an image of a COCO file may be found."""
-    names: set[str | int] = set()
-    if type(image.get('stamp')) is int:
-        names.add(image['stamp'])
-    if 'file_name' in image:
-        path = PurePosixPath(printable(str(image['file_name'])))
-        names |= {str(path), _bare(str(path)), path.name, _bare(path.name)}
-    if not names:
-        raise KeyError('file_name')
+    names: set[_Key] = set() if image.stamp is None else {image.stamp}
+    if image.file_name is not None:
+        for name in {image.file_name, image.file_name.replace('\\', '/')}:
+            path = PurePosixPath(printable(name))
+            names |= {str(path), _bare(str(path)), path.name, _bare(path.name)}
     return names
 
 
@@ -235,59 +261,63 @@ def _bare(name: str) -> str:
     return str(path.with_suffix('')) if path.suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def _check_sides(path: Path, frame: FrameSet, sides: tuple[Any, Any]) -> None:
-    height, width = frame.rainy.shape[:2]
-    if None not in sides and sides != (width, height):
-        raise LabelError(printable(
-            f'{frame.name}: is {width}x{height} pixels, but {path} says '
-            f'{sides[0]}x{sides[1]}; labels must be for the frames as they are'))
-
-
-def _key(value: Any) -> int | str:
-    if type(value) not in (int, str):
-        raise TypeError(f'id {value!r}')
-    return value
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    return ', '.join(found[:_SHOWN]) + (' ...' if len(found) > _SHOWN else '')
 
 
 def _unknown(path: Path, names: Iterable[str], numbers: dict[str, int]) -> list[str]:
     unknown = sorted({name for name in names if name not in numbers})
-    if not unknown:
-        return []
-    shown = ', '.join(unknown[:_SHOWN]) + (' ...' if len(unknown) > _SHOWN else '')
-    return [printable(f'{path}: the detector does not know {shown}; left out')]
+    return [printable(f'{path}: the detector does not know {_listed(unknown)}; left out')
+            ] if unknown else []
 
 
 def _no_class(path: Path, names: Iterable[str], classes: Sequence[str]) -> str:
-    ours, theirs = (
-        ', '.join(list(found)[:_SHOWN]) + (' ...' if len(found) > _SHOWN else '')
-        for found in (classes, sorted(set(names))))
-    return printable(f'{path}: none of its classes ({theirs or "none"}) is one of the detector '
-                     f'({ours}); rename them')
+    return printable(f'{path}: none of its classes ({_listed(sorted(set(names))) or "none"}) is '
+                     f'one of the detector ({_listed(classes)}); rename them')
 
 
-def _read_json(path: Path) -> dict:
+def _read_coco(path: Path) -> _Coco:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise LabelError(f'{path}: larger than 1 GiB; split it')
-        found = json.loads(path.read_bytes())
+        content = msgspec.json.decode(path.read_bytes())
+        return msgspec.convert(content, _Coco)
     except OSError as error:
         raise LabelError(f'{path}: {error.strerror or error}') from error
-    except LabelError:
-        raise
-    except (ValueError, RecursionError) as error:
+    except msgspec.ValidationError as error:
+        raise LabelError(printable(
+            f'{path}: no COCO labels ({explain(error, content, _Coco)}); expected images, '
+            'annotations and categories')) from error
+    except (msgspec.DecodeError, RecursionError) as error:
         raise LabelError(printable(
             f'{path}: no JSON ({error}); labels are COCO JSON or a folder of YOLO text '
             'files')) from error
-    if not isinstance(found, dict):
-        raise LabelError(f'{path}: no COCO labels; expected images, annotations and categories')
-    return found
+
+
+def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:
+    """Return the file that names the classes of a folder, and the names by number."""
+    file = path / 'classes.txt'
+    if file.is_file():
+        lines = [line.strip() for line in _read_text(file).splitlines()]
+        return file, dict(enumerate(filter(None, lines)))
+    for folder in (path, *path.absolute().parents[:2]):
+        file = folder / 'data.yaml'
+        if file.is_file():
+            try:
+                names = msgspec.convert(read_yaml(file), _DataYaml).names
+            except (DescriptionError, msgspec.ValidationError) as error:
+                raise LabelError(printable(
+                    f'{file}: {error}; expected `names`, a list of classes')) from error
+            return file, names if isinstance(names, dict) else dict(enumerate(names))
+    return None, {}
 
 
 def _read_text(file: Path) -> str:
     try:
         if file.stat().st_size > _LARGEST_TEXT:
             raise LabelError(printable(f'{file}: larger than 1 MiB; no labels of one image'))
-        return file.read_text(encoding='utf-8')
+        return file.read_text(encoding='utf-8-sig')
     except OSError as error:
         raise LabelError(printable(f'{file}: {error.strerror or error}')) from error
     except UnicodeDecodeError as error:

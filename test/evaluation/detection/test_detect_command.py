@@ -220,6 +220,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
     detector = ['--detector', str(write_detector(tmp_path / 'detector'))]
     both = ['--rainy', rainy, '--clean', clean]
     (tmp_path / 'labels.json').write_text(coco(['z.png'], [], names=['cat']))
+    (tmp_path / 'good.json').write_text(coco(['z.png'], []))
     (tmp_path / 'mine.yaml').write_text('modle: x\n')
     for arguments, words in (
         ([*detector], ('--rainy',)),
@@ -242,7 +243,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         ([*both, *detector, '--json', str(tmp_path)], ('is a folder',)),
         (['--rainy', rainy, '--clean', rainy, *detector], ('are the same',)),
         (['--rainy', rainy, '--clean', str(tmp_path / 'none'), *detector], ('none',)),
-        (['--rainy', str(tmp_path / 'none'), '--labels', rainy, *detector], ('none',)),
+        (['--rainy', str(tmp_path / 'none'), '--labels', str(tmp_path / 'good.json'), *detector],
+         ('none',)),
         ([str(tmp_path / 'none'), '--rainy-topic', '/x', '--clean-topic', '/y', *detector],
          ('no such bag',)),
     ):

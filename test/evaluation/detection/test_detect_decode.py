@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from derain_ros.evaluation.detection.decode import DecodeError, decode
 from derain_ros.evaluation.detection.description import InputFormat, read_description
-from derain_ros.evaluation.detection.detector import Detector, DetectorError
-from derain_ros.evaluation.detection.placement import place
+from derain_ros.evaluation.detection.detector import Detector, DetectorError, place
 
 YOLO = InputFormat(64, 64, 'letterbox', 114, 'rgb', 255.0, (0.0,) * 3, (1.0,) * 3, 'nchw')
 

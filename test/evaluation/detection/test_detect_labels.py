@@ -45,6 +45,9 @@ def test_coco_boxes_and_regions(tmp_path):
     ('front/a.png', 'front/a.jpg', None, True),
     ('front/a.png', 'a.png', None, True),
     ('a.png', 'front/a.png', None, True),
+    ('images\\front\\a.png', 'front/a.png', None, True),
+    ('images\\000.png', 'images/000.png', None, True),
+    ('images\\000.png', '000.jpg', None, True),
     ('a.png', 'b.png', None, False),
     ('1700000000.000000007', '1700000000.000000007', STAMP, True),
     ('1700000000.000000007.png', '1700000000.000000007', STAMP, True),
@@ -56,6 +59,13 @@ def test_coco_boxes_and_regions(tmp_path):
 def test_images_are_found_by_name_or_stamp(tmp_path, image, name, stamp, found):
     labels = _coco(tmp_path, [image], [(0, 0, 0, 0, {})])
     assert (labels.find(_frame(name, stamp)) is not None) == found
+
+
+def test_an_annotation_of_no_image_or_category_leaves_the_others(tmp_path):
+    labels = _coco(tmp_path, ['a.png'], [
+        (0, 1, 2, 3, {}), (1, 0, 0, 0, {}), (0, 0, 0, 0, {'category_id': 77})])
+    assert len(labels.find(_frame('a.png')).boxes) == 1
+    assert '2 annotations name no image or no category' in labels.notes[0]
 
 
 def test_a_bare_name_that_two_images_have_is_not_guessed(tmp_path):
@@ -84,16 +94,15 @@ def test_labels_of_another_size_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'words'), [
-    ('', 'no JSON'), ('[' * 100_000, 'no JSON'), ('[]', 'no COCO labels'), ('{}', 'categories'),
-    (coco(['a'], [(1, 0, 0, 0, {})]), 'no COCO labels'),
-    (coco(['a'], [(0, 7, 0, 0, {})]), 'no COCO labels'),
-    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 3]})]), 'annotation 0 has the bbox'),
-    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 'x', 4]})]), 'annotation 0 has the bbox'),
-    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, float('nan'), 4]})]), 'annotation 0'),
+    ('', 'no JSON'), ('[' * 100_000, 'no JSON'), ('[]', 'no COCO labels'),
+    ('{}', 'images is missing'),
+    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 3]})]), r'annotations\[0\].bbox is \[1, 2, 3\]'),
+    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 'x', 4]})]), r'annotations\[0\].bbox\[2\] is .x'),
+    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, float('nan'), 4]})]), 'no JSON'),
     (coco([{}], []), 'file_name'),
-    (coco(['a'], [], images=5), 'no COCO labels'),
-    (coco(['a'], [], images=['a']), 'no COCO labels'),
-    (coco(['a'], [], categories=[{'id': [], 'name': 'x'}]), 'no COCO labels'),
+    (coco(['a'], [], images=5), 'images is 5'),
+    (coco(['a'], [], images=['a']), r'images\[0\]'),
+    (coco(['a'], [], categories=[{'id': [], 'name': 'x'}]), r'categories\[0\].id is \[\]'),
 ])
 def test_other_json_is_told(tmp_path, text, words):
     path = tmp_path / 'labels.json'
@@ -118,10 +127,30 @@ def test_yolo_files(tmp_path):
     assert labels.find(_frame('b.png')).boxes.shape == (0, 4)
     assert labels.find(_frame('c.png')) is None
     assert labels.classes == {0, 1}
+    assert "numbers of classes are taken to be the detector's" in labels.notes[0]
+
+
+@pytest.mark.parametrize('names', ['[zebra, red thing, blue thing]',
+                                   '{5: Red Thing, 0: zebra, 1: red thing}'])
+@pytest.mark.parametrize('folder', ['.', 'labels', 'labels/val'])
+def test_yolo_classes_are_numbered_by_data_yaml(tmp_path, names, folder):
+    (tmp_path / 'data.yaml').write_text(f'train: images/train\nnc: 3\nnames: {names}\n')
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / 'a.txt').write_text('1 0.5 0.5 0.5 0.5\n0 0.5 0.5 1.0000001 0.5\n')
+    labels = read_labels(tmp_path / folder, CLASSES)
+    assert labels.find(_frame('a.png')).classes.tolist() == [0]
+    assert 'data.yaml: the detector does not know zebra' in labels.notes[0]
+
+
+@pytest.mark.parametrize('text', ['names: 5', '[', 'nc: 3', 'names: {a: b}', 'names: [[]]'])
+def test_a_data_yaml_that_names_nothing_is_told(tmp_path, text):
+    (tmp_path / 'data.yaml').write_text(text)
+    with pytest.raises(LabelError, match=r'data\.yaml: .*expected `names`'):
+        read_labels(tmp_path, CLASSES)
 
 
 def test_yolo_classes_of_their_own(tmp_path):
-    (tmp_path / 'classes.txt').write_text('zebra\nred thing\n')
+    (tmp_path / 'classes.txt').write_text('zebra\nred thing\n', encoding='utf-8-sig')
     (tmp_path / 'a.txt').write_text('1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n')
     labels = read_labels(tmp_path, CLASSES)
     assert labels.find(_frame('a.png')).classes.tolist() == [0]
