@@ -104,10 +104,14 @@ def write_pack(
         There is no picture, or the limit is too low for pictures of 128 pixels.
 
     """
-    files = [p for p in _listed(folder) if p.suffix.lower() in PICTURE_SUFFIXES]
-    if attribution is None:
-        attribution = next(iter(sorted(folder.glob('ATTRIBUTION.*'))), None)
-    licences = b'' if attribution is None else _read(attribution)
+    try:
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        if attribution is None:
+            attribution = next(iter(sorted(folder.glob('ATTRIBUTION.*'))), None)
+        licences = b'' if attribution is None else attribution.read_bytes()
+    except OSError as error:
+        raise PackError(f'{error.filename}: {error.strerror or error}; give a folder of '
+                        'pictures, and a file that credits them') from error
     room = limit - len(licences) - _OVERHEAD * (len(files) + 2)
     longest = None
     with replacing(path) as partial:
@@ -182,21 +186,6 @@ def read_pack(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             TypeError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise PackError(f'{path}: damaged, or no pack: {error}; make one with `derain pack`'
                         ) from error
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise PackError(f'{folder}: {error.strerror or error}; give a folder of pictures'
-                        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PackError(f'{path}: {error.strerror or error}') from error
 
 
 def _encoded(file: Path, longest: int | None) -> tuple[bytes, int, int, int] | None:
