@@ -35,7 +35,7 @@ TABLE = {
                           'numpy openvino torch safetensors'),
     'engines.torch': ('engines engines.models network', 'numpy torch triton safetensors'),
     'engines.tensorrt': ('engines engines.models engines.reference', 'numpy cuda'),
-    'node': ('images rain_gate engines engines.models', f'{ROS} numpy cv2 pynvml'),
+    'node': ('images rain_gate engines engines.models', f'{ROS} numpy cv2 pynvml yaml'),
     # What makes the models.
     'network': ('', 'torch'),
     'rain': ('', 'numpy cv2'),

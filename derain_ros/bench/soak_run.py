@@ -92,7 +92,7 @@ class _Recorder:
             self._start = now.time
             return
         ages = [(found.time - found.stamp) / 1e6 for found in images]
-        values = self._run.listener.values(f'derain: {CAMERA.strip("/")}')
+        values = self._run.listener.values(f'/derain: {CAMERA.strip("/")}')
         passed = max(now.time - before.time, 1) / 1e9
         sample = SoakSample(
             seconds=round((now.time - self._start) / 1e9, 2),

@@ -88,7 +88,7 @@ def serve(
             for _ in range(count):
                 frames.append(run.step(topics, _FRAME_TIMEOUT))
                 time.sleep(_PAUSE)
-            pipe.send((frames, run.listener.values(f'derain: {CAMERA.strip("/")}')))
+            pipe.send((frames, run.listener.values(f'/derain: {CAMERA.strip("/")}')))
 
 
 def compare(

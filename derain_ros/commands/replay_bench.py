@@ -131,7 +131,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
     outputs = ('image', 'rain_mask') if args.mask else ('image',)
     with live_run(folder, recording, parameters, outputs=outputs) as node:
-        model = facts_of(parameters['model'], node.listener.values('derain: engine'))
+        model = facts_of(parameters['model'], node.listener.values('/derain: engine'))
         print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
               flush=True)
         runs, search = ReplayBench(node, recording, _Playing().show).measure(

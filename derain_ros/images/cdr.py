@@ -126,10 +126,22 @@ def read_compressed_image(message: bytes) -> CompressedImageView:
     return CompressedImageView(header, stamp, frame_id, announced, reader.sequence('data'))
 
 
-def check_camera_info(message: bytes) -> None:
-    """Check that rclpy can read a serialized ``sensor_msgs/CameraInfo``.
+@dataclass(frozen=True, slots=True)
+class CameraInfoView:
+    """What a ``sensor_msgs/CameraInfo`` says of the images that it belongs to.
 
-    Trying it out would leave a line of the middleware's on stderr for each one it cannot.
+    ``sizes`` are the heights and widths in pixels that they may have, of the whole view or of
+    the region of interest, binned or not; empty where the camera is not calibrated.
+    """
+
+    frame_id: str
+    sizes: frozenset[tuple[int, int]]
+
+
+def read_camera_info(message: bytes) -> CameraInfoView:
+    """Read a serialized ``sensor_msgs/CameraInfo`` as far as rclpy could.
+
+    Trying rclpy would leave a line of the middleware's on stderr for each one that it cannot.
 
     Raises
     ------
@@ -138,14 +150,19 @@ def check_camera_info(message: bytes) -> None:
 
     """
     reader = _Reader(message, 'sensor_msgs/CameraInfo')
-    reader.header()
-    reader.unpack('II', 'height and width')
+    _, _, frame_id = reader.header()
+    whole = reader.unpack('II', 'height and width')
     reader.text('distortion_model')
     count, = reader.unpack('I', 'd')
     reader.unpack(f'{count}d', 'd')
     reader.unpack('30d', 'k, r and p')
-    reader.unpack('6I', 'binning and roi')
+    binning_x, binning_y, _, _, *region = reader.unpack('6I', 'binning and roi')
     reader.unpack('B', 'roi.do_rectify')
+    sizes = {
+        (-(-height // by_y), -(-width // by_x))
+        for height, width in (whole, region) if height and width
+        for by_y, by_x in ((1, 1), (max(1, binning_y), max(1, binning_x)))}
+    return CameraInfoView(frame_id, frozenset(sizes))
 
 
 def encode_header(sec: int, nanosec: int, frame_id: str) -> bytes:

@@ -47,6 +47,8 @@ _WRITERS = {
 }
 _KEPT_WITH_SAME = {name: name for name in _WRITERS} | {'8UC1': 'mono8'}
 
+_DEPTH_ENCODINGS = ('16UC1', '32FC1', '64FC1')
+
 _CHECK_SIZE = 'check the size that the camera driver publishes'
 
 
@@ -240,6 +242,9 @@ def _cv_bridge() -> Any:
 
 
 def _decode_with_cv_bridge(msg: Any, height: int, width: int) -> np.ndarray:
+    if msg.encoding in _DEPTH_ENCODINGS:
+        refuse('encoding', f'{shown(msg.encoding)}, that of a depth image', 'a colour or grey one',
+               'name the topic of the colour images')
     bridge = _cv_bridge()
     if bridge is None:
         refuse(

@@ -55,7 +55,7 @@ class LiveRun:
     ):
         self._node = node
         self._log = log
-        self._names = {camera.namespace: f'derain: {camera.name}' for camera in source.cameras}
+        self._names = {camera.namespace: f'/derain: {camera.name}' for camera in source.cameras}
         self._topics = {camera.topic: camera.namespace for camera in source.cameras}
         self._player: Helper | None = None
         self.listener = listener
@@ -149,7 +149,7 @@ class LiveRun:
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             self.check()
-            if error := self.listener.error('derain: engine'):
+            if error := self.listener.error('/derain: engine'):
                 raise LiveRunError(f'derain_node does not become active: {error}')
             active = not managed or self.listener.node_state() == 'active'
             if active and self.listener.outputs_found():
@@ -186,7 +186,7 @@ class LiveRun:
 
     def _engine_state(self) -> str:
         """Return the state of the engine by its newest status; ``ready`` where it does not say."""
-        return self.listener.values('derain: engine').get('state', 'ready')
+        return self.listener.values('/derain: engine').get('state', 'ready')
 
     def _settle(self, received: int = 0) -> dict[str, Mapping[str, str]]:
         """Wait until each camera has received more, and the node has nothing left to do.

@@ -18,7 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from derain_ros.live.monitor_view import ENGINE, PREFIX, NodeReport, level_of, render, values_of
+from derain_ros.live.monitor_view import NodeReport, level_of, render, values_of
 
 TOPIC = '/diagnostics'
 REFRESH_SECONDS = 0.5
@@ -66,17 +66,20 @@ class Reports:
 
     def add(self, message: DiagnosticArray, now: float, clock: str) -> None:
         """Take in a message from /diagnostics; ``now`` in seconds, ``clock`` for people."""
+        values = {status.name: values_of(status) for status in message.status[:_MOST_STATUSES]}
+        # The status of the engine is named after its node, and so are those of its cameras.
+        name = next((found['node'] for status, found in values.items()
+                     if 'node' in found and status == f'{found["node"]}: engine'), '')
         statuses = [status for status in message.status[:_MOST_STATUSES]
-                    if status.name.startswith(PREFIX)]
+                    if name and status.name.startswith(f'{name}: ')]
         if not statuses:
             self.foreign += 1
             return
-        values = {status.name: values_of(status) for status in statuses}
-        name = values.get(ENGINE, {}).get('node', '')
+        values = {status.name: values[status.name] for status in statuses}
         if not self.wants(name):
-            self.others.add(name or '(a node that does not tell its name)')
+            self.others.add(name)
             return
-        heard = self._heard.setdefault(name or '\n'.join(sorted(values)), _Heard(name))
+        heard = self._heard.setdefault(name, _Heard(name))
         heard.statuses, heard.time = statuses, now
         heard.earlier.append((now, values))
         # Keep the newest that is old enough to compare with, and what came after.

@@ -10,8 +10,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-PREFIX = 'derain: '
-ENGINE = f'{PREFIX}engine'
 SILENT_SECONDS = 3.0
 """A node that has not reported for longer is shown as silent; it reports once a second."""
 
@@ -40,7 +38,7 @@ class NodeReport:
     Attributes
     ----------
     name
-        Full name of the node, empty where it does not tell.
+        Full name of the node.
     statuses
         Its last statuses, the engine's among them.
     previous
@@ -83,14 +81,14 @@ def render(nodes: Sequence[NodeReport], clock: str) -> RenderableType:
 
 
 def _node_parts(node: NodeReport, clock: str) -> Iterator[RenderableType]:
-    cameras = [status for status in node.statuses if status.name != ENGINE]
+    cameras = [status for status in node.statuses if status.name != f'{node.name}: engine']
     yield Text.assemble(
-        (clean(node.name) or 'derain', 'bold'), f'  {_counted(len(cameras), "camera")}  {clock}')
+        (clean(node.name), 'bold'), f'  {_counted(len(cameras), "camera")}  {clock}')
     if node.silent:
         yield Text(f'no report for {node.silent_seconds:.0f} s: the node has ended, hangs, or '
                    'cannot be heard; its last figures:', style=_SILENT[1])
     for status in node.statuses:
-        if status.name == ENGINE:
+        if status.name == f'{node.name}: engine':
             yield _engine_line(status, node)
     # Before the tables, whose end may be below that of the terminal.
     yield from _notes(node)
@@ -136,8 +134,8 @@ def _table(
     return table
 
 
-def _camera_cell(status: DiagnosticStatus, _values: Mapping[str, str], _node: NodeReport) -> str:
-    name = clean(status.name.removeprefix(PREFIX))
+def _camera_cell(status: DiagnosticStatus, _values: Mapping[str, str], node: NodeReport) -> str:
+    name = clean(status.name.removeprefix(f'{node.name}: '))
     # Cameras differ at the end more often than not: front_stereo_left, front_stereo_right.
     return name if len(name) <= NAME_CELLS else f'{name[:NAME_CELLS - 6]}…{name[-5:]}'
 
@@ -209,7 +207,7 @@ def _notes(node: NodeReport) -> Iterator[Text]:
     """Yield what is the matter, and what was last."""
     now = {status.name for status in node.statuses if level_of(status)}
     for status in node.statuses:
-        name = clean(status.name.removeprefix(PREFIX))
+        name = clean(status.name.removeprefix(f'{node.name}: '))
         if status.name in now:
             shown, style = _LEVELS[level_of(status)]
             yield Text.assemble((f'{shown} {name}: ', style), clean(status.message))
@@ -223,7 +221,7 @@ def _notes(node: NodeReport) -> Iterator[Text]:
     for name, (when, status) in node.last_problems.items():
         if name not in now:
             shown, _ = _LEVELS[level_of(status)]
-            text = f'{when} {shown} {name.removeprefix(PREFIX)}: {status.message} (over)'
+            text = f'{when} {shown} {name.removeprefix(f"{node.name}: ")}: {status.message} (over)'
             yield Text(clean(text), style='dim')
 
 

@@ -1,36 +1,21 @@
-"""The topics of one camera."""
+"""The topics of one camera, and what is known of it."""
 
+import time
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from derain_ros.images.cdr import CdrUnsupportedError, check_camera_info
-from derain_ros.images.message_fields import ImageFormatError
-from derain_ros.node.camera_record import CameraRecord
-from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Throttle
-from derain_ros.node.input_topic import BEST_EFFORT, RELIABLE, InputTopic
+from derain_ros.node.calibration import Calibration
+from derain_ros.node.camera_record import CameraRecord, CameraSnapshot
+from derain_ros.node.input_topic import InputTopic
 from derain_ros.node.messages import Received
-from derain_ros.node.parameters import (
-    COMPRESSED,
-    OUTPUTS,
-    CameraSettings,
-    LiveSettings,
-    Settings,
-)
-from derain_ros.node.qos_events import join_problems, output_events, output_problem
-from derain_ros.rain_gate import GateSettings
+from derain_ros.node.output_topics import OutputTopics
+from derain_ros.node.parameters import CameraSettings, LiveSettings, Settings
+from derain_ros.node.qos import Notice
 
-OUTPUT_DEPTH = 5
-
-_TYPES = {
-    'camera_info': CameraInfo, COMPRESSED: CompressedImage, 'status': DiagnosticArray,
-}
+INFO_SECONDS = 3.0
+"""How long frames come without a camera_info before that is told."""
 
 
 class Camera:
@@ -46,8 +31,8 @@ class Camera:
         Topics of this camera.
     settings
         Settings of the node.
-    gate
-        When it counts as wet and as dry.
+    live
+        Settings at the start.
 
     Attributes
     ----------
@@ -55,33 +40,29 @@ class Camera:
         As given in ``camera``.
     record
         What is known of its frames.
+    outputs
+        Its publishers.
 
     """
 
     def __init__(
-        self, node: Node, camera: CameraSettings, settings: Settings, gate: GateSettings
+        self, node: Node, camera: CameraSettings, settings: Settings, live: LiveSettings
     ):
         self.settings = camera
-        self.record = CameraRecord(gate)
+        self.record = CameraRecord(live.gate)
+        self.outputs = OutputTopics(node, camera.outputs, settings.output_reliability)
         self._node = node
-        self._input_reliability = settings.input_reliability
+        self._reliability = settings.input_reliability
         self._image: InputTopic | None = None
         self._info: InputTopic | None = None
-        self._latest_info: bytes | None = None
-        self._throttle = Throttle(LOG_EVERY_SECONDS)
-        self._publishers = {}
-        self._misfit_outputs: set[str] = set()
-        reliability = BEST_EFFORT if settings.output_reliability == 'best_effort' else RELIABLE
-        qos = QoSProfile(depth=OUTPUT_DEPTH, reliability=reliability)
-        try:
-            for output in OUTPUTS:
-                topic = camera.outputs[output]
-                self._publishers[output] = node.create_publisher(
-                    _TYPES.get(output, Image), topic, qos, event_callbacks=output_events(
-                        node, topic, partial(self._on_output_problem, topic)))
-        except Exception:
-            self.close()
-            raise
+        self._calibration = Calibration(camera.camera_info_topic)
+        self._without_info_since: float | None = None
+        self._told_without_info = False
+        logger = node.get_logger()
+        self._notices = [
+            Notice(lambda text: logger.warning(f'{camera.name}: {text}'),
+                   lambda text: logger.info(f'{camera.name}: {text}'), end)
+            for end in ('frames come in again', 'camera_info fits again', '')]
 
     @property
     def name(self) -> str:
@@ -89,36 +70,45 @@ class Camera:
         return self.settings.name
 
     @property
+    def image_topic(self) -> str:
+        """Topic that images come from."""
+        return self.settings.image_topic if self._image is None else self._image.topic
+
+    @property
     def message_type(self) -> type:
-        """Class of the image messages that come in."""
-        return CompressedImage if self.settings.compressed else Image
+        """Class of the image messages that are subscribed to."""
+        return self._image.message_type
 
     @property
     def reliability(self) -> str:
         """Reliability of the image subscription; empty without one."""
         return '' if self._image is None else self._image.reliability
 
-    def start(self, on_image: Callable[[str, bytes], None]) -> None:
-        """Subscribe; ``on_image`` gets the camera's name and each serialized image."""
+    def start(self, on_image: Callable[[str, bytes, bool], None]) -> None:
+        """Subscribe; ``on_image`` gets name, serialized image, and whether it is compressed."""
+        def on_message(message: bytes, message_type: type) -> None:
+            on_image(self.name, message, message_type is CompressedImage)
+
         self._info = InputTopic(
-            self._node, CameraInfo, self.settings.camera_info_topic, self._on_info,
-            self._input_reliability, raw=True)
+            self._node, [(self.settings.camera_info_topic, CameraInfo)],
+            lambda message, message_type: self._calibration.take(message), self._reliability)
         self._image = InputTopic(
-            self._node, self.message_type, self.settings.image_topic,
-            partial(on_image, self.name), self._input_reliability, raw=True)
+            self._node, [(topic, CompressedImage if compressed else Image)
+                         for topic, compressed in self.settings.inputs],
+            on_message, self._reliability)
 
     def stop(self) -> None:
         """Unsubscribe, and forget the latest camera_info."""
         for topic in (self._image, self._info):
             if topic is not None:
                 topic.close()
-        self._image = self._info = self._latest_info = None
+        self._image = self._info = self._without_info_since = None
+        self._calibration.forget()
 
     def close(self) -> None:
         """Unsubscribe and take the outputs down."""
         self.stop()
-        while self._publishers:
-            self._node.destroy_publisher(self._publishers.popitem()[1])
+        self.outputs.close()
 
     def follow_publishers(self) -> None:
         """Fit the subscriptions to the publishers there are now."""
@@ -126,71 +116,60 @@ class Camera:
             if topic is not None:
                 topic.follow_publishers()
 
-    def qos_problem(self) -> str:
-        """Say whose QoS does not fit, on either side; empty while all is well."""
-        problems = [topic.qos_problem() for topic in (self._image, self._info)
-                    if topic is not None]
-        for topic in tuple(self._misfit_outputs):
-            problem = output_problem(self._node, topic)
-            if not problem:
-                self._misfit_outputs.discard(topic)
-            problems.append(problem)
-        return join_problems(problem for problem in problems if problem)
+    def problems(
+        self, live: LiveSettings, frames: CameraSnapshot, *, silent_seconds: float | None,
+        ever: bool,
+    ) -> list[str]:
+        """Say what is wrong with the topics and what to do, and log what is new or over.
 
-    def silence(self) -> str:
-        """Say why no image may come in, and what to do; empty while not subscribed."""
-        return '' if self._image is None else self._image.silence()
+        Parameters
+        ----------
+        live, frames
+            Settings and frames at this moment.
+        silent_seconds
+            Since the last image, if that is too long; else None.
+        ever
+            An image has come.
 
-    def wanted(self, live: LiveSettings) -> set[str]:
-        """Return the outputs that are switched on and that somebody subscribes to.
-
-        Empty where nothing but the status is listened to: it tells of frames published.
         """
-        off = {name for name, switched_on in (
-            ('rain_mask', live.publish_mask), ('overlay', live.publish_overlay),
-            (COMPRESSED, live.publish_compressed)) if not switched_on}
-        wanted = {output for output, publisher in self._publishers.items()
-                  if output not in off and publisher.get_subscription_count()}
-        return wanted if wanted != {'status'} else set()
+        if self._image is None:
+            return []
+        silence = '' if silent_seconds is None else self._image.silence(silent_seconds, ever=ever)
+        found = [silence, self._info_problem(live, frames), self.outputs.problem(live)]
+        for notice, problem in zip(self._notices, found, strict=True):
+            notice.look(problem)
+        found = [self._image.qos_problem(), self._info.qos_problem(), *found]
+        return [problem for problem in dict.fromkeys(found) if problem]
 
-    def publish(self, output: str, message: Any) -> None:
-        """Publish a message, serialized or not."""
-        self._publishers[output].publish(message)
+    def publish_info(self, received: Received, size: tuple[int, int] | None) -> bool:
+        """Publish the latest camera_info under the header of a frame it fits, if there is one."""
+        info = self._calibration.fit(received, size)
+        if info is not None:
+            self.outputs.publish('camera_info', info)
+        return info is not None
 
-    def publish_info(self, received: Received) -> bool:
-        """Publish the latest camera_info under the header of a frame, if any came in."""
-        latest = self._latest_info
-        if latest is None:
-            return False
-        try:
-            info = deserialize_message(latest, CameraInfo)
-        except Exception as error:  # of several types; the frame goes out without
-            self._latest_info = None
-            self._warn_of_info(f'a message of {len(latest)} bytes is no CameraInfo ({error}); '
-                               'check its publisher')
-            return False
-        info.header = received.header_message()
-        self._publishers['camera_info'].publish(info)
-        return True
-
-    def _on_output_problem(self, topic: str, problem: str) -> None:
-        self._misfit_outputs.add(topic)
-        self._node.get_logger().warning(problem)
-
-    def _on_info(self, message: bytes) -> None:
-        try:
-            check_camera_info(message)
-        except CdrUnsupportedError:
-            pass  # rclpy may be able to read it
-        except ImageFormatError as error:
-            self._warn_of_info(str(error))
-            return
-        self._latest_info = message
-
-    def _warn_of_info(self, reason: str) -> None:
-        topic = self.settings.camera_info_topic
-        if self._throttle.allows(topic):
-            self._node.get_logger().warning(f'{topic}: {reason}')
+    def _info_problem(self, live: LiveSettings, frames: CameraSnapshot) -> str:
+        if problem := self._info.type_problem():
+            return problem
+        if self._calibration.known or not frames.size:
+            self._without_info_since = None
+            return self._calibration.problem(frames.size, frames.frame_id, self.image_topic)
+        now = time.monotonic()
+        if self._without_info_since is None:
+            self._without_info_since = now
+        seconds = now - self._without_info_since
+        if seconds < INFO_SECONDS:
+            return ''
+        problem = (f'images come without a camera_info: {self._info.silence(seconds, ever=False)}'
+                   f'; name its topic as {self.name}.camera_info_topic')
+        wanted = self.settings.camera_info_named or 'camera_info' in self.outputs.wanted(live)
+        # A camera without calibration is no fault where nobody asks for one.
+        if wanted or 'did you mean' in problem:
+            return problem
+        if not self._told_without_info:
+            self._told_without_info = True
+            self._node.get_logger().info(f'{self.name}: {problem}')
+        return ''
 
 
 def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:

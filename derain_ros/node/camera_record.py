@@ -34,8 +34,8 @@ class CameraSnapshot:
 
     Attributes
     ----------
-    size, encoding
-        Of the last frame read; ``size`` is ``<width>x<height>`` in pixels.
+    size, encoding, frame_id
+        Of the last frame read; ``size`` is height and width in pixels, None before the first.
     faults
         Frames so far that the engine was to derain and did not.
     failure
@@ -50,8 +50,9 @@ class CameraSnapshot:
 
     """
 
-    size: str = ''
+    size: tuple[int, int] | None = None
     encoding: str = ''
+    frame_id: str = ''
     faults: int = 0
     failure: Failure | None = None
     rain_intensity: float = math.nan
@@ -74,7 +75,8 @@ class CameraRecord:
         self._gate = RainGate(gate)
         self._mask_time = -math.inf
         self._seconds = {stage: deque(maxlen=WINDOW) for stage in STAGES}
-        self._size = self._encoding = ''
+        self._size: tuple[int, int] | None = None
+        self._encoding = self._frame_id = ''
         self._faults = 0
         self._failure: Failure | None = None
 
@@ -82,7 +84,7 @@ class CameraRecord:
         """Return all that is known at this moment."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
-            known = (self._size, self._encoding, self._faults, self._failure,
+            known = (self._size, self._encoding, self._frame_id, self._faults, self._failure,
                      self._gate.intensity, self._may_be_wet())
         latencies = {}
         for stage, found in seconds.items():
@@ -96,10 +98,10 @@ class CameraRecord:
         with self._lock:
             self._seconds[stage].append(seconds)
 
-    def read(self, size: tuple[int, int], encoding: str) -> None:
-        """Note height and width, in pixels, and encoding of a frame."""
+    def read(self, size: tuple[int, int], encoding: str, frame_id: str) -> None:
+        """Note height and width in pixels, encoding and frame_id of a frame."""
         with self._lock:
-            self._size, self._encoding = f'{size[1]}x{size[0]}', encoding
+            self._size, self._encoding, self._frame_id = size, encoding, frame_id
 
     def failed(self, reason: str, *, by_engine: bool) -> None:
         """Note why a frame could not be read or published."""

@@ -4,7 +4,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ class CameraReport:
 
     Attributes
     ----------
+    node
+        Full name of the node.
     name, image_topic, reliability, sync_group
         As in the status.
     active
@@ -53,15 +55,16 @@ class CameraReport:
         Time between the two counts.
     faults
         Frames since the last report that the engine was to derain and did not.
-    silence
-        Why no frame comes in, with the remedy; empty while frames come.
-    qos_problem
-        Which publisher cannot be heard, with the remedy.
+    problems
+        What is wrong with its topics, each with the remedy.
     gate
         ``wet``, ``dry`` or ``off``.
+    switched_off
+        Why no frame is derained, if that is by a parameter.
 
     """
 
+    node: str
     name: str
     image_topic: str
     active: bool
@@ -72,18 +75,18 @@ class CameraReport:
     reliability: str = ''
     sync_group: str = ''
     faults: int = 0
-    silence: str = ''
-    qos_problem: str = ''
+    problems: Sequence[str] = ()
     gate: str = 'off'
+    switched_off: str = ''
 
 
 def camera_status(report: CameraReport) -> DiagnosticStatus:
-    """Return the status ``derain: <camera>``."""
+    """Return the status ``<node>: <camera>``."""
     level, message = _camera_level(report)
     counts = report.counts
     fps = report.counts.since(report.previous).published / max(report.seconds, 1e-3)
-    intensity = report.frames.rain_intensity
-    return _status(f'derain: {report.name}', level, message, report.image_topic, {
+    intensity, size = report.frames.rain_intensity, report.frames.size
+    return _status(f'{report.node}: {report.name}', level, message, report.image_topic, {
         'received': counts.received,
         'published': counts.published,
         'dropped': counts.dropped,
@@ -98,19 +101,22 @@ def camera_status(report: CameraReport) -> DiagnosticStatus:
         'gate': report.gate,
         'image_topic': report.image_topic,
         'encoding': report.frames.encoding,
-        'size': report.frames.size,
+        'size': '' if size is None else f'{size[1]}x{size[0]}',
         'reliability': report.reliability,
         'sync_group': report.sync_group,
     })
 
 
 def engine_status(
-    info: EngineInfo | None, problem: str, idle_reason: str, values: Mapping[str, object]
+    node: str, info: EngineInfo | None, problem: str, idle_reason: str,
+    values: Mapping[str, object],
 ) -> DiagnosticStatus:
-    """Return the status ``derain: engine``.
+    """Return the status ``<node>: engine``.
 
     Parameters
     ----------
+    node
+        Full name of the node.
     info
         The engine in use; None while the node is not configured.
     problem
@@ -129,7 +135,8 @@ def engine_status(
         level, message = DiagnosticStatus.OK, f'{info.engine} on {info.device}'
     known = {key: getattr(info, key, '')
              for key in ('engine', 'device', 'model', 'precision', 'reason')}
-    return _status('derain: engine', level, message, known['device'], {**known, **values})
+    return _status(f'{node}: engine', level, message, known['device'],
+                   {'node': node, **known, **values})
 
 
 def _camera_level(report: CameraReport) -> tuple[bytes, str]:
@@ -141,12 +148,13 @@ def _camera_level(report: CameraReport) -> tuple[bytes, str]:
         level = DiagnosticStatus.ERROR if failure.by_engine else DiagnosticStatus.WARN
         what = 'failed' if not report.faults else 'were not derained'
         return level, f'{bad} frames {what}, the last one: {failure.reason}'
-    if report.silence or report.qos_problem:
-        return DiagnosticStatus.WARN, report.qos_problem or report.silence
+    if report.problems:
+        return DiagnosticStatus.WARN, '; '.join(report.problems)
+    off = f'switched off ({report.switched_off}): ' if report.switched_off else ''
     if not new.published and new.idle:
-        return DiagnosticStatus.OK, 'idle: nobody subscribes to the outputs'
+        return DiagnosticStatus.OK, f'{off}idle: nobody subscribes to the outputs'
     return DiagnosticStatus.OK, (
-        f'{new.published} published, {new.dropped} dropped since the last report')
+        f'{off}{new.published} published, {new.dropped} dropped since the last report')
 
 
 def _status(

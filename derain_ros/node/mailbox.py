@@ -1,5 +1,6 @@
 """The newest frame of each camera, and the count of what became of every frame."""
 
+import math
 import statistics
 import threading
 import time
@@ -7,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from itertools import pairwise
 
 EXPECTED_PERIODS = 3
 """A camera is overdue after this many of its median intervals,"""
@@ -15,8 +15,35 @@ SHORTEST_WAIT = 0.5
 """but not before this many seconds."""
 FIRST_WAIT = 2.0
 """Seconds after which a camera without two frames is overdue."""
+LONGEST_BREAK = 10.0
+"""Longest break between bursts, in seconds, that is taken for a camera's habit."""
+BREAK_MEMORY = 30.0
+"""Time constant, in seconds, with which such breaks are forgotten."""
 
 _INTERVALS = 20
+
+
+class _Pace:
+    """How often the frames of a camera come; ``last`` is 0 before the first."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self.intervals: deque[float] = deque(maxlen=_INTERVALS)
+        self._break = 0.0
+
+    def arrived(self, now: float) -> None:
+        """Note an arrival, seconds of ``time.monotonic``."""
+        if self.last:
+            interval = now - self.last
+            self.intervals.append(interval)
+            self._break = max(
+                min(interval, LONGEST_BREAK), self._break * math.exp(-interval / BREAK_MEMORY))
+        self.last = now
+
+    def limit(self) -> float:
+        """Return the seconds after which it is overdue."""
+        return max(EXPECTED_PERIODS * statistics.median(self.intervals), 1.5 * self._break,
+                   SHORTEST_WAIT)
 
 
 class Outcome(Enum):
@@ -69,12 +96,15 @@ class Taken:
         Serialized message.
     arrival
         When it came in, seconds of ``time.monotonic``.
+    compressed
+        It is a ``sensor_msgs/CompressedImage``.
 
     """
 
     camera: str
     data: bytes
     arrival: float
+    compressed: bool = False
 
 
 class Mailbox:
@@ -109,7 +139,7 @@ class Mailbox:
         self._changed = threading.Condition()
         self._ready: dict[tuple, list[Taken]] = {}
         self._partial: dict[tuple, dict[str, tuple[float, Taken]]] = {}
-        self._arrivals = {camera: deque(maxlen=_INTERVALS) for camera in groups}
+        self._paces = {camera: _Pace() for camera in groups}
         self._opened = 0.0
         self._open = False
         self._counts = {camera: Counts() for camera in groups}
@@ -119,8 +149,7 @@ class Mailbox:
         with self._changed:
             self._open = True
             self._opened = time.monotonic()
-            for arrivals in self._arrivals.values():
-                arrivals.clear()
+            self._paces = {camera: _Pace() for camera in self._paces}
 
     def close(self) -> None:
         """Accept no frame, drop those that wait, and let :meth:`take` return None."""
@@ -134,13 +163,13 @@ class Mailbox:
             self._drop(waiting)
             self._changed.notify_all()
 
-    def put(self, camera: str, data: bytes) -> None:
+    def put(self, camera: str, data: bytes, compressed: bool = False) -> None:
         """Leave a frame; an older one that still waits is dropped and counted."""
-        taken = Taken(camera, data, time.monotonic())
+        taken = Taken(camera, data, time.monotonic(), compressed)
         with self._changed:
             if not self._open:
                 return
-            self._arrivals[camera].append(taken.arrival)
+            self._paces[camera].arrived(taken.arrival)
             slot = self._slot_of[camera]
             if len(self._members[slot]) == 1:
                 self._fill(slot, [taken])
@@ -205,16 +234,17 @@ class Mailbox:
                 done = counts.published + counts.dropped + counts.failed + counts.idle
                 self._counts[camera] = Counts(received=counts.received - done)
 
-    def overdue(self, camera: str) -> bool:
-        """Tell whether a camera has been silent for longer than it used to be."""
+    def silence(self, camera: str) -> tuple[float | None, bool]:
+        """Return the seconds since the last frame if a camera is overdue, and if one ever came.
+
+        A camera is overdue after :data:`EXPECTED_PERIODS` of its median intervals, but not
+        before :data:`SHORTEST_WAIT`, nor while it has lately made longer breaks.
+        """
         with self._changed:
-            arrivals = list(self._arrivals[camera])
-            since = time.monotonic() - (arrivals[-1] if arrivals else self._opened)
-        if len(arrivals) < 2:
-            return since > FIRST_WAIT
-        intervals = [later - earlier for earlier, later in pairwise(arrivals)]
-        period = statistics.median(intervals)
-        return since > max(EXPECTED_PERIODS * period, SHORTEST_WAIT)
+            pace = self._paces[camera]
+            seconds = time.monotonic() - (pace.last or self._opened)
+            limit = pace.limit() if len(pace.intervals) else FIRST_WAIT
+            return (seconds if seconds > limit else None), pace.last > 0
 
     def _drop(self, frames: Iterable[Taken]) -> None:
         for taken in frames:

@@ -7,15 +7,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import rclpy
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
+# What takes long to import is imported below, so that Ctrl-C in the first second ends the process
+# as it does later.
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
 
-from derain_ros.node.node import DerainNode
-from derain_ros.node.process_memory import keep_large_buffers
-from derain_ros.node.shared_memory import remove_stale_segments
+    from derain_ros.node.node import DerainNode
 
 SPIN_SECONDS = 0.2
 STOP_SECONDS = 1.2
@@ -37,6 +36,16 @@ def main(args: Sequence[str] | None = None) -> int:
         alone was asked for and failed.
 
     """
+    # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
+    # through, which kills the process where it comes up inside rclpy. Blocked until all is
+    # imported, as the ROS wheels start the process anew meanwhile, which keeps the mask only.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    stop = threading.Event()
+    for number in numbers:
+        signal.signal(number, lambda *_: stop.set())
+    from derain_ros.node.process_memory import keep_large_buffers
+
     keep_large_buffers()
     arguments = list(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(
@@ -44,20 +53,32 @@ def main(args: Sequence[str] | None = None) -> int:
             'ROS 2 lifecycle node that removes rain from camera topics.'),
         epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; '
                'ros2 param list /derain and ros2 param describe tell which there are.')
-    # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
-    # through, which kills the process where it comes up inside rclpy.
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    from derain_ros.node.node import DerainNode
+    from derain_ros.node.parameter_store import unheard
+    from derain_ros.node.shared_memory import remove_stale_segments
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    if stop.is_set():
+        return 0
     try:
         parser.parse_args(remove_ros_args(['derain_node', *arguments])[1:])
         remove_stale_segments()
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node = DerainNode(stop)
     except Exception as error:  # of several types, for bad arguments and parameter files
-        print(f'derain_node: cannot start: {error}', file=sys.stderr)
+        if not stop.is_set():
+            hint = ('; a parameter file needs the name of the node, ros__parameters below it, and '
+                    'spaces, not tabs: see config/derain.yaml of this package'
+                    if 'params file' in str(error) else '')
+            print(f'derain_node: cannot start: {error}{hint}', file=sys.stderr)
         rclpy.try_shutdown()
-        return 1
+        return 0 if stop.is_set() else 1
+    for problem in unheard(arguments, node.get_fully_qualified_name()):
+        node.get_logger().warning(problem)
     try:
         _spin(node, stop)
     finally:
@@ -73,7 +94,10 @@ def main(args: Sequence[str] | None = None) -> int:
     return node.exit_status
 
 
-def _spin(node: DerainNode, stop: threading.Event) -> None:
+def _spin(node: 'DerainNode', stop: threading.Event) -> None:
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
     executor = _make_executor()
     node.get_logger().debug(f'executor: {type(executor).__name__}')
     executor.add_node(node)
@@ -91,10 +115,12 @@ def _spin(node: DerainNode, stop: threading.Event) -> None:
     executor.shutdown()
 
 
-def _make_executor() -> Executor:
+def _make_executor() -> 'Executor':
     try:
         from rclpy.experimental.events_executor import EventsExecutor
     except ImportError:  # before Jazzy
+        from rclpy.executors import SingleThreadedExecutor
+
         return SingleThreadedExecutor()
     return EventsExecutor()
 

@@ -6,7 +6,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import (
+    ChangeState,
+    GetAvailableStates,
+    GetAvailableTransitions,
+    GetState,
+)
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -62,6 +67,7 @@ class DerainNode(LifecycleNode):
         self._stop = stop or threading.Event()
         self._store = ParameterStore(self)
         self._configured = False
+        self._transitions = 0
         self._live: LiveSettings | None = None
         self._supervisor: Supervisor | None = None
         self._mailbox: Mailbox | None = None
@@ -132,6 +138,7 @@ class DerainNode(LifecycleNode):
         self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
     ) -> TransitionCallbackReturn:
         # rclpy swallows what a callback raises, so nothing may get out of here.
+        self._transitions += 1
         try:
             action()
         except Exception as error:
@@ -163,9 +170,10 @@ class DerainNode(LifecycleNode):
                 'the node to free it')
         self._open_engine(settings)
         self._warm_up(settings)
+        self._store.warn_of_overrides(settings)
         sources: dict[str, str] = {}
         for camera in settings.topics:
-            self._cameras[camera.name] = Camera(self, camera, settings, self._live.gate)
+            self._cameras[camera.name] = Camera(self, camera, settings, self._live)
             first = sources.setdefault(camera.image_topic, camera.name)
             if first != camera.name:
                 self.get_logger().warning(
@@ -177,8 +185,8 @@ class DerainNode(LifecycleNode):
         messages = InPlaceMessages() if settings.fast_path else RclpyMessages()
         self._worker = Worker(
             self, self._cameras, self._mailbox, self._supervisor,
-            Outputs(messages, settings.output_encoding), lambda: self._live,
-            self._reporter.rain_is_listened_to)
+            Outputs(messages, settings.output_encoding, self.get_fully_qualified_name()),
+            lambda: self._live, self._reporter.rain_is_listened_to)
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
 
     def _open_engine(self, settings: Settings) -> None:
@@ -189,7 +197,7 @@ class DerainNode(LifecycleNode):
                 f'unknown engine {settings.engine!r}; known: auto, {", ".join(ENGINES)}')
         find_model(settings.model)
         self._supervisor = self._supervise(settings)
-        failure = self._supervisor.open(self._stop)
+        failure = self._supervisor.open(self._stop, self._answer_queries)
         info = self._supervisor.info
         if info is not None:
             self.get_logger().info(
@@ -228,6 +236,7 @@ class DerainNode(LifecycleNode):
                 if self._stop.wait(LOOK_SECONDS):
                     raise EngineError(
                         'the node was told to end while the engine was being prepared')
+                self._answer_queries()
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
                     # This thread is the one that the timers run on.
@@ -240,13 +249,14 @@ class DerainNode(LifecycleNode):
         self._worker.start()
         for name, camera in self._cameras.items():
             camera.start(self._mailbox.put)
-            topics = camera.settings
             self.get_logger().info(
-                f'{name}: {topics.image_topic} ({camera.message_type.__name__}, '
-                f'{camera.reliability}) -> {topics.outputs["image"]}')
+                f'{name}: {camera.image_topic} ({camera.message_type.__name__}, '
+                f'{camera.reliability}) -> {camera.settings.outputs["image"]}')
         self._reporter.activate(lambda: self._live)
 
     def _deactivate(self) -> None:
+        if not self._reporter.inactive:
+            self.get_logger().info('inactive now: no frames are taken')
         self._reporter.deactivate()
         for camera in self._cameras.values():
             camera.stop()
@@ -328,6 +338,24 @@ class DerainNode(LifecycleNode):
             self.get_logger().info('the engine is ready; ending, as build_only is set')
         self._stop.set()
 
+    def _state(self) -> str:
+        if not self._configured:
+            return 'unconfigured'
+        return 'inactive' if self._reporter.inactive else 'active'
+
+    def _answer_queries(self) -> None:
+        """Answer who asks for the lifecycle state while a transition occupies the executor."""
+        for service in self.services:
+            if service.srv_type in (GetState, GetAvailableStates, GetAvailableTransitions):
+                while True:
+                    with service.handle:
+                        request, header = service.handle.service_take_request(
+                            service.srv_type.Request) or (None, None)
+                    if header is None:
+                        break
+                    response = service.callback(request, service.srv_type.Response())
+                    service.send_response(response, header)
+
     def _guard_change_state(self) -> None:
         # rclpy raises, and never answers, when a state does not allow the transition asked for.
         service = next(found for found in self.services if found.srv_type is ChangeState)
@@ -336,13 +364,19 @@ class DerainNode(LifecycleNode):
         def guarded(
             request: ChangeState.Request, response: ChangeState.Response
         ) -> ChangeState.Response:
+            before = self._transitions
             try:
-                return change_state(request, response)
-            except Exception as error:
-                asked = request.transition.label or request.transition.id
-                self.get_logger().error(f'transition {asked!r} refused: {error}')
+                response = change_state(request, response)
+            except Exception:
                 response.success = False
-                return response
+            if not response.success and self._transitions == before:
+                asked = request.transition.label or request.transition.id
+                hint = ('; it configures and activates by itself: set its parameter autostart to '
+                        'false where a lifecycle manager does so'
+                        if self.get_parameter('autostart').value else '')
+                self.get_logger().error(
+                    f'transition {asked!r} refused: the node is {self._state()}{hint}')
+            return response
 
         service.callback = guarded
 
@@ -354,7 +388,7 @@ class DerainNode(LifecycleNode):
         rclpy's own checks do not name the parameter, and know no parameter of a camera that
         is added in the same call.
         """
-        reason = self._store.refusal(parameter_list, self._configured)
+        reason = self._store.refusal(parameter_list, self._state())
         if reason:
             return SetParametersResult(successful=False, reason=reason)
         for parameter in parameter_list:
@@ -365,6 +399,9 @@ class DerainNode(LifecycleNode):
             self._store.accept(parameter_list)
             if self._configured:
                 self._live = self._store.live_settings()
+            for parameter in parameter_list:
+                if self._store.is_live(parameter.name):
+                    self.get_logger().info(f'{parameter.name} is {parameter.value} now')
         return result
 
     def _watch(self) -> None:

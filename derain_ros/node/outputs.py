@@ -75,17 +75,20 @@ class Outputs:
         Way to read and write image messages.
     encoding
         Choice for :func:`derain_ros.images.codec.output_encoding`.
+    node
+        Full name of the node, for statuses.
 
     """
 
-    def __init__(self, messages: Messages, encoding: str):
+    def __init__(self, messages: Messages, encoding: str, node: str):
         self._messages = messages
+        self._node = node
         self._encoding = encoding
 
     def read(self, work: Work) -> None:
         """Read the message of a frame; raises ImageFormatError."""
         work.received = self._messages.read(
-            work.taken.data, compressed=work.camera.settings.compressed)
+            work.taken.data, compressed=work.taken.compressed)
         work.frame = Frame(work.received.fields, compressed=work.received.compressed)
 
     def need_pixels(self, work: Work) -> bool:
@@ -136,8 +139,8 @@ class Outputs:
         return DiagnosticArray(
             header=work.received.header_message(),
             status=[DiagnosticStatus(
-                name=f'derain: {work.camera.name}', level=level, message=said,
-                hardware_id=work.camera.settings.image_topic,
+                name=f'{self._node}: {work.camera.name}', level=level, message=said,
+                hardware_id=work.camera.image_topic,
                 values=[KeyValue(key=key, value=value) for key, value in values.items()])])
 
 

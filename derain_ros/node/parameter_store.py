@@ -1,7 +1,10 @@
 """The parameters as the node holds them: declared, guarded, read."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
 
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
@@ -23,6 +26,9 @@ from derain_ros.node.parameters import (
     rule_of,
     value_problem,
 )
+
+_WAYS_BACK = {'inactive': ('cleanup',), 'active': ('deactivate', 'cleanup')}
+"""Transitions that lead from a state to unconfigured."""
 
 
 class ParameterStore:
@@ -63,8 +69,8 @@ class ParameterStore:
         """Return what holds until the next change; to be read after :meth:`settings`."""
         return read_live_settings(self._values())
 
-    def refusal(self, changes: list[Parameter], configured: bool) -> str:
-        """Say why a set of changes cannot be made; empty if it can.
+    def refusal(self, changes: list[Parameter], state: str) -> str:
+        """Say why a set of changes cannot be made in a lifecycle state; empty if it can.
 
         What was wrong before and is left alone does not count, so that several wrong values
         can be put right one by one.
@@ -72,8 +78,11 @@ class ParameterStore:
         values = self._values()
         before = find_problems(values, self._node.resolve_topic_name)
         reasons = []
+        # A camera may be added together with its parameters.
+        named = next((change.value for change in changes if change.name == 'cameras'), None)
+        known = {**values, 'cameras': values['cameras'] if named is None else named}
         for change in changes:
-            reason = self._change_problem(change, values, configured)
+            reason = self._change_problem(change, known, values, state)
             if reason:
                 reasons.append(reason)
             elif rule_of(change.name) is not None:
@@ -86,10 +95,31 @@ class ParameterStore:
         after = find_problems(values, self._node.resolve_topic_name)
         return '; '.join(problem for problem in after if problem not in before)
 
+    @staticmethod
+    def is_live(name: str) -> bool:
+        """Tell whether a parameter takes effect at once."""
+        rule = rule_of(name)
+        return rule is not None and rule.live
+
     def accept(self, changes: list[Parameter]) -> None:
         """Note that changes were made."""
         for change in changes:
             self._refused.pop(change.name, None)
+
+    def warn_of_overrides(self, settings: Settings) -> None:
+        """Warn of ``qos_overrides`` for topics that the node has none of."""
+        topics = {
+            'publisher': [
+                topic for camera in settings.topics for topic in camera.outputs.values()],
+            'subscription': [topic for camera in settings.topics for topic in (
+                camera.camera_info_topic, *(topic for topic, _ in camera.inputs))]}
+        for name in self._given:
+            start, _, rest = name.partition('.')
+            topic, kind, _ = (*rest.rsplit('.', 2), '', '')[:3]
+            if start == 'qos_overrides' and topic not in topics.get(kind, ()):
+                self._node.get_logger().warning(
+                    f'{name} is not used: {topic} is no {kind or "topic"} of this node; those '
+                    f'are {", ".join(topics.get(kind, topics["subscription"]))}')
 
     def declare_cameras(self, cameras: object) -> None:
         """Declare the parameters of each camera named in a value of ``cameras``."""
@@ -97,23 +127,27 @@ class ParameterStore:
             self._declare(camera_parameters(camera))
 
     def _change_problem(
-        self, change: Parameter, values: dict[str, object], configured: bool
+        self, change: Parameter, known: dict[str, object], values: dict[str, object], state: str
     ) -> str | None:
         name = change.name
         rule = rule_of(name)
-        if name in GONE:
-            return f'{name} is no parameter any more: {GONE[name]}'
-        if rule is None:
-            return None  # of rclpy, or unknown to it too
+        if rule is None:  # of rclpy, or unknown
+            return None if self._node.has_parameter(name) else self._unknown(name)
+        camera = name.rpartition('.')[0]
+        names = camera_names(known['cameras'])
+        if camera and camera not in names:
+            return f'{name} is no parameter: {camera} is not among cameras ({", ".join(names)})'
         if change.type_ == Parameter.Type.NOT_SET:
             return f'{name} cannot be deleted; set it to another value'
         if rule.read_only:
             return f'{name} can be given at the start only'
         problem = value_problem(name, change.value)
-        if problem is None and configured and not rule.live and change.value != values.get(name):
-            node = self._node.get_fully_qualified_name()
-            return (f'{name} takes effect when the node configures; first bring the node back to '
-                    f'unconfigured ("ros2 lifecycle set {node} deactivate", then "cleanup")')
+        way = _WAYS_BACK.get(state)
+        if problem is None and way and not rule.live and change.value != values.get(name):
+            command = f'ros2 lifecycle set {self._node.get_fully_qualified_name()}'
+            steps = ', then '.join(f'"{command} {step}"' for step in way)
+            return (f'{name} takes effect when the node configures, and it is {state}; bring it '
+                    f'back to unconfigured first, with {steps}, and configure it again')
         return problem
 
     def _declare(self, names: Iterable[str]) -> None:
@@ -148,9 +182,60 @@ class ParameterStore:
             if rule_of(name) is not None:
                 logger.info(f'{name} is not used, as its camera is not among cameras')
                 continue
-            if name in GONE:
-                logger.warning(f'{name} is no parameter any more: {GONE[name]}; take it out')
-                continue
-            close = difflib.get_close_matches(name, self._values(), n=1)
-            hint = f'; did you mean {close[0]}?' if close else ''
-            logger.warning(f'{name} is no parameter of this node{hint}')
+            logger.warning(self._unknown(name))
+
+    def _unknown(self, name: str) -> str:
+        if name in GONE:
+            return f'{name} is no parameter any more: {GONE[name]}; take it out'
+        close = difflib.get_close_matches(name, self._values(), n=1)
+        hint = f'; did you mean {close[0]}?' if close else ''
+        return f'{name} is no parameter of this node{hint}'
+
+
+def unheard(arguments: Sequence[str], name: str) -> list[str]:
+    """Say what of a command line was meant for a node and does not reach it.
+
+    Parameters
+    ----------
+    arguments
+        Command line without the program's name, which rclpy could read.
+    name
+        Full name of the node.
+
+    """
+    own = arguments[:[*arguments, '--ros-args'].index('--ros-args')]
+    problems = [
+        f'{word} stands outside of --ros-args and sets no parameter; use --ros-args -p {word}'
+        for word in own if ':=' in word and rule_of(word.partition(':=')[0])]
+    files = [Path(value) for option, value in pairwise(arguments)
+             if option == '--params-file']
+    if not files:
+        return problems
+    import yaml  # comes with rclpy
+
+    for file in files:
+        try:
+            names = list(_node_names(yaml.safe_load(file.read_text(encoding='utf-8')), ''))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # rclpy has read it
+        if not any(re.fullmatch(_pattern(found), name) for found in names):
+            problems.append(
+                f'{file} has no parameters for the node {name}, only for '
+                f'{", ".join(names) or "none"}, so that it runs without them; put them under '
+                f'"/**/{name.rpartition("/")[2]}:" as config/derain.yaml does')
+    return problems
+
+
+def _node_names(content: object, name: str) -> Iterator[str]:
+    """Yield the full names, with their wildcards, that a parameter file has parameters for."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key == 'ros__parameters':
+            yield name
+        else:
+            yield from _node_names(value, f'{name}/{str(key).strip("/")}')
+
+
+def _pattern(name: str) -> str:
+    """Return what matches the names that ``*`` (one token) and ``**`` (any) stand for."""
+    return ''.join({'**': '(/[^/]+)*', '*': '/[^/]+'}.get(token, '/' + re.escape(token))
+                   for token in name.split('/')[1:])

@@ -24,6 +24,10 @@ COMPRESSED = 'image/compressed'
 OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status')
 """Topics below a camera's output namespace."""
 
+SWITCHES = {
+    'rain_mask': 'publish_mask', 'overlay': 'publish_overlay', COMPRESSED: 'publish_compressed'}
+"""Parameters that offer an output, where that can be switched off."""
+
 Resolve = Callable[..., str]
 """``Node.resolve_topic_name``: a topic name expanded and, unless ``only_expand``, remapped."""
 
@@ -83,12 +87,13 @@ class CameraSettings:
     ----------
     name
         Name of the camera.
-    image_topic
-        Topic subscribed to, with ``/compressed`` where ``compressed`` is true.
-    compressed
-        It carries ``sensor_msgs/CompressedImage``.
+    inputs
+        Topics that images may come from, the likeliest first, and whether they carry
+        ``sensor_msgs/CompressedImage``: what is published there decides.
     camera_info_topic
         Topic subscribed to.
+    camera_info_named
+        It was given as a parameter, or remapped.
     outputs
         Topic published for each of :data:`OUTPUTS`.
     sync_group
@@ -97,11 +102,16 @@ class CameraSettings:
     """
 
     name: str
-    image_topic: str
-    compressed: bool
+    inputs: tuple[tuple[str, bool], ...]
     camera_info_topic: str
+    camera_info_named: bool
     outputs: Mapping[str, str]
     sync_group: str = ''
+
+    @property
+    def image_topic(self) -> str:
+        """The likeliest of :attr:`inputs`."""
+        return self.inputs[0][0]
 
 
 @dataclass(frozen=True)
@@ -216,14 +226,14 @@ GONE = {
 """Parameters that there once were, and why there are none of them any more."""
 
 CAMERA_RULES = {
-    'image_topic': Rule('/{camera}/image_raw', 'Base topic of the camera, or its /compressed.'),
+    'image_topic': Rule('{camera}/image_raw', 'Topic of the images, raw or compressed.'),
     'camera_info_topic': Rule('', 'Empty: camera_info beside the image topic.'),
     'transport': Rule(
         'auto',
-        'Subscribe to sensor_msgs/Image (raw) or CompressedImage on <image_topic>/compressed; '
-        'auto is compressed where image_topic ends in /compressed, else raw.',
+        'Subscribe to sensor_msgs/Image (raw), or to CompressedImage on <image_topic>/compressed '
+        'or on image_topic itself; auto goes by the type that its publishers offer.',
         ('auto', 'raw', 'compressed')),
-    'output_namespace': Rule('/{camera}/derained', 'Where the outputs are published.'),
+    'output_namespace': Rule('{camera}/derained', 'Where the outputs are published.'),
     'sync_group': Rule(
         '', 'Cameras with the same word here, a stereo pair for example, are processed or '
         'dropped together.'),
@@ -459,29 +469,47 @@ def _camera_settings(
 ) -> CameraSettings:
     given = values[f'{camera}.image_topic']
     transport = values[f'{camera}.transport']
-    compressed = transport == 'compressed' or (
-        transport == 'auto' and given.endswith(_COMPRESSED_SUFFIX))
-    base = given.removesuffix(_COMPRESSED_SUFFIX) if compressed else given
+    base = given.removesuffix(_COMPRESSED_SUFFIX)
     # A remapped base topic takes its compressed topic along, as with image_transport.
-    image_topic = resolve(resolve(base) + _COMPRESSED_SUFFIX) if compressed else resolve(base)
+    packed = resolve(resolve(base) + _COMPRESSED_SUFFIX)
+    if given != base:
+        inputs = [(packed, True), (packed, False)]
+    elif transport == 'compressed':
+        inputs = [(packed, True), (resolve(given), True)]
+    else:
+        inputs = [(resolve(given), False), (resolve(given), True)]
+    inputs = [one for one in inputs if transport == 'auto' or one[1] == (transport != 'raw')]
     info_topic = values[f'{camera}.camera_info_topic']
-    namespace = values[f'{camera}.output_namespace'].rstrip('/')
+    info, named = (resolve(info_topic), True) if info_topic else _companion(
+        base, _beside(base), _beside(resolve(base)), resolve)
     return CameraSettings(
         name=camera,
-        image_topic=image_topic,
-        compressed=compressed,
-        camera_info_topic=resolve(info_topic) if info_topic else _sibling_info(base, resolve),
-        outputs={output: resolve(f'{namespace}/{output}') for output in OUTPUTS},
+        inputs=tuple(inputs),
+        camera_info_topic=info,
+        camera_info_named=named,
+        outputs=_outputs(values[f'{camera}.output_namespace'].rstrip('/'), resolve),
         sync_group=values[f'{camera}.sync_group'],
     )
 
 
-def _sibling_info(image_topic: str, resolve: Resolve) -> str:
-    sibling = _beside(image_topic)
-    remapped = resolve(sibling)
-    if remapped != resolve(sibling, only_expand=True):
-        return remapped
-    return _beside(resolve(image_topic))
+def _outputs(namespace: str, resolve: Resolve) -> dict[str, str]:
+    outputs = {output: resolve(f'{namespace}/{output}') for output in OUTPUTS}
+    image = f'{namespace}/image'
+    for output, follows in ((COMPRESSED, outputs['image'] + _COMPRESSED_SUFFIX),
+                            ('camera_info', _beside(outputs['image']))):
+        outputs[output], _ = _companion(image, f'{namespace}/{output}', follows, resolve)
+    return outputs
+
+
+def _companion(topic: str, name: str, follows: str, resolve: Resolve) -> tuple[str, bool]:
+    """Return the full name of a companion of a topic, and whether it was remapped itself.
+
+    Unless it was, it goes where the topic is remapped to: ``follows``.
+    """
+    remapped = resolve(name)
+    if remapped != resolve(name, only_expand=True):
+        return remapped, True
+    return (follows if resolve(topic) != resolve(topic, only_expand=True) else remapped), False
 
 
 def _beside(topic: str) -> str:
@@ -493,7 +521,8 @@ def _topic_problems(cameras: Sequence[CameraSettings]) -> list[str]:
     taken = {}
     for camera in cameras:
         taken[camera.camera_info_topic] = (camera.name, 'the camera_info topic')
-        taken[camera.image_topic] = (camera.name, 'the image topic')
+        for topic, _ in camera.inputs:
+            taken[topic] = (camera.name, 'the image topic')
     problems = []
     for camera in cameras:
         meets: dict[str, str] = {}

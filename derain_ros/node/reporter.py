@@ -84,6 +84,11 @@ class Reporter:
             name: camera.record.snapshot().faults for name, camera in self._cameras.items()}
         self._silent: dict[str, bool] = {}
 
+    @property
+    def inactive(self) -> bool:
+        """No frames are expected."""
+        return self._live is None
+
     def rain_is_listened_to(self) -> bool:
         """Tell whether somebody subscribes to the rain intensity."""
         return self._intensity.get_subscription_count() > 0
@@ -98,7 +103,7 @@ class Reporter:
         known = [intensity for intensity in known if not math.isnan(intensity)]
         if known and self.rain_is_listened_to():
             self._intensity.publish(Float32(data=sum(known) / len(known)))
-        silent = {name: self._mailbox.overdue(name) for name in self._cameras}
+        silent = {name: self._mailbox.silence(name)[0] is not None for name in self._cameras}
         if self._silent and silent != self._silent:
             self.report()
         self._silent = silent
@@ -123,26 +128,30 @@ class Reporter:
             supervisor.problem if supervisor is not None and supervisor.info is None else '')
         if missing and self._missing.allows('engine'):
             self._node.get_logger().error(f'nothing is derained: {missing}')
-        values = {'node': self._node.get_fully_qualified_name()}
+        node = self._node.get_fully_qualified_name()
         if supervisor is None:
-            values |= {'state': 'none', 'failures': 0}
-            return engine_status(None, self.problem, 'not configured', values)
-        values |= {'state': supervisor.state(), 'failures': supervisor.failures,
-                   'activity': supervisor.activity}
-        problem = self.problem or supervisor.problem
-        return engine_status(
-            supervisor.info, problem, 'being created anew', values | gpu_values())
+            return engine_status(node, None, self.problem, 'not configured',
+                                 {'state': 'none', 'failures': 0})
+        values = {'state': supervisor.state(), 'failures': supervisor.failures,
+                  'activity': supervisor.activity, **gpu_values()}
+        return engine_status(node, supervisor.info, self.problem or supervisor.problem,
+                             'being created anew', values)
 
     def _camera_report(
         self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
     ) -> CameraReport:
         live = None if self._live is None else self._live()
-        gate = 'off'
+        gate = switched_off = ''
+        if live is not None and not live.enabled:
+            switched_off = 'enabled is false'
+        elif live is not None and live.strength == 0:
+            switched_off = 'strength is 0'
         if live is not None and live.rain_gate and live.enabled:
             gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
         return CameraReport(
+            node=self._node.get_fully_qualified_name(),
             name=camera.name,
-            image_topic=camera.settings.image_topic,
+            image_topic=camera.image_topic,
             active=live is not None,
             counts=counts,
             previous=self._counts.get(camera.name, Counts()),
@@ -151,21 +160,21 @@ class Reporter:
             reliability=camera.reliability,
             sync_group=camera.settings.sync_group,
             faults=frames.faults - self._faults.get(camera.name, 0),
-            silence=self._silence(camera, counts) if live is not None else '',
-            qos_problem=camera.qos_problem(),
-            gate=gate,
+            problems=[] if live is None else self._problems(camera, live, counts, frames),
+            gate=gate or 'off',
+            switched_off=switched_off,
         )
 
-    def _silence(self, camera: Camera, counts: Counts) -> str:
-        if self._mailbox.overdue(camera.name):
-            reason = camera.silence()
-        else:
-            reason = self._loneliness(camera, counts)
-        if not reason:
-            return ''
-        if self._throttle.allows(reason):
-            self._node.get_logger().warning(f'{camera.name}: {reason}')
-        return reason
+    def _problems(
+        self, camera: Camera, live: LiveSettings, counts: Counts, frames: CameraSnapshot
+    ) -> list[str]:
+        seconds, ever = self._mailbox.silence(camera.name)
+        problems = camera.problems(live, frames, silent_seconds=seconds, ever=ever)
+        if seconds is None and (problem := self._loneliness(camera, counts)):
+            if self._throttle.allows(problem):
+                self._node.get_logger().warning(f'{camera.name}: {problem}')
+            problems.append(problem)
+        return problems
 
     def _loneliness(self, camera: Camera, counts: Counts) -> str:
         """Say why all frames of a camera of a group were dropped since the last report."""
@@ -175,7 +184,7 @@ class Reporter:
             return ''
         others = [other.name for other in self._cameras.values()
                   if other.settings.sync_group == group and other is not camera]
-        silent = [name for name in others if self._mailbox.overdue(name)]
+        silent = [name for name in others if self._mailbox.silence(name)[0] is not None]
         if silent:
             return (f'no frame goes out without its partner from {", ".join(silent)}, which is '
                     f'silent; take sync_group {group} out if they are to be independent')

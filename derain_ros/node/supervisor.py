@@ -241,8 +241,8 @@ class Supervisor:
 
     # Life
 
-    def open(self, stop: threading.Event) -> str:
-        """Create the first engine in line that works.
+    def open(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Create the first engine in line that works, calling ``meanwhile`` again and again.
 
         Returns
         -------
@@ -260,6 +260,7 @@ class Supervisor:
             self._start(0.0)
             thread = self._thread
         while not thread.attempted.wait(0.05):
+            meanwhile()
             if stop.is_set():
                 self.close()
                 raise EngineError('the node was told to end while the engine was being created')
@@ -317,7 +318,7 @@ class Supervisor:
                 # One abandoned thread is enough: the next one that hangs is waited for.
                 self._give_up()
                 return
-            self._note(f'an inference has been stuck for {job.elapsed():.1f} s')
+            self._note(f'an inference has been stuck for {job.elapsed() * 1e3:.0f} ms')
             thread.abandon()
             self._abandoned = thread
             self._start(self._line.delay())

@@ -137,18 +137,19 @@ class Worker:
 
     def _begin(self, work: Work) -> None:
         camera, live = work.camera, work.live
-        work.wanted = camera.wanted(live)
+        work.wanted = camera.outputs.wanted(live)
         if not work.wanted and not (live.rain_gate and live.enabled and self._wants_intensity()):
             work.outcome = Outcome.IDLE
             return
         start = time.perf_counter()
         self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
-            published = camera.publish_info(work.received)
+            size = None if work.frame.compressed else work.frame.size
+            published = camera.publish_info(work.received, size)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
             if published and 'status' in work.wanted:
                 work.reason = 'only camera_info is subscribed to'
-                camera.publish('status', self._outputs.status(work, self._age(work)))
+                camera.outputs.publish('status', self._outputs.status(work, self._age(work)))
             return
         work.reason = self._reason_to_bypass(work)
         work.needs_engine = not work.reason and bool(work.wanted)
@@ -175,7 +176,8 @@ class Worker:
             raise ImageFormatError(
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
-        work.camera.record.read(work.frame.size, work.frame.encoding)
+        work.camera.record.read(
+            work.frame.size, work.frame.encoding, work.received.frame_id)
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):
@@ -187,7 +189,7 @@ class Worker:
     def _drop(self, work: Work) -> None:
         work.outcome = Outcome.DROPPED
         if 'status' in work.wanted:
-            work.camera.publish('status', self._outputs.status(work, self._age(work)))
+            work.camera.outputs.publish('status', self._outputs.status(work, self._age(work)))
 
     # The engine
 
@@ -243,11 +245,11 @@ class Worker:
         max_age = work.live.max_age_ms / 1e3
         if max_age == 0:
             return float('inf')
-        age = self._age(work)
+        age = self._lag(work)
         if age is None or age > LONGEST_AGE:
             if age is not None and self._throttle.allows((work.camera.name, 'clock')):
                 self._node.get_logger().warning(
-                    f'{work.camera.settings.image_topic}: stamps lie {age:.0f} s behind the '
+                    f'{work.camera.image_topic}: stamps lie {age:.0f} s behind the '
                     'clock of this node, so max_age_ms counts from the arrival of a frame; '
                     'set use_sim_time for a replayed bag')
             return work.taken.arrival + max_age
@@ -264,16 +266,16 @@ class Worker:
         messages = self._outputs.write(work)
         encoded = time.perf_counter()
         for output, message in messages.items():
-            camera.publish(output, message)
+            camera.outputs.publish(output, message)
         if 'camera_info' in work.wanted:
-            camera.publish_info(work.received)
+            camera.publish_info(work.received, work.frame.size)
         camera.record.took('encode', encoded - start)
         camera.record.took('publish', time.perf_counter() - encoded)
         age = self._age(work)
         if age is not None:
             camera.record.took('age', age)
         if 'status' in work.wanted:
-            camera.publish('status', self._outputs.status(work, age))
+            camera.outputs.publish('status', self._outputs.status(work, age))
         if work.fault:
             self._note_fault(work)
         work.outcome = work.way
@@ -297,12 +299,16 @@ class Worker:
                 self._update_rain(work, result.rain_mask[0])
 
     def _age(self, work: Work) -> float | None:
+        lag = self._lag(work)
+        return None if lag is None or lag > LONGEST_AGE else lag
+
+    def _lag(self, work: Work) -> float | None:
         age = self._node.get_clock().now().nanoseconds - work.received.stamp
         # Nothing to learn from a stamp that was left out, or lies ahead after a jump back.
         return age * 1e-9 if work.received.stamp > 0 and age >= 0 else None
 
     def _note_fault(self, work: Work) -> None:
-        topic = work.camera.settings.image_topic
+        topic = work.camera.image_topic
         work.camera.record.not_derained(
             f'{topic}: {work.fault}', by_engine=work.fault.serious)
 
@@ -310,7 +316,7 @@ class Worker:
         if self._stopping:
             # When the process ends while a frame is in work, the publishers go before it.
             return Outcome.DROPPED
-        topic = camera.settings.image_topic
+        topic = camera.image_topic
         if isinstance(error, (ImageFormatError, EngineError)):
             reason = log = f'{topic}: {error}'
         else:

@@ -23,7 +23,7 @@ PANEL_TYPES = {
     'Parameters', 'Tab'}
 FIELD = re.compile(r'(?P<topic>/[a-z_/]+)\.(?P<path>.+)')
 OF_CAMERA = re.compile(
-    r'status\[:\]\{name=="derain: camera"\}\.values\[:\]\{key=="(?P<key>[a-z0-9_]+)"\}\.value')
+    r'status\[:\]\{name=="/derain: camera"\}\.values\[:\]\{key=="(?P<key>[a-z0-9_]+)"\}\.value')
 
 
 def leaves(layout):
@@ -67,8 +67,8 @@ def test_topics_are_those_of_the_node_with_default_parameters():
 
 def test_values_are_those_that_the_node_reports():
     status = camera_status(CameraReport(
-        name='camera', image_topic='/camera/image_raw', active=True, counts=Counts(),
-        previous=Counts(), frames=CameraRecord(GateSettings()).snapshot()))
+        node='/derain', name='camera', image_topic='/camera/image_raw', active=True,
+        counts=Counts(), previous=Counts(), frames=CameraRecord(GateSettings()).snapshot()))
     keys = {found['key'] for path in paths()
             if (found := OF_CAMERA.fullmatch(FIELD.fullmatch(path)['path']))}
     assert {'fps', 'age_p50_ms', 'age_p95_ms', 'rain_intensity', 'gate'} <= keys

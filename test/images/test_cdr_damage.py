@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.images.cdr import (
     CdrUnsupportedError,
-    check_camera_info,
+    read_camera_info,
     read_image,
     read_stamp,
 )
@@ -134,16 +134,16 @@ def camera_info(distortion_model, coefficients, frame_id=''):
 @given(st.text(max_size=20), st.integers(0, 9), st.text(max_size=20))
 def test_whole_camera_infos_are_accepted(distortion_model, coefficients, frame_id):
     message = camera_info(distortion_model, coefficients, frame_id)
-    check_camera_info(message)
+    read_camera_info(message)
     with pytest.raises(ImageFormatError, match='do_rectify'):
-        check_camera_info(message[:-1])
+        read_camera_info(message[:-1])
 
 
 def test_camera_info_cut_off_at_every_byte():
     message = serialize_message(CAMERA_INFO)
     for length in range(len(message)):
         with pytest.raises(ImageFormatError, match=rf'cut off.*{length} bytes.*; check'):
-            check_camera_info(message[:length])
+            read_camera_info(message[:length])
 
 
 @settings(max_examples=1000)
@@ -152,7 +152,7 @@ def test_camera_info_cut_off_at_every_byte():
 def test_damaged_camera_infos_are_refused_where_rclpy_refuses_them(drawn):
     _, message = drawn
     try:
-        check_camera_info(message)
+        read_camera_info(message)
     except CdrUnsupportedError:
         return
     except ImageFormatError:

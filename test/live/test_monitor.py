@@ -29,7 +29,7 @@ ENGINE = {'engine': 'openvino', 'device': 'a CPU', 'model': 'nano', 'precision':
 
 def status(name, level=OK, message='', values=CAMERA, **changed):
     return DiagnosticStatus(
-        name=f'derain: {name}', level=level, message=message,
+        name=f'{changed.get("node", "/derain")}: {name}', level=level, message=message,
         values=[KeyValue(key=key, value=str(value))
                 for key, value in {**values, **changed}.items()])
 
@@ -44,7 +44,7 @@ def picture(*nodes, width=80):
 
 
 def test_a_line_of_each_table_says_what_the_status_says():
-    before = {'derain: front': {'derained': '252', 'bypassed': '14', 'passed_through': '5',
+    before = {'/derain: front': {'derained': '252', 'bypassed': '14', 'passed_through': '5',
                                 'dropped': '10', 'failed': '3'}}
     node = NodeReport('/derain', [
         status('engine', values=ENGINE, gpu_temperature_c=55, gpu_utilisation_percent=40),
@@ -62,7 +62,7 @@ def test_a_line_of_each_table_says_what_the_status_says():
 
 def test_the_bar_grows_with_the_rain():
     def cells(intensity):
-        line, = (line for line in picture(NodeReport('', [
+        line, = (line for line in picture(NodeReport('/derain', [
             status('front', rain_intensity=intensity)])) if line.startswith('front  OK'))
         return sum('▏▎▍▌▋▊▉█'.index(letter) + 1 for letter in line if letter in '▏▎▍▌▋▊▉█')
     bars = [cells(intensity) for intensity in (0, 0.02, 0.1, 0.5, 1, 7)]
@@ -82,13 +82,13 @@ def test_many_cameras_fit_a_terminal_of_80_by_24():
 
 def test_what_is_missing_or_no_number_is_a_dash():
     empty = status('front', values={'fps': 'nan', 'age_p50_ms': 'soon', 'rain_intensity': ''})
-    lines = picture(NodeReport('', [empty]))
+    lines = picture(NodeReport('/derain', [empty]))
     assert row(lines, 'camera') == ['front', 'OK', *'--------']
     assert row(lines, 'ms') == ['front', *'--------']
     assert row(lines, 'input') == ['front', *'----']
     # Counts begin anew after a reset.
-    before = {'derain: front': dict.fromkeys(CAMERA, '9999')}
-    lines = picture(NodeReport('', [status('front')], before, 1.0))
+    before = {'/derain: front': dict.fromkeys(CAMERA, '9999')}
+    lines = picture(NodeReport('/derain', [status('front')], before, 1.0))
     assert row(lines, 'camera')[-5:] == [*'-----']
 
 
@@ -97,8 +97,8 @@ def test_problems_are_told_now_and_later():
     node = NodeReport('/derain', [
         status('engine', ERROR, 'out of memory', ENGINE), status('front', message='idle: none'),
         bad], last_problems={
-            'derain: rear': ('12:00:00', bad),
-            'derain: front': ('11:59:58', status('front', ERROR, 'step is 3'))})
+            '/derain: rear': ('12:00:00', bad),
+            '/derain: front': ('11:59:58', status('front', ERROR, 'step is 3'))})
     lines = picture(node)
     assert 'ERROR engine: out of memory' in lines
     assert 'WARN rear: no publisher on /rear/image_raw' in lines
@@ -131,27 +131,30 @@ def array(*statuses):
     return DiagnosticArray(status=list(statuses))
 
 
+def report(*cameras, node='/derain'):
+    """Return a message of a node with its engine."""
+    return array(status('engine', values=ENGINE, node=node), *cameras)
+
+
 def test_rates_are_taken_over_half_a_second_at_least():
     reports = Reports()
     for now, count in ((10.0, 100), (11.0, 130), (11.1, 133), (11.2, 136)):
-        reports.add(array(status('front', derained=count)), now, '')
+        reports.add(report(status('front', derained=count)), now, '')
     node, = reports.nodes(11.3)
-    assert node.previous['derain: front']['derained'] == '100'
+    assert node.previous['/derain: front']['derained'] == '100'
     assert node.seconds == pytest.approx(1.2)
-    assert values_of(node.statuses[0])['derained'] == '136'
-    reports.add(array(status('front', derained=160)), 12.0, '')
+    assert values_of(node.statuses[1])['derained'] == '136'
+    reports.add(report(status('front', derained=160)), 12.0, '')
     node, = reports.nodes(12.0)
-    assert node.previous['derain: front']['derained'] == '136'
+    assert node.previous['/derain: front']['derained'] == '136'
     assert node.seconds == pytest.approx(0.8)
 
 
 def test_nodes_are_kept_apart_filtered_and_forgotten():
-    def report(node):
-        return array(status('engine', values=ENGINE, node=node), status('front'))
     every, named, last = Reports(), Reports('/b/derain'), Reports('derain')
     for reports in (every, named, last):
         for node in ('/b/derain', '/a/derain', '/c/other'):
-            reports.add(report(node), 10.0, '')
+            reports.add(report(status('front', node=node), node=node), 10.0, '')
         reports.add(array(DiagnosticStatus(name='battery')), 10.0, '')
     assert [node.name for node in every.nodes(10)] == ['/a/derain', '/b/derain', '/c/other']
     assert [node.name for node in named.nodes(10)] == ['/b/derain']
@@ -162,9 +165,9 @@ def test_nodes_are_kept_apart_filtered_and_forgotten():
 
 def test_the_last_problem_is_remembered():
     reports = Reports()
-    reports.add(array(status('front', ERROR, 'first')), 1.0, '10:00')
-    reports.add(array(status('front', WARN, 'second')), 2.0, '10:01')
-    reports.add(array(status('front')), 3.0, '10:02')
+    reports.add(report(status('front', ERROR, 'first')), 1.0, '10:00')
+    reports.add(report(status('front', WARN, 'second')), 2.0, '10:01')
+    reports.add(report(status('front')), 3.0, '10:02')
     (when, problem), = reports.nodes(3.0)[0].last_problems.values()
     assert (when, problem.message) == ('10:01', 'second')
 

@@ -34,8 +34,8 @@ from std_msgs.msg import Float32
 
 REPORT, OTHER_REPORT = (
     DiagnosticArray(status=[
-        DiagnosticStatus(name='derain: engine', values=[KeyValue(key='node', value=node)]),
-        DiagnosticStatus(name='derain: lens', values=[KeyValue(key='fps', value='29.8')])])
+        DiagnosticStatus(name=f'{node}: engine', values=[KeyValue(key='node', value=node)]),
+        DiagnosticStatus(name=f'{node}: lens', values=[KeyValue(key='fps', value='29.8')])])
     for node in ('/car/derain', '/van/derain'))
 
 

@@ -9,7 +9,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from ros_fixtures import ROOT
 
-SHOW = 'import sys, derain_ros.node.main; print(*sys.modules)'
+SHOW = 'import sys, derain_ros.node.main, derain_ros.node.node; print(*sys.modules)'
 TOOLS = {
     'torch', 'matplotlib', 'onnx', 'rosbags', 'mcap', 'rich', 'tqdm', 'dask', 'distributed',
     'jinja2', 'pycocotools', 'scipy', 'skimage', 'pandas', 'msgspec', 'psutil', 'ruamel',

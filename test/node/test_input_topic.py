@@ -29,10 +29,13 @@ from ros_fixtures import image, localhost, new_domain, ros_environment, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.node.input_topic import InputTopic
-from derain_ros.node.qos_events import misfits, output_events, output_problem
+from derain_ros.node.output_topics import OutputTopics
+from derain_ros.node.parameters import NODE_RULES, default_of, read_live_settings
+from derain_ros.node.qos import Notice, misfits
 
 TOPIC = '/front/image_raw'
 OUTPUT = '/front/derained/image'
+LIVE = read_live_settings({name: default_of(name) for name in NODE_RULES})
 INFO, WARN = 20, 30
 EXECUTORS = {'single': SingleThreadedExecutor}
 try:
@@ -102,10 +105,21 @@ class Both:
             return condition()
         return wait_for(spun, what, 20.0)
 
-    def subscribe(self, reliability, *, raw=False):
-        topic = InputTopic(self.ours, Image, TOPIC, self.received.append, reliability, raw=raw)
+    def subscribe(self, reliability, *candidates):
+        def on_message(message, message_type):
+            assert isinstance(message, bytes)
+            self.received.append(deserialize_message(message, message_type))
+
+        topic = InputTopic(self.ours, candidates or [(TOPIC, Image)], on_message, reliability)
         self.ours.create_timer(0.02, topic.follow_publishers)
         return topic
+
+    def offer(self, reliability='reliable'):
+        """Publish an output, whose problems are logged."""
+        outputs = OutputTopics(self.ours, {'image': OUTPUT}, reliability)
+        notice = Notice(self.ours.get_logger().warning, self.ours.get_logger().info, '')
+        self.ours.create_timer(0.02, lambda: notice.look(outputs.problem(LIVE)))
+        return outputs
 
     def log(self, level):
         """Return what our node has logged so far, as far as it has come through."""
@@ -167,7 +181,7 @@ def test_a_publisher_that_is_not_heard_is_told_of_once_until_it_is_gone(both):
     assert problem == (
         '/front/image_raw: /far/driver is not heard, as it offers reliability best_effort where '
         'reliable is asked for; set input_reliability to auto, or let it publish reliable')
-    assert topic.silence() == problem
+    assert topic.silence(3.0, ever=False) == problem
     both.wait_for(lambda: both.log(WARN), 'warning')
     for _ in range(40):
         both.spin()
@@ -186,11 +200,9 @@ def test_a_publisher_that_is_not_heard_is_told_of_once_until_it_is_gone(both):
 def test_a_publisher_that_fits_is_heard_beside_one_that_does_not(both):
     both.other.create_publisher(Image, TOPIC, qos(reliable=False))
     fitting = both.other.create_publisher(Image, TOPIC, qos())
-    topic = both.subscribe('reliable', raw=True)
+    topic = both.subscribe('reliable')
     both.wait_for(lambda: '/far/driver' in topic.qos_problem(), 'problem')
-    frame = both.arrives(fitting)
-    assert isinstance(frame, bytes)
-    assert deserialize_message(frame, Image).header.stamp.sec == 77
+    assert both.arrives(fitting).header.stamp.sec == 77
     assert topic.qos_problem().count('is not heard') == 1
 
 
@@ -217,35 +229,60 @@ def test_what_auto_puts_right_a_moment_later_is_no_warning(both):
 
 def test_silence_says_what_is_wrong_and_what_to_do(both):
     topic = both.subscribe('auto')
-    assert f'no publisher on {TOPIC}' in topic.silence()
+
+    def silence(ever=False):
+        return topic.silence(3.0, ever=ever)
+
+    assert f'no publisher on {TOPIC}' in silence()
     other = both.other.create_publisher(CompressedImage, TOPIC, qos(reliable=False))
-    both.wait_for(lambda: 'CompressedImage' in topic.silence(), 'reason')
-    assert 'check image_topic and transport' in topic.silence()
+    both.wait_for(lambda: 'CompressedImage' in silence(), 'reason')
+    assert topic.type_problem() == silence()
     assert topic.qos_problem() == ''  # its QoS is not what keeps it from being heard
     both.other.destroy_publisher(other)
+    near = both.other.create_publisher(Image, '/front/image_row', qos())
+    both.wait_for(lambda: 'did you mean /front/image_row' in silence(), 'hint')
+    both.other.destroy_publisher(near)
     both.other.create_publisher(Image, TOPIC, qos())
-    both.wait_for(lambda: 'has 1 publisher' in topic.silence(), 'reason')
+    both.wait_for(lambda: '/far/driver publishes it' in silence(), 'reason')
+    assert f'no message on {TOPIC} for 3 s' in silence() and '--ipc=host' in silence()
+    assert silence(ever=True) == (
+        f'the last message on {TOPIC} came 3.0 s ago, although /far/driver still publishes it; '
+        'check the camera')
+
+
+def test_the_type_that_is_published_is_subscribed_to(both):
+    topic = both.subscribe('auto', (f'{TOPIC}/compressed', CompressedImage),
+                           (TOPIC, CompressedImage), (TOPIC, Image))
+    assert (topic.topic, topic.message_type) == (f'{TOPIC}/compressed', CompressedImage)
+    raw = both.other.create_publisher(Image, TOPIC, qos(reliable=False))
+    assert isinstance(both.arrives(raw), Image)
+    # The one in use is kept while it has a publisher.
+    both.other.create_publisher(CompressedImage, f'{TOPIC}/compressed', qos())
+    for _ in range(40):
+        both.spin()
+    assert topic.message_type is Image and topic.reliability == 'best_effort'
+    both.other.destroy_publisher(raw)
+    both.wait_for(lambda: topic.topic == f'{TOPIC}/compressed', 'change of topic')
+    assert topic.reliability == 'reliable' and topic.type_problem() == ''
 
 
 def test_a_node_that_has_just_come_is_called_by_its_name(both):
-    told = []
-    both.ours.create_publisher(
-        Image, OUTPUT, qos(), event_callbacks=output_events(both.ours, OUTPUT, told.append))
+    both.offer()
     both.subscribe('reliable')
     # Of a process that starts, the endpoints are known before the name is.
     late = subprocess.Popen(
         [sys.executable, '-c', LATE, TOPIC, OUTPUT], env=ros_environment(both.domain))
     try:
-        both.wait_for(lambda: told and both.log(WARN), 'both reports')
+        both.wait_for(lambda: len(both.log(WARN)) == 2, 'both reports')
     finally:
         late.kill()
         late.wait()
-    assert [line.partition(': ')[2].partition(',')[0] for line in (*told, *both.warnings())] == [
-        '/far/late gets nothing', '/far/late is not heard']
+    assert {line.partition(': ')[2].partition(',')[0] for line in both.log(WARN)} == {
+        '/far/late gets nothing', '/far/late is not heard'}
 
 
 @pytest.mark.parametrize(('offered', 'requested', 'policy', 'remedy'), [
-    ({'reliable': False}, {}, 'reliability reliable where best_effort is offered',
+    ({'reliability': 'best_effort'}, {}, 'reliability reliable where best_effort is offered',
      'set output_reliability to reliable'),
     ({}, {'durability': QoSDurabilityPolicy.TRANSIENT_LOCAL},
      'durability transient_local where volatile is offered', 'let it ask for durability volatile'),
@@ -258,38 +295,26 @@ def test_a_node_that_has_just_come_is_called_by_its_name(both):
 def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
     both, offered, requested, policy, remedy
 ):
-    told = []
-    publisher = both.ours.create_publisher(
-        Image, OUTPUT, qos(**offered),
-        event_callbacks=output_events(both.ours, OUTPUT, told.append))
+    outputs = both.offer(offered.get('reliability', 'reliable'))
     fitting = both.other.create_subscription(
         Image, OUTPUT, both.received.append, qos(reliable=False))
-    both.arrives(publisher)
-    assert output_problem(both.ours, OUTPUT) == ''
+
+    class Publisher:
+        @staticmethod
+        def publish(message):
+            outputs.publish('image', message)
+
+    both.arrives(Publisher)
+    assert outputs.wanted(LIVE) == {'image'}
+    assert outputs.problem(LIVE) == ''
     strict = both.other.create_subscription(Image, OUTPUT, print, qos(**requested))
-    both.wait_for(lambda: told, 'report')
-    assert told[0].startswith(
+    both.wait_for(lambda: both.log(WARN), 'report')
+    told, = both.log(WARN)
+    assert told.startswith(
         f'{OUTPUT}: /far/driver gets nothing, as it asks for {policy}; {remedy}')
-    assert output_problem(both.ours, OUTPUT) == told[0]
-    both.arrives(publisher)  # the other goes on
+    assert outputs.problem(LIVE) == told
+    both.arrives(Publisher)  # the other goes on
     both.other.destroy_subscription(strict)
-    both.wait_for(lambda: not output_problem(both.ours, OUTPUT), 'end of the problem')
+    both.wait_for(lambda: not outputs.problem(LIVE), 'end of the problem')
     both.other.destroy_subscription(fitting)
-    assert len(told) == 1
-    assert both.warnings() == []  # rclpy gives none of its own
-
-
-def test_a_subscriber_that_has_gone_meanwhile_is_told_of_without_its_name(both):
-    told = []
-    both.ours.create_publisher(
-        Image, OUTPUT, qos(), event_callbacks=output_events(both.ours, OUTPUT, told.append))
-    strict = both.other.create_subscription(
-        Image, OUTPUT, print, qos(durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
-    both.wait_for(lambda: output_problem(both.ours, OUTPUT), 'problem')
-    both.other.destroy_subscription(strict)
-    both.wait_for(lambda: told, 'report')
-    assert 'a subscriber asked for a durability that is not offered' in told[0]
-    assert 'let it ask for durability volatile' in told[0]
-    for _ in range(40):  # longer than the time after which it tells
-        both.spin()
-    assert len(told) == 1
+    assert both.warnings() == [told]  # rclpy gives none of its own

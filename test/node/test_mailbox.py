@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from derain_ros.node.mailbox import FIRST_WAIT, SHORTEST_WAIT, Counts, Mailbox, Outcome
+from derain_ros.node.mailbox import FIRST_WAIT, SHORTEST_WAIT, Counts, Mailbox, Outcome, _Pace
 
 TOLERANCE = 0.005
 
@@ -103,18 +103,44 @@ def test_a_closed_mailbox_takes_nothing_in():
 
 def test_a_camera_is_overdue_by_its_own_pace():
     mailbox = opened('fast', 'never')
-    assert not mailbox.overdue('never')
+    assert mailbox.silence('never') == (None, False)
     for _ in range(4):
         mailbox.put('fast', 0)
         time.sleep(0.02)
-    assert not mailbox.overdue('fast')
+    assert mailbox.silence('fast') == (None, True)
     time.sleep(SHORTEST_WAIT)
-    assert mailbox.overdue('fast')
-    assert not mailbox.overdue('never')
+    seconds, ever = mailbox.silence('fast')
+    assert ever and SHORTEST_WAIT < seconds < 2
+    assert mailbox.silence('never') == (None, False)
     mailbox.put('fast', 0)
-    assert not mailbox.overdue('fast')
+    assert mailbox.silence('fast') == (None, True)
     time.sleep(FIRST_WAIT - SHORTEST_WAIT)
-    assert mailbox.overdue('never')
+    seconds, ever = mailbox.silence('never')
+    assert not ever and FIRST_WAIT < seconds < FIRST_WAIT + 2
+
+
+@pytest.mark.parametrize('gaps', [
+    [0.03] * 30 + [1.0] * 10,  # a camera that slows down
+    ([0.03] * 25 + [2.0]) * 4,  # bursts
+    [3.0] * 5,
+])
+def test_a_camera_of_an_uneven_pace_is_not_overdue_for_ever(gaps):
+    pace, now, late = _Pace(), 100.0, []
+    for gap in gaps:
+        if pace.intervals:
+            late.append(gap > pace.limit())
+        now += gap
+        pace.arrived(now)
+    assert sum(late) <= 1, 'only the first time'
+    assert not any(late[-5:])
+
+
+def test_a_break_is_forgotten():
+    pace, now = _Pace(), 100.0
+    for gap in [0.03] * 5 + [60.0] + [0.03] * 4000:
+        pace.arrived(now)
+        now += gap
+    assert pace.limit() == SHORTEST_WAIT
 
 
 def test_a_group_comes_together_or_not_at_all():

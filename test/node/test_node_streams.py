@@ -88,7 +88,7 @@ def node(tmp_path_factory):
     # Until the engine is warm for the size, frames pass through.
     for _ in range(20):
         report = running.probe(Plan('warm', ['bgr8'], 5))
-        if report['diagnostics'][-1]['derain: warm']['derained'] != '0':
+        if report['diagnostics'][-1]['/derain: warm']['derained'] != '0':
             break
     yield running
     running.process.send_signal(signal.SIGINT)
@@ -107,7 +107,7 @@ def key(note):
 
 def final_counters(report):
     """Check that the counters add up in every diagnostic; return the last ones."""
-    name = f'derain: {report["plan"]["camera"]}'
+    name = f'/derain: {report["plan"]["camera"]}'
     entries = [entry[name] for entry in report['diagnostics'] if name in entry]
     for entry in entries:
         count = counters(entry)
@@ -160,7 +160,7 @@ def test_every_encoding(node):
     count = check_outputs(report)
     check_colours(report)
     assert count['received'] == count['published'] == len(report['sent']) == 40
-    status = report['diagnostics'][-1]['derain: varied']
+    status = report['diagnostics'][-1]['/derain: varied']
     for stage in ('decode', 'infer', 'publish', 'age'):
         latencies = [
             float(next(value for label, value in status.items()
@@ -203,10 +203,10 @@ def test_idle_frames_are_counted_and_the_diagnostics_are_complete(node):
         'received': 6, 'published': 0, 'dropped': 0, 'failed': 0, 'idle': 6
     }
     last = report['diagnostics'][-1]
-    assert set(last) == {'derain: engine', *(f'derain: {camera}' for camera in CAMERAS)}
+    assert set(last) == {'/derain: engine', *(f'/derain: {camera}' for camera in CAMERAS)}
     for name in ('engine', 'device', 'model', 'precision'):
-        assert last['derain: engine'][name]
-    assert last['derain: engine']['model'] == 'nano'
+        assert last['/derain: engine'][name]
+    assert last['/derain: engine']['model'] == 'nano'
 
 
 def test_a_good_frame_is_served_after_a_thousand_hostile_ones(node):

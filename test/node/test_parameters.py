@@ -42,32 +42,30 @@ def only_camera(**changes):
 def test_the_defaults_have_no_problems():
     assert find_problems(values(), resolve) == []
     camera = only_camera()
-    assert camera.image_topic == '/camera/image_raw'
-    assert not camera.compressed
-    assert camera.camera_info_topic == '/camera/camera_info'
+    assert camera.inputs == (('/robot/camera/image_raw', False), ('/robot/camera/image_raw', True))
+    assert camera.camera_info_topic == '/robot/camera/camera_info'
     assert camera.outputs == {
-        'image': '/camera/derained/image',
-        'rain_mask': '/camera/derained/rain_mask',
-        'camera_info': '/camera/derained/camera_info',
-        'overlay': '/camera/derained/overlay',
-        'image/compressed': '/camera/derained/image/compressed',
-        'status': '/camera/derained/status',
-    }
+        output: f'/robot/camera/derained/{output}' for output in (
+            'image', 'rain_mask', 'camera_info', 'overlay', 'image/compressed', 'status')}
 
 
-@pytest.mark.parametrize(('topic', 'transport', 'subscribed', 'compressed'), [
-    ('/cam/image_raw', 'auto', '/cam/image_raw', False),
-    ('/cam/image_raw', 'raw', '/cam/image_raw', False),
-    ('/cam/image_raw', 'compressed', '/cam/image_raw/compressed', True),
-    ('/cam/image_raw/compressed', 'auto', '/cam/image_raw/compressed', True),
-    ('/cam/image_raw/compressed', 'compressed', '/cam/image_raw/compressed', True),
-    ('/usb/image_raw', 'auto', '/usb_0/picture', False),
-    ('/usb/image_raw', 'compressed', '/usb_0/picture/compressed', True),
-    ('lens/image', 'auto', '/robot/lens/image', False),
+@pytest.mark.parametrize(('topic', 'transport', 'inputs'), [
+    ('/cam/image_raw', 'auto', [('/cam/image_raw', False), ('/cam/image_raw', True)]),
+    ('/cam/image_raw', 'raw', [('/cam/image_raw', False)]),
+    ('/cam/image_raw', 'compressed',
+     [('/cam/image_raw/compressed', True), ('/cam/image_raw', True)]),
+    ('/cam/image_raw/compressed', 'auto',
+     [('/cam/image_raw/compressed', True), ('/cam/image_raw/compressed', False)]),
+    ('/cam/image_raw/compressed', 'compressed', [('/cam/image_raw/compressed', True)]),
+    ('/usb/image_raw', 'auto', [('/usb_0/picture', False), ('/usb_0/picture', True)]),
+    ('/usb/image_raw', 'compressed',
+     [('/usb_0/picture/compressed', True), ('/usb_0/picture', True)]),
+    ('lens/image', 'raw', [('/robot/lens/image', False)]),
 ])
-def test_image_topic_and_transport(topic, transport, subscribed, compressed):
+def test_topics_that_images_may_come_from(topic, transport, inputs):
     camera = only_camera(camera__image_topic=topic, camera__transport=transport)
-    assert (camera.image_topic, camera.compressed) == (subscribed, compressed)
+    assert camera.inputs == tuple(inputs)
+    assert camera.image_topic == inputs[0][0]
 
 
 @pytest.mark.parametrize(('image_topic', 'info_topic', 'subscribed'), [
@@ -83,6 +81,24 @@ def test_camera_info_is_the_sibling_of_the_image(image_topic, info_topic, subscr
     camera = only_camera(
         camera__image_topic=image_topic, camera__camera_info_topic=info_topic)
     assert camera.camera_info_topic == subscribed
+    assert camera.camera_info_named == (bool(info_topic) or subscribed == '/calibration/info')
+
+
+@pytest.mark.parametrize(('remaps', 'image', 'compressed', 'info'), [
+    ({}, '/out/image', '/out/image/compressed', '/out/camera_info'),
+    ({'/out/image': '/seen/clear'}, '/seen/clear', '/seen/clear/compressed', '/seen/camera_info'),
+    ({'/out/image': '/seen/clear', '/out/camera_info': '/my/info'},
+     '/seen/clear', '/seen/clear/compressed', '/my/info'),
+    ({'/out/image/compressed': '/jpeg'}, '/out/image', '/jpeg', '/out/camera_info'),
+])
+def test_companions_of_an_output_follow_its_remap(remaps, image, compressed, info):
+    def remap(topic, only_expand=False):
+        return topic if only_expand else remaps.get(topic, topic)
+
+    camera, = read_settings(values(camera__output_namespace='/out'), remap).topics
+    assert camera.outputs == {
+        'image': image, 'image/compressed': compressed, 'camera_info': info,
+        'rain_mask': '/out/rain_mask', 'overlay': '/out/overlay', 'status': '/out/status'}
 
 
 @pytest.mark.parametrize('given', ['front', ['front'], ('front',)])
@@ -138,7 +154,7 @@ def test_integers_are_numbers():
     ({'cameras': ['a__b']}, ["'a__b'"]),
     ({'cameras': ['strength']}, ["'strength'", 'name of a parameter']),
     ({'camera__transport': 'theora'}, ["camera.transport is 'theora'", 'raw, compressed']),
-    ({'camera__image_topic': ''}, ['camera.image_topic is empty', '/camera/image_raw']),
+    ({'camera__image_topic': ''}, ['camera.image_topic is empty', 'camera/image_raw']),
     ({'camera__image_topic': '/a b'}, ["camera.image_topic is '/a b'", 'no topic name']),
     ({'camera__image_topic': '/a//b'}, ["camera.image_topic is '/a//b'", 'no topic name']),
     ({'camera__image_topic': '{x}/b'}, ["camera.image_topic is '{x}/b'", 'no topic name']),
@@ -146,13 +162,14 @@ def test_integers_are_numbers():
     ({'camera__output_namespace': ''}, ['camera.output_namespace is empty']),
     ({'camera__image_topic': '/a/compressed', 'camera__transport': 'raw'},
      ['camera.transport is raw', 'camera.image_topic', 'compressed']),
-    ({'camera__image_topic': '/camera/derained/image'},
-     ['output /camera/derained/image', 'the image topic', 'change camera.output_namespace']),
-    ({'camera__output_namespace': '/camera'}, ['output /camera/camera_info', 'camera_info topic']),
-    ({'cameras': ['front', 'rear'], 'rear__output_namespace': '/front/derained'},
+    ({'camera__image_topic': 'camera/derained/image'},
+     ['output /robot/camera/derained/image', 'the image topic', 'change camera.output_namespace']),
+    ({'camera__output_namespace': 'camera'},
+     ['output /robot/camera/camera_info', 'camera_info topic']),
+    ({'cameras': ['front', 'rear'], 'rear__output_namespace': 'front/derained'},
      ["of camera 'rear'", "an output of camera 'front'", 'change rear.output_namespace']),
-    ({'cameras': ['front', 'rear'], 'rear__image_topic': '/front/derained/rain_mask'},
-     ['output /front/derained/rain_mask', "the image topic of camera 'rear'"]),
+    ({'cameras': ['front', 'rear'], 'rear__image_topic': 'front/derained/rain_mask'},
+     ['output /robot/front/derained/rain_mask', "the image topic of camera 'rear'"]),
 ])
 def test_a_bad_value_is_named_with_the_remedy(changes, parts):
     given = values(**({'cameras': 'camera'} | changes))

@@ -112,7 +112,7 @@ class Lens:
         (arrival, image), *more = self.images[stamp]
         assert not more, f'{self.camera} published {stamp} twice'
         status, = self.statuses[stamp]
-        assert status.name == f'derain: {self.camera}'
+        assert status.name == f'/derain: {self.camera}'
         start, data = self.sent[stamp]
         return Answer(status.message, status.level, {pair.key: pair.value
                       for pair in status.values}, image, data, arrival - start)

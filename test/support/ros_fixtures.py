@@ -210,7 +210,7 @@ class Peer(Node):
 
     def status(self, name: str):
         """Return the newest status of a name, None before the first."""
-        return self._statuses.get(f'derain: {name}')
+        return self._statuses.get(f'{self._target}: {name}')
 
     def values(self, name: str) -> dict[str, str]:
         """Return the values of the newest status of a name."""

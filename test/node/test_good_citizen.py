@@ -1,0 +1,245 @@
+"""What the node says of its surroundings, seen from another process over DDS.
+
+One node serves a camera for each kind of fault. The engine is that of faulty_engine.py, so
+nothing is said here of how well rain is removed.
+"""
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rig import Rig
+from ros_fixtures import PICTURE, image, output, wait_for
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+WARN = DiagnosticStatus.WARN
+CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'binned', 'packed', 'chosen',
+           'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty']
+PARAMETERS = {
+    'cameras': CAMERAS,
+    'misspelt': {'camera_info_topic': '/misspelt/camera_inof'},
+    'packed': {'image_topic': '/packed/image_rect_compressed'},
+    'chosen': {'image_topic': '/chosen/image_rect_compressed', 'transport': 'compressed'},
+    'qos_overrides': {
+        '/overridden/image_raw': {'subscription': {'reliability': 'best_effort', 'depth': 2}},
+        '/overridden/derained/image': {'publisher': {'reliability': 'best_effort'}},
+        '/nobody/image': {'subscription': {'depth': 1}}},
+}
+REMAPS = ('-r', '/moved/derained/image:=/seen/clear')
+
+
+@pytest.fixture(scope='module')
+def rig(tmp_path_factory):
+    """A node with a camera for each test."""
+    with Rig(tmp_path_factory.mktemp('citizen'), PARAMETERS, REMAPS) as rig:
+        yield rig.active()
+
+
+def info(width, height, frame_id='', **more):
+    message = CameraInfo(width=width, height=height, **more)
+    message.header.frame_id = frame_id
+    return message
+
+
+class Stream:
+    """Publishes images of a camera, and whatever else, until a condition holds."""
+
+    def __init__(self, rig, camera, kind=Image, topic=None, messages=image):
+        self.rig, self.camera, self.messages, self.others = rig, camera, messages, []
+        self.images = rig.peer.publisher(kind, topic or f'/{camera}/image_raw')
+        self.number = 0
+
+    def beside(self, kind, topic, message):
+        self.others.append((self.rig.peer.publisher(kind, topic), message))
+        return self
+
+    def listen(self, name='image', kind=Image):
+        self.rig.peer.listen(kind, output(self.camera, name))
+        return self.rig.peer.received[output(self.camera, name)]
+
+    def until(self, condition, what, rate=20):
+        def step():
+            self.number += 1
+            for publisher, message in self.others:
+                publisher.publish(message)
+            self.images.publish(self.messages(self.number))
+            time.sleep(1 / rate)
+            return condition()
+        try:
+            return wait_for(step, what)
+        except AssertionError as error:
+            status = self.rig.peer.status(self.camera)
+            raise AssertionError(f'{error}; {status.message}\n{self.rig.node.log()}') from None
+
+    def warned(self, *parts):
+        """Stream until log and /diagnostics name all parts."""
+        def told():
+            status = self.rig.peer.status(self.camera)
+            return status and status.level == WARN and all(
+                part in status.message for part in parts) and all(
+                part in self.rig.node.log() for part in parts)
+        self.until(told, f'warning with {parts}')
+
+    def well(self):
+        """Stream until all is well."""
+        def told():
+            status = self.rig.peer.status(self.camera)
+            return status and status.level == DiagnosticStatus.OK and (
+                'published' in status.message)
+        self.until(told, 'end of the warning')
+
+
+def test_a_calibration_of_another_size_is_named_and_not_published(rig):
+    stream = Stream(rig, 'sized').beside(
+        CameraInfo, '/sized/camera_info', info(640, 480, 'elsewhere'))
+    stream.listen()
+    infos = stream.listen('camera_info', CameraInfo)
+    stream.warned('/sized/camera_info', '640x480', '/sized/image_raw', '64x48')
+    assert infos == []
+
+
+def test_the_frame_of_a_calibration_is_named_and_never_rewritten(rig):
+    stream = Stream(rig, 'framed').beside(
+        CameraInfo, '/framed/camera_info', info(64, 48, 'elsewhere'))
+    stream.listen()
+    infos = stream.listen('camera_info', CameraInfo)
+    stream.warned('/framed/camera_info', "'elsewhere'", "'lens'")
+    stream.until(lambda: infos, 'camera_info')
+    assert {message.header.frame_id for message in infos} == {'elsewhere'}
+    assert infos[-1].header.stamp.sec > 0
+    stream.others[0] = (stream.others[0][0], info(64, 48))
+    stream.well()
+    stream.until(lambda: infos[-1].header.frame_id == 'lens', 'frame of the image')
+
+
+def test_a_binned_calibration_fits(rig):
+    stream = Stream(rig, 'binned').beside(
+        CameraInfo, '/binned/camera_info', info(128, 95, 'lens', binning_x=2, binning_y=2))
+    infos = stream.listen('camera_info', CameraInfo)
+    stream.listen()
+    stream.until(lambda: infos, 'camera_info')
+    stream.well()
+
+
+def test_another_type_on_the_camera_info_topic_is_named(rig):
+    stream = Stream(rig, 'mistyped').beside(Image, '/mistyped/camera_info', image(1))
+    stream.listen()
+    stream.warned('/mistyped/camera_info', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo')
+
+
+def test_a_misspelt_camera_info_topic_is_named_with_the_one_that_is_there(rig):
+    stream = Stream(rig, 'misspelt').beside(
+        CameraInfo, '/misspelt/camera_info', info(64, 48, 'lens'))
+    stream.listen()
+    stream.warned('no publisher on /misspelt/camera_inof', 'did you mean /misspelt/camera_info')
+
+
+def test_a_camera_without_calibration_is_well_unless_one_is_asked_for(rig):
+    stream = Stream(rig, 'plain')
+    stream.listen()
+    stream.well()
+    stream.until(lambda: 'plain: images come without a camera_info' in rig.node.log(), 'note')
+    stream.well()
+    stream.listen('camera_info', CameraInfo)
+    stream.warned('no publisher on /plain/camera_info')
+
+
+@pytest.mark.parametrize('camera', ['packed', 'chosen'])
+def test_compressed_images_may_come_on_a_topic_of_any_name(rig, camera):
+    data = cv2.imencode('.png', PICTURE)[1].tobytes()
+
+    def message(number):
+        packed = CompressedImage(format='png', data=data)
+        packed.header.stamp.sec = number
+        return packed
+
+    stream = Stream(rig, camera, CompressedImage, f'/{camera}/image_rect_compressed', message)
+    images = stream.listen()
+    stream.until(lambda: images and bytes(images[-1].data) == (PICTURE ^ 16).tobytes(), 'image')
+    stream.well()
+    assert rig.peer.values(camera)['image_topic'] == f'/{camera}/image_rect_compressed'
+
+
+def test_an_output_that_is_off_and_listened_to_is_named_with_its_parameter(rig):
+    stream = Stream(rig, 'overlaid')
+    overlays = stream.listen('overlay')
+    stream.warned('/overlaid/derained/overlay', 'set publish_overlay to true')
+    assert rig.peer.set('publish_overlay', True) == ''
+    stream.until(lambda: overlays, 'overlay')
+    stream.well()
+    stream.listen('image/compressed', CompressedImage)
+    stream.warned('/overlaid/derained/image/compressed', 'set publish_compressed to true')
+
+
+def test_another_node_on_the_same_output_is_named(rig):
+    stream = Stream(rig, 'shared')
+    stream.listen()
+    stream.well()
+    rival = rig.peer.publisher(Image, output('shared'))
+    stream.warned('/peer publishes /shared/derained/image too')
+    rig.peer.destroy_publisher(rival)
+    stream.well()
+
+
+def test_qos_is_overridden_by_the_parameters_of_ros(rig):
+    stream = Stream(rig, 'overridden')
+    best_effort = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+    received = []
+    rig.peer.create_subscription(Image, output('overridden'), received.append, best_effort)
+    stream.until(lambda: received, 'image')
+    assert rig.peer.values('overridden')['reliability'] == 'best_effort'
+    (subscription,) = rig.peer.get_subscriptions_info_by_topic('/overridden/image_raw')
+    (publisher,) = rig.peer.get_publishers_info_by_topic(output('overridden'))
+    for found in (subscription, publisher):
+        assert found.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
+    assert rig.peer.get('qos_overrides./overridden/image_raw.subscription.depth') == [2]
+    assert 'qos_overrides./nobody/image' in rig.node.log()
+
+
+def test_companions_follow_a_remapped_output(rig):
+    stream = Stream(rig, 'moved').beside(CameraInfo, '/moved/camera_info', info(64, 48))
+    rig.peer.listen(Image, '/seen/clear')
+    rig.peer.listen(CameraInfo, '/seen/camera_info')
+    assert rig.peer.count_publishers('/seen/clear/compressed') == 1
+    stream.until(lambda: rig.peer.received['/seen/clear'] and rig.peer.received[
+        '/seen/camera_info'], 'image and camera_info')
+
+
+def test_a_depth_image_is_called_one(rig):
+    depth = np.zeros((48, 64), np.uint16)
+    for encoding in ('16UC1', '32FC1'):
+        picture = depth if encoding == '16UC1' else depth.astype(np.float32)
+        stream = Stream(
+            rig, 'deep', messages=lambda number, picture=picture, encoding=encoding: image(
+                number, picture, encoding))
+        stream.listen()
+        stream.until(
+            lambda encoding=encoding: 'depth image' in rig.peer.status('deep').message
+            and encoding in rig.peer.status('deep').message, 'word of a depth image')
+        assert 'cv_bridge' not in rig.peer.status('deep').message
+        rig.peer.ignore(output('deep'))
+
+
+def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig):
+    stream = Stream(rig, 'bursty')
+    stream.listen()
+    stream.well()
+    levels = []
+    for _ in range(5):
+        for _ in range(25):
+            stream.images.publish(image(1))
+            time.sleep(0.02)
+        for _ in range(12):
+            levels.append(rig.level('bursty'))
+            time.sleep(0.1)
+    assert levels[12:].count(WARN) == 0
+    stream.rig.peer.destroy_publisher(stream.images)
+    wait_for(lambda: 'no publisher on /bursty/image_raw' in rig.node.log(), 'word of silence')
+    stream.images = rig.peer.publisher(Image, '/bursty/image_raw')
+    stream.until(lambda: 'bursty: frames come in again' in rig.node.log(), 'word of the end')

@@ -1,0 +1,168 @@
+"""Names, files and questions that a node meets when it starts, with real processes over DDS."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rig import NODE, PARAMETERS, Rig
+from ros_fixtures import (
+    NodeProcess,
+    Peer,
+    image,
+    new_domain,
+    process_ended,
+    ros_environment,
+    send_until,
+    wait_for,
+)
+from sensor_msgs.msg import Image
+
+
+def test_two_robots_in_namespaces_keep_to_their_topics(tmp_path):
+    with Rig(tmp_path / 'one', arguments=('-r', '__ns:=/robot1')) as one:
+        second = NodeProcess(tmp_path / 'two', one.domain, PARAMETERS, ('-r', '__ns:=/robot2'),
+                             one.engine.environment, NODE)
+        with second, Peer(one.domain, '/robot2/derain') as peer:
+            peer.wait_for_state('active', second)
+            robots = ['/robot1/camera', '/robot2/camera']
+            cameras = [peer.publisher(Image, f'{robot}/image_raw') for robot in robots]
+            for robot in robots:
+                peer.listen(Image, f'{robot}/derained/image')
+            peer.matched(*cameras)
+            topics = [name for name, _ in peer.get_topic_names_and_types()]
+            assert not [name for name in topics if name.startswith('/camera/')]
+            send_until(cameras[0], image, lambda: peer.received['/robot1/camera/derained/image'],
+                       'image of the first robot')
+            assert not peer.received['/robot2/camera/derained/image']
+            names = set()
+            peer.create_subscription(
+                DiagnosticArray, '/diagnostics',
+                lambda message: names.update(status.name for status in message.status), 10)
+            wait_for(lambda: names >= {
+                f'/robot{number}/derain: {what}' for number in (1, 2)
+                for what in ('engine', 'camera')}, 'statuses of both')
+
+
+@pytest.mark.parametrize(('text', 'parts'), [
+    ('derain_node:\n  ros__parameters:\n    model: base\n', ['/derain_node', '/derain,']),
+    ('/robot1/derain:\n  ros__parameters:\n    model: base\n', ['/robot1/derain', '/derain,']),
+])
+def test_a_parameter_file_for_another_node_is_told_of(tmp_path, text, parts):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(text)
+    with Rig(tmp_path, arguments=('--params-file', str(file))) as rig:
+        wait_for(lambda: f'{file} has no parameters for the node' in rig.node.log(), 'warning')
+        assert all(part in rig.node.log() for part in parts)
+        rig.active()
+
+
+@pytest.mark.parametrize('key', ['derain', '/derain', '/**', '/**/derain', '/*'])
+def test_a_parameter_file_for_this_node_is_not(tmp_path, key):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(f'{key}:\n  ros__parameters:\n    strength: 0.5\n')
+    with Rig(tmp_path, arguments=('--params-file', str(file))) as rig:
+        assert rig.active().peer.get('strength') == [0.5]
+        assert 'has no parameters' not in rig.node.log()
+
+
+@pytest.mark.parametrize('text', [
+    'derain:\n  model: nano\n', '/**/derain:\n\tros__parameters:\n\t\tmodel: nano\n'])
+def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text):
+    file = tmp_path / 'bad.yaml'
+    file.write_text(text)
+    with NodeProcess(tmp_path, new_domain(), arguments=('--params-file', str(file))) as node:
+        assert node.process.wait(60) == 1
+        assert 'config/derain.yaml' in node.log() and 'ros__parameters' in node.log()
+
+
+def test_a_parameter_outside_of_ros_args_is_told_of(tmp_path):
+    with (tmp_path / 'log').open('wb') as log:
+        node = subprocess.Popen(
+            [sys.executable, '-m', 'derain_ros.node.main', 'model:=nano'], stdout=log, stderr=log,
+            env=ros_environment(new_domain()))
+        try:
+            wait_for(lambda: '--ros-args -p model:=nano' in (tmp_path / 'log').read_text(),
+                     'warning', 60)
+        finally:
+            node.kill()
+            node.wait()
+
+
+def test_refusals_of_parameters_and_transitions_say_what_to_do(tmp_path):
+    with Rig(tmp_path) as rig:
+        peer = rig.active().peer
+        assert 'did you mean publish_overlay?' in peer.set('publish_overlays', True)
+        assert 'camera.image_topic?' in peer.set('camera.image_topik', '/x')
+        assert 'wagon is not among cameras (camera)' in peer.set('wagon.image_topic', '/x')
+        assert not peer.change_state('configure')
+        wait_for(lambda: "'configure' refused" in rig.node.log(), 'reason')
+        assert 'autostart to false' in rig.node.log()
+        reason = peer.set('model', 'base')
+        assert 'set /derain deactivate", then "ros2 lifecycle set /derain cleanup"' in reason
+        assert peer.change_state('deactivate')
+        assert 'inactive now' in rig.node.log()
+        reason = peer.set('model', 'base')
+        assert 'set /derain cleanup"' in reason and 'deactivate' not in reason
+        assert peer.change_state('cleanup')
+        assert peer.set('model', 'base') == ''
+
+
+def test_what_is_switched_off_is_logged_and_shown(tmp_path):
+    with Rig(tmp_path) as rig:
+        peer = rig.active().peer
+        camera = peer.publisher(Image, '/camera/image_raw')
+        peer.listen(Image, '/camera/derained/image')
+        assert peer.set_enabled(False)
+        assert 'enabled is False now' in rig.node.log()
+        send_until(camera, image, lambda: 'switched off (enabled is false)' in peer.status(
+            'camera').message, 'word')
+        assert peer.set_together(enabled=True, strength=0.0) == ''
+        assert 'strength is 0.0 now' in rig.node.log()
+        send_until(camera, image, lambda: 'switched off (strength is 0)' in peer.status(
+            'camera').message, 'word')
+
+
+def test_the_state_is_told_while_configuring_warms_up(tmp_path):
+    parameters = {'warm_up_sizes': '64x48', 'wait_for_warm_up': True, 'autostart': False}
+    with Rig(tmp_path, parameters) as rig:
+        rig.engine.command(warm_up_ms=3000)
+        rig.peer.wait_for_state('unconfigured', rig.node)
+        answers = []
+        asker = threading.Thread(
+            target=lambda: answers.append(rig.peer.change_state('configure')))
+        asker.start()
+        states = []
+        while asker.is_alive():
+            start = time.monotonic()
+            states.append(rig.peer.state(5.0))
+            assert time.monotonic() - start < 1.5
+            time.sleep(0.2)
+        assert answers == [True]
+        assert states.count('configuring') >= 3
+        assert rig.peer.state() == 'inactive'
+        assert rig.peer.change_state('activate')
+
+
+@pytest.mark.parametrize('delay', [0.0, 0.3, 0.7, 1.5])
+def test_an_end_in_the_first_moments_is_quiet(tmp_path, delay):
+    with NodeProcess(tmp_path, new_domain()) as node:
+        status = Path(f'/proc/{node.process.pid}/status')
+
+        def started():
+            """Tell whether the program, which holds SIGINT back at first, runs in Python."""
+            blocked = int(status.read_text().split('SigBlk:')[1].split()[0], 16)
+            return blocked >> signal.SIGINT - 1 & 1 or node.log()
+
+        wait_for(started, 'start', 20)
+        time.sleep(delay)
+        code, _ = process_ended(node.process, signal.SIGINT)
+        assert code == 0, node.log()
+        assert 'Traceback' not in node.log()
