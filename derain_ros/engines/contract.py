@@ -13,10 +13,10 @@ import numpy as np
 MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
 
-KEPT_SIZES = 10
-"""Most shapes of batches that an engine keeps ready, as each takes some 25 MB,"""
-KEPT_PIXELS = 16_000_000
-"""and most pixels of all of them together,"""
+KEPT_SIZES = 24
+"""Most shapes of batches that an engine keeps ready, as each takes some 40 MB,"""
+KEPT_PIXELS = 24_000_000
+"""and most pixels of all of them together, as each takes some 130 bytes,"""
 FEW_SIZES = 4
 """unless there are no more shapes than these."""
 

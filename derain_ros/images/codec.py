@@ -1,8 +1,8 @@
 """Camera messages to BGR arrays and back, by the fields of the message alone.
 
-Works on rclpy and rosbags messages alike. Arrays are uint8, H×W×3, BGR, 0–255. 16-bit
-samples are taken to use their whole range: ``value >> 8`` on the way in, ``value * 257`` on
-the way out. YUV is limited-range BT.601.
+Works on rclpy and rosbags messages alike. Arrays are uint8, H×W×3, BGR, 0–255. Samples of 16
+bits are taken to use their whole range, unless another number of bits is given: ``value >> 8``
+on the way in, ``value * 257`` on the way out. YUV is limited-range BT.601.
 """
 
 import functools
@@ -20,7 +20,7 @@ from derain_ros.images.message_fields import (
     refuse,
     shown,
 )
-from derain_ros.images.pixel_formats import PIXEL_FORMATS, PixelFormat
+from derain_ros.images.pixel_formats import PIXEL_FORMATS, PixelFormat, samples_16
 
 __all__ = [
     'SUPPORTED_ENCODINGS',
@@ -30,6 +30,7 @@ __all__ = [
     'decode_compressed',
     'decode_image',
     'extract_alpha',
+    'extract_samples',
     'is_compressed_supported',
     'output_encoding',
 ]
@@ -52,7 +53,7 @@ _DEPTH_ENCODINGS = ('16UC1', '32FC1', '64FC1')
 _CHECK_SIZE = 'check the size that the camera driver publishes'
 
 
-def decode_image(msg: Any) -> np.ndarray:
+def decode_image(msg: Any, bits: int = 16) -> np.ndarray:
     """Read a ``sensor_msgs/Image``.
 
     ``data`` must hold exactly ``step * height`` bytes (``step * height * 3 / 2`` for nv12 and
@@ -65,6 +66,8 @@ def decode_image(msg: Any) -> np.ndarray:
     msg
         Object with the fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``
         and ``data`` (anything with the buffer protocol).
+    bits
+        How many bits of a sample are used, from the lowest, 8 to 16, in encodings of 16 bits.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def decode_image(msg: Any) -> np.ndarray:
     if pixel_format is None:
         return _decode_with_cv_bridge(msg, height, width)
     rows = _rows(msg, height, width, pixel_format)
-    return np.ascontiguousarray(pixel_format.to_bgr(rows, bool(msg.is_bigendian)))
+    return np.ascontiguousarray(pixel_format.to_bgr(rows, bool(msg.is_bigendian), bits))
 
 
 def check_image(msg: Any) -> None:
@@ -95,6 +98,23 @@ def check_image(msg: Any) -> None:
         _decode_with_cv_bridge(msg, height, width)
     else:
         _rows(msg, height, width, pixel_format)
+
+
+def extract_samples(msg: Any) -> np.ndarray | None:
+    """Return the samples of an image of 16 bits, uint16, H rows, a copy; None of others.
+
+    Raises
+    ------
+    ImageFormatError
+        As :func:`decode_image`.
+
+    """
+    encoding = _encoding(msg)
+    if not encoding.endswith('16') or encoding not in PIXEL_FORMATS:
+        return None
+    height, width = _image_size(msg)
+    rows = _rows(msg, height, width, PIXEL_FORMATS[encoding])
+    return samples_16(rows, bool(msg.is_bigendian))
 
 
 def extract_alpha(msg: Any) -> np.ndarray | None:

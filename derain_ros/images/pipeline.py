@@ -16,6 +16,7 @@ from derain_ros.images.codec import (
     check_image,
     decode_image,
     extract_alpha,
+    extract_samples,
     output_encoding,
 )
 from derain_ros.images.compressed import decode_compressed
@@ -37,6 +38,9 @@ class Frame:
         It is a ``CompressedImage``.
     bgr
         The pixels where there is no message: uint8, H×W×3, BGR.
+    bits
+        How many bits of a sample are used in encodings of 16 bits; may be set until
+        :meth:`decode`.
 
     Attributes
     ----------
@@ -51,12 +55,14 @@ class Frame:
     """
 
     __slots__ = (
-        '_blended', 'bgr', 'compressed', 'derained', 'encoding', 'message', 'rain_mask')
+        '_blended', 'bgr', 'bits', 'compressed', 'derained', 'encoding', 'message', 'rain_mask')
 
     def __init__(
-        self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None
+        self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None,
+        bits: int = 16,
     ):
         self.message = message
+        self.bits = bits
         self.compressed = compressed
         self.bgr = bgr
         self.encoding = 'bgr8' if compressed or message is None else message.encoding
@@ -82,8 +88,8 @@ class Frame:
 
         """
         if self.bgr is None:
-            read = decode_compressed if self.compressed else decode_image
-            self.bgr = read(self.message)
+            self.bgr = (decode_compressed(self.message) if self.compressed
+                        else decode_image(self.message, self.bits))
         return self.bgr
 
     def check(self) -> None:
@@ -93,10 +99,20 @@ class Frame:
         else:
             check_image(self.message)
 
-    def derain(self, infer: Infer) -> None:
-        """Run an engine on the frame; lets its errors through, and those of :meth:`decode`."""
-        images, masks = infer(self.decode()[np.newaxis])
-        self.derained, self.rain_mask = images[0], masks[0]
+    def derain(self, infer: Infer, size: tuple[int, int] | None = None) -> None:
+        """Run an engine on the frame; lets its errors through, and those of :meth:`decode`.
+
+        A frame that is smaller than ``size``, height and width, is mirrored at its lower and
+        right edge up to it, and the result cropped.
+        """
+        bgr = self.decode()
+        height, width = bgr.shape[:2]
+        if size is not None and size != (height, width):
+            bgr = cv2.copyMakeBorder(
+                bgr, 0, size[0] - height, 0, size[1] - width, cv2.BORDER_REFLECT)
+        images, masks = infer(bgr[np.newaxis])
+        self.derained = np.ascontiguousarray(images[0, :height, :width])
+        self.rain_mask = np.ascontiguousarray(masks[0, :height, :width])
 
     def untouched(self, strength: float) -> bool:
         """Tell whether the picture to show is the one that came in."""
@@ -133,14 +149,25 @@ class Frame:
         -------
         tuple of numpy.ndarray and str
             Pixels as they lie in the message, uint8, C-contiguous, H rows; and their encoding.
-            The alpha channel of the input is kept.
+            The alpha channel of the input is kept, and so are the grey levels and the range
+            of mono16: what deraining has changed, in steps of 8 bits, is added to them.
 
         """
         encoding = output_encoding(self.encoding, choice)
+        if encoding == self.encoding == 'mono16':
+            return self._mono16(strength), encoding
         alpha = None
         if encoding in ('bgra8', 'rgba8') and self.message is not None:
             alpha = extract_alpha(self.message)
         return arrange_pixels(self.blended(strength), encoding, alpha=alpha), encoding
+
+    def _mono16(self, strength: float) -> np.ndarray:
+        grey, before = (cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.int32)
+                        for image in (self.blended(strength), self.decode()))
+        samples = extract_samples(self.message) + ((grey - before) << (self.bits - 8))
+        # A sample beyond the bits stays what it is unless it is changed.
+        most = np.maximum(extract_samples(self.message), (1 << self.bits) - 1)
+        return np.clip(samples, 0, most).astype('<u2').view(np.uint8)
 
     def mask(self) -> np.ndarray:
         """Return the rain mask, uint8, H×W, 255 = rain; 0 everywhere where it was not derained."""

@@ -25,7 +25,8 @@ class PixelFormat:
     ----------
     to_bgr
         Turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8
-        H×W×3 BGR; the second argument says whether 16-bit samples are big-endian.
+        H×W×3 BGR; the second argument says whether samples of 16 bits are big-endian, the
+        third how many of the bits are used, from the lowest.
     pixel_bytes
         Bytes per pixel in a row (of the luma plane, where planes are separate).
     even_width, even_height
@@ -37,7 +38,7 @@ class PixelFormat:
 
     """
 
-    to_bgr: Callable[[np.ndarray, bool], np.ndarray]
+    to_bgr: Callable[[np.ndarray, bool, int], np.ndarray]
     pixel_bytes: int
     even_width: bool = False
     even_height: bool = False
@@ -73,41 +74,49 @@ def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     return cv2.cvtColor(mirrored, code)[2:-2, 2:-2]
 
 
-def _bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+def _bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
     return rows.reshape(len(rows), -1, 3)
 
 
-def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
         return cv2.cvtColor(rows.reshape(len(rows), -1, channels), code)
 
     return to_bgr
 
 
-def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool) -> np.ndarray:
-        pixels = _high_bytes(rows, big_endian).reshape(len(rows), -1, channels)
+def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+        pixels = _high_bytes(rows, big_endian, bits).reshape(len(rows), -1, channels)
         return pixels if code is None else cv2.cvtColor(pixels, code)
 
     return to_bgr
 
 
-def _mono16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
-    return cv2.cvtColor(_high_bytes(rows, big_endian), cv2.COLOR_GRAY2BGR)
+def _mono16(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+    return cv2.cvtColor(_high_bytes(rows, big_endian, bits), cv2.COLOR_GRAY2BGR)
 
 
-def _bayer8(pattern: str) -> Callable[[np.ndarray, bool], np.ndarray]:
-    return lambda rows, big_endian: demosaic(rows, pattern)
+def _bayer8(pattern: str) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+    return lambda rows, big_endian, bits: demosaic(rows, pattern)
 
 
-def _bayer16(pattern: str) -> Callable[[np.ndarray, bool], np.ndarray]:
-    return lambda rows, big_endian: demosaic(_high_bytes(rows, big_endian), pattern)
+def _bayer16(pattern: str) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+    return lambda rows, big_endian, bits: demosaic(
+        _high_bytes(rows, big_endian, bits), pattern)
 
 
-def _high_bytes(rows: np.ndarray, big_endian: bool) -> np.ndarray:
-    """Return ``value >> 8`` of 16-bit samples."""
-    first = 0 if big_endian else 1
-    return np.ascontiguousarray(rows[:, first::2])
+def _high_bytes(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+    """Return the upper 8 of the bits that are used; samples beyond these are full."""
+    if bits == 16:
+        return np.ascontiguousarray(rows[:, 0 if big_endian else 1::2])
+    shifted = samples_16(rows, big_endian) >> (bits - 8)
+    return np.minimum(shifted, 255, out=shifted).astype(np.uint8)
+
+
+def samples_16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
+    """Return samples of 16 bits, a new uint16 array, of rows of bytes."""
+    return np.ascontiguousarray(rows).view('>u2' if big_endian else '<u2').astype(np.uint16)
 
 
 def _formats() -> dict[str, PixelFormat]:

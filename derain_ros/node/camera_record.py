@@ -77,6 +77,7 @@ class CameraRecord:
         self._seconds = {stage: deque(maxlen=WINDOW) for stage in STAGES}
         self._size: tuple[int, int] | None = None
         self._encoding = self._frame_id = ''
+        self._largest = self._bits = 0
         self._faults = 0
         self._failure: Failure | None = None
 
@@ -113,6 +114,17 @@ class CameraRecord:
         with self._lock:
             self._faults += 1
             self._failure = Failure(reason, by_engine)
+
+    def bits(self, samples: np.ndarray) -> tuple[int, bool]:
+        """Tell how many bits the samples seen so far use, and whether that has changed.
+
+        ``samples`` are of a new frame, uint16.
+        """
+        with self._lock:
+            self._largest = max(self._largest, int(samples.max()))
+            before, self._bits = self._bits, next(
+                bits for bits in (8, 10, 12, 14, 16) if self._largest < 1 << bits)
+            return self._bits, self._bits != before
 
     # Rain
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.node.input_topic import BEST_EFFORT, RELIABLE
@@ -52,8 +52,9 @@ class OutputTopics:
         self._topics = topics
         self._publishers = {}
         reliability = BEST_EFFORT if reliability == 'best_effort' else RELIABLE
-        self._qos = {output: QoSProfile(depth=OUTPUT_DEPTH, reliability=reliability)
-                     for output in topics}
+        self._qos = {
+            output: QoSProfile(depth=OUTPUT_DEPTH, reliability=reliability,
+                               liveliness=QoSLivelinessPolicy.AUTOMATIC) for output in topics}
         try:
             for output, topic in topics.items():
                 self._publishers[output] = node.create_publisher(

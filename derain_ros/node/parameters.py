@@ -98,6 +98,8 @@ class CameraSettings:
         Topic published for each of :data:`OUTPUTS`.
     sync_group
         Cameras of one group are processed or dropped together; empty: by itself.
+    bits
+        Bits used of each sample of 16; 0: by the largest one seen.
 
     """
 
@@ -107,6 +109,7 @@ class CameraSettings:
     camera_info_named: bool
     outputs: Mapping[str, str]
     sync_group: str = ''
+    bits: int = 0
 
     @property
     def image_topic(self) -> str:
@@ -233,6 +236,9 @@ CAMERA_RULES = {
         'Subscribe to sensor_msgs/Image (raw), or to CompressedImage on <image_topic>/compressed '
         'or on image_topic itself; auto goes by the type that its publishers offer.',
         ('auto', 'raw', 'compressed')),
+    'bit_depth': Rule(
+        'auto', 'How many bits mono16 and bayer16 images use of each sample, from the lowest; '
+        'auto goes by the largest sample seen.', ('auto', '8', '10', '12', '14', '16')),
     'output_namespace': Rule('{camera}/derained', 'Where the outputs are published.'),
     'sync_group': Rule(
         '', 'Cameras with the same word here, a stereo pair for example, are processed or '
@@ -259,7 +265,7 @@ def describe(rule: Rule) -> ParameterDescriptor:
         additional_constraints=constraints.strip(),
         read_only=rule.read_only,
         # rclpy would refuse an integer for a double, or a string for a list.
-        dynamic_typing=isinstance(rule.default, (float, list)),
+        dynamic_typing=isinstance(rule.default, (float, list)) or '8' in rule.choices,
     )
     lowest, highest = rule.limits
     if isinstance(rule.default, float):
@@ -310,7 +316,8 @@ def value_problem(name: str, value: object) -> str | None:
         fits = _is_integer(value) and lowest <= value <= highest
         wanted = f'an integer from {lowest} to {highest}'
     elif rule.choices:
-        fits, wanted = value in rule.choices, f'one of {", ".join(rule.choices)}'
+        fits = value in rule.choices or (_is_integer(value) and str(value) in rule.choices)
+        wanted = f'one of {", ".join(rule.choices)}'
     else:
         fits, wanted = isinstance(value, str), 'a string; put it in quotes'
         if name in ('model', 'engine') and value == '':
@@ -435,7 +442,7 @@ def _camera_problems(camera: str, values: Mapping[str, object]) -> list[str]:
     problems = []
     for name in camera_parameters(camera):
         problem = value_problem(name, values[name])
-        if problem is None and not name.endswith(('.transport', '.sync_group')):
+        if problem is None and name.endswith(('_topic', '_namespace')):
             problem = _topic_name_problem(name, values[name])
         if problem is not None:
             problems.append(problem)
@@ -489,6 +496,7 @@ def _camera_settings(
         camera_info_named=named,
         outputs=_outputs(values[f'{camera}.output_namespace'].rstrip('/'), resolve),
         sync_group=values[f'{camera}.sync_group'],
+        bits=0 if (bits := values[f'{camera}.bit_depth']) == 'auto' else int(bits),
     )
 
 

@@ -20,6 +20,9 @@ TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
 OUT_OF_ORDER = (
     'two inferences hang, and no frame is derained until one of them returns; restart the node')
 
+REST, LONGEST_REST = 4.0, 10.0
+"""A warm-up is followed by so many times its seconds, and at most so many, for frames alone."""
+
 _LOOK_SECONDS = 0.1
 
 FAILURES_PER_ENGINE = 3
@@ -120,6 +123,10 @@ class ShapeRecord:
         """Forget what it is warm for; what was refused stays so."""
         self._seconds.clear()
 
+    def any(self) -> bool:
+        """Tell whether it is warm for any shape."""
+        return bool(self._seconds)
+
     def missing(self, shapes: Iterable[Shape]) -> list[Shape]:
         """Return those that it is not warm for, each once; the others count as used now."""
         missing = []
@@ -196,6 +203,7 @@ class Supervisor:
         self._problem = ''
         self._late = False
         self._cancelled = threading.Event()
+        self._rest_until = 0.0
         self._shapes = ShapeRecord()
 
     # What there is
@@ -325,8 +333,11 @@ class Supervisor:
 
     # Work
 
-    def prepare(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+    def prepare(self, shapes: Sequence[tuple[int, ...]], *, patient: bool = False) -> bool:
         """Return whether the engine is warm for these shapes; if not, begin to warm it up.
+
+        With ``patient`` that begins only after frames have had the engine to themselves for
+        a while since the last warm-up.
 
         Raises
         ------
@@ -341,7 +352,8 @@ class Supervisor:
             if not missing:
                 return True
             thread = self._thread
-            if thread is not None and thread.job is None:
+            resting = patient and self._shapes.any() and time.monotonic() < self._rest_until
+            if thread is not None and thread.job is None and not resting:
                 with suppress(ClosedError):
                     thread.submit(lambda engine: self._warm_up(thread, engine, missing),
                                   limit=thread.preparation_limit * len(missing), preparing=True)
@@ -452,6 +464,7 @@ class Supervisor:
     def _warm_up(
         self, thread: EngineThread, engine: Engine, shapes: Sequence[tuple[int, ...]]
     ) -> None:
+        begun = time.monotonic()
         for shape in shapes:
             try:
                 start = time.monotonic()
@@ -468,6 +481,8 @@ class Supervisor:
                 self._shapes.warm(shape, again)
             self._log(f'ready for {shape[2]}x{shape[1]} after {compiled - start:.2f} s of '
                       'warm-up', False)
+        now = time.monotonic()
+        self._rest_until = now + min(REST * (now - begun), LONGEST_REST)
 
     def _refuse(
         self, thread: EngineThread, engine: Engine, shape: tuple[int, ...], reason: str

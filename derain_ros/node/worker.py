@@ -11,9 +11,12 @@ from rclpy.node import Node
 
 from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
+from derain_ros.images.codec import extract_samples
 from derain_ros.images.message_fields import ImageFormatError
+from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera, is_wet
 from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Throttle
+from derain_ros.node.frame_sizes import FrameSizes, Size
 from derain_ros.node.mailbox import Mailbox, Outcome, Taken
 from derain_ros.node.outputs import Outputs, Work
 from derain_ros.node.parameters import LiveSettings
@@ -63,6 +66,7 @@ class Worker:
         self._outputs = outputs
         self._live = live
         self._wants_intensity = wants_intensity
+        self._sizes = FrameSizes()
         self._throttle = Throttle(LOG_EVERY_SECONDS)
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -168,6 +172,7 @@ class Worker:
 
     def _read(self, work: Work, *, decode: bool) -> None:
         if decode:
+            self._choose_bits(work)
             work.frame.decode()
         else:
             work.frame.check()
@@ -178,6 +183,20 @@ class Worker:
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
         work.camera.record.read(
             work.frame.size, work.frame.encoding, work.received.frame_id)
+
+    def _choose_bits(self, work: Work) -> None:
+        frame, camera = work.frame, work.camera
+        if frame.compressed or not str(frame.encoding).endswith('16'):
+            return
+        if camera.settings.bits:
+            frame.bits = camera.settings.bits
+        elif (samples := extract_samples(frame.message)) is not None:
+            frame.bits, changed = camera.record.bits(samples)
+            if changed:
+                self._node.get_logger().info(
+                    f'{camera.image_topic}: {frame.bits} bits of {frame.encoding} are taken to be '
+                    f'used, by the largest sample so far; set {camera.name}.bit_depth if that is '
+                    'wrong')
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):
@@ -213,15 +232,16 @@ class Worker:
                 images, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
             return result
 
-        height, width = work.frame.size
-        shapes = [(1, height, width, 3)]
-        if work.live.rain_gate:  # which looks at a patch of the frame while it is dry
-            shapes.append((1, min(PROBE_SIDE[0], height), min(PROBE_SIDE[1], width), 3))
         try:
-            if not self._supervisor.prepare(shapes):
+            size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
+            # Warm for what the rain gate looks at while it is dry, too.
+            shapes = [size, patch_size(size)] if work.live.rain_gate else [size]
+            if not self._supervisor.prepare(
+                    [(1, *shape, 3) for shape in shapes],
+                    patient=self._sizes.is_uneven(work.camera.name)):
                 # Says why: nothing is warm for this size yet.
                 raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
-            work.frame.derain(infer)
+            work.frame.derain(infer, size)
         except FaultError as error:
             work.fault = error
             return
@@ -290,13 +310,19 @@ class Worker:
         self._read(work, decode=True)
         if min(work.frame.size) < MINIMUM_SIDE:
             return
-        patch = np.ascontiguousarray(work.frame.bgr[record.next_patch(*work.frame.size)])[None]
+        patch = Frame(bgr=np.ascontiguousarray(
+            work.frame.bgr[record.next_patch(*work.frame.size)]))
+
+        def infer(images: np.ndarray) -> Derained:
+            return self._supervisor.infer(images, limit=live.watchdog_ms / 1e3)[0]
+
         # FaultError is told by the status of the engine.
         with suppress(FaultError):
             # The whole frame, too, so that nothing is to be compiled when the rain comes.
-            if self._supervisor.prepare([(1, *work.frame.bgr.shape), patch.shape]):
-                result, _ = self._supervisor.infer(patch, limit=live.watchdog_ms / 1e3)
-                self._update_rain(work, result.rain_mask[0])
+            size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
+            if self._supervisor.prepare([(1, *size, 3), (1, *patch_size(size), 3)]):
+                patch.derain(infer, patch_size(size))
+                self._update_rain(work, patch.rain_mask)
 
     def _age(self, work: Work) -> float | None:
         lag = self._lag(work)
@@ -326,3 +352,8 @@ class Worker:
         if self._throttle.allows((camera.name, type(error))):
             self._node.get_logger().error(f'camera {camera.name}: a frame failed: {log}')
         return Outcome.FAILED
+
+
+def patch_size(size: Size) -> Size:
+    """Return height and width of what is looked at of a frame while it is dry."""
+    return min(PROBE_SIDE[0], size[0]), min(PROBE_SIDE[1], size[1])

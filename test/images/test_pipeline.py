@@ -98,3 +98,43 @@ def test_a_frame_that_cannot_be_read_says_so(step):
     with pytest.raises(ImageFormatError, match='step is 3'):
         getattr(frame, step)()
     assert decode_image(image('bgr8', 32, 48, PICTURE)).any()
+
+
+@pytest.mark.parametrize('bits', [8, 10, 12, 14, 16])
+@pytest.mark.parametrize('big_endian', [0, 1])
+def test_samples_of_fewer_bits_keep_depth_and_range(bits, big_endian):
+    grey = np.resize(np.arange(1 << bits), (32, 48)).astype(np.uint16)
+    data = grey.astype('>u2' if big_endian else '<u2').view(np.uint8)
+    frame = Frame(image('mono16', 32, 48, data, is_bigendian=big_endian), bits=bits)
+    assert (frame.decode() == (grey >> (bits - 8))[..., np.newaxis]).all()
+    frame.derained, frame.rain_mask = frame.decode().copy(), MASK
+    pixels, encoding = frame.image()
+    assert encoding == 'mono16'
+    assert (pixels.view('<u2') == grey).all()
+    frame = Frame(image('mono16', 32, 48, data, is_bigendian=big_endian), bits=bits)
+    frame.derained = np.maximum(frame.decode(), 3) - 3
+    clearer = frame.image()[0].view('<u2')
+    step = 1 << bits - 8
+    assert (clearer[grey >= 3 * step] == grey[grey >= 3 * step] - 3 * step).all()
+    assert clearer.max() < 1 << bits
+
+
+def test_a_mosaic_of_twelve_bits_is_as_bright_as_one_of_eight():
+    eight = textured(32, 48)[..., 0]
+    twelve = (eight.astype('<u2') << 4 | 7).view(np.uint8)
+    frames = [Frame(image('bayer_rggb16', 32, 48, twelve), bits=12),
+              Frame(image('bayer_rggb8', 32, 48, eight))]
+    assert (frames[0].decode() == frames[1].decode()).all()
+
+
+def test_a_frame_is_padded_to_a_size_and_cropped():
+    def infer_padded(images):
+        assert images.shape == (1, 64, 64, 3)
+        assert (images[0, :32, :48] == PICTURE).all()
+        assert (images[0, 32:, :48] == PICTURE[::-1]).all()
+        return 255 - images, np.zeros((1, 64, 64), np.uint8)
+
+    frame = Frame(bgr=PICTURE)
+    frame.derain(infer_padded, (64, 64))
+    assert (frame.derained == 255 - PICTURE).all() and frame.mask().shape == (32, 48)
+    assert frame.derained.flags.c_contiguous and frame.mask().flags.c_contiguous

@@ -20,9 +20,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'binned', 'packed', 'chosen',
-           'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty']
+           'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
+           'twelve', 'given', 'mosaic']
 PARAMETERS = {
     'cameras': CAMERAS,
+    'given': {'bit_depth': 12},
     'misspelt': {'camera_info_topic': '/misspelt/camera_inof'},
     'packed': {'image_topic': '/packed/image_rect_compressed'},
     'chosen': {'image_topic': '/chosen/image_rect_compressed', 'transport': 'compressed'},
@@ -243,3 +245,25 @@ def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig)
     wait_for(lambda: 'no publisher on /bursty/image_raw' in rig.node.log(), 'word of silence')
     stream.images = rig.peer.publisher(Image, '/bursty/image_raw')
     stream.until(lambda: 'bursty: frames come in again' in rig.node.log(), 'word of the end')
+
+
+@pytest.mark.parametrize('camera', ['twelve', 'given'])
+def test_grey_levels_of_twelve_bits_come_out_as_such(rig, camera):
+    grey = np.random.default_rng(3).integers(0, 4096, (48, 64)).astype(np.uint16)
+    stream = Stream(rig, camera, messages=lambda number: image(number, grey, 'mono16'))
+    images = stream.listen()
+    expected = grey.astype(int) + ((((grey >> 4) ^ 16).astype(int) - (grey >> 4)) << 4)
+
+    def derained():
+        return images and (np.frombuffer(images[-1].data, '<u2').reshape(48, 64) == expected).all()
+    stream.until(derained, 'image of twelve bits')
+    assert images[-1].encoding == 'mono16' and len(np.unique(expected)) > 1000
+    assert f'/{camera}/image_raw: 12 bits of mono16' in rig.node.log() or camera == 'given'
+
+
+def test_a_mosaic_of_twelve_bits_is_not_dark(rig):
+    grey = np.full((48, 64), 3000, np.uint16)
+    stream = Stream(rig, 'mosaic', messages=lambda number: image(number, grey, 'bayer_rggb16'))
+    images = stream.listen()
+    stream.until(lambda: images and set(images[-1].data) == {3000 >> 4 ^ 16}, 'image')
+    assert images[-1].encoding == 'bgr8'

@@ -263,7 +263,8 @@ def test_the_type_that_is_published_is_subscribed_to(both):
     assert topic.message_type is Image and topic.reliability == 'best_effort'
     both.other.destroy_publisher(raw)
     both.wait_for(lambda: topic.topic == f'{TOPIC}/compressed', 'change of topic')
-    assert topic.reliability == 'reliable' and topic.type_problem() == ''
+    both.wait_for(lambda: topic.reliability == 'reliable', 'subscription')
+    assert topic.type_problem() == ''
 
 
 def test_a_node_that_has_just_come_is_called_by_its_name(both):

@@ -299,7 +299,7 @@ def test_counts_add_up_under_overload(stream):
     stamps = [found.header.stamp.sec for found in peer.received[output('busy')]]
     assert stamps == sorted(set(stamps))
     assert len(stamps) == made == len(peer.received[output('busy', 'rain_mask')])
-    for stage in ('decode', 'infer', 'publish', 'age'):
+    for stage in ('decode', 'infer', 'publish'):
         low, high = (float(peer.values('busy')[f'{stage}_p{percentile}_ms'])
                      for percentile in (50, 99))
         assert 0 < low <= high

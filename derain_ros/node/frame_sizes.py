@@ -1,0 +1,137 @@
+"""The size that each frame is derained in, so that engines are not compiled without end."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+
+from derain_ros.engines.contract import FEW_SIZES, KEPT_PIXELS, KEPT_SIZES
+from derain_ros.node.supervisor import FaultError
+
+MOST_SIZES = KEPT_SIZES // 2
+"""Most sizes in use; as many shapes may be what the rain gate looks at,"""
+MOST_PIXELS = KEPT_PIXELS - 1_000_000
+"""for which there is room among the pixels, too."""
+
+OWN_SIZES = 4
+"""A camera whose frames have had more sizes lately is padded to shared ones."""
+
+MEMORY_SECONDS = 60.0
+"""How long a size counts as one of a camera's."""
+
+IDLE_SECONDS = 30.0
+"""A size that no camera has used for so long gives way to another."""
+
+MOST_PADDED = 2.5
+"""Most pixels of a size in use that a frame is padded to, in multiples of its own,"""
+MOST_MERGED = 1.8
+"""and of a step of the ladder that sizes in use give way to."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+class FrameSizes:
+    """Chooses sizes for the engine; for one thread.
+
+    A size is kept for as long as a camera uses it. A frame of a new one is derained as it is
+    while the engine can keep all sizes in use; else it is padded, to a step of a ladder or to
+    a size in use, and what does not fit then is refused.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, OrderedDict[Size, float]] = defaultdict(OrderedDict)
+        self._used: OrderedDict[Size, float] = OrderedDict()
+        self._merged: dict[Size, Size] = {}
+
+    def choose(self, camera: str, size: Size, now: float) -> Size:
+        """Return the size for a frame, at least its own.
+
+        Parameters
+        ----------
+        camera
+            Name of the camera.
+        size
+            Of the frame.
+        now
+            Monotonic seconds.
+
+        Raises
+        ------
+        FaultError
+            It does not fit beside the sizes in use.
+
+        """
+        seen = self._seen[camera]
+        _use(seen, size, now, MEMORY_SECONDS)
+        size = self._merged.get(size, size)
+        step = ladder_step(size[0]), ladder_step(size[1])
+        few = len(seen) <= OWN_SIZES
+        wanted = [size, step] if few else [step]
+        found = next((one for one in wanted if one in self._used), None)
+        if found is None:
+            _forget(self._used, now, IDLE_SECONDS)
+            padded = [one for one in self._used if _holds(one, size, MOST_PADDED)]
+            found = min(padded, key=_pixels, default=None) if not few else next(
+                (one for one in wanted if self._admits(one)), None)
+            found = found or min(padded, key=_pixels, default=None) or (
+                step if self._admits(step) else self._merge(size, step))
+        if found is None:
+            used = ', '.join(f'{width}x{height}' for height, width in self._used)
+            raise FaultError(
+                f'{size[1]}x{size[0]} does not fit beside the sizes in use, {used}: the engine '
+                f'keeps {MOST_SIZES} sizes, and {MOST_PIXELS / 1e6:g} million pixels of all if '
+                f'they are more than {FEW_SIZES - 1}; set the cameras to fewer or smaller sizes',
+                serious=False)
+        _use(self._used, found, now, float('inf'))
+        return found
+
+    def is_uneven(self, camera: str) -> bool:
+        """Tell whether frames of a camera have had several sizes lately."""
+        return len(self._seen[camera]) > 1
+
+    def _merge(self, size: Size, step: Size) -> Size | None:
+        """Let a frame share a step of the ladder with sizes in use, if all fit then."""
+        near = [one for one in self._used if _holds(step, one, MOST_MERGED)]
+        kept = [one for one in self._used if one not in near]
+        if not near or not _can_keep([*kept, step]):
+            return None
+        for one in (*near, size):
+            self._used.pop(one, None)
+            self._merged[one] = step
+        return step
+
+    def _admits(self, size: Size) -> bool:
+        return _can_keep([*self._used, size])
+
+
+def ladder_step(side: int) -> int:
+    """Return the least of 32, 48, 64, 96, 128, 192 … that is not below a side."""
+    step = 32
+    while step < side:
+        step = step * 3 // 2 if step & (step - 1) == 0 else step * 4 // 3
+    return step
+
+
+def _can_keep(sizes: Sequence[Size]) -> bool:
+    return len(sizes) <= MOST_SIZES and (
+        len(sizes) < FEW_SIZES or sum(map(_pixels, sizes)) <= MOST_PIXELS)
+
+
+def _holds(size: Size, frame: Size, most: float) -> bool:
+    """Tell whether a frame fits into a size that has at most so many times its pixels."""
+    return (size[0] >= frame[0] and size[1] >= frame[1]
+            and _pixels(size) <= most * _pixels(frame))
+
+
+def _pixels(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _use(sizes: OrderedDict[Size, float], size: Size, now: float, memory: float) -> None:
+    sizes[size] = now
+    sizes.move_to_end(size)
+    _forget(sizes, now, memory)
+
+
+def _forget(sizes: OrderedDict[Size, float], now: float, seconds: float) -> None:
+    while sizes and now - next(iter(sizes.values())) > seconds:
+        sizes.popitem(last=False)

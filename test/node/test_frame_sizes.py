@@ -1,0 +1,137 @@
+"""Which sizes the engine is made ready for: the rule, and cameras of many sizes over DDS."""
+
+import time
+from collections import OrderedDict
+from contextlib import ExitStack, suppress
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
+
+import numpy as np
+from lens import Lens, paced
+from rig import Rig
+from ros_fixtures import wait_for
+
+from derain_ros.engines.contract import forget_shapes
+from derain_ros.node.frame_sizes import IDLE_SECONDS, OWN_SIZES, FrameSizes, ladder_step
+from derain_ros.node.supervisor import FaultError
+from derain_ros.node.worker import patch_size
+
+VEHICLE = [(2160, 3840), (1860, 2880), (1200, 1920), (1080, 1920), (720, 1280)]
+MANY = [(64 + 10 * number, 60 + 12 * number) for number in range(14)]
+
+
+def test_sizes_of_a_vehicle_are_kept_as_they_are():
+    sizes = FrameSizes()
+    for now in range(200):
+        for number, size in enumerate(VEHICLE):
+            assert sizes.choose(str(number), size, now) == size
+
+
+def test_a_camera_of_many_sizes_is_padded_to_few():
+    sizes = FrameSizes()
+    used = []
+    for turn in range(20):
+        for number, size in enumerate(MANY):
+            found = sizes.choose('many', size, turn + number / 14)
+            assert found[0] >= size[0] and found[1] >= size[1]
+            used.append(found)
+        assert sizes.choose('steady', (48, 64), turn) == (48, 64)
+    assert used[:OWN_SIZES] == MANY[:OWN_SIZES]
+    later = used[len(MANY):]
+    assert len(set(later)) <= 10
+    cost = sum(h * w for h, w in later) / sum(h * w for h, w in MANY * 19)
+    assert cost < 1.8
+
+
+def test_what_does_not_fit_is_refused_for_that_camera_alone():
+    sizes = FrameSizes()
+    for number, size in enumerate(VEHICLE):
+        sizes.choose(f'camera {number}', size, 0.0)
+    with pytest.raises(FaultError, match='6000x4000 does not fit beside the sizes in use, 3840x'):
+        sizes.choose('large', (4000, 6000), 1.0)
+    for number, size in enumerate(VEHICLE):
+        assert sizes.choose(f'camera {number}', size, 2.0) == size
+    # A frame a little smaller than one in use takes that size.
+    assert sizes.choose('close', (2150, 3830), 3.0) == VEHICLE[0]
+    # What is used no more gives way.
+    assert sizes.choose('large', (4000, 6000), 4.0 + IDLE_SECONDS) == (4000, 6000)
+
+
+def test_many_cameras_of_nearly_one_size_share_one():
+    sizes = FrameSizes()
+    cameras = [(1500 + number, 2000) for number in range(20)]
+    for turn in range(3):
+        found = [sizes.choose(str(size), size, turn) for size in cameras]
+    assert set(found) == {(1536, 2048)}
+
+
+def test_the_engine_can_keep_all_that_is_admitted():
+    sizes, random = FrameSizes(), np.random.default_rng(3)
+    for now in range(2000):
+        size = tuple(int(side) for side in random.integers(32, 1500, 2))
+        with suppress(FaultError):
+            sizes.choose(str(random.integers(9)), size, now * 0.05)
+        kept = OrderedDict.fromkeys(
+            (1, *shape, 3) for size in sizes._used for shape in (size, patch_size(size)))
+        before = len(kept)
+        forget_shapes(kept)
+        assert len(kept) == before
+
+
+def test_steps_of_the_ladder():
+    assert [ladder_step(side) for side in (1, 32, 33, 48, 49, 64, 65, 97, 480, 640, 1080)] == [
+        32, 32, 48, 48, 64, 64, 96, 128, 512, 768, 1536]
+
+
+def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
+    parameters = {'cameras': ['steady', 'many'], 'watchdog_ms': 5000.0}
+    with Rig(tmp_path, parameters) as rig:
+        rig.engine.command(warm_up_ms=200, infer_ms=5)
+        rig.active()
+        steady = Lens(rig.peer, 'steady')
+        many = Lens(rig.peer, 'many')
+        random = np.random.default_rng(1)
+        pictures = [random.integers(0, 256, (*size, 3), np.uint8) for size in MANY]
+        with ExitStack() as streams:
+            streams.enter_context(steady.streaming(10))
+            start = time.monotonic()
+            stamps = [many.send(picture=pictures[number % 14]) for number in paced(200, 8)]
+            end = time.monotonic()
+        answers = [steady.answer(stamp) for stamp, (sent, _) in list(steady.sent.items())
+                   if start + 15 < sent < end and stamp in steady.images]
+        assert len(answers) > 10
+        assert sum(answer.derained for answer in answers) >= 0.8 * len(answers)
+        late = [many.answer(stamp) for stamp in stamps[-14:] if stamp in many.images]
+        assert sum(answer.derained for answer in late) >= 0.8 * len(late) > 0
+        before = len(rig.engine.events('warm_up'))
+        for _ in range(2):
+            for picture in pictures:
+                many.send(picture=picture)
+                time.sleep(0.05)
+        assert len(rig.engine.events('warm_up')) == before
+
+
+def test_a_size_that_does_not_fit_is_told_of_and_harms_no_other(tmp_path):
+    shapes = [(2800, 2000), (5000, 1200), (1200, 5000), (2400, 2400), (7000, 900)]
+    cameras = [f'wide{number}' for number in range(5)]
+    parameters = {'cameras': [*cameras, 'small'], 'watchdog_ms': 5000.0, 'fast_path': True}
+    with Rig(tmp_path, parameters) as rig:
+        rig.active()
+        wide = [Lens(rig.peer, camera, size)
+                for camera, size in zip(cameras, shapes, strict=True)]
+        small = Lens(rig.peer, 'small')
+        for lens in wide[:4]:
+            lens.derains(60, rate=2)
+        small.derains(60)
+        refused = wide[4]
+
+        def told():
+            refused.send()
+            time.sleep(0.5)
+            status = rig.peer.status('wide4')
+            return status and '7000x900 does not fit' in status.message
+        wait_for(told, 'refusal', 60)
+        small.derains(60)
+        wide[0].derains(60, rate=2)
