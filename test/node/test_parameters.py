@@ -205,7 +205,8 @@ def test_descriptors_say_what_a_parameter_is(name):
     descriptor = describe(rule)
     assert descriptor.description
     assert descriptor.read_only == (name in ('autostart', 'build_only'))
-    assert descriptor.dynamic_typing == (name == 'cameras' or isinstance(rule.default, float))
+    assert descriptor.dynamic_typing == (
+        name in ('cameras', 'front.bit_depth') or isinstance(rule.default, float))
     assert all(choice in descriptor.additional_constraints for choice in rule.choices)
     at_configure = 'when the node configures' in descriptor.additional_constraints
     assert at_configure == (not rule.live and not rule.read_only)
