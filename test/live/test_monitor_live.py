@@ -125,7 +125,7 @@ def test_once_waits_for_every_node_that_is_there_and_names_one_that_stays_silent
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     domain = new_domain()
     late_report = DiagnosticArray(status=[*OTHER_REPORT.status, DiagnosticStatus(
-        name='derain: old', values=[KeyValue(key='age_p50_ms', value='95880430281.0')])])
+        name='/van/derain: old', values=[KeyValue(key='age_p50_ms', value='95880430281.0')])])
     with (
         reporting(domain, 'derain', '/car') as first, reporting(domain, 'derain', '/van') as late,
         reporting(domain, 'derain', '/bus'),
