@@ -4,7 +4,6 @@ import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
@@ -25,45 +24,15 @@ MEMORY_BAR = 5.0
 _IMAGE = f'{CAMERA}/derained/image'
 
 
-@dataclass(frozen=True)
-class SoakSample:
-    """The node at one moment, and what came from it since the sample before.
+SoakSample = Mapping[str, float]
+"""The node at one moment, and what came from it since the sample before; a row of soak.csv.
 
-    Attributes
-    ----------
-    seconds
-        Since the first sample.
-    rss, pss, anonymous
-        Memory in MiB, as in :class:`derain_ros.bench.process_figures.ProcessFigures`.
-    threads, descriptors
-        How many.
-    cpu
-        CPU time since the last sample, percent of one core.
-    fps
-        Images received per second.
-    age_p50, age_p95, age_p99
-        Milliseconds from stamp to arrival; NaN if no image came.
-    received, published, dropped, failed, idle
-        Counts of the node so far, by its newest report.
-
-    """
-
-    seconds: float
-    rss: float
-    pss: float
-    anonymous: float
-    threads: int
-    descriptors: int
-    cpu: float
-    fps: float
-    age_p50: float
-    age_p95: float
-    age_p99: float
-    received: float
-    published: float
-    dropped: float
-    failed: float
-    idle: float
+``seconds`` since the first sample; ``rss``, ``pss`` and ``anonymous`` memory in MiB, ``threads``
+and ``descriptors`` as in :class:`derain_ros.bench.process_figures.ProcessFigures`; ``cpu`` time
+since the last sample, percent of one core; ``fps`` of images received; ``age_p50``, ``age_p95``
+and ``age_p99`` from stamp to arrival, ms, NaN if no image came; counts of the node so far, by its
+newest report.
+"""
 
 
 class _Recorder:
@@ -74,8 +43,6 @@ class _Recorder:
         self._run = run
         self._every = every
         self._sink = sink
-        self._writer = csv.DictWriter(sink, [field.name for field in fields(SoakSample)])
-        self._writer.writeheader()
         self._due = 0.0
         self._last: ProcessFigures | None = None
 
@@ -94,16 +61,19 @@ class _Recorder:
         ages = [(found.time - found.stamp) / 1e6 for found in images]
         values = self._run.listener.values(f'/derain: {CAMERA.strip("/")}')
         passed = max(now.time - before.time, 1) / 1e9
-        sample = SoakSample(
-            seconds=round((now.time - self._start) / 1e9, 2),
-            **{key: round(getattr(now, key), 2) for key in ('rss', 'pss', 'anonymous')},
-            threads=now.threads, descriptors=now.descriptors,
-            cpu=round(100 * (now.cpu - before.cpu) / passed, 1),
-            fps=round(len(images) / passed, 2),
+        sample = {
+            'seconds': round((now.time - self._start) / 1e9, 2),
+            **{key: round(getattr(now, key), 2) for key in (
+                'rss', 'pss', 'anonymous', 'threads', 'descriptors')},
+            'cpu': round(100 * (now.cpu - before.cpu) / passed, 1),
+            'fps': round(len(images) / passed, 2),
             **{f'age_p{share}': round(percentile(ages, share), 2) for share in (50, 95, 99)},
-            **{key: number(values, key) for key in COUNTS})
+            **{key: number(values, key) for key in COUNTS}}
+        writer = csv.DictWriter(self._sink, sample)
+        if not self.samples:
+            writer.writeheader()
         self.samples.append(sample)
-        self._writer.writerow(asdict(sample))
+        writer.writerow(sample)
         self._sink.flush()
 
 
@@ -160,16 +130,15 @@ def run_soak(
 
 def warm_up_seconds(samples: Sequence[SoakSample]) -> float:
     """Return where the judgement begins: after a minute, in a short soak at the middle."""
-    return min(WARM_UP_SECONDS, samples[-1].seconds / 2)
+    return min(WARM_UP_SECONDS, samples[-1]['seconds'] / 2)
 
 
 def judge(title: str, samples: Sequence[SoakSample], begin: float) -> Result:
     """Hold the samples since ``begin`` seconds against the bars."""
-    steady = [sample for sample in samples if sample.seconds >= begin]
-    seconds = [sample.seconds for sample in steady]
+    steady = [sample for sample in samples if sample['seconds'] >= begin]
 
     def column(name: str) -> list[float]:
-        return [getattr(sample, name) for sample in steady]
+        return [sample[name] for sample in steady]
 
     memory = column('rss')
     notes = [f'{len(steady)} samples, judged from {begin:.0f} s on']
@@ -182,45 +151,35 @@ def judge(title: str, samples: Sequence[SoakSample], begin: float) -> Result:
                    Bar('<', MEMORY_BAR), 2),
             Figure('thread growth', growth(column('threads')), '', Bar('<=', 0), 0),
             Figure('descriptor growth', growth(column('descriptors')), '', Bar('<=', 0), 0),
-            Figure('memory slope (RSS)', 3600 * slope(seconds, memory), 'MiB/h', None, 2),
+            Figure('memory slope (RSS)', 3600 * slope(column('seconds'), memory), 'MiB/h',
+                   None, 2),
             Figure('growth of anonymous memory', growth(column('anonymous')), 'MiB', None, 2),
             Figure('RSS at the end', memory[-1], 'MiB'),
-            Figure('threads at the end', steady[-1].threads, '', None, 0),
-            Figure('descriptors at the end', steady[-1].descriptors, '', None, 0),
+            Figure('threads at the end', steady[-1]['threads'], '', None, 0),
+            Figure('descriptors at the end', steady[-1]['descriptors'], '', None, 0),
             Figure('published, median', percentile(column('fps'), 50), 'fps'),
             Figure('age p95, median', percentile(column('age_p95'), 50), 'ms'),
             Figure('growth of age p50', growth(column('age_p50')), 'ms'),
         ],
-        notes, {'counts': _counts(steady[-1])})
+        notes, {'counts': {key: steady[-1][key] for key in COUNTS}})
 
 
 def plot(title: str, samples: Sequence[SoakSample], begin: float) -> str:
     """Return an SVG document of the samples."""
-    def series(names: Mapping[str, str]) -> dict[str, list[float]]:
-        return {label: [float(getattr(sample, name)) for sample in samples]
+    def series(**names: str) -> dict[str, list[float]]:
+        return {label: [float(sample[name]) for sample in samples]
                 for label, name in names.items()}
 
-    return time_plot(title, [sample.seconds for sample in samples], [
+    start = next(sample for sample in samples if sample['seconds'] >= begin)
+    return time_plot(title, series(seconds='seconds')['seconds'], [
         # Less what it began with: growth that matters is small beside the whole.
         Panel('memory of the node less that at the mark, MiB', {
-            f'{label}, {values[-1]:.0f} at the end': _less_start(samples, values, begin)
-            for label, values in series({'RSS': 'rss', 'anonymous': 'anonymous'}).items()},
+            f'{label}, {samples[-1][name]:.0f} at the end':
+                [sample[name] - start[name] for sample in samples]
+            for label, name in (('RSS', 'rss'), ('anonymous', 'anonymous'))},
               from_zero=False, least_span=4 * MEMORY_BAR),
-        Panel('threads and descriptors',
-              series({'threads': 'threads', 'descriptors': 'descriptors'})),
+        Panel('threads and descriptors', series(threads='threads', descriptors='descriptors')),
         Panel('age, stamp to image received, ms',
-              series({'p50': 'age_p50', 'p95': 'age_p95', 'p99': 'age_p99'})),
-        Panel('images received per second', series({'fps': 'fps'})),
+              series(p50='age_p50', p95='age_p95', p99='age_p99')),
+        Panel('images received per second', series(fps='fps')),
     ], (begin, 'judged from here on'))
-
-
-def _less_start(
-    samples: Sequence[SoakSample], values: Sequence[float], begin: float
-) -> list[float]:
-    start = next(value for sample, value in zip(samples, values, strict=True)
-                 if sample.seconds >= begin)
-    return [value - start for value in values]
-
-
-def _counts(sample: SoakSample) -> dict[str, float]:
-    return {key: getattr(sample, key) for key in COUNTS}

@@ -86,21 +86,37 @@ def child(
     process; what it prints goes to ``log``. It is ended by SIGINT, and after ``stop_timeout``
     seconds by SIGKILL.
     """
-    with log.open('wb') as sink:
-        process = subprocess.Popen(
-            [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=pass_fds,
-            start_new_session=True)
+    process = None
     try:
+        with log.open('wb') as sink, _uninterrupted():
+            process = subprocess.Popen(
+                [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=pass_fds,
+                start_new_session=True)
         yield process
     finally:
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(stop_timeout)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put signals off until the end, so that no process is started and then not known."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 @contextmanager

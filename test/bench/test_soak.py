@@ -5,24 +5,24 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from derain_ros.bench.soak_run import SoakSample, judge, plot, warm_up_seconds
+from derain_ros.bench.soak_run import judge, plot, warm_up_seconds
 
-SAMPLE = SoakSample(
-    seconds=0.0, rss=300.0, pss=250.0, anonymous=150.0, threads=20, descriptors=23, cpu=150.0,
-    fps=29.0, age_p50=35.0, age_p95=50.0, age_p99=60.0, received=100.0, published=50.0,
-    dropped=50.0, failed=0.0, idle=0.0)
+SAMPLE = {
+    'seconds': 0.0, 'rss': 300.0, 'pss': 250.0, 'anonymous': 150.0, 'threads': 20,
+    'descriptors': 23, 'cpu': 150.0, 'fps': 29.0, 'age_p50': 35.0, 'age_p95': 50.0,
+    'age_p99': 60.0, 'received': 100.0, 'published': 50.0, 'dropped': 50.0, 'failed': 0.0,
+    'idle': 0.0}
 
 
 def _samples(minutes, **courses):
     """Make a sample every five seconds; a course is a function of the seconds."""
-    return [replace(SAMPLE, seconds=float(seconds),
-                    **{name: course(seconds) for name, course in courses.items()})
+    return [SAMPLE | {'seconds': float(seconds)} | {
+                name: course(seconds) for name, course in courses.items()}
             for seconds in range(0, 60 * minutes + 1, 5)]
 
 
@@ -62,7 +62,7 @@ def test_a_short_soak_is_judged_from_its_middle():
 
 def test_the_plot_is_svg_with_a_line_per_series():
     samples = _samples(5)
-    samples[10] = replace(samples[10], age_p50=float('nan'))
+    samples[10] = samples[10] | {'age_p50': float('nan')}
     root = ElementTree.fromstring(plot('soak <1>', samples, 60))
     space = '{http://www.w3.org/2000/svg}'
     assert root.find(f'{space}title').text == 'soak <1>'

@@ -3,12 +3,8 @@
 What is not asserted: a frame rate or a latency. They depend on what else the machine does.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import time
-import uuid
 from pathlib import Path
 
 import cv2
@@ -18,45 +14,18 @@ from rosbags.highlevel import AnyReader
 
 pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
+from started_commands import started
+
 from derain_ros.images.codec import decode_image
 from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC
 from derain_ros.live.played_bag import load_frames
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
-MARK = 'DERAIN_TEST_MARK'
 
 
-@pytest.fixture
-def command():
-    """Start ``derain`` commands; whatever they leave behind is found by a mark and fails."""
-    mark = uuid.uuid4().hex
-    environment = os.environ | {MARK: mark}
-
-    def start(*arguments):
-        return subprocess.Popen(
-            [sys.executable, '-m', 'derain_ros.cli', *map(str, arguments)], env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    start.family = lambda: _marked(mark)
-    yield start
-    left = _marked(mark)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    assert not left
-
-
-def _marked(mark):
-    """Processes that run with the mark in their environment."""
-    found = []
-    for entry in Path('/proc').iterdir():
-        if entry.name.isdecimal():
-            try:
-                variables = (entry / 'environ').read_bytes().split(b'\0')
-            except OSError:
-                continue
-            if f'{MARK}={mark}'.encode() in variables:
-                found.append(int(entry.name))
-    return found
+@pytest.fixture(name='command')
+def _command():
+    yield from started()
 
 
 def _stamp(message):
@@ -65,9 +34,8 @@ def _stamp(message):
 
 def test_demo_records_every_frame_and_takes_rain_away(command, tmp_path):
     out = tmp_path / 'demo'
-    process = command('demo', '-o', out, '--bag', CLIP)
-    table, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    status, table, errors = command.finished('demo', '-o', out, '--bag', CLIP)
+    assert status == 0, errors
     messages = {}
     with AnyReader([out / 'bag']) as reader:
         for connection, _, data in reader.messages():
@@ -107,17 +75,16 @@ def test_demo_records_every_frame_and_takes_rain_away(command, tmp_path):
 
 
 def test_demo_with_an_unknown_model_says_what_the_node_said(command, tmp_path):
-    process = command('demo', '-o', tmp_path / 'demo', '--bag', CLIP, '--model', 'mega')
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    status, _, errors = command.finished(
+        'demo', '-o', tmp_path / 'demo', '--bag', CLIP, '--model', 'mega')
+    assert status == 1
     problem, = [line for line in errors.splitlines() if line.startswith('derain: error: ')]
     assert 'mega' in problem and 'nano' in problem
-    assert 'Traceback' not in errors
 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_demo_takes_its_processes_along(command, tmp_path, number, status):
-    process = command('demo', '-o', tmp_path / 'demo', '--bag', CLIP)
+    process = command.start('demo', '-o', tmp_path / 'demo', '--bag', CLIP)
     deadline = time.monotonic() + 60
     while len(command.family()) < 2:
         assert process.poll() is None and time.monotonic() < deadline
@@ -126,15 +93,14 @@ def test_a_stopped_demo_takes_its_processes_along(command, tmp_path, number, sta
     _, errors = process.communicate(timeout=30)
     assert process.returncode == status
     assert 'Traceback' not in errors
-    assert command.family() == []
+    assert not command.family()
 
 
 def test_demo_keeps_a_foreign_folder(command, tmp_path):
     (tmp_path / 'bag').mkdir()
     (tmp_path / 'bag' / 'mine').touch()
-    process = command('demo', '-o', tmp_path, '--bag', CLIP)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    status, _, errors = command.finished('demo', '-o', tmp_path, '--bag', CLIP)
+    assert status == 1
     assert str(tmp_path / 'bag') in errors
     assert [path.name for path in tmp_path.rglob('*')] == ['bag', 'mine']
 

@@ -9,8 +9,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 from bag_files import IMAGE, START, TYPES, image
 from played_drives import played_drive
 from ros_fixtures import ROOT
+from started_commands import started
 
 from derain_ros.bench.replay import run_figures
 from derain_ros.bench.replay.replay_runs import ReplayBench, search_note
@@ -40,6 +39,11 @@ MILLI = 10**6
 COUNT_KEYS = {'received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
               'passed_through'}
 SHARES = {'p50', 'p90', 'p95', 'p99', 'max'}
+
+
+@pytest.fixture(name='command')
+def _command():
+    yield from started()
 
 
 # The search, on loss curves worked out by hand
@@ -234,43 +238,10 @@ def test_wrong_arguments_are_told_before_anything_starts(capsys, arguments, said
     assert said in capsys.readouterr().err
 
 
-def _processes_of(folder):
-    """Return the processes whose environment names a folder."""
-    found = []
-    for process in Path('/proc').glob('[0-9]*'):
-        try:
-            if f'REPLAY_TEST={folder}'.encode() in (process / 'environ').read_bytes():
-                found.append((process / 'cmdline').read_bytes().replace(b'\0', b' ').decode())
-        except OSError:
-            continue
-    return found
-
-
-def _bench(folder, *arguments):
-    """Start the command."""
-    environment = os.environ | {
-        'REPLAY_TEST': str(folder), 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': os.pathsep.join(
-            [str(ROOT), os.environ.get('PYTHONPATH', '')])}
-    return subprocess.Popen(
-        [sys.executable, '-m', 'derain_ros.cli', 'replay-bench', *map(str, arguments)],
-        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True)
-
-
-def _finished(folder, *arguments):
-    process = _bench(folder, *arguments)
-    try:
-        output, errors = process.communicate(timeout=150)
-    finally:
-        process.kill()
-    assert not _processes_of(folder)
-    return process.returncode, output, errors
-
-
-def test_a_recorded_drive_is_measured(tmp_path):
+def test_a_recorded_drive_is_measured(command, tmp_path):
     file = tmp_path / 'replay.json'
-    status, output, errors = _finished(
-        tmp_path, CLIP, '--topics', '/camera/image_raw', '--rate', '0.5', '--seconds', '3',
+    status, output, errors = command.finished(
+        'replay-bench', CLIP, '--topics', '/camera/image_raw', '--rate', '0.5', '--seconds', '3',
         '--json', file, '--param', 'rain_gate:=false')
     assert status == 0, errors
     assert 'nano on ' in output and 'camera' in output and 'RSS' in output
@@ -319,7 +290,7 @@ def test_a_recorded_drive_is_measured(tmp_path):
     assert frames['outcome'].count('derained') == counts['derained']
 
 
-def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(tmp_path):
+def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(command, tmp_path):
     torn = bytes(TYPES.serialize_cdr(image(0, START), IMAGE))
     extra = [(START + number * 250_000_000, '/torn/image_raw', IMAGE, torn[:cut])
              for number, cut in enumerate([12, len(torn) - 50, 90, 40])]
@@ -329,8 +300,8 @@ def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(tmp_path):
     storage, = bag.glob('*.mcap')
     os.truncate(storage, storage.stat().st_size - 9)  # only its end is lost
     file = tmp_path / 'replay.json'
-    status, output, errors = _finished(
-        tmp_path, bag, '--seconds', '3', '--json', file, '--param', 'rain_gate:=false')
+    status, output, errors = command.finished(
+        'replay-bench', bag, '--seconds', '3', '--json', file, '--param', 'rain_gate:=false')
     assert status == 1 and f'derain: error: {bag}: damaged: drive.mcap' in errors, errors
     run, = read_run(file)['runs']
     front, rear, broken = sorted(run['cameras'], key=lambda camera: camera['camera'])
@@ -350,45 +321,34 @@ def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(tmp_path):
     assert f'could not read or derain {broken["counts"]["failed"]} frames of /torn' in output
 
 
-def test_a_node_that_does_not_start_is_told_with_its_reason(tmp_path):
-    status, output, errors = _finished(tmp_path, CLIP, '--model', 'nope')
+def test_a_node_that_does_not_start_is_told_with_its_reason(command):
+    status, output, errors = command.finished('replay-bench', CLIP, '--model', 'nope')
     assert status == 1 and output == ''
     assert 'derain: error: ' in errors and "unknown model 'nope'" in errors
-    assert 'Traceback' not in errors
 
 
 @pytest.mark.parametrize(('number', 'expected'), [
     pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
     pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), ('node', 1)])
-def test_no_process_is_left_behind(tmp_path, number, expected):
-    process = _bench(tmp_path, CLIP, '--topics', '/camera/image_raw', '--seconds', '60')
+def test_no_process_is_left_behind(command, number, expected):
+    process = command.start(
+        'replay-bench', CLIP, '--topics', '/camera/image_raw', '--seconds', '60')
     try:
         line = process.stdout.readline()  # the engine is ready, and playing begins
         assert 'nano on ' in line, process.stderr.read()
         time.sleep(1.0)
-        running = _processes_of(tmp_path)
-        assert any('derain_ros.node.main' in command for command in running)
-        assert any('live.player' in command for command in running)
+        running = {line: pid for pid, line in command.family().items()}
+        node, = (pid for line, pid in running.items() if 'derain_ros.node.main' in line)
+        assert any('live.player' in line for line in running)
         if number == 'node':
-            _kill_node(tmp_path)
+            os.kill(node, signal.SIGKILL)
         else:
             process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == expected, errors
-    assert not _processes_of(tmp_path)
+    assert not command.family()
     assert 'Traceback' not in errors
     if number == 'node':
         assert 'the node ended with status -9' in errors
-
-
-def _kill_node(folder):
-    for process in Path('/proc').glob('[0-9]*'):
-        try:
-            environment = (process / 'environ').read_bytes()
-            command = (process / 'cmdline').read_bytes()
-        except OSError:
-            continue
-        if f'REPLAY_TEST={folder}'.encode() in environment and b'derain_ros.node.main' in command:
-            os.kill(int(process.name), signal.SIGKILL)
