@@ -71,13 +71,13 @@ test-kilted: $(VENV)-kilted/.setup
 
 $(VENV)-jammy/.setup: .ci/jammy.txt setup.py Makefile
 	$(JAMMY_PYTHON) -m venv $(VENV)-jammy
-	$(VENV)-jammy/bin/python $(PIP_INSTALL) --upgrade 'pip>=23.1'
+	$(VENV)-jammy/bin/python $(PIP_INSTALL) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
 	PIP_CONSTRAINT=.ci/jammy.txt $(VENV)-jammy/bin/python $(PIP_INSTALL) --use-pep517 -e '.[ros,tools,test]'
 	touch $@
 
 $(VENV)-kilted/.setup: setup.py Makefile
 	$(PYTHON) -m venv $(VENV)-kilted
-	$(VENV)-kilted/bin/python $(PIP_INSTALL) --upgrade 'pip>=23.1'
+	$(VENV)-kilted/bin/python $(PIP_INSTALL) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
 	$(VENV)-kilted/bin/python $(PIP_INSTALL) --use-pep517 -e '.[kilted,tools,test]'
 	touch $@
 
