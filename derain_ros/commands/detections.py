@@ -29,7 +29,7 @@ Run an object detector on rainy and on derained frames, and count what it finds:
 recall and mAP@0.5, by class and by size, and the frames where deraining helps or hurts most.
 
 Frames are topics of a rosbag2, by header stamp, or folders of pictures, by file name. What is
-not given derained is derained on the fly. The truth is --labels, or else what the detector
+not given derained is derained on the fly. The ground truth is --labels, or else what the detector
 itself finds on the clean frames; with both, the clean frames are measured too.
 
 The detector is any ONNX file with a short YAML description: size, colours, output, NMS. Those
@@ -84,7 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     group.add_argument('--labels', type=Path, metavar='FILE',
                        help='COCO JSON, or a folder of YOLO text files')
     group.add_argument('--classes', nargs='+', metavar='CLASS',
-                       help='count these classes only (default: all that the labels tell of)')
+                       help='count these classes only (default: all that the labels have)')
     group.add_argument('--score', type=share, metavar='S',
                        help='score from which on a detection counts, 0 to 1 (default: '
                             'score_threshold of the description)')
@@ -177,7 +177,8 @@ def _check_sources(args: argparse.Namespace) -> None:
     if not (args.labels or args.clean or args.clean_topic):
         other = '--clean' if args.bag is None else '--clean-topic'
         raise CommandError(
-            f'the truth is missing: name the frames without rain with {other}, or --labels', USAGE)
+            f'the ground truth is missing: name the frames without rain with {other}, or '
+            '--labels', USAGE)
 
 
 def _topics(bag: Path) -> str:

@@ -56,22 +56,10 @@ class ImageScore:
 
     def figures(self) -> dict:
         """Return the figures for JSON, with stable names."""
-        return {
-            'name': self.name,
-            'width': self.width,
-            'height': self.height,
-            'input_psnr': self.input_psnr,
-            'psnr': self.psnr,
-            'input_ssim': self.input_ssim,
-            'ssim': self.ssim,
-            **_mask_figures(self.mask),
-            'streak_energy_left': self.streak_energy_left,
-            'clean_psnr': self.clean_psnr,
-            'clean_ssim': self.clean_ssim,
-            'clean_mask_coverage': self.clean_mask_coverage,
-            'input_flicker': self.input_flicker,
-            'flicker': self.flicker,
-        }
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        mask, left = _mask_figures(found.pop('mask')), self.streak_energy_left
+        del found['input_streak_energy'], found['streak_energy']
+        return {**found, **mask, 'streak_energy_left': left}
 
 
 def summarise(scores: Sequence[ImageScore]) -> dict:
@@ -93,33 +81,27 @@ def summarise(scores: Sequence[ImageScore]) -> dict:
         not defined (no rain at all, no clip).
 
     """
-    worst_psnr = min(scores, key=lambda score: score.psnr)
-    worst_ssim = min(scores, key=lambda score: score.ssim)
-    worst_clean = min(scores, key=lambda score: score.clean_psnr)
     steps = [score for score in scores if score.flicker is not None]
+
+    def mean(name: str, of: Sequence[ImageScore] = scores) -> float | None:
+        return float(np.mean([getattr(score, name) for score in of])) if of else None
+
+    found: dict = {'pairs': len(scores), 'flicker_steps': len(steps)}
+    for name in ('input_psnr', 'psnr', 'input_ssim', 'ssim', 'clean_psnr', 'clean_ssim',
+                 'clean_mask_coverage'):
+        found[name] = mean(name)
+    for name in ('psnr', 'ssim', 'clean_psnr'):
+        worst = min(scores, key=lambda score: getattr(score, name))
+        found |= {f'worst_{name}': getattr(worst, name), f'worst_{name}_image': worst.name}
     return {
-        'pairs': len(scores),
-        'input_psnr': _mean(score.input_psnr for score in scores),
-        'psnr': _mean(score.psnr for score in scores),
-        'worst_psnr': worst_psnr.psnr,
-        'worst_psnr_image': worst_psnr.name,
-        'input_ssim': _mean(score.input_ssim for score in scores),
-        'ssim': _mean(score.ssim for score in scores),
-        'worst_ssim': worst_ssim.ssim,
-        'worst_ssim_image': worst_ssim.name,
+        **found,
         'made_worse': sum(score.psnr < score.input_psnr for score in scores),
         **_mask_figures(sum((score.mask for score in scores), MaskCounts())),
         'streak_energy_left': streak_share(
             sum(score.streak_energy for score in scores),
             sum(score.input_streak_energy for score in scores)),
-        'clean_psnr': _mean(score.clean_psnr for score in scores),
-        'worst_clean_psnr': worst_clean.clean_psnr,
-        'worst_clean_psnr_image': worst_clean.name,
-        'clean_ssim': _mean(score.clean_ssim for score in scores),
-        'clean_mask_coverage': _mean(score.clean_mask_coverage for score in scores),
-        'flicker_steps': len(steps),
-        'input_flicker': _mean(score.input_flicker for score in steps),
-        'flicker': _mean(score.flicker for score in steps),
+        'input_flicker': mean('input_flicker', steps),
+        'flicker': mean('flicker', steps),
     }
 
 
@@ -129,14 +111,4 @@ def streak_share(left: float, before: float) -> float | None:
 
 
 def _mask_figures(mask: MaskCounts) -> dict:
-    return {
-        'mask_precision': mask.precision,
-        'mask_recall': mask.recall,
-        'mask_f1': mask.f1,
-        'mask_iou': mask.iou,
-    }
-
-
-def _mean(values) -> float | None:
-    found = list(values)
-    return float(np.mean(found)) if found else None
+    return {f'mask_{name}': getattr(mask, name) for name in ('precision', 'recall', 'f1', 'iou')}

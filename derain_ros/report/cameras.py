@@ -1,4 +1,4 @@
-"""Which runs tell of the same camera: bags by their source, truth by topic and stamps."""
+"""Which runs are of the same camera: bags by their source, ground truth by topic and stamps."""
 
 import re
 from collections import Counter
@@ -53,9 +53,9 @@ class CameraTakes:
     takes
         At least one, in the order of the runs.
     clean_topic
-        The topic that bears its truth; None where it is not known.
+        The topic of its ground truth; None where it is not known.
     is_truth
-        The topic is itself the truth of another one.
+        The topic is itself the ground truth of another one.
 
     """
 

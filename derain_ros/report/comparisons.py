@@ -36,7 +36,7 @@ def compare_runs(entries: Sequence[Entry]) -> list[RunTable]:
         RunTable(title, caption, chosen, build(chosen),
                    [_basis(entry) == _basis(chosen[0]) for entry in chosen])
         for kind, title, caption, build in (
-            ('pairs', 'Quality against truth',
+            ('pairs', 'Quality against ground truth',
              'Quality of the derained pictures against the clean ones', _pairs),
             ('replay', 'Live, on the replayed bag', 'The node on the replayed bag', _replay),
             ('detections', 'Detector on rainy and on derained frames',
@@ -78,32 +78,32 @@ def _pairs(entries: Sequence[Entry]) -> list[Row]:
 
     return [
         row('pairs', 'pairs', whole, 0, 'of rainy and clean frames'),
-        row('PSNR of the rain, dB', 'input_psnr', decibel, 0, 'the rainy frames as they came'),
+        row('PSNR of the rain, dB', 'input_psnr', decibel, 0, 'of the rainy frames themselves'),
         row('PSNR, dB', 'psnr', decibel, 1,
             'closeness to the clean frames on luma, mean; +6 halves the error'),
-        row('worst PSNR, dB', 'worst_psnr', decibel, 1, 'the frame that came out least close',
+        row('worst PSNR, dB', 'worst_psnr', decibel, 1, 'the frame least close to its clean one',
             'worst_psnr_image'),
-        row('SSIM of the rain', 'input_ssim', ssim, 0, 'the rainy frames as they came'),
-        row('SSIM', 'ssim', ssim, 1, 'likeness of structure, mean; 1 is the clean frame'),
-        row('worst SSIM', 'worst_ssim', ssim, 1, 'the frame least like its clean one',
+        row('SSIM of the rain', 'input_ssim', ssim, 0, 'of the rainy frames themselves'),
+        row('SSIM', 'ssim', ssim, 1, 'structural similarity, mean; 1 is the clean frame'),
+        row('worst SSIM', 'worst_ssim', ssim, 1, 'the frame least similar to its clean one',
             'worst_ssim_image'),
         row('made worse', 'made_worse', whole, -1, 'frames whose PSNR fell'),
         row('streaks left', 'streak_energy_left', share, -1,
             f'energy of upright errors up to {STREAK_WIDTH} pixels wide, of that before'),
         row('mask precision', 'mask_precision', share, 1,
-            f'of what the mask (from {MASK_THRESHOLD}) calls rain, how much is'),
+            f'share of the mask (from {MASK_THRESHOLD} on) that is rain'),
         row('mask recall', 'mask_recall', share, 1,
-            f'of the rain (brighter by more than {TRUTH_THRESHOLD:g} of 255), how much the mask '
+            f'share of the rain (brighter by more than {TRUTH_THRESHOLD:g} of 255) that the mask '
             'finds'),
-        row('mask F1', 'mask_f1', share, 1, 'precision and recall in one, their harmonic mean'),
-        row('mask IoU', 'mask_iou', share, 1, 'rain that both see, of what either sees'),
+        row('mask F1', 'mask_f1', share, 1, 'harmonic mean of precision and recall'),
+        row('mask IoU', 'mask_iou', share, 1, 'rain in mask and ground truth, of that in either'),
         row('dry frames, PSNR, dB', 'clean_psnr', decibel, 1,
             f'how little dry frames are changed; {PERFECT_DB:g} is nothing at all'),
         row('dry frames, worst, dB', 'worst_clean_psnr', decibel, 1,
             'the dry frame that was changed most', 'worst_clean_psnr_image'),
         row('dry frames, mask', 'clean_mask_coverage', share, -1,
             'share of the dry frames that is taken for rain'),
-        row('flicker of the rain', 'input_flicker', decibel, 0, 'the rainy frames as they came'),
+        row('flicker of the rain', 'input_flicker', decibel, 0, 'of the rainy frames themselves'),
         row('flicker', 'flicker', decibel, -1,
             'change of the error from frame to frame, RMS, of 255'),
         Row('cost, kFLOP/px', [cost_of(entry) for entry in entries], _ONE,
@@ -179,9 +179,9 @@ def _detections(entries: Sequence[Entry]) -> list[Row]:
     inputs = [entry.run.inputs for entry in entries]
     rows = []
     for label, key, meaning in (
-            ('precision', 'precision', 'of what it reports, how much is right'),
-            ('recall', 'recall', 'of what is there, how much it finds'),
-            ('F1', 'f1', 'both in one, their harmonic mean'),
+            ('precision', 'precision', 'share of its detections that are right'),
+            ('recall', 'recall', 'share of the objects that it finds'),
+            ('F1', 'f1', 'harmonic mean of the two'),
             ('mAP@0.5', 'map50', 'precision over all recalls, mean of the classes')):
         rainy, derained = ([getattr(getattr(one, version), key) for one in inputs]
                            for version in ('rainy', 'derained'))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from statistics import median_low
 from typing import Any
 
 from derain_ros.report.cameras import CameraTakes
@@ -165,7 +166,7 @@ def _of_camera(camera: CameraTakes) -> list[PlotFigure]:
     lowest = min((value for one in gain for value in one.values if math.isfinite(value)),
                  default=0.0)
     return [
-        *lines(f'{topic}{" (the truth)" if camera.is_truth else ""}: rain intensity', axis,
+        *lines(f'{topic}{" (ground truth)" if camera.is_truth else ""}: rain intensity', axis,
                Axis('rain intensity, %', 0.0, least_span=10.0), rain, _PERCENT),
         *lines(f'{topic}: PSNR gain', axis, Axis(
             'PSNR gain, dB', min(0.0, lowest), least_span=2.0), gain, _GAIN)]
@@ -267,7 +268,7 @@ def _stretches(
         for one in series:
             found = [value for time, value in zip(one.times, one.values, strict=True)
                      if start <= time < end and math.isfinite(value)]
-            told = [form(_median(found)), form(max(found))] if found else ['–'] * 2
+            told = [form(median_low(found)), form(max(found))] if found else ['–'] * 2
             cells += told[-len(names):]
         rows.append((f'{start:.2f}', *cells))
     return heads, rows
@@ -275,10 +276,5 @@ def _stretches(
 
 def _describe(series: Series, form: Form) -> str:
     found = [value for value in series.values if math.isfinite(value)]
-    return (f'{series.label}: lowest {form(min(found))}, median {form(_median(found))}, '
+    return (f'{series.label}: lowest {form(min(found))}, median {form(median_low(found))}, '
             f'highest {form(max(found))}')
-
-
-def _median(values: Sequence[float]) -> float:
-    """Return the middle one of the values, the lower of two."""
-    return sorted(values)[(len(values) - 1) // 2]

@@ -17,15 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from derain_ros.evaluation.gallery import Exhibit
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
-from derain_ros.report.figures import (
-    PERCENTILES,
-    quality_figures,
-    rain_figures,
-    timing_figures,
-)
+from derain_ros.report.figures import PERCENTILES, quality_figures, rain_figures, timing_figures
 from derain_ros.report.pictures import BagFinder, read_pictures, show_exhibits
 from derain_ros.report.runs import Entry, of_kind
-from derain_ros.report.tables import Form, Table, decibel, decimals, share, ssim
+from derain_ros.report.tables import Table, decibel, decimals, share, ssim, whole
 from derain_ros.text import printable
 
 TITLE = 'Deraining report'
@@ -112,38 +107,29 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _told(value: float | None, form: Form = str) -> str:
-    return '–' if value is None else form(value)
-
-
-def _camera_name(entry: Entry, camera: Any) -> str:
-    return f'{entry.letter}: {camera.camera or camera.topic}'
-
-
 def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
     """Return tables of cameras at the rate that was played first, of all rates, of the search."""
-    cameras = [(entry, camera) for entry in replays for camera in entry.run.runs[0].cameras]
+    cameras = [(f'{entry.letter}: {camera.camera or camera.topic}', camera)
+               for entry in replays for camera in entry.run.runs[0].cameras]
     counts = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
               'passed_through')
     searched = [entry for entry in replays if len(entry.run.runs) > 1 or entry.run.search]
-    tried = [(entry.short, f'{one.factor:g}', _told(one.loss, share),
-              'yes' if one.sustained else 'no')
+    tried = [(entry.short, f'{one.factor:g}', share(one.loss), 'yes' if one.sustained else 'no')
              for entry in searched if entry.run.search for one in entry.run.search.tried]
     return {
         'cameras': [
             Table('Latency and age of each camera', (
                 'run, camera', 'sent', 'received', 'loss', 'offered, 1/s', 'got, 1/s',
                 *(f'latency {name}, ms' for name in PERCENTILES), 'age p50, ms', 'age p95, ms'),
-                [(_camera_name(entry, camera), str(camera.sent), str(camera.received),
-                  share(camera.loss), _ONE(camera.offered_fps), _ONE(camera.fps),
-                  *(_ONE(getattr(camera.latency_ms, name)) for name in PERCENTILES),
+                [(name, str(camera.sent), str(camera.received), share(camera.loss),
+                  _ONE(camera.offered_fps), _ONE(camera.fps),
+                  *(_ONE(getattr(camera.latency_ms, part)) for part in PERCENTILES),
                   _ONE(camera.age_ms.p50), _ONE(camera.age_ms.p95))
-                 for entry, camera in cameras]),
+                 for name, camera in cameras]),
             Table('What the node itself counted', (
                 'run, camera', *(name.replace('_', ' ') for name in counts)),
-                [(_camera_name(entry, camera),
-                  *(_told(camera.counts and getattr(camera.counts, name)) for name in counts))
-                 for entry, camera in cameras])],
+                [(name, *(whole(camera.counts and getattr(camera.counts, count))
+                          for count in counts)) for name, camera in cameras])],
         'factors': [Table(
             'Runs by factor', (
                 'run', 'factor', 'sent', 'received', 'loss', 'frames/s',
@@ -152,7 +138,7 @@ def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
               _ONE(run.fps), _ONE(max((
                   camera.latency_ms.p95 for camera in run.cameras
                   if camera.latency_ms.p95 is not None), default=None)),
-              _ONE(run.cpu_percent), decimals(0)(run.rss_mib.max))
+              _ONE(run.cpu_percent), whole(run.rss_mib.max))
              for entry in searched for run in entry.run.runs])] if searched else [],
         'tried': [Table('Factors tried', ('run', 'factor', 'loss', 'kept up'), tried)]
         if tried else [],
@@ -179,7 +165,7 @@ def _detector_tables(entry: Entry) -> Iterable[Table]:
     run, letter = entry.run, entry.letter
     yield Table(
         f'{letter}: all classes',
-        ('frames', 'number', 'truths', 'detections', 'precision', 'recall', 'F1', 'mAP@0.5'),
+        ('frames', 'number', 'objects', 'detections', 'precision', 'recall', 'F1', 'mAP@0.5'),
         [(version, str(one.images), str(one.truths), str(one.detections), share(one.precision),
           share(one.recall), share(one.f1), share(one.map50))
          for version in ('rainy', 'derained', 'clean') if (one := getattr(run.inputs, version))])
@@ -190,14 +176,14 @@ def _detector_tables(entry: Entry) -> Iterable[Table]:
     if classes:
         yield Table(
             f'{letter}: classes{more}',
-            ('class', 'truths', 'AP rainy', 'AP derained', 'precision rainy', 'derained',
+            ('class', 'objects', 'AP rainy', 'AP derained', 'precision rainy', 'derained',
              'recall rainy', 'derained'),
             [(one.name, str(one.truths), *(
                 share(getattr(version, key)) for key in ('ap50', 'precision', 'recall')
                 for version in (one.rainy, one.derained))) for one in shown])
     yield Table(
         f'{letter}: recall by size (small below 32², large from 96² pixels)',
-        ('size', 'truths', 'rainy', 'derained'),
+        ('size', 'objects', 'rainy', 'derained'),
         [(one.size, str(one.truths), share(one.rainy.recall), share(one.derained.recall))
          for one in run.sizes])
     gains = sorted(((one.derained.f1 - one.rainy.f1, one) for one in run.images),

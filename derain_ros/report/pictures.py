@@ -106,13 +106,10 @@ class BagFinder:
         return self._known[key]
 
     def _search(self, entry: Entry, path: Path, sha256: str) -> Path | None:
-        places = [path, entry.file.parent / path, entry.file.parent / path.name]
-        if self.root is not None:
-            places[:0] = [self.root / path.name]
-            if not path.is_absolute():
-                places[:0] = [self.root / path]
+        folders = [*filter(None, [self.root]), Path(), entry.file.parent]
         changed = None
-        for place in dict.fromkeys(places):
+        for place in dict.fromkeys(
+                folder / part for folder in folders for part in (path, path.name)):
             try:
                 if not place.exists():
                     continue
@@ -121,10 +118,8 @@ class BagFinder:
             except (OSError, ValueError):
                 pass
             changed = changed or place
-        if changed is None:
-            reason = 'is not there; --bag-root names the folder it lies in'
-        else:
-            reason = 'has changed since, or cannot be read'
+        reason = ('has changed since, or cannot be read' if changed else
+                  'is not there; --bag-root names the folder it lies in')
         self.notes.append(printable(
             f'{entry.letter}: {entry.file.name}: its bag {changed or path} {reason}; its '
             'pictures are left out'))
@@ -186,8 +181,8 @@ def read_pictures(
     each = sum(2 + 2 * len(camera.takes) for camera in shown)
     fitting = max(1, ALL_BYTES // (_LEAST_BYTES * max(1, each)))
     if count > fitting:
-        notes.append(f'{fitting} instead of {count} frames of each camera are shown, or the page '
-                     'would become too large')
+        notes.append(f'{fitting} instead of {count} frames of each camera are shown: with more '
+                     'the page would be too large')
         count = fitting
     budget = min(JPEG_BYTES, ALL_BYTES // max(1, each * count))
     found = []
@@ -250,7 +245,7 @@ def _read(
         notes += [f'{letter}: {trouble}' for trouble in troubles]
         if times and not any(name == letter for name, _ in frames):
             notes.append(printable(
-                f'{letter}: no frames of {take.camera.image} in {bag.name} bear the stamps of '
+                f'{letter}: no frames of {take.camera.image} in {bag.name} have the stamps of '
                 'the run file; its pictures are left out'))
     return found, notes
 

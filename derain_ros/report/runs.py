@@ -121,12 +121,7 @@ def _maker(source: Any, makers: Sequence[tuple[Any, Any]]) -> Any:
 
 
 def _letter(number: int) -> str:
-    name = ''
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        name = chr(ord('A') + rest) + name
-    return name
+    return (_letter(number // 26 - 1) if number >= 26 else '') + chr(ord('A') + number % 26)
 
 
 def _colours(entries: Sequence[tuple[str, Any]]) -> list[int]:

@@ -1,11 +1,10 @@
-"""PSNR and SSIM against values worked out by hand and against published input scores.
+"""PSNR and SSIM against values worked out by hand, and against scikit-image.
 
-What is not asserted: agreement with MATLAB on its own platform; the published scores of
-the rainy inputs stand in for it, where the benchmark images are at hand.
+What is not asserted: agreement with MATLAB on its own platform; the published scores of the
+rainy inputs stand in for it in test_pair_evaluation, where the benchmark images are at hand.
 """
 
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,8 +19,6 @@ from derain_ros.evaluation.metrics import (
     ssim_y,
     to_y,
 )
-
-VALIDATION = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'validation'
 
 
 def _grey(value, side=16):
@@ -70,11 +67,6 @@ def test_psnr_counts_every_sample():
     assert psnr(_grey(50), changed) == pytest.approx(10 * math.log10(255**2 * 3), abs=1e-9)
 
 
-def test_psnr_y_sees_the_narrow_range_of_luma():
-    # Black and white lie 219 apart: 20 log10(255 / 219).
-    assert psnr_y(_grey(0), _grey(255)) == pytest.approx(20 * math.log10(255 / 219), abs=1e-9)
-
-
 def test_equal_images():
     image = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     assert psnr(image, image) == psnr_y(image, image) == math.inf
@@ -97,29 +89,9 @@ def test_ssim_of_flat_images_is_the_luminance_term():
     assert ssim_y(_grey(0), _grey(255)) == pytest.approx(7526.5025 / 55487.5025, abs=1e-9)
 
 
-def test_ssim_of_one_changed_pixel_in_one_window():
-    """One window only, its centre differs: both terms have a closed form."""
-    flat = np.full((11, 11, 3), 100, np.uint8)
-    changed = flat.copy()
-    changed[5, 5] = 200
-    weights = [math.exp(-(i * i) / (2 * 1.5**2)) for i in range(-5, 6)]
-    centre = (1 / sum(weights)) ** 2
-    base, step = 16 + 100 * 219 / 255, 100 * 219 / 255
-    mean = base + centre * step
-    variance = centre * (1 - centre) * step**2
-    c1, c2 = 6.5025, 58.5225
-    expected = (2 * base * mean + c1) / (base**2 + mean**2 + c1) * c2 / (variance + c2)
-    assert ssim_y(flat, changed) == pytest.approx(expected, rel=1e-9)
-
-
-def test_ssim_leaves_out_windows_that_cross_the_border():
-    flat = np.full((22, 22, 3), 100, np.uint8)
-    changed = flat.copy()
-    changed[0, 0] = 255
-    # The corner pixel lies in one window of 12·12 only; its weight there is tiny.
-    assert 0.99 < ssim_y(flat, changed) < 1.0
+def test_ssim_needs_a_whole_window():
     with pytest.raises(ValueError, match='11'):
-        ssim_y(flat[:10], changed[:10])
+        ssim_y(_grey(0, 10), _grey(0, 10))
 
 
 @pytest.mark.parametrize('measure', [psnr, psnr_y, ssim_y])
@@ -136,20 +108,3 @@ def test_images_must_match(measure):
 def test_luma_refuses_other_arrays(image):
     with pytest.raises(ValueError, match='uint8'):
         to_y(image)
-
-
-@pytest.mark.skipif(not VALIDATION.is_dir(), reason=f'benchmark images are not in {VALIDATION}')
-@pytest.mark.parametrize('folder, expected_psnr, expected_ssim', [
-    ('rain100l_rainy', 26.63, 0.8339),
-    ('rain100h_rainy', 13.52, 0.4031),
-])
-def test_benchmark_inputs_score_as_published(folder, expected_psnr, expected_ssim):
-    scores = []
-    for path in sorted((VALIDATION / folder).glob('*.png')):
-        rainy = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        clean = cv2.imread(str(VALIDATION / 'clean' / path.name), cv2.IMREAD_COLOR)
-        scores.append((psnr_y(rainy, clean), ssim_y(rainy, clean)))
-    assert len(scores) == 15
-    mean_psnr, mean_ssim = np.mean(scores, axis=0)
-    assert mean_psnr == pytest.approx(expected_psnr, abs=0.006)
-    assert mean_ssim == pytest.approx(expected_ssim, abs=0.00006)

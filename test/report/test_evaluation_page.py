@@ -62,7 +62,7 @@ def test_pictures_have_names_and_stand_worst_first():
     assert [(alt, view) for alt, view, _ in page.pictures[:4]] == [
         ('Derained by A: nano: b.png', 'A'), ('Rainy: b.png', 'rainy'),
         ('Rainy, with the rain mask of A: nano tinted magenta: b.png', 'mask-A'),
-        ('Truth: b.png', 'clean')]
+        ('Ground truth: b.png', 'clean')]
     assert len(page.pictures) == 8 and '1. b.png' in page.text
     colours = [cv2.imdecode(np.frombuffer(data, np.uint8), 1)[24, 32]
                for _, _, data in page.pictures[:4]]

@@ -208,7 +208,7 @@ def test_nothing_is_loaded_and_nothing_complained_of(opened, page_file):
     assert outside == [page_file.as_uri()]
     assert opened.evaluate('[...document.images].every(image => image.naturalWidth > 200)')
     visible = opened.evaluate('document.body.innerText')
-    for words in ('Quality against truth', 'Distribution of latency', 'Drops over time',
+    for words in ('Quality against ground truth', 'Distribution of latency', 'Drops over time',
                   'PSNR gain', 'Worst', 'Median', 'Best', 'where it hurts most',
                   'Derained by B: base', 'Models, versions and machines'):
         assert words in visible, words
@@ -294,7 +294,7 @@ def test_any_two_pictures_of_a_frame_can_be_compared(opened):
         "document.activeElement.closest('article').querySelector('[type=checkbox]').disabled")
     assert opened.evaluate(
         "document.activeElement.closest('article').querySelector('[type=range]')"
-        ".getAttribute('aria-valuetext')") == '50 % A: nano, then Truth'
+        ".getAttribute('aria-valuetext')") == '50 % A: nano, then Ground truth'
     assert opened.evaluate("document.querySelectorAll('article')[1]"
                            ".querySelector('[type=checkbox]').disabled") is False
 

@@ -126,7 +126,7 @@ def compare(
     labels
         What is in the frames.
     classes
-        Numbers of the classes to count; None takes all that the reference tells of.
+        Numbers of the classes to count; None takes all that the reference has.
     score
         Where the detector is operated, 0–1; None takes its ``score_threshold``.
     progress
@@ -151,7 +151,7 @@ def compare(
     if labels is not None:
         counted &= labels.classes
     if not counted:
-        raise ValueError('the labels tell of none of the classes that were asked for')
+        raise ValueError('the labels have none of the classes that were asked for')
     tallies = {version: Tally(score) for version in ('rainy', 'derained')}
     if labels is not None and source.has('clean'):
         tallies['clean'] = Tally(score)

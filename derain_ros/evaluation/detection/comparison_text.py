@@ -24,13 +24,13 @@ def summarise(figures: dict, *, verbose: bool = False) -> Iterator[str]:
     """
     detector, model, images = figures['detector'], figures['model'], figures['images']
     truth = {'labels': 'labels', 'clean': 'its own detections on the clean frames'}
-    yield (f'{detector["name"]} at {detector["width"]}x{detector["height"]}, score from '
-           f'{detector["score_threshold"]:g}: {len(images)} frames, truth: '
+    yield (f'{detector["name"]} at {detector["width"]}x{detector["height"]}, score '
+           f'{detector["score_threshold"]:g} or more: {len(images)} frames, ground truth: '
            f'{truth[figures["reference"]]}')
     yield '  derained ' + (f'by {model["model"]} on {model["engine"]}, {model["precision"]}'
                            if model else 'frames as given')
     yield (f'  {"":<10} {"precision":>9} {"recall":>7} {"F1":>7} {"mAP@0.5":>8} '
-           f'{"detections":>10} {"truths":>7}')
+           f'{"detections":>10} {"objects":>7}')
     for version, found in figures['inputs'].items():
         yield (f'  {version:<10} {_share(found["precision"]):>9} {_share(found["recall"]):>7} '
                f'{_share(found["f1"]):>7} {_share(found["map50"]):>8} '
@@ -38,7 +38,7 @@ def summarise(figures: dict, *, verbose: bool = False) -> Iterator[str]:
     yield (f'  mAP@0.5 counts all detections from score {LOWEST_SCORE:g} on, the rest those '
            'from the score above on')
     yield from _classes(figures, verbose)
-    yield f'  {"recall by size":<24} {"truths":>7} {"rainy":>8} {"derained":>9}'
+    yield f'  {"recall by size":<24} {"objects":>7} {"rainy":>8} {"derained":>9}'
     for entry in figures['sizes']:
         yield (f'    {entry["size"]:<22} {entry["truths"]:>7} '
                f'{_share(entry["rainy"]["recall"]):>8} {_share(entry["derained"]["recall"]):>9}')
@@ -73,7 +73,7 @@ def _classes(figures: dict, verbose: bool) -> Iterator[str]:
     classes = sorted(figures['classes'], key=lambda entry: -entry['truths'])
     shown = classes if verbose else classes[:_SHOWN_CLASSES]
     if shown:
-        yield f'  {"class":<24} {"truths":>7} {"AP@0.5":>17} {"precision":>17} {"recall":>17}'
+        yield f'  {"class":<24} {"objects":>7} {"AP@0.5":>17} {"precision":>17} {"recall":>17}'
     for entry in shown:
         changes = ' '.join(
             f'{_share(entry["rainy"][key])} -> {_share(entry["derained"][key])}'.rjust(17)
