@@ -280,7 +280,7 @@ def test_the_report_of_hostile_file_names(tmp_path, models, capsys):
                      '--pictures', '1') == 0
     text = page.read_text(encoding='utf-8')
     assert '<img src=x' not in text and '\x1b' not in text
-    assert text.count('&lt;img src=x onerror=alert(1)&gt;\\x1b[2J\\n&quot;&amp;.png') > 2
+    assert text.count('&lt;img src=x onerror=alert(1)&gt;\\x1b[2J\\n&#34;&amp;.png') > 2
     assert text.count('<article ') == 1
     captured = capsys.readouterr()
     assert '\x1b' not in captured.out

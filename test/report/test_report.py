@@ -6,7 +6,11 @@ import math
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from bag_files import IMAGE, START, image, picture, write_bag
+from evaluate_files import write_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_files import bag_run, detections_run, pairs_run, replay_run, write
@@ -143,8 +147,8 @@ def test_figures_of_other_frames_are_not_taken(tmp_path, change):
 def test_truth_of_the_bag_of_the_same_name_goes_first(tmp_path):
     bag, other, same = bag_run(), pairs_run(['nano']), pairs_run(['nano'])
     other['source']['bag'] = 'downpour'
-    for image in same['models'][0]['images']:
-        image['psnr'] = 44.0
+    for one in same['models'][0]['images']:
+        one['psnr'] = 44.0
     files = [write(tmp_path, name, run) for name, run in (
         ('bag.json', bag), ('other.json', other), ('same.json', same))]
     camera, = match_cameras(load_entries(files))
@@ -416,3 +420,21 @@ def test_long_runs_stay_small_and_keep_their_peaks(tmp_path):
     assert len(times) <= 600 and times == sorted(times)
     assert kept[times.index(778)] == 1.0
     assert 20 < sum(math.isnan(value) for value in kept) < 40
+
+
+def test_frames_without_stamps_are_matched_by_the_time_of_recording(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bag(tmp_path / 'drive', [
+        ('/cam/image_raw', IMAGE, START + number * 10**8, image(number, 0))
+        for number in range(4)])
+    model = write_model(tmp_path / 'cut.onnx', 100)
+    assert main(['bag', 'drive', '-o', 'out', '--model', str(model), '--json', 'run.json']) == 0
+    page = page_of(Path('run.json'))
+    assert [view for _, view, _ in page.pictures] == ['A', 'rainy', 'mask-A'] * 3
+    assert 'All header stamps are 0: frames are matched by the time of recording' in page.text
+    shown = {alt: cv2.imdecode(np.frombuffer(data, np.uint8), 1) for alt, view, data in
+             page.pictures if view == 'rainy'}
+    # Each shows the frame that its alternative text names.
+    for alt, found in shown.items():
+        number = round(10 * float(re.search(r'at ([0-9.]+) s', alt)[1]))
+        assert cv2.PSNR(found, picture(number)) > 30
