@@ -68,7 +68,7 @@ class Setting:
     duration
         Seconds asked for, instead of those of each scenario.
     quick
-        As short as can be: to see that all works, not how fast.
+        As short as possible: to see that everything works, not how fast.
 
     """
 

@@ -60,7 +60,8 @@ def count_errors(reports: Sequence[Mapping[str, str]]) -> list[str]:
         elif received < last:
             errors.append(f'report {number}: {received} received, {last} before')
         elif all(key in report for key in KINDS) and kinds != int(report['published']):
-            errors.append(f'report {number}: {report["published"]} published, {kinds} of a kind')
+            errors.append(f'report {number}: {report["published"]} published, but {kinds} '
+                          'derained, bypassed or passed through')
         last = received
     return errors
 

@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         default=[name for name in SCENARIOS if name not in LONG],
                         metavar='SCENARIO', help='scenarios to run (default: all but bag)')
     parser.add_argument('--quick', action='store_true',
-                        help='as short as can be: shows that all works, not how fast')
+                        help='as short as possible: shows that everything works, not how fast')
     parser.add_argument('--seconds', type=positive_number, metavar='N',
                         help='seconds per measurement (default: that of each scenario)')
     parser.add_argument('--sizes', nargs='+', type=size_in_pixels, metavar='WxH',

@@ -53,7 +53,8 @@ class DemoReport:
             found.append(f'the node received {self.counts["received"]} frames but accounts '
                          f'for {done}')
         return found + [
-            f'{count} messages arrived on {kind} of {self.counts["published"]} published'
+            f'{count} messages arrived on {CAMERA}/derained/{kind}, but the node counts '
+            f'{self.counts["published"]} frames as published'
             for kind, count in self.recorded.items() if count != self.counts['published']]
 
     def table(self) -> str:

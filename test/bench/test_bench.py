@@ -97,7 +97,7 @@ def test_counts_that_do_not_add_up_are_named():
     assert stream_statistics.count_errors([_report(5, 5), _report(4, 4)])
     kind, = stream_statistics.count_errors([
         _report(4, 4, derained=2, bypassed=1, passed_through=0)])
-    assert '4 published, 3 of a kind' in kind
+    assert '4 published, but 3 derained' in kind
 
 
 def test_overhead_is_sending_to_arrival_less_inference():
