@@ -52,6 +52,7 @@ setup(
     extras_require={
         # What the commands need that measure and report, and no vehicle does.
         'tools': [
+            'distributed>=2023.1',
             'jinja2>=3.0',
             'matplotlib>=3.6',
             'msgspec>=0.18',

@@ -34,7 +34,8 @@ def replacing(path: Path, *, mode: int | None = None, suffix: str = '') -> Itera
         The file cannot be written or renamed.
 
     """
-    partial = path.with_name(f'.{path.name}.{os.urandom(6).hex()}.partial{suffix}')
+    partial = path.with_name(
+        f'.{path.name[:50]}.{os.urandom(6).hex()}.partial{suffix}')
     try:
         yield partial
         with partial.open('rb') as stream:

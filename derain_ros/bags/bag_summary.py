@@ -47,7 +47,7 @@ class CameraFrames:
                 # As an open rain gate does.
                 before = self.rain_intensity[-1]
                 intensity = before - math.expm1(-elapsed / FAST_SECONDS) * (response - before)
-        self.time.append(time)
+        self.time.append(min(time, 2**63 - 1))
         self.stamp.append(stamp)
         self.rain_intensity.append(intensity)
         self.mask_coverage.append(coverage)
@@ -55,7 +55,7 @@ class CameraFrames:
 
 @dataclass
 class BagSummary:
-    """What :func:`derain_bag` did.
+    """What :func:`derain_ros.bags.making.make_bag` did.
 
     Attributes
     ----------
@@ -63,8 +63,8 @@ class BagSummary:
         Messages of the source that were kept.
     written
         Messages in the new bag.
-    derained
-        Frames derained, by image topic.
+    made
+        Frames derained, or put into rain, by image topic.
     failed
         Frames that could not be, by image topic.
     bad_frames
@@ -74,7 +74,9 @@ class BagSummary:
     undefined_types
         Message types whose definition the source does not hold.
     damages
-        Where the source is damaged; what follows there is not in the new bag.
+        Where the source is damaged; what cannot be read there is not in the new bag.
+    notes
+        What the user should know; printable.
     resumed_segments, resumed_frames
         Segments, and frames in them, that an earlier, interrupted run had done.
     segments
@@ -84,12 +86,13 @@ class BagSummary:
 
     messages: int = 0
     written: int = 0
-    derained: Counter = field(default_factory=Counter)
+    made: Counter = field(default_factory=Counter)
     failed: Counter = field(default_factory=Counter)
     bad_frames: list[BadFrame] = field(default_factory=list)
     frames: dict[str, CameraFrames] = field(default_factory=dict)
     undefined_types: list[str] = field(default_factory=list)
     damages: list[Damage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     resumed_segments: int = 0
     resumed_frames: int = 0
     segments: int = 0

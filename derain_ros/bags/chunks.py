@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from mcap.opcode import Opcode
 
-from derain_ros.bags.mcap_file import McapFile
-from derain_ros.bags.mcap_format import CHUNK, Piece
+from derain_ros.bags.mcap_file import CHUNK, McapFile, Message, Piece
+from derain_ros.replacing import replace_file
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -43,7 +43,9 @@ class SegmentRecord:
         Of each chunk: start, end, place from the beginning of the segment, length, length of
         its indexes, places of these by topic, size as it is stored, size unpacked.
     figures
-        What else is to be known of it, for JSON.
+        What is known of its frames, by number of the camera, for JSON.
+    damages
+        Where the source is damaged, as far as that was met in it, for JSON.
 
     """
 
@@ -53,6 +55,12 @@ class SegmentRecord:
     size: int = 0
     chunks: list[list] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    damages: list[dict] = field(default_factory=list)
+
+    @property
+    def frames(self) -> int:
+        """Frames that were worked on, well or in vain."""
+        return sum(camera['made'] + camera['failed'] for camera in self.figures.values())
 
     def count(self, topic: int, time: int) -> None:
         """Take in a message."""
@@ -62,7 +70,7 @@ class SegmentRecord:
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all."""
-        save_text(path, json.dumps(self.__dict__))
+        replace_file(path, json.dumps(self.__dict__))
 
     @classmethod
     def load(cls, path: Path) -> 'SegmentRecord':
@@ -70,16 +78,6 @@ class SegmentRecord:
         found = cls(**json.loads(path.read_text()))
         found.counts = {int(topic): count for topic, count in found.counts.items()}
         return found
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a file that is there whole, also after the power was lost."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    with temporary.open('w', encoding='utf-8') as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
@@ -116,12 +114,31 @@ class ChunkWriter:
         self._bytes = 0
         self._places: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def write(self, topic: int, time: int, parts: Sequence) -> None:
-        """Add a message; ``parts`` are kept, not copied, until the chunk is written."""
+    def write(
+        self, topic: int, time: int, parts: Sequence, sequence: int = 0,
+        published: int | None = None
+    ) -> None:
+        """Add a message; ``parts`` are kept, not copied, until the chunk is written.
+
+        Parameters
+        ----------
+        topic
+            Id of the topic.
+        time
+            Time of recording, ns; times before 1970 are written as the largest numbers.
+        parts
+            Bytes of the message.
+        sequence, published
+            Sequence number and time of publishing, ns; None takes the time of recording.
+
+        """
+        time %= 1 << 64
+        published = time if published is None else published % (1 << 64)
         self.record.count(topic, time)
         size = sum(map(len, parts))
         self._places[topic].append((time, self._bytes))
-        self._parts.append(_MESSAGE.pack(Opcode.MESSAGE, 22 + size, topic, 0, time, time))
+        self._parts.append(_MESSAGE.pack(
+            Opcode.MESSAGE, 22 + size, topic, sequence, time, published))
         self._parts += parts
         self._bytes += _MESSAGE.size + size
         if self._bytes > CHUNK_BYTES:
@@ -198,7 +215,7 @@ def load_records(folder: Path) -> Iterator[SegmentRecord]:
         number += 1
 
 
-def read_body(path: Path, record: SegmentRecord) -> Iterator[tuple[int, int, memoryview]]:
+def read_body(path: Path, record: SegmentRecord) -> Iterator[Message]:
     """Yield the messages of a segment that :class:`ChunkWriter` has written to a file."""
     reader = McapFile.bare(path, record.counts)
     try:

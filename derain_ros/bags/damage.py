@@ -12,7 +12,7 @@ class BagError(ValueError):
 
 @dataclass(frozen=True)
 class Damage:
-    """The first place of a file that cannot be read; what lies before it can.
+    """A place of a file that cannot be read.
 
     Attributes
     ----------
@@ -23,7 +23,9 @@ class Damage:
     reason
         What is wrong there, printable.
     last_time
-        Time of the newest message that was read before it, nanoseconds; None if there is none.
+        Time of the newest message that was read before it, nanoseconds; None if it is not known.
+    lost
+        How many messages are lost there; None if that is not known.
 
     """
 
@@ -31,13 +33,15 @@ class Damage:
     offset: int | None
     reason: str
     last_time: int | None = None
+    lost: int | None = None
 
     def __str__(self) -> str:
         place = self.file if self.offset is None else f'{self.file}, byte {self.offset}'
         text = f'{place}: {self.reason}'
+        if self.lost is not None:
+            text += f'; {self.lost} message{"s are" if self.lost != 1 else " is"} lost'
         if self.last_time is not None:
-            seconds, nanoseconds = divmod(self.last_time, 10**9)
-            text += f'; the last message before it is of {seconds}.{nanoseconds:09d}'
+            text += f'; the last message before it is of {show_time(self.last_time)}'
         return text
 
     def as_json(self) -> dict[str, Any]:
@@ -65,6 +69,16 @@ class DamageError(Exception):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.damage.file, self.damage.offset, self.damage.reason)
+
+
+def show_time(time: int) -> str:
+    """Return a time in ns as seconds with nine decimals.
+
+    >>> show_time(1_500_000_000)
+    '1.500000000'
+    """
+    seconds, nanoseconds = divmod(time, 10**9)
+    return f'{seconds}.{nanoseconds:09d}'
 
 
 def why(error: BaseException) -> str:

@@ -2,14 +2,22 @@
 
 import struct
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection
+from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import COMPRESSED_IMAGE, message_types
-from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.images.codec import (
+    SUPPORTED_ENCODINGS,
+    decode_compressed,
+    decode_image,
+    is_compressed_supported,
+)
+from derain_ros.images.message_fields import shown
 
 MOST_WAITING = 32
 """Most frames of a topic that wait for their partner on another; more is disorder."""
@@ -24,12 +32,6 @@ def header_stamp(data: bytes) -> int | None:
         return None
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return seconds * 10**9 + nanoseconds or None
-
-
-def stamp_name(stamp: int) -> str:
-    """Return a time in ns as seconds with nine decimals, the name of a frame."""
-    seconds, nanoseconds = divmod(stamp, 10**9)
-    return f'{seconds}.{nanoseconds:09d}'
 
 
 def decode_frame(connection: Connection, data: bytes) -> np.ndarray:
@@ -47,6 +49,36 @@ def decode_frame(connection: Connection, data: bytes) -> np.ndarray:
     if connection.msgtype == COMPRESSED_IMAGE:
         return decode_compressed(message)
     return np.ascontiguousarray(decode_image(message))
+
+
+def why_no_picture(
+    recording: Recording, topic: str, *, empty: str | None = None
+) -> str | None:
+    """Say why an image topic holds no camera pictures; None if it does, or nothing is told.
+
+    It is judged by its first message; one that is torn says nothing about the others. ``empty``
+    is returned where there is none.
+    """
+    for connection, _, data in recording.read(topic):
+        try:
+            message = message_types().deserialize_cdr(data, connection.msgtype)
+        except SerdeError:
+            return None
+        return why_not(message)
+    return empty
+
+
+def why_not(message: Any) -> str | None:
+    """Say why a message of rosbags is no camera picture, by encoding or format; None if it is."""
+    if not hasattr(message, 'format'):
+        if message.encoding in SUPPORTED_ENCODINGS:
+            return None
+        return f'encoding {shown(message.encoding)} is not of a camera picture'
+    encoding, separator, _ = message.format.partition(';')
+    if is_compressed_supported(message.format) and (
+            not separator or encoding.strip() in SUPPORTED_ENCODINGS):
+        return None
+    return f'format {shown(message.format)} is not of a camera picture'
 
 
 class StampIndex:

@@ -1,37 +1,142 @@
 """Read mcap files: by their index, or, where that is missing or wrong, by looking all through.
 
-Unlike rosbags, this reader takes a file that ends anywhere, and it holds one chunk at a time.
-What lies before the damage is read, within a chunk too.
+Unlike rosbags and the mcap package, this reader takes a file that is damaged anywhere: it leaves
+out what is damaged, goes on behind it, and says what is lost. It holds one chunk at a time. The
+format: https://mcap.dev/spec.
 """
 
 import heapq
 import os
+import re
 import struct
+import sys
 import zlib
 from array import array
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Footer, Header, MessageIndex, Schema
-
-from derain_ros.bags.damage import DamageError, why
-from derain_ros.bags.mcap_format import (
-    CHUNK,
-    FOOTER_BYTES,
-    IN_CHUNKS,
-    LARGEST_CHUNK,
-    MAGIC,
-    MALFORMED,
-    MESSAGE,
-    RECORD,
-    UNPACK,
-    McapIndex,
-    Piece,
-    index_of_summary,
-    stream_of,
+from mcap.records import (
+    AttachmentIndex,
+    Channel,
+    ChunkIndex,
+    Footer,
+    Header,
+    MessageIndex,
+    Metadata,
+    MetadataIndex,
+    Schema,
+    Statistics,
 )
-from derain_ros.bags.mcap_scan import Scan
+
+from derain_ros.bags.damage import Damage, DamageError, show_time, why
+from derain_ros.bags.topics import IMAGE_TYPES
+from derain_ros.text import printable
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAGIC = b'\x89MCAP0\r\n'
+LARGEST_CHUNK = 1 << 31
+"""Bytes of a chunk, or of a message outside of chunks, above which a length must be wrong."""
+
+CHUNK = struct.Struct('<QQQI')
+_RECORD = struct.Struct('<BQ')
+_MESSAGE = struct.Struct('<HIQQ')
+_FOOTER_BYTES = 9 + 20 + len(MAGIC)
+_RUN_BYTES = 1 << 20
+_PRIVATE = frozenset(range(0x80, 0x100))
+_IN_CHUNKS = frozenset({Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE}) | _PRIVATE
+_IN_DATA = _IN_CHUNKS | {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA,
+                         Opcode.DATA_END}
+_MALFORMED = (struct.error, ValueError, McapError, OverflowError, MemoryError, TypeError)
+_CHUNK_HEAD = re.compile(
+    rb'\x06(.{8}).{28}(?:\0\0\0\0|\x04\0\0\0zstd|\x03\0\0\0lz4)(.{8})', re.DOTALL)
+_MESSAGE_HEAD = re.compile(rb'\x05(.{4}\0{4})(..).{20}', re.DOTALL)
+_SEARCH_BYTES = 1 << 24
+
+Message = tuple[int, int, memoryview, int, int]
+"""Channel, time (ns), serialized message, sequence number, time of publishing (ns)."""
+
+
+class Piece(NamedTuple):
+    """A chunk, or a run of messages outside of chunks.
+
+    Attributes
+    ----------
+    start, end
+        Times of the oldest and the newest message, ns.
+    offset, length
+        Place in the file, with the head of the record.
+    channels
+        Channels that have messages in it; None where that is not known.
+    readable
+        Bytes to read of what is in it, uncompressed; None for all, as it is not damaged.
+    indexes
+        Place and length of its message indexes.
+
+    """
+
+    start: int
+    end: int
+    offset: int
+    length: int
+    channels: frozenset[int] | None = None
+    readable: int | None = None
+    indexes: tuple[int, int] | None = None
+
+
+@dataclass
+class McapIndex:
+    """What is in a file, and where.
+
+    Attributes
+    ----------
+    schemas, channels
+        Records by id.
+    pieces
+        Where the messages are.
+    counts
+        Messages by channel.
+    kept
+        Index records of the attachments and the metadata records.
+    image_times
+        Times of the messages of image channels, ns, by channel; None where they are to be read
+        from the message indexes.
+
+    """
+
+    schemas: dict[int, Schema] = field(default_factory=dict)
+    channels: dict[int, Channel] = field(default_factory=dict)
+    pieces: list[Piece] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+    kept: list[AttachmentIndex | MetadataIndex] = field(default_factory=list)
+    image_times: dict[int, array] | None = None
+
+    def define(self, opcode: int, body: Any) -> None:
+        """Take in a schema or a channel; the first of an id holds."""
+        if opcode == Opcode.SCHEMA:
+            schema = Schema.read(_stream_of(body))
+            self.schemas.setdefault(schema.id, schema)
+        elif opcode == Opcode.CHANNEL:
+            channel = Channel.read(_stream_of(body))
+            self.channels.setdefault(channel.id, channel)
+
+
+class _BrokenError(Exception):
+    """A part of the file is damaged; reading can go on at the byte ``resume``, if it is known."""
+
+    def __init__(self, offset: int, reason: str, resume: int | None = None):
+        super().__init__(reason)
+        self.offset, self.reason, self.resume = offset, reason, resume
 
 
 class McapFile:
@@ -44,6 +149,13 @@ class McapFile:
     scan
         Look all through it even if it has an index.
 
+    Attributes
+    ----------
+    index
+        What is in it.
+    damages
+        Where it is damaged, as far as that has been met.
+
     Raises
     ------
     DamageError
@@ -54,22 +166,31 @@ class McapFile:
     """
 
     def __init__(self, path: Path, *, scan: bool = False):
-        self.path = path
-        self._file = path.open('rb', buffering=0)
+        self._open(path)
         try:
-            self._size = os.fstat(self._file.fileno()).st_size
-            self._read_head()
-            self.index = (None if scan else self._summary()) or Scan(self).index
+            self.size = os.fstat(self._file.fileno()).st_size
+            if self.size < len(MAGIC) or self.read(0, len(MAGIC)) != MAGIC:
+                raise DamageError(path.name, 0, 'no mcap file')
+            self.data_start = len(MAGIC)
+            try:
+                self._read_head()
+            except _BrokenError as error:
+                self.note(error)
+            self.index = (None if scan else self._summary()) or _Scan(self).index
         except BaseException:
             self._file.close()
             raise
+
+    def _open(self, path: Path) -> None:
+        self.path = path
+        self.damages: list[Damage] = []
+        self._file = path.open('rb', buffering=0)
 
     @classmethod
     def bare(cls, path: Path, channels: Collection[int]) -> 'McapFile':
         """Open a file that consists of chunks alone, to read pieces whose place is known."""
         self = cls.__new__(cls)
-        self.path = path
-        self._file = path.open('rb', buffering=0)
+        self._open(path)
         self.index = McapIndex(channels=dict.fromkeys(channels))
         return self
 
@@ -77,18 +198,20 @@ class McapFile:
         """Close the file."""
         self._file.close()
 
-    def messages(
-        self, channels: Collection[int], start: int, stop: int
-    ) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield channel, time (ns) and serialized message with ``start <= time < stop``.
+    @property
+    def start_time(self) -> int | None:
+        """Time of the oldest message, ns; None if there is none."""
+        return min((piece.start for piece in self.index.pieces), default=None)
+
+    @property
+    def end_time(self) -> int | None:
+        """Time of the newest message, ns; None if there is none."""
+        return max((piece.end for piece in self.index.pieces), default=None)
+
+    def messages(self, channels: Collection[int], start: int, stop: int) -> Iterator[Message]:
+        """Yield the messages with ``start <= time < stop``.
 
         They come in the order of time; of one time, in that of the file.
-
-        Raises
-        ------
-        DamageError
-            A piece is not what the index says.
-
         """
         waiting: list[tuple] = []
         pieces = sorted((
@@ -98,171 +221,500 @@ class McapFile:
         ), key=lambda piece: (piece.start, piece.offset))
         for piece in pieces:
             while waiting and waiting[0][:2] < (piece.start, piece.offset):
-                yield waiting[0][3:]
-                heapq.heappop(waiting)
-            for place, (channel, time, data) in enumerate(self.read_piece(piece)):
-                if start <= time < stop and channel in channels:
-                    heapq.heappush(waiting, (time, piece.offset, place, channel, time, data))
+                yield heapq.heappop(waiting)[3]
+            for place, message in enumerate(self.read_piece(piece)):
+                if start <= message[1] < stop and message[0] in channels:
+                    heapq.heappush(waiting, (message[1], piece.offset, place, message))
         while waiting:
-            yield heapq.heappop(waiting)[3:]
+            yield heapq.heappop(waiting)[3]
 
     def times(self, channels: Collection[int]) -> dict[int, array]:
-        """Return the times of all messages of image channels, ns, by channel.
-
-        Raises
-        ------
-        DamageError
-            A message index is not what the summary says.
-
-        """
+        """Return the times of all messages of image channels, ns, by channel."""
         if self.index.image_times is not None:
-            return {channel: self.index.image_times.get(channel, array('q'))
+            return {channel: self.index.image_times.get(channel, array('Q'))
                     for channel in channels}
-        found = {channel: array('q') for channel in channels}
+        found = {channel: array('Q') for channel in channels}
         for piece in self.index.pieces:
             if piece.channels is not None and piece.channels.isdisjoint(channels):
                 continue
-            for channel, time in self._index_of(piece):
+            listed = self._listed(piece)
+            if listed is None:
+                listed = [message[:2] for message in self.read_piece(piece)]
+            for channel, time in listed:
                 if channel in found:
                     found[channel].append(time)
         return found
 
-    def read_piece(self, piece: Piece) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield channel, time and message of a piece, in the order of the file."""
-        content = memoryview(self.read(piece.offset, piece.length))
+    def read_piece(self, piece: Piece) -> Iterator[Message]:
+        """Yield the messages of a piece, in the order of the file."""
+        count = 0
+        try:
+            for message in self._messages_of(piece):
+                count += 1
+                yield message
+        except _BrokenError as error:
+            listed = self._listed(piece)
+            self.note(error, reason=f'{error.reason}; its messages are of '
+                                    f'{show_time(piece.start)} to {show_time(piece.end)}',
+                      lost=None if listed is None else len(listed) - count)
+
+    def _messages_of(self, piece: Piece) -> Iterator[Message]:
+        content, reason = memoryview(self.read(piece.offset, piece.length)), ''
         if content[0] == Opcode.CHUNK:
-            content = self.unpack(piece.offset, content[RECORD.size:], piece.readable is None)
+            content, reason = self.unpack(content[_RECORD.size:])
         if piece.readable is not None:
-            content = content[:piece.readable]
-        for opcode, at, body in self.records(content, piece.offset):
+            content, reason = content[:piece.readable], ''
+        for opcode, body in self.records(content, piece.offset):
             if opcode == Opcode.MESSAGE:
-                channel, _, time, _ = MESSAGE.unpack_from(body)
+                channel, sequence, time, published = _MESSAGE.unpack_from(body)
                 if channel not in self.index.channels:
-                    raise self.damage(at, f'a message of channel {channel}, which is not there')
-                yield channel, time, body[MESSAGE.size:]
+                    raise _BrokenError(piece.offset, f'a message of an unknown channel {channel}')
+                yield channel, time, body[_MESSAGE.size:], sequence, published
+        if reason:
+            raise _BrokenError(piece.offset, reason)
+
+    def note(
+        self, error: _BrokenError, *, reason: str = '', lost: int | None = None,
+        last: int | None = None
+    ) -> None:
+        """Add a place to :attr:`damages`, once."""
+        if any(known.offset == error.offset for known in self.damages):
+            return
+        self.damages.append(Damage(
+            printable(self.path.name), error.offset, printable(reason or error.reason), last,
+            lost))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes of the file; DamageError where it ends before."""
+        """Return bytes of the file; raises _BrokenError where it ends before."""
         self._file.seek(offset)
         data = self._file.read(length)
         while len(data) < length:
             more = self._file.read(length - len(data))
             if not more:
-                raise self.damage(offset + len(data), 'the file ends here')
+                raise _BrokenError(offset + len(data), 'the file ends here')
             data += more
         return data
 
-    def unpack(self, offset: int, body: memoryview, check: bool = True) -> memoryview:
-        """Return the records of a chunk; those that can be read, unless ``check``."""
+    @staticmethod
+    def unpack(body: memoryview) -> tuple[memoryview, str]:
+        """Return those records of a chunk that can be relied on, and what is wrong with it."""
+        nothing = memoryview(b'')
         try:
             *_, size, crc = CHUNK.unpack_from(body)
             name_bytes, = struct.unpack_from('<I', body, CHUNK.size)
             at = CHUNK.size + 4 + name_bytes
             name = bytes(body[CHUNK.size + 4:at]).decode()
             stored, = struct.unpack_from('<Q', body, at)
-        except (struct.error, UnicodeDecodeError) as error:
-            raise self.damage(offset, 'the head of a chunk cannot be read') from error
+        except (struct.error, UnicodeDecodeError):
+            return nothing, 'the head of a chunk cannot be read'
         packed = body[at + 8:at + 8 + stored]
-        if size > LARGEST_CHUNK or name not in UNPACK:
-            raise self.damage(offset, f'a chunk of {size} bytes, compressed by {name!r}')
-        content, reason = UNPACK[name](packed, size)
-        if check:
-            if reason or len(packed) != stored or len(content) != size:
-                reason = reason or f'it holds {len(content)} bytes instead of {size}'
-                raise self.damage(offset, f'a chunk cannot be unpacked ({reason})')
-            if crc and zlib.crc32(content) != crc:
-                raise self.damage(offset, 'the checksum of a chunk is wrong')
-        return memoryview(content)
+        if size > LARGEST_CHUNK or name not in _UNPACK:
+            return nothing, f'a chunk of {size} bytes, compressed by {name!r}'
+        content, reason = _UNPACK[name](packed, size)
+        if crc and len(content) == size:
+            if zlib.crc32(content) == crc:
+                return memoryview(content), ''
+            return nothing, 'the checksum of a chunk is wrong'
+        cut = len(packed) < stored
+        if not reason and (cut or len(content) != size):
+            reason = f'it holds {len(content)} bytes instead of {size}'
+        if not reason:
+            return memoryview(content), ''
+        # What has no checksum, or is cut, can be relied on as far as it goes.
+        return (memoryview(content) if cut or not crc else nothing,
+                f'a chunk cannot be unpacked ({reason})')
 
-    def records(
-        self, content: memoryview, offset: int
-    ) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield kind, place and body of the records in a chunk, or in a run of messages."""
+    @staticmethod
+    def records(content: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
+        """Yield kind and body of the records in a chunk, or in a run of messages."""
         at = 0
         while at < len(content):
-            if at + RECORD.size > len(content):
-                raise self.damage(offset, f'a record ends after {at} bytes of a chunk')
-            opcode, length = RECORD.unpack_from(content, at)
-            body = content[at + RECORD.size:at + RECORD.size + length]
-            least = MESSAGE.size if opcode == Opcode.MESSAGE else 0
-            if opcode not in IN_CHUNKS or len(body) != length or length < least:
-                raise self.damage(offset, f'no record after {at} bytes of a chunk')
-            yield opcode, at, body
-            at += RECORD.size + length
+            if at + _RECORD.size > len(content):
+                raise _BrokenError(offset, f'a record ends after {at} bytes of a chunk')
+            opcode, length = _RECORD.unpack_from(content, at)
+            body = content[at + _RECORD.size:at + _RECORD.size + length]
+            least = _MESSAGE.size if opcode == Opcode.MESSAGE else 0
+            if opcode not in _IN_CHUNKS or len(body) != length or length < least:
+                raise _BrokenError(offset, f'no record after {at} bytes of a chunk')
+            yield opcode, body
+            at += _RECORD.size + length
 
-    def define(self, opcode: int, body: memoryview, offset: int, index: McapIndex) -> None:
-        """Take in a schema or a channel; the first of an id holds."""
-        try:
-            if opcode == Opcode.SCHEMA:
-                schema = Schema.read(stream_of(body))
-                index.schemas.setdefault(schema.id, schema)
-            elif opcode == Opcode.CHANNEL:
-                channel = Channel.read(stream_of(body))
-                index.channels.setdefault(channel.id, channel)
-        except MALFORMED as error:
-            raise self.damage(offset, f'a schema or channel cannot be read ({why(error)})'
-                              ) from error
-
-    def damage(self, offset: int | None, reason: str) -> DamageError:
-        """Return the error that says what is wrong with this file."""
-        return DamageError(self.path.name, offset, reason)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file when it was opened."""
-        return self._size
-
-    @property
-    def data_start(self) -> int:
-        """Byte at which the records after the header begin."""
-        return self._data_start
+    def metadata(self, name: str) -> dict[str, str]:
+        """Return the entries of the metadata record of a name; empty where there is none."""
+        for kept in self.index.kept:
+            if isinstance(kept, MetadataIndex) and kept.name == name:
+                try:
+                    data = self.read(kept.offset, min(kept.length, 1 << 24))
+                    return Metadata.read(_stream_of(data[_RECORD.size:])).metadata
+                except (_BrokenError, *_MALFORMED):
+                    continue
+        return {}
 
     def _read_head(self) -> None:
-        if self.read(0, min(len(MAGIC), self._size)) != MAGIC:
-            raise self.damage(0, 'no mcap file')
-        opcode, length = RECORD.unpack(self.read(len(MAGIC), RECORD.size))
-        if opcode != Opcode.HEADER or length > self._size:
-            raise self.damage(len(MAGIC), 'the header is missing')
-        self._data_start = len(MAGIC) + RECORD.size + length
+        opcode, length = _RECORD.unpack(self.read(len(MAGIC), _RECORD.size))
+        if opcode != Opcode.HEADER or length > self.size:
+            raise _BrokenError(len(MAGIC), 'the header is missing')
         try:
-            profile = Header.read(stream_of(self.read(len(MAGIC) + RECORD.size, length))).profile
-        except MALFORMED as error:
-            raise self.damage(len(MAGIC), f'the header cannot be read ({why(error)})') from error
-        if profile != 'ros2':
-            raise self.damage(len(MAGIC), f'the profile is {profile!r}, not ros2')
+            Header.read(_stream_of(self.read(len(MAGIC) + _RECORD.size, length)))
+        except _MALFORMED as error:
+            raise _BrokenError(len(MAGIC), f'the header cannot be read ({why(error)})') from error
+        self.data_start = len(MAGIC) + _RECORD.size + length
+
+    def footer(self) -> tuple[Footer, bytes] | None:
+        """Return the footer of the file and its last bytes; None where it has none."""
+        try:
+            end = self.read(self.size - _FOOTER_BYTES, _FOOTER_BYTES)
+            if end.endswith(MAGIC) and end[:9] == _RECORD.pack(Opcode.FOOTER, 20):
+                footer = Footer.read(_stream_of(end[9:29]))
+                if not footer.summary_start or (
+                        self.data_start <= footer.summary_start <= self.size - _FOOTER_BYTES):
+                    return footer, end
+        except (_BrokenError, OSError, *_MALFORMED):
+            pass
+        return None
+
+    def summary_bytes(self, footer: Footer) -> bytes:
+        """Return the records of the index at the end of the file."""
+        return self.read(
+            footer.summary_start, self.size - _FOOTER_BYTES - footer.summary_start)
 
     def _summary(self) -> McapIndex | None:
         """Return the index at the end of the file; None where there is none to rely on."""
+        found = self.footer()
+        if found is None or not found[0].summary_start:
+            return None
+        footer, end = found
         try:
-            end = self.read(self._size - FOOTER_BYTES, FOOTER_BYTES)
-            if not end.endswith(MAGIC) or end[:9] != RECORD.pack(Opcode.FOOTER, 20):
-                return None
-            footer = Footer.read(stream_of(end[9:29]))
-            start, stop = footer.summary_start, self._size - FOOTER_BYTES
-            if not self._data_start <= start <= stop:
-                return None
-            summary = self.read(start, stop - start)
+            summary = self.summary_bytes(footer)
             if footer.summary_crc and footer.summary_crc != zlib.crc32(summary + end[:25]):
                 return None
-            return index_of_summary(summary, start)
-        except (DamageError, OSError, ValueError, *MALFORMED):
+            return _index_of_summary(summary, footer.summary_start)
+        except (_BrokenError, OSError, *_MALFORMED):
             return None
 
-    def _index_of(self, piece: Piece) -> Iterator[tuple[int, int]]:
+    def _listed(self, piece: Piece) -> list[tuple[int, int]] | None:
+        """Return channel and time of each message of a chunk, by its message indexes."""
         if piece.indexes is None:
-            yield from ((channel, time) for channel, time, _ in self.read_piece(piece))
-            return
-        content = memoryview(self.read(*piece.indexes))
-        at = 0
-        while at < len(content):
-            try:
-                opcode, length = RECORD.unpack_from(content, at)
+            return None
+        found: list[tuple[int, int]] = []
+        try:
+            content = memoryview(self.read(*piece.indexes))
+            while content:
+                opcode, length = _RECORD.unpack_from(content)
                 if opcode != Opcode.MESSAGE_INDEX:
-                    raise ValueError('another record')
-                body = content[at + RECORD.size:at + RECORD.size + length]
-                found = MessageIndex.read(stream_of(body))
-            except MALFORMED as error:
-                raise self.damage(piece.indexes[0] + at, 'a message index cannot be read'
-                                  ) from error
-            yield from ((found.channel_id, time) for time, _ in found.records)
-            at += RECORD.size + length
+                    return None
+                index = MessageIndex.read(
+                    _stream_of(content[_RECORD.size:_RECORD.size + length]))
+                found += [(index.channel_id, time) for time, _ in index.records]
+                content = content[_RECORD.size + length:]
+        except (_BrokenError, *_MALFORMED):
+            return None
+        return found
+
+
+class _Scan:
+    """Looks all through a file: its index is missing, or wrong.
+
+    Parameters
+    ----------
+    source
+        The file; its head has been read. Damage goes to its ``damages``.
+
+    Attributes
+    ----------
+    index
+        What was found.
+
+    """
+
+    def __init__(self, source: McapFile):
+        self._source = source
+        self.index = McapIndex(image_times=defaultdict(lambda: array('Q')))
+        self._summary = McapIndex()
+        self._run: list | None = None
+        self._last: int | None = None
+        self._taken = 0
+        self._broken: int | None = None
+        self._bare = False
+        self._define_by_summary()
+        at: int | None = source.data_start
+        while at is not None:
+            try:
+                at = self._record(at)
+            except _BrokenError as error:
+                source.note(error, last=self._last)
+                self._broken = self._taken
+                at = error.resume if error.resume is not None else self._search(error.offset + 1)
+        self._end_run()
+
+    def _define_by_summary(self) -> None:
+        """Take schemas and channels from the summary, which serve if others are lost."""
+        found = self._source.footer()
+        if found is None or not found[0].summary_start:
+            return
+        try:
+            summary = self._source.summary_bytes(found[0])
+            for opcode, body in self._source.records(memoryview(summary), 0):
+                self._summary.define(opcode, body)
+        except (_BrokenError, *_MALFORMED):
+            pass
+
+    def _record(self, at: int) -> int | None:
+        """Take in the record at a byte; return where the next one is, or None at the end."""
+        source = self._source
+        if at + _RECORD.size > source.size:
+            raise _BrokenError(at, 'the file ends here, without its index')
+        opcode, length = _RECORD.unpack(source.read(at, _RECORD.size))
+        body_at = at + _RECORD.size
+        if opcode not in _IN_DATA:
+            raise _BrokenError(at, 'no record of mcap')
+        end = body_at + length
+        self._taken = 0
+        if opcode != Opcode.MESSAGE_INDEX:
+            self._broken = None
+        elif self._broken is not None and end <= source.size:
+            # The indexes of a broken chunk tell how many messages were in it.
+            known = source.damages[-1]
+            lost = -self._broken if known.lost is None else known.lost
+            source.damages[-1] = replace(known, lost=lost + max(0, length - 6) // 16)
+        if opcode in (Opcode.CHUNK, Opcode.MESSAGE):
+            if length > LARGEST_CHUNK and opcode == Opcode.MESSAGE:
+                raise _BrokenError(at, f'a record of {length} bytes')
+            body = memoryview(source.read(body_at, min(
+                length, source.size - body_at, LARGEST_CHUNK)))
+            if opcode == Opcode.CHUNK:
+                self._end_run()
+                self._chunk(at, end, body)
+            elif len(body) == length >= _MESSAGE.size:
+                self._message(at, length, body)
+        if end > source.size:
+            raise _BrokenError(at, 'the file ends within this record')
+        try:
+            if opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
+                self.index.define(opcode, source.read(body_at, length))
+            elif opcode in (Opcode.ATTACHMENT, Opcode.METADATA):
+                head = _stream_of(source.read(body_at, min(length, 1 << 20)))
+                self.index.kept.append(_kept(opcode, head, at, length + _RECORD.size))
+        except _MALFORMED as error:
+            raise _BrokenError(at, f'a record cannot be read ({why(error)})', end) from error
+        if opcode == Opcode.MESSAGE_INDEX and source.read(body_at + 2, 4) != struct.pack(
+                '<I', max(0, length - 6)):
+            raise _BrokenError(at, 'no record of mcap')
+        if opcode == Opcode.DATA_END:
+            self._check_end(at, end)
+            return None
+        return end
+
+    def _check_end(self, at: int, behind: int) -> None:
+        """Tell whether what follows the data is whole."""
+        source, found = self._source, self._source.footer()
+        if found is None:
+            source.note(_BrokenError(source.size, 'the file ends within its index'),
+                        last=self._last)
+            return
+        footer, end = found
+        if behind not in (footer.summary_start, source.size - _FOOTER_BYTES):
+            raise _BrokenError(at, 'no record of mcap')
+        if footer.summary_start and footer.summary_crc and footer.summary_crc != zlib.crc32(
+                source.summary_bytes(footer) + end[:25]):
+            source.note(_BrokenError(footer.summary_start, 'the checksum of the index is wrong'),
+                        last=self._last)
+
+    def _search(self, start: int) -> int | None:
+        """Return the next byte at which a chunk, or a message outside of chunks, begins."""
+        source, at = self._source, start
+        while at < source.size:
+            block = source.read(at, min(_SEARCH_BYTES, source.size - at))
+            places = []
+            for found in _CHUNK_HEAD.finditer(block):
+                length, = struct.unpack('<Q', found[1])
+                stored, = struct.unpack('<Q', found[2])
+                if found.end() - found.start() - _RECORD.size + stored == length:
+                    places.append(found.start())
+                    break
+            if self._bare:
+                for found in _MESSAGE_HEAD.finditer(block):
+                    end = at + found.start() + _RECORD.size + struct.unpack('<Q', found[1])[0]
+                    if struct.unpack('<H', found[2])[0] in self.index.channels and (
+                            end < source.size and source.read(end, 1)[0] in _IN_DATA):
+                        places.append(found.start())
+                        break
+            if places:
+                return at + min(places)
+            at += max(1, len(block) - 64)
+            if len(block) <= 64:
+                break
+        return None
+
+    def _chunk(self, at: int, end: int, body: memoryview) -> None:
+        source = self._source
+        content, reason = source.unpack(body)
+        times: list[tuple[int, int]] = []
+        readable, broken = 0, None
+        try:
+            for opcode, found in source.records(content, at):
+                if opcode == Opcode.MESSAGE:
+                    channel, _, time, _ = _MESSAGE.unpack_from(found)
+                    self._know(channel, at)
+                    times.append((channel, time))
+                else:
+                    self.index.define(opcode, found)
+                readable += _RECORD.size + len(found)
+        except _BrokenError as error:
+            broken = error
+        except _MALFORMED as error:
+            broken = _BrokenError(at, f'a schema or channel cannot be read ({why(error)})')
+        self._taken = len(times)
+        if times:
+            stamps = [time for _, time in times]
+            self.index.pieces.append(Piece(
+                min(stamps), max(stamps), at, min(end, at + _RECORD.size + len(body)) - at,
+                frozenset(channel for channel, _ in times),
+                readable if reason or broken else None))
+            self._count(times)
+        if end > source.size:
+            # The chunk itself says how long it is: if it is whole, its record's length is wrong.
+            if not (reason or broken):
+                raise _BrokenError(at, 'the length of a chunk is wrong')
+            return
+        if reason or broken:
+            resume = end if end < source.size and source.read(end, 1)[0] in _IN_DATA else None
+            raise _BrokenError(at, reason or broken.reason, resume)
+
+    def _know(self, channel: int, at: int) -> None:
+        """Make sure that a channel is defined."""
+        if channel in self.index.channels:
+            return
+        found = self._summary.channels.get(channel)
+        if found is None:
+            raise _BrokenError(at, f'a message of an unknown channel {channel}')
+        self.index.channels[channel] = found
+        if found.schema_id in self._summary.schemas:
+            self.index.schemas.setdefault(
+                found.schema_id, self._summary.schemas[found.schema_id])
+
+    def _message(self, at: int, length: int, body: memoryview) -> None:
+        channel, _, time, _ = _MESSAGE.unpack_from(body)
+        self._know(channel, at)
+        self._bare = True
+        size = _RECORD.size + length
+        run = self._run
+        if run is None or run[2] + run[3] != at or run[3] > _RUN_BYTES:
+            self._end_run()
+            run = self._run = [time, time, at, 0, set()]
+        run[0], run[1], run[3] = min(run[0], time), max(run[1], time), run[3] + size
+        run[4].add(channel)
+        self._count([(channel, time)])
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            *place, channels = self._run
+            self.index.pieces.append(Piece(*place, frozenset(channels)))
+            self._run = None
+
+    def _count(self, times: list[tuple[int, int]]) -> None:
+        for channel, time in times:
+            self.index.counts[channel] += 1
+            self._last = time if self._last is None else max(self._last, time)
+            schema = self.index.schemas.get(self.index.channels[channel].schema_id)
+            if schema is not None and schema.name in IMAGE_TYPES:
+                self.index.image_times[channel].append(time)
+
+
+def _index_of_summary(summary: bytes, offset: int) -> McapIndex | None:
+    """Read the index at the end of a file, which begins at a byte; None if it is not sound."""
+    index, statistics = McapIndex(), None
+    stream = _stream_of(summary)
+    while stream.count < len(summary):
+        opcode, length = stream.read1(), stream.read8()
+        if stream.count + length > len(summary):
+            return None
+        data = stream.read(length)
+        body = _stream_of(data)
+        index.define(opcode, data)
+        if opcode == Opcode.STATISTICS:
+            statistics = Statistics.read(body)
+        elif opcode == Opcode.ATTACHMENT_INDEX:
+            index.kept.append(AttachmentIndex.read(body))
+        elif opcode == Opcode.METADATA_INDEX:
+            index.kept.append(MetadataIndex.read(body))
+        elif opcode == Opcode.CHUNK_INDEX:
+            chunk = ChunkIndex.read(body)
+            ends = chunk.chunk_start_offset + chunk.chunk_length
+            if ends + chunk.message_index_length > offset:
+                return None
+            listed = chunk.message_index_offsets
+            index.pieces.append(Piece(
+                chunk.message_start_time, chunk.message_end_time, chunk.chunk_start_offset,
+                chunk.chunk_length, frozenset(listed) if listed else None,
+                indexes=(ends, chunk.message_index_length) if listed else None))
+    known = index.schemas.keys() | {0}
+    sound = statistics is not None and (
+        statistics.chunk_count == len(index.pieces)
+        and (index.pieces or not statistics.message_count)
+        and statistics.attachment_count + statistics.metadata_count == len(index.kept)
+        and all(channel.schema_id in known for channel in index.channels.values()))
+    if not sound:
+        return None
+    index.counts.update(statistics.channel_message_counts)
+    if index.counts.total() != statistics.message_count or set(index.counts) - set(index.channels):
+        return None
+    return index
+
+
+def _kept(
+    opcode: int, head: ReadDataStream, offset: int, length: int
+) -> AttachmentIndex | MetadataIndex:
+    """Return the index record of an attachment or metadata record, from its beginning."""
+    if opcode == Opcode.METADATA:
+        return MetadataIndex(offset, length, head.read_prefixed_string())
+    log_time, create_time = head.read8(), head.read8()
+    name, media_type = head.read_prefixed_string(), head.read_prefixed_string()
+    return AttachmentIndex(
+        offset=offset, length=length, log_time=log_time, create_time=create_time, name=name,
+        media_type=media_type, data_size=head.read8())
+
+
+def _stream_of(data: Any) -> ReadDataStream:
+    return ReadDataStream(BytesIO(data))
+
+
+def _unpack_none(packed: memoryview, size: int) -> tuple[memoryview, str]:
+    return packed[:size], ''
+
+
+def _unpack_steps(make: Callable[[], Any]) -> Callable[[memoryview, int], tuple[bytes, str]]:
+    """Return a function that unpacks as far as it can, and says why not further."""
+    def unpack(packed: memoryview, size: int) -> tuple[bytes, str]:
+        unpacker, content, step = make(), bytearray(), 1 << 16
+        try:
+            for at in range(0, len(packed), step):
+                if unpacker.eof:
+                    break
+                content += unpacker.decompress(
+                    packed[at:at + step], max_length=size + 1 - len(content))
+                while not (unpacker.needs_input or unpacker.eof) and len(content) <= size:
+                    content += unpacker.decompress(b'', max_length=size + 1 - len(content))
+        except (RuntimeError, ValueError, EOFError, zstd.ZstdError) as error:
+            return content, why(error)
+        return content, '' if unpacker.eof else 'its end is missing'
+    return unpack
+
+
+def _unpack_zstd(packed: memoryview, size: int) -> tuple[bytes, str]:
+    try:
+        # The size that the frame itself names bounds the memory.
+        if zstd.get_frame_info(packed).decompressed_size == size:
+            return zstd.decompress(packed), ''
+    except zstd.ZstdError:
+        pass
+    return _unpack_steps(zstd.ZstdDecompressor)(packed, size)
+
+
+def _lz4() -> Any:
+    from lz4.frame import LZ4FrameDecompressor
+
+    return LZ4FrameDecompressor()
+
+
+_UNPACK = {'': _unpack_none, 'zstd': _unpack_zstd, 'lz4': _unpack_steps(_lz4)}

@@ -1,35 +1,36 @@
-"""What to derain of a bag, and where to write it, checked before any work is done."""
+"""What to make of a bag, and where to write it, checked before any work is done."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from rosbags.rosbag2 import CompressionMode
 
-from derain_ros.bags.copies import check_storage
-from derain_ros.bags.damage import BagError, DamageError
-from derain_ros.bags.recording import Recording
-from derain_ros.bags.segments import check_workplace, divide, file_facts, partial_of
-from derain_ros.bags.topics import (
-    COMPRESSED_IMAGE,
-    IMAGE,
-    CameraTopics,
-    choose_cameras,
-    dry_topic,
-)
+from derain_ros.bags.damage import BagError, show_time
+from derain_ros.bags.frames import why_no_picture
+from derain_ros.bags.recording import EVER, Recording
+from derain_ros.bags.topics import CameraTopics, choose_cameras, dry_topic, image_topics
+from derain_ros.bags.workplace import check_workplace, divide, file_facts, partial_of
+from derain_ros.text import printable
+
+Choice = tuple[tuple[CameraTopics, ...], list[str]]
+"""Topics to work on, and notes for the user."""
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class BagPlan:
-    """What :func:`derain_bag` is going to do.
+    """What :func:`derain_ros.bags.making.make_bag` is going to do.
 
     Attributes
     ----------
     source, destination
         The bag to read, and the folder to write.
     cameras
-        Image topics to derain.
+        Image topics to work on.
     storage
         ``mcap`` or ``sqlite3``.
     compression
@@ -37,21 +38,19 @@ class BagPlan:
     message_count
         Messages in the source.
     frame_count
-        Frames to derain.
+        Frames to work on.
     start_s, duration_s
         The stretch to take, seconds, as it was asked for; None for all of it.
     every
-        Derain every so manieth frame of each camera.
-    truths
-        Image topics that are left alone as they are the truth of others.
+        Work on every n-th frame of each camera.
+    notes
+        What the user should know; printable.
     boundaries
         Times between the segments, ns.
     before
         Frames ahead of each segment, by id of the connection; empty where ``every`` is 1.
     files
         Name, size and time of change of each file of the source.
-    scan
-        The index of the source is not to be relied on.
     source_storage
         Storage of the source.
 
@@ -67,11 +66,10 @@ class BagPlan:
     start_s: float | None = None
     duration_s: float | None = None
     every: int = 1
-    truths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     boundaries: tuple[int, ...] = ()
     before: dict[int, tuple[int, ...]] = field(default_factory=dict)
     files: tuple = ()
-    scan: bool = False
     source_storage: str = 'mcap'
 
 
@@ -79,13 +77,14 @@ def plan_bag(
     source: Path,
     destination: Path,
     *,
-    topics: list[str] | None = None,
+    topics: Sequence[str] | None = None,
     storage: str | None = None,
     compress: bool = False,
     start: float | None = None,
     duration: float | None = None,
     every: int = 1,
     segment_frames: int | None = None,
+    choose: 'Callable[[Recording, Sequence[str] | None], Choice] | None' = None,
 ) -> BagPlan:
     """Check a request before any work is done.
 
@@ -96,8 +95,8 @@ def plan_bag(
     destination
         Folder to make; it must not exist.
     topics
-        Image topics to derain, with or without ``/compressed``; None takes all but those
-        that `derain rain` has put beside their rainy topics.
+        Image topics to work on, with or without ``/compressed``; None takes all that hold
+        pictures.
     storage
         ``mcap`` or ``sqlite3``; None takes the source's.
     compress
@@ -106,9 +105,11 @@ def plan_bag(
     start, duration
         The stretch to take, in seconds from the beginning of the bag; None for all of it.
     every
-        Derain every so manieth frame of each camera, from the first of the stretch on.
+        Work on every n-th frame of each camera, from the first of the stretch on.
     segment_frames
         Frames after which the work can be gone on with; None for a number that suits the bag.
+    choose
+        Chooses the cameras; None for :func:`choose_to_derain`.
 
     Raises
     ------
@@ -121,48 +122,71 @@ def plan_bag(
     fresh = not scratch.parent.exists()
     try:
         with Recording(source, scratch) as recording:
-            try:
-                plan = _plan(recording, source, destination, topics, storage, compress)
-                return _divided(plan, recording, start, duration, every, segment_frames)
-            except DamageError:
-                pass
-        with Recording(source, scratch, scan=True) as recording:
-            plan = _plan(recording, source, destination, topics, storage, compress)
-            plan = replace(plan, scan=True)
+            cameras, notes = (choose or choose_to_derain)(recording, topics)
+            chosen = storage or recording.storage
+            compression = recording.compression
+            if compress:
+                compression = CompressionMode.STORAGE
+                if chosen == 'sqlite3':
+                    compression = CompressionMode.MESSAGE
+            files = sorted(source.iterdir()) if source.is_dir() else [source]
+            plan = BagPlan(
+                source=source, destination=destination, cameras=cameras, storage=chosen,
+                compression=compression, message_count=recording.message_count, frame_count=0,
+                notes=(*notes, *_strange_times(recording)),
+                files=tuple(file_facts([path for path in files if path.is_file()])),
+                source_storage=recording.storage)
             return _divided(plan, recording, start, duration, every, segment_frames)
-    except DamageError as error:
-        raise BagError(f'{source}: cannot be read ({error})') from error
     except BagError:
         if fresh:
             shutil.rmtree(scratch.parent, ignore_errors=True)
         raise
 
 
-def _plan(
-    recording: Recording, source: Path, destination: Path, topics: list[str] | None,
-    storage: str | None, compress: bool
-) -> BagPlan:
-    chosen = storage or recording.storage
-    check_storage(destination, chosen)
-    compression = recording.compression
-    if compress:
-        compression = CompressionMode.STORAGE
-        if chosen == 'sqlite3':
-            compression = CompressionMode.MESSAGE
-    listed = [(connection.topic, connection.msgtype) for connection in recording.connections]
-    images = {topic for topic, msgtype in listed if msgtype in (IMAGE, COMPRESSED_IMAGE)}
-    truths = tuple(sorted({dry_topic(topic) for topic in images} & images))
-    selection = topics
-    if topics is None and truths:
-        selection = [topic for topic, msgtype in listed
-                     if topic in images and topic not in truths]
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
-    return BagPlan(
-        source=source, destination=destination, cameras=choose_cameras(listed, selection),
-        storage=chosen, compression=compression, message_count=recording.message_count,
-        frame_count=0, truths=truths if topics is None else (),
-        files=tuple(file_facts([path for path in files if path.is_file()])),
-        source_storage=recording.storage)
+def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choice:
+    """Choose what to derain: without ``topics`` all cameras, but no ground truth and no depth.
+
+    Raises
+    ------
+    BagError
+        A name is not an image topic, or there is none.
+
+    """
+    if topics is not None:
+        return choose_cameras(recording.topics, topics, apart=True), []
+    images, notes, chosen = image_topics(recording.topics), [], []
+    truths = {dry_topic(topic) for topic in images}
+    reasons = {}
+    for topic in images:
+        if topic in truths:
+            notes.append(printable(
+                f'{topic} is the ground truth of a rainy topic and is not derained; name it '
+                'with --topics if it shall be'))
+        elif reason := why_no_picture(recording, topic):
+            reasons[topic] = reason
+        else:
+            chosen.append(topic)
+    if not chosen and reasons:
+        raise BagError(f'{recording.source}: no image topic can be derained (' + '; '.join(
+            f'{topic}: {reason}' for topic, reason in reasons.items()) + ')')
+    notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in reasons.items()]
+    return choose_cameras(recording.topics, chosen, apart=True), notes
+
+
+def _strange_times(recording: Recording) -> list[str]:
+    """Name messages whose times no clock has; they are kept all the same."""
+    notes = []
+    for start, stop in ((EVER[0], 0), (2**63, EVER[1])):
+        if recording.end_time < start or recording.start_time >= stop:
+            continue
+        for count, (number, time, *_) in enumerate(recording.messages(start, stop)):
+            if count == _SHOWN:
+                notes.append('more messages bear such times')
+                break
+            notes.append(printable(
+                f'a message on {recording.connections[number - 1].topic} bears the time {time} '
+                'ns, which no clock has; it is kept'))
+    return notes
 
 
 def _divided(
@@ -178,15 +202,18 @@ def _divided(
                 f'taken from {start:g} s on; choose an earlier --start')
     if duration is not None:
         end = min(end, begin + round(duration * 1e9))
-    topics = {camera.source for camera in plan.cameras}
-    times = {
-        connection: np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
-        for connection, found in recording.times([
-            connection.id for connection in recording.connections
-            if connection.topic in topics and connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
-        ]).items()}
-    times = {connection: np.sort(found[(found >= begin) & (found < end)])
-             for connection, found in times.items()}
+    images = recording.images_of({camera.source for camera in plan.cameras})
+    times = {connection: np.sort(np.minimum(np.frombuffer(found, found.typecode), 2**63 - 1)
+                                 .astype(np.int64))
+             for connection, found in recording.times([one.id for one in images]).items()}
+    first = min((found[0] for found in times.values() if len(found)), default=None)
+    times = {connection: found[(found >= begin) & (found < max(end, 1))] if end <= 2**63 - 1
+             else found[found >= begin] for connection, found in times.items()}
+    notes = plan.notes
+    if first is not None and not any(map(len, times.values())):
+        notes += (f'no frame lies in the stretch asked for; the bag begins at '
+                  f'{show_time(recording.start_time)}, its first frame is of '
+                  f'{show_time(int(first))}',)
     boundaries = divide(begin, end, list(times.values()), segment_frames)
     before = {}
     if every > 1:
@@ -195,4 +222,5 @@ def _divided(
             for connection, found in times.items()}
     return replace(
         plan, start_s=start, duration_s=duration, every=every, boundaries=boundaries,
-        before=before, frame_count=sum(-(-len(found) // every) for found in times.values()))
+        before=before, notes=notes,
+        frame_count=sum(-(-len(found) // every) for found in times.values()))

@@ -1,32 +1,33 @@
 """A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
 
+import heapq
 import sys
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
     MessageDefinition,
+    MessageDefinitionFormat,
+    Qos,
 )
 from rosbags.rosbag2 import CompressionMode
+from rosbags.rosbag2.metadata import parse_qos
 from ruamel.yaml import YAML
 
 from derain_ros.bags.damage import BagError, Damage, DamageError, why
-from derain_ros.bags.staging import salvaged, storage_name, unpacked
-from derain_ros.bags.storages import (
-    NO_DEFINITION,
-    McapStorage,
-    SqliteStorage,
-    read_profiles,
-)
-from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE
+from derain_ros.bags.mcap_file import McapFile, Message
+from derain_ros.bags.sqlite_file import SqliteFile
+from derain_ros.bags.staging import unpacked
+from derain_ros.bags.topics import IMAGE_TYPES
 from derain_ros.text import natural_key, printable
 
 if sys.version_info >= (3, 14):
@@ -34,13 +35,42 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+EVER = (-2**63, 2**64)
+"""Times of all messages, ns: the whole numbers of SQLite and of mcap."""
+
 _NEWEST_VERSION = 9
+_SUFFIXES = {'.mcap', '.db3'}
+_ZSTD = b'\x28\xb5\x2f\xfd'
+_FORMATS = {
+    'ros2msg': MessageDefinitionFormat.MSG,
+    'ros2idl': MessageDefinitionFormat.IDL,
+    'omgidl': MessageDefinitionFormat.IDL,
+}
+_NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
+
+
+class Origin(NamedTuple):
+    """What an mcap file says of a topic beyond what rosbag2 knows; ``Connection.owner``.
+
+    Attributes
+    ----------
+    encoding, schema
+        Of the schema, as they are, if it is none of ROS; else both are empty.
+    metadata
+        Other entries of the channel.
+
+    """
+
+    encoding: str
+    schema: bytes
+    metadata: tuple[tuple[str, str], ...]
 
 
 class Recording:
     """A bag to read from; one thread at a time.
 
-    Files that are packed as a whole, and databases that are damaged, are copied first.
+    Files that are packed as a whole, and databases that are damaged or have a log beside them,
+    are copied first.
 
     Parameters
     ----------
@@ -50,7 +80,7 @@ class Recording:
         Folder for such copies; it is made when there is one, and copies there are used again.
         None takes a temporary folder, which goes when the recording is closed.
     scan
-        Rely on no index: look through all files for the place where they are damaged.
+        Rely on no index of an mcap file: look all through it.
 
     Attributes
     ----------
@@ -62,8 +92,10 @@ class Recording:
         ``mcap`` or ``sqlite3``.
     compression
         How files or messages are packed; chunks of mcap do not count.
-    damages
-        Where files are damaged.
+    notes
+        What the user should know, and what is no damage; printable.
+    custom_data
+        What the recorder has noted in metadata.yaml.
 
     Raises
     ------
@@ -74,12 +106,16 @@ class Recording:
 
     def __init__(self, source: Path, scratch: Path | None = None, *, scan: bool = False):
         self.source = source
+        self.notes: list[str] = []
+        self.connections: list[Connection] = []
+        self.custom_data: dict[str, str] = {}
+        self._damages: list[Damage] = []
+        self._listed: dict[tuple[str, str], int] = {}
+        self._files: list[tuple[McapFile | SqliteFile, dict[int, int]]] = []
         self._temporary = None
         if scratch is None:
             self._temporary = tempfile.TemporaryDirectory(prefix='derain_bag_')
             scratch = Path(self._temporary.name)
-        self.damages: list[Damage] = []
-        self._files: list[tuple[Any, dict[int, int]]] = []
         try:
             self._open(source, scratch, scan)
         except OSError as error:
@@ -88,31 +124,6 @@ class Recording:
         except BaseException:
             self.close()
             raise
-
-    def _open(self, source: Path, scratch: Path, scan: bool) -> None:
-        _check_source(source)
-        self._listed: dict[tuple[str, str], int] = {}
-        self.connections: list[Connection] = []
-        if source.is_dir():
-            files = self._read_folder(source)
-        else:
-            packed = source.suffix == '.zstd'
-            self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
-            files = [source]
-        if not files:
-            raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file')
-        self.storage = storage_name(files[0])
-        if self.storage == 'sqlite3' and set('?#%') & set(str(source.absolute())):
-            raise BagError(
-                f'{source}: a sqlite3 bag cannot have ?, # or % in its path; rename it')
-        for path in files:
-            try:
-                self._add_file(path, scratch, scan)
-            except FileNotFoundError:
-                self.damages.append(Damage(printable(path.name), None, 'the file is missing'))
-            except DamageError as error:
-                self.damages.append(error.damage)
-        self._sum_up(source)
 
     def __enter__(self) -> 'Recording':
         return self
@@ -129,10 +140,27 @@ class Recording:
             self._temporary.cleanup()
 
     @property
+    def damages(self) -> list[Damage]:
+        """Where files are damaged, as far as that has been met."""
+        return self._damages + [damage for file, _ in self._files for damage in file.damages]
+
+    @property
+    def topics(self) -> list[tuple[str, str]]:
+        """Name and type of every topic; the type of a foreign one says how it is encoded."""
+        return [(one.topic, one.msgtype if one.ext.serialization_format == 'cdr' else
+                 f'{one.msgtype or "no type"}, {one.ext.serialization_format}')
+                for one in self.connections]
+
+    @property
     def image_topics(self) -> list[str]:
         """Names of the Image and CompressedImage topics, sorted."""
-        return sorted({connection.topic for connection in self.connections
-                       if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)})
+        return sorted({topic for topic, msgtype in self.topics if msgtype in IMAGE_TYPES})
+
+    def images_of(self, topics: Collection[str]) -> list[Connection]:
+        """Return the connections of image topics."""
+        return [one for one in self.connections
+                if one.topic in topics and one.msgtype in IMAGE_TYPES
+                and one.ext.serialization_format == 'cdr']
 
     @property
     def message_count(self) -> int:
@@ -141,49 +169,64 @@ class Recording:
 
     def messages(
         self, start: int, stop: int, connections: Collection[int] | None = None
-    ) -> Iterator[tuple[int, int, Any]]:
-        """Yield id of the connection, time (ns) and serialized message.
+    ) -> Iterator[Message]:
+        """Yield the messages with ``start <= time < stop``, in the order of time.
 
-        File by file, in the order of time, with ``start <= time < stop``.
+        Several of these may run at a time, in one thread. What cannot be read is left out;
+        :attr:`damages` says so afterwards.
 
         Parameters
         ----------
         start, stop
-            Times, ns.
+            Times of recording, ns.
         connections
             Ids to read; None reads all.
 
-        Raises
+        Yields
         ------
-        DamageError
-            A file is not what its index says; a recording opened with ``scan`` ends before.
-        BagError
-            A message cannot be unpacked.
+        tuple
+            Id of the connection, time (ns), serialized message, sequence number, time of
+            publishing (ns).
 
         """
-        for file, ids in self._files:
-            chosen = {own: ours for own, ours in ids.items()
-                      if connections is None or ours in connections}
-            if not chosen:
+        together: list = []
+        until = None
+        for file, ids in sorted(self._files, key=lambda found: (
+                EVER[1] if found[0].start_time is None else found[0].start_time)):
+            if file.start_time is None:
                 continue
-            for own, time, data in file.messages(chosen, start, stop):
-                if self.compression == CompressionMode.MESSAGE:
-                    try:
-                        data = zstd.decompress(data)
-                    except zstd.ZstdError as error:
-                        raise BagError(
-                            f'{self.source}: the message at {time} ns of '
-                            f'{self.connections[chosen[own] - 1].topic} cannot be unpacked '
-                            f'({why(error)})') from error
-                yield chosen[own], time, data
+            if until is not None and file.start_time > until:
+                yield from _merged(together)
+                together, until = [], None
+            together.append(self._of_file(file, ids, start, stop, connections))
+            until = max(file.end_time, file.end_time if until is None else until)
+        yield from _merged(together)
+
+    def _of_file(
+        self, file: McapFile | SqliteFile, ids: dict[int, int], start: int, stop: int,
+        connections: Collection[int] | None
+    ) -> Iterator[Message]:
+        chosen = {own: ours for own, ours in ids.items()
+                  if connections is None or ours in connections}
+        if not chosen or file.start_time >= stop or file.end_time < start:
+            return
+        for own, time, data, *rest in file.messages(chosen, start, stop):
+            if self.compression == CompressionMode.MESSAGE:
+                try:
+                    data = zstd.decompress(data)
+                except zstd.ZstdError as error:
+                    damage = Damage(printable(file.path.name), None, printable(
+                        f'the message at {time} ns of {self.connections[chosen[own] - 1].topic} '
+                        f'cannot be unpacked ({why(error)})'), lost=1)
+                    if damage not in self._damages:
+                        self._damages.append(damage)
+                    continue
+            yield chosen[own], time, data, *rest
 
     def read(
-        self, *topics: str, start: int = 0, stop: int = 2**63 - 1
+        self, *topics: str, start: int = EVER[0], stop: int = EVER[1]
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield topic, time (ns) and serialized message, as far as the bag can be read.
-
-        Several of these may run at a time, in one thread. Where the bag turns out to be damaged
-        on the way, :attr:`damages` says so afterwards.
 
         Parameters
         ----------
@@ -192,38 +235,19 @@ class Recording:
         start, stop
             Times of recording, ns, from and before which to read.
 
-        Raises
-        ------
-        BagError
-            A message cannot be unpacked.
-
         """
-        chosen = None
-        if topics:
-            chosen = {connection.id for connection in self.connections
-                      if connection.topic in topics
-                      and connection.msgtype in (IMAGE, COMPRESSED_IMAGE)}
-        try:
-            for number, time, data in self.messages(start, stop, chosen):
-                yield self.connections[number - 1], time, bytes(data)
-        except DamageError as error:
-            if error.damage not in self.damages:
-                self.damages.append(error.damage)
+        chosen = {one.id for one in self.images_of(topics)} if topics else None
+        for number, time, data, *_ in self.messages(start, stop, chosen):
+            yield self.connections[number - 1], time, bytes(data)
 
     def times(self, connections: Collection[int]) -> dict[int, array]:
-        """Return the times of all messages of image topics, ns, by id of the connection.
-
-        Raises
-        ------
-        DamageError
-            As for :meth:`messages`.
-
-        """
-        found = {connection: array('q') for connection in connections}
+        """Return the times of all messages of image topics, ns, by id of the connection."""
+        found = {connection: array('Q') for connection in connections}
         for file, ids in self._files:
             chosen = [own for own, ours in ids.items() if ours in found]
             for own, times in file.times(chosen).items():
-                found[ids[own]].extend(times)
+                # Before 1970, as in a damaged database, is at the very beginning.
+                found[ids[own]].extend(max(0, time) for time in times)
         return found
 
     def missing(self, read: Counter) -> Damage | None:
@@ -240,30 +264,88 @@ class Recording:
         name = 'metadata.yaml' if self.source.is_dir() else self.source.name
         return Damage(name, None, printable(f'lists {"; ".join(lost)}'))
 
+    def kept(self) -> Iterator[tuple[Any, bytes]]:
+        """Yield index and bytes of the attachments and metadata records of mcap files.
+
+        The metadata that rosbag2 writes itself is not among them.
+        """
+        for file, _ in self._files:
+            for index in file.index.kept if isinstance(file, McapFile) else ():
+                if index.name != 'rosbag2':
+                    with suppress(Exception):  # one that cannot be read is in damages
+                        yield index, file.read(index.offset, index.length)
+
+    def _open(self, source: Path, scratch: Path, scan: bool) -> None:
+        if not source.exists():
+            raise BagError(f'{source}: no such bag')
+        if source.suffix == '.bag' and source.is_file():
+            raise BagError(f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src '
+                           f'{source} --dst OUT`')
+        packed = source.suffix == '.zstd'
+        self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
+        files = [source]
+        if source.is_dir():
+            files = self._read_folder(source)
+        elif not _SUFFIXES & set(source.suffixes[-2:]):
+            raise BagError(f'{source}: no folder and no .mcap or .db3 file')
+        if not files:
+            raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file')
+        self.storage = 'mcap' if '.mcap' in files[0].suffixes else 'sqlite3'
+        for path in files:
+            try:
+                self._add_file(path, scratch, scan)
+            except FileNotFoundError:
+                self._damages.append(Damage(printable(path.name), None, 'the file is missing'))
+            except DamageError as error:
+                self._damages.append(error.damage)
+        spans = [(file.start_time, file.end_time) for file, _ in self._files
+                 if file.start_time is not None]
+        if not spans and self.damages:
+            raise BagError(
+                f'{source}: cannot be read as a rosbag2, not one message of it '
+                f'({"; ".join(map(str, self.damages))})')
+        self.start_time = min((start for start, _ in spans), default=0)
+        self.end_time = max((end for _, end in spans), default=0)
+
     def _read_folder(self, source: Path) -> list[Path]:
+        there = sorted((
+            path for path in source.iterdir()
+            if _SUFFIXES & set(path.suffixes[-2:]) and path.is_file()
+            and path.suffix in (*_SUFFIXES, '.zstd')
+        ), key=lambda path: natural_key(path.name))
         try:
-            return self._read_metadata(source)
-        except FileNotFoundError:
-            reason = 'the file is missing'
-        except PermissionError:
+            listed = self._read_metadata(
+                source, (source / 'metadata.yaml').read_text(encoding='utf-8'))
+        except (PermissionError, BagError):
             raise
         except Exception as error:
             # What a damaged YAML file makes the parser raise is not limited.
             reason = f'cannot be read ({why(error)})'
-        self.connections = []
-        self._listed = {}
-        files = sorted((
-            path for path in source.iterdir()
-            if {'.mcap', '.db3'} & set(path.suffixes[-2:]) and path.is_file()
-            and path.suffix in ('.mcap', '.db3', '.zstd')
-        ), key=lambda path: natural_key(path.name))
-        packed = bool(files) and files[0].suffix == '.zstd'
-        self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
-        self.damages.append(Damage('metadata.yaml', None, printable(reason)))
-        return files
+            if isinstance(error, FileNotFoundError):
+                reason = 'is missing'
+            self.connections, self._listed, self.custom_data = [], {}, {}
+            if there:
+                self.notes.append(printable(
+                    f'{source}: metadata.yaml {reason}; what it tells was taken from '
+                    f'{", ".join(path.name for path in there)}'))
+                if there[0].suffix == '.zstd':
+                    self.compression = CompressionMode.FILE
+            return there
+        unlisted = [path for path in there if path not in listed]
+        missing = [path for path in listed if not path.exists()]
+        if unlisted and missing:
+            self.notes.append(printable(
+                f'{source}: metadata.yaml lists {", ".join(path.name for path in missing)}, '
+                f'which is not there; {", ".join(path.name for path in unlisted)} is read '
+                'instead'))
+            return sorted({*listed, *unlisted} - set(missing[:len(unlisted)]),
+                          key=lambda path: natural_key(path.name))
+        for path in unlisted:
+            self.notes.append(printable(
+                f'{source}: metadata.yaml does not list {path.name}; it is not read'))
+        return listed
 
-    def _read_metadata(self, source: Path) -> list[Path]:
-        text = (source / 'metadata.yaml').read_text(encoding='utf-8')
+    def _read_metadata(self, source: Path, text: str) -> list[Path]:
         found = YAML(typ='safe').load(BytesIO(text.encode()))['rosbag2_bagfile_information']
         if found['version'] > _NEWEST_VERSION:
             raise BagError(f'{source}: version {found["version"]} of rosbag2 is not known')
@@ -271,10 +353,11 @@ class Recording:
         if mode != 'none' and found.get('compression_format') != 'zstd':
             raise ValueError(f'unknown compression {found.get("compression_format")!r}')
         self.compression = CompressionMode[mode.upper()]
+        self.custom_data = _strings(found.get('custom_data'))
         for listed in found['topics_with_message_count']:
             topic = listed['topic_metadata']
             connection = self._connection(
-                str(topic['name']), str(topic['type']), NO_DEFINITION,
+                str(topic['name']), str(topic['type']), _NO_DEFINITION,
                 topic.get('type_description_hash') or '', str(topic['serialization_format']),
                 topic.get('offered_qos_profiles') or [])
             key = (connection.topic, connection.msgtype)
@@ -285,34 +368,58 @@ class Recording:
 
     def _add_file(self, path: Path, scratch: Path, scan: bool) -> None:
         cut = None
-        if self.compression == CompressionMode.FILE:
+        if self.compression == CompressionMode.FILE and path.suffix == '.zstd':
             path, cut = unpacked(path, scratch)
         file: Any
-        if storage_name(path) == 'mcap':
-            file = McapStorage(path, scan)
+        if '.mcap' in path.suffixes:
+            file, connections, inner = _open_mcap(path, scan)
         else:
-            try:
-                if scan or cut:
-                    raise DamageError(path.name, None, 'to be looked through')
-                file = SqliteStorage(path)
-            except DamageError:
-                path, damage = salvaged(path, scratch)
-                file = SqliteStorage(path)
-                file.damage = damage
+            file, connections, inner = self._open_sqlite(path, scratch, cut is not None)
+        if not self._listed and not self.custom_data:
+            self._take_custom_data(inner)
         ids = {}
-        for own in file.connections:
+        for own in connections:
             ids[own.id] = self._match(own)
             ours = self.connections[ids[own.id] - 1]
             self.connections[ids[own.id] - 1] = ours._replace(
                 msgcount=ours.msgcount + own.msgcount,
                 msgdef=ours.msgdef if ours.msgdef.data else own.msgdef,
-                digest=ours.digest or own.digest)
+                digest=ours.digest or own.digest, owner=ours.owner or own.owner)
         self._files.append((file, ids))
         if cut is not None:
-            last = (file.damage and file.damage.last_time) or file.end_time
-            self.damages.append(replace(cut, last_time=last))
-        elif file.damage is not None:
-            self.damages.append(file.damage)
+            last = file.damages[0].last_time if file.damages else file.end_time
+            file.damages = [replace(cut, last_time=last)]
+
+    def _open_sqlite(
+        self, path: Path, scratch: Path, cut: bool
+    ) -> tuple[SqliteFile, list[Connection], str]:
+        file = SqliteFile(path, scratch, salvage=cut)
+        if file.has_log:
+            self.notes.append(printable(
+                f'{path.name}: messages in the log beside it, which the recorder had not put '
+                'into the file, are read too'))
+        connections = []
+        for number, topic, msgtype, serialization, profiles, digest in file.topics:
+            encoding, text = file.definitions.get(msgtype, ('', ''))
+            definition = _NO_DEFINITION
+            if encoding in _FORMATS:
+                definition = MessageDefinition(_FORMATS[encoding], text)
+            connections.append(Connection(
+                number, topic, msgtype, definition, digest, file.counts.get(number, 0),
+                ConnectionExtRosbag2(serialization, read_profiles(profiles)), None))
+        if not self._listed and self.compression == CompressionMode.NONE:
+            # Without metadata.yaml, only the messages themselves tell that they are packed.
+            for _, _, data, *_ in file.messages(file.counts, *EVER):
+                if bytes(data[:4]) == _ZSTD:
+                    self.compression = CompressionMode.MESSAGE
+                break
+        return file, connections, file.metadata()
+
+    def _take_custom_data(self, inner: str) -> None:
+        with suppress(Exception):  # it is information only, whatever is wrong with it
+            found = YAML(typ='safe').load(BytesIO(inner.encode()))
+            found = found.get('rosbag2_bagfile_information', found)
+            self.custom_data = _strings(found.get('custom_data'))
 
     def _match(self, own: Connection) -> int:
         """Return the id of a topic of a file among those of the bag."""
@@ -331,31 +438,55 @@ class Recording:
         self, topic: str, msgtype: str, definition: MessageDefinition, digest: str,
         serialization: str, profiles: Any
     ) -> Connection:
-        if serialization != 'cdr':
-            raise BagError(
-                f'{self.source}: {topic} is serialized as {serialization!r}, not as cdr')
         connection = Connection(
             len(self.connections) + 1, topic, msgtype, definition, digest, 0,
             ConnectionExtRosbag2(serialization, read_profiles(profiles)), None)
         self.connections.append(connection)
         return connection
 
-    def _sum_up(self, source: Path) -> None:
-        spans = [(file.start_time, file.end_time) for file, _ in self._files
-                 if file.start_time is not None]
-        if not spans and self.damages:
-            raise BagError(
-                f'{source}: cannot be read as a rosbag2, not one message of it '
-                f'({"; ".join(map(str, self.damages))})')
-        self.start_time = min((start for start, _ in spans), default=0)
-        self.end_time = max((end for _, end in spans), default=0)
+
+def _open_mcap(path: Path, scan: bool) -> tuple[McapFile, list[Connection], str]:
+    file = McapFile(path, scan=scan)
+    connections = []
+    for channel in sorted(file.index.channels.values(), key=lambda channel: channel.id):
+        schema = file.index.schemas.get(channel.schema_id)
+        definition, encoding, data = _NO_DEFINITION, '', b''
+        if schema is not None and schema.encoding in _FORMATS:
+            definition = MessageDefinition(
+                _FORMATS[schema.encoding], schema.data.decode(errors='replace'))
+        elif schema is not None:
+            encoding, data = schema.encoding, schema.data
+        metadata = dict(channel.metadata)
+        profiles = metadata.pop('offered_qos_profiles', '')
+        digest = metadata.pop('topic_type_hash', '')
+        origin = Origin(encoding, data, tuple(metadata.items()))
+        connections.append(Connection(
+            channel.id, channel.topic, schema.name if schema else '', definition, digest,
+            file.index.counts[channel.id],
+            ConnectionExtRosbag2(channel.message_encoding, read_profiles(profiles)),
+            origin if any(origin) else None))
+    inner = file.metadata('rosbag2').get('serialized_metadata', '')
+    return file, connections, inner
 
 
-def _check_source(source: Path) -> None:
-    if not source.exists():
-        raise BagError(f'{source}: no such bag')
-    if source.suffix == '.bag' and source.is_file():
-        raise BagError(
-            f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src {source} --dst OUT`')
-    if source.is_file() and not {'.mcap', '.db3'} & set(source.suffixes[-2:]):
-        raise BagError(f'{source}: no folder and no .mcap or .db3 file')
+def _merged(streams: list[Iterator[Message]]) -> Iterator[Message]:
+    """Yield the messages of files whose times overlap, in the order of time."""
+    if len(streams) == 1:
+        return streams[0]
+    return heapq.merge(*streams, key=lambda message: message[1])
+
+
+def _strings(found: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in found.items()} if isinstance(
+        found, dict) else {}
+
+
+def read_profiles(profiles: Any) -> list:
+    """Return the QoS profiles of a topic, as metadata or storage have them; none if unreadable."""
+    if isinstance(profiles, list) and all(isinstance(profile, Qos) for profile in profiles):
+        return profiles
+    try:
+        return parse_qos(profiles)
+    except Exception:
+        # A profile is information only: the messages count.
+        return []

@@ -10,15 +10,18 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from mcap.records import (
+    AttachmentIndex,
     Channel,
     ChunkIndex,
     DataEnd,
@@ -31,6 +34,8 @@ from mcap.records import (
     SummaryOffset,
 )
 from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.rosbag2.metadata import dump_qos_v8
+from ruamel.yaml import YAML
 
 from derain_ros import __version__
 from derain_ros.bags.chunks import (
@@ -41,30 +46,13 @@ from derain_ros.bags.chunks import (
     read_body,
     settle_on_disk,
 )
-from derain_ros.bags.mcap_format import MAGIC
-from derain_ros.bags.metadata import dump_profiles
+from derain_ros.bags.mcap_file import MAGIC
+from derain_ros.bags.recording import Origin
+from derain_ros.bags.sqlite_file import TABLES
 
 _BUFFER = 1 << 18
 _COPY_BYTES = 1 << 26
 _ENCODINGS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.IDL: 'ros2idl'}
-# As rosbags makes them, in the layout that Humble and Jazzy both read.
-_SQLITE_TABLES = (
-    'CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL)',
-    'CREATE TABLE metadata(id INTEGER PRIMARY KEY, metadata_version INTEGER NOT NULL,'
-    ' metadata TEXT NOT NULL)',
-    'CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,'
-    ' serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL,'
-    ' type_description_hash TEXT NOT NULL)',
-    'CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT NOT NULL,'
-    ' encoding TEXT NOT NULL, encoded_message_definition TEXT NOT NULL,'
-    ' type_description_hash TEXT NOT NULL)',
-    'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL,'
-    ' timestamp INTEGER NOT NULL, data BLOB NOT NULL)',
-    'CREATE INDEX timestamp_idx ON messages (timestamp ASC)',
-    "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')",
-)
-_INSERT = 'INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)'
-
 
 class McapResult:
     """An mcap file that grows by segments.
@@ -113,14 +101,14 @@ class McapResult:
         self._commits = ThreadPoolExecutor(1)
         self._pending: Future | None = None
 
-    def write(self, topic: int, time: int, parts: Sequence) -> None:
+    def write(self, *message: Any) -> None:
         """Add a message; see :meth:`ChunkWriter.write`."""
-        self._writer.write(topic, time, parts)
+        self._writer.write(*message)
 
-    def end_segment(self, figures: dict[str, Any]) -> None:
+    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
         """End the segment, and record it as soon as it is on the disk."""
         record = self._writer.end()
-        record.figures = figures
+        record.figures, record.damages = figures, damages
         self._commit(record)
 
     def append(self, body: Path, record: SegmentRecord) -> None:
@@ -147,25 +135,41 @@ class McapResult:
         if pending is not None:
             pending.result()
 
-    def finish(self, metadata: str) -> None:
-        """Write what follows the messages: ``metadata`` of rosbag2, and the index."""
+    def finish(self, metadata: str, kept: Iterable[tuple[Any, bytes]]) -> None:
+        """Write what follows the messages.
+
+        Parameters
+        ----------
+        metadata
+            The metadata of rosbag2.
+        kept
+            Attachments and metadata records of the source, each as its index and its bytes.
+
+        """
         self.settle()
         self._file.seek(self._end)
         self._file.truncate()
-        data = _built(Metadata('rosbag2', {'serialized_metadata': metadata}))
-        self._file.write(data + _built(DataEnd(0)))
-        summary = _Summary(self._file, self._end + len(data) + 13)
+        end, indexes = self._end, {AttachmentIndex: [], MetadataIndex: []}
+        own = _built(Metadata('rosbag2', {'serialized_metadata': metadata}))
+        for index, data in (*kept, (MetadataIndex(0, len(own), 'rosbag2'), own)):
+            indexes[type(index)].append(replace(index, offset=end))
+            self._file.write(data)
+            end += len(data)
+        self._file.write(_built(DataEnd(0)))
+        summary = _Summary(self._file, end + 13)
         summary.group(Opcode.SCHEMA, self._schemas.values())
         summary.group(Opcode.CHANNEL, self._channels())
         totals = Totals()
         summary.group(Opcode.CHUNK_INDEX, self._chunk_indexes(totals))
-        summary.group(Opcode.METADATA_INDEX, [MetadataIndex(self._end, len(data), 'rosbag2')])
+        summary.group(Opcode.ATTACHMENT_INDEX, indexes[AttachmentIndex])
+        summary.group(Opcode.METADATA_INDEX, indexes[MetadataIndex])
         counts = {topic.id: totals.counts[topic.id] for topic in self._topics}
         summary.group(Opcode.STATISTICS, [Statistics(
-            attachment_count=0, channel_count=len(self._topics), channel_message_counts=counts,
-            chunk_count=totals.chunks, message_count=totals.counts.total(),
-            message_end_time=totals.end or 0, message_start_time=totals.start or 0,
-            metadata_count=1, schema_count=len(self._schemas))])
+            attachment_count=len(indexes[AttachmentIndex]), channel_count=len(self._topics),
+            channel_message_counts=counts, chunk_count=totals.chunks,
+            message_count=totals.counts.total(), message_end_time=totals.end or 0,
+            message_start_time=totals.start or 0, metadata_count=len(indexes[MetadataIndex]),
+            schema_count=len(self._schemas))])
         summary.end()
         self.close()
 
@@ -184,9 +188,10 @@ class McapResult:
     def _channels(self) -> list[Channel]:
         return [
             Channel(topic.id, topic.topic, topic.ext.serialization_format, {
-                'offered_qos_profiles': dump_profiles(topic),
-                'topic_type_hash': topic.digest,
-            }, self._schemas[topic.msgtype].id)
+                **dict(topic.owner.metadata if topic.owner else ()),
+                **({'offered_qos_profiles': dump_profiles(topic),
+                    'topic_type_hash': topic.digest} if topic.msgdef.data else {}),
+            }, self._schemas[_schema_key(topic)].id if topic.msgtype else 0)
             for topic in self._topics]
 
     def _chunk_indexes(self, totals: 'Totals') -> Iterator[ChunkIndex]:
@@ -228,17 +233,18 @@ class SqliteResult:
     @staticmethod
     def _open(path: Path, topics: Sequence[Connection]) -> sqlite3.Connection:
         database = sqlite3.connect(
-            f'file:{path.absolute()}', uri=True, isolation_level=None, check_same_thread=False)
+            path, isolation_level=None, check_same_thread=False)
         database.execute('PRAGMA synchronous = NORMAL')
         if not database.execute('PRAGMA table_info(messages)').fetchall():
             database.execute('BEGIN')
-            for table in _SQLITE_TABLES:
+            for table in TABLES:
                 database.execute(table)
             for schema in _schemas(topics).values():
                 digest = next(t.digest for t in topics if t.msgtype == schema.name)
                 database.execute(
                     'INSERT INTO message_definitions VALUES (?, ?, ?, ?, ?)',
-                    (schema.id, schema.name, schema.encoding, schema.data.decode(), digest))
+                    (schema.id, schema.name, schema.encoding,
+                     schema.data.decode(errors='replace'), digest))
             for topic in topics:
                 database.execute('INSERT INTO topics VALUES (?, ?, ?, ?, ?, ?)', (
                     topic.id, topic.topic, topic.msgtype, topic.ext.serialization_format,
@@ -246,25 +252,31 @@ class SqliteResult:
             database.execute('COMMIT')
         return database
 
-    def write(self, topic: int, time: int, parts: Sequence) -> None:
-        """Add a message."""
+    def write(self, topic: int, time: int, parts: Sequence, *_: int) -> None:
+        """Add a message; rosbag2 keeps no sequence number and time of publishing in sqlite3."""
         if not self._database.in_transaction:
             self._database.execute('BEGIN')
-        self._record.count(topic, time)
-        data = parts[0] if len(parts) == 1 else b''.join(parts)
-        self._database.execute(_INSERT, (topic, time, data))
+        self._record.count(topic, time % (1 << 64))
+        self._insert(topic, time, parts[0] if len(parts) == 1 else b''.join(parts))
 
-    def end_segment(self, figures: dict[str, Any]) -> None:
+    def _insert(self, topic: int, time: int, data: Any) -> None:
+        # SQLite has signed numbers: as rosbag2 does, those above come out below 0.
+        time = (time + 2**63) % 2**64 - 2**63
+        self._database.execute(
+            'INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)',
+            (topic, time, data))
+
+    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
         """End the segment."""
         record, self._record = self._record, SegmentRecord()
-        record.figures = figures
+        record.figures, record.damages = figures, damages
         self._commit(record)
 
     def append(self, body: Path, record: SegmentRecord) -> None:
         """Add a segment that another process has written, as chunks of mcap."""
         self._database.execute('BEGIN')
-        for topic, time, data in read_body(body, record):
-            self._database.execute(_INSERT, (topic, time, data))
+        for topic, time, data, *_ in read_body(body, record):
+            self._insert(topic, time, data)
         record.chunks, record.size = [], 0
         self._commit(record)
 
@@ -279,8 +291,8 @@ class SqliteResult:
     def settle(self) -> None:
         """Do nothing: segments are recorded at once."""
 
-    def finish(self, metadata: str) -> None:
-        """Add the metadata of rosbag2, and close the file."""
+    def finish(self, metadata: str, kept: Iterable[tuple[Any, bytes]]) -> None:
+        """Add the metadata of rosbag2, and close the file; there is no place for ``kept``."""
         if not self._finished:
             self._database.execute('BEGIN')
             self._database.execute(
@@ -333,14 +345,22 @@ def _built(record: Any) -> bytes:
     return builder.end()
 
 
-def _schemas(topics: Sequence[Connection]) -> dict[str, Schema]:
-    """Return one schema for each type, by its name."""
-    schemas: dict[str, Schema] = {}
+def _schema_key(topic: Connection) -> tuple[str, Origin | None]:
+    """Tell schemas apart: those of ROS by the type, foreign ones by all that they say."""
+    return topic.msgtype, None if topic.msgdef.data else topic.owner
+
+
+def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, Origin | None], Schema]:
+    """Return one schema for each type."""
+    schemas: dict[tuple[str, Origin | None], Schema] = {}
     for topic in topics:
-        if topic.msgtype not in schemas:
-            schemas[topic.msgtype] = Schema(
-                len(schemas) + 1, topic.msgdef.data.encode(),
-                _ENCODINGS[topic.msgdef.format], topic.msgtype)
+        key = _schema_key(topic)
+        if key in schemas or not topic.msgtype:
+            continue
+        encoding, data = _ENCODINGS.get(topic.msgdef.format, ''), topic.msgdef.data.encode()
+        if not data and topic.owner:
+            encoding, data, _ = topic.owner
+        schemas[key] = Schema(len(schemas) + 1, data, encoding, topic.msgtype)
     return schemas
 
 
@@ -364,3 +384,70 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
             raise OSError(f'{source.name}: ends too soon')
         done += count
     target.seek(place + size)
+
+
+def metadata_text(
+    name: str, storage: str, packed: str, topics: Sequence[Connection], totals: Totals,
+    custom_data: Mapping[str, str]
+) -> str:
+    """Return the content of metadata.yaml.
+
+    Parameters
+    ----------
+    name
+        Storage file.
+    storage
+        ``mcap`` or ``sqlite3``.
+    packed
+        ``file``, ``message`` or empty.
+    topics, totals
+        What is in it.
+    custom_data
+        What the recorder has noted.
+
+    """
+    # A message may bear any time; those of this file are signed.
+    start, end = (min(time, 2**63 - 1) for time in (
+        2**63 - 1 if totals.start is None else totals.start, totals.end or 0))
+    span = {
+        'starting_time': {'nanoseconds_since_epoch': start},
+        'duration': {'nanoseconds': end - start if totals.end is not None else 0},
+        'message_count': totals.counts.total()}
+    return _dump_yaml({'rosbag2_bagfile_information': {
+        'version': 8,
+        'storage_identifier': storage,
+        'relative_file_paths': [name],
+        **span,
+        'topics_with_message_count': [{
+            'topic_metadata': {
+                'name': topic.topic,
+                'type': topic.msgtype,
+                'serialization_format': topic.ext.serialization_format,
+                'offered_qos_profiles': dump_qos_v8(topic.ext.offered_qos_profiles),
+                'type_description_hash': topic.digest,
+            },
+            'message_count': totals.counts[topic.id],
+        } for topic in topics],
+        'compression_format': 'zstd' if packed else '',
+        'compression_mode': packed,
+        'files': [{'path': name, **span}],
+        'custom_data': dict(custom_data) or None,
+        'ros_distro': 'rosbags',
+    }})
+
+
+def _dump_yaml(content: Any) -> str:
+    """Return something as YAML."""
+    stream = StringIO()
+    yaml = YAML(typ='safe')
+    yaml.default_flow_style = False
+    # No aliases: rosbag2 reads them, but people do as well.
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def dump_profiles(topic: Connection) -> str:
+    """Return the QoS profiles of a topic as storages hold them."""
+    dumped = dump_qos_v8(topic.ext.offered_qos_profiles)
+    return dumped if isinstance(dumped, str) else _dump_yaml(dumped).strip()

@@ -1,9 +1,9 @@
-"""Derain segments of a bag: one thread reads and decodes, one derains, one encodes and writes."""
+"""Work on segments of a bag: one thread reads and decodes, one infers, one encodes and writes."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,29 +11,17 @@ import numpy as np
 from rosbags.serde import SerdeError
 
 from derain_ros.bags.chunks import pack_message
-from derain_ros.bags.damage import DamageError
-from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
-from derain_ros.engines import Derained, Engine
-from derain_ros.images.codec import (
-    arrange_pixels,
-    decode_compressed,
-    decode_image,
-    extract_alpha,
-    output_encoding,
-)
-from derain_ros.images.overlay import blend
-from derain_ros.rain_gate import mask_coverage, mask_response
+from derain_ros.bags.recording import EVER, Recording
+from derain_ros.bags.topics import IMAGE, message_types
 from derain_ros.text import printable
 
 KEPT_REASONS = 1000
 """Failures of a camera that are told with time and reason."""
 
-TRANSFORMS = 'tf2_msgs/msg/TFMessage'
-
 _WAITING = 3
 _KEPT_BYTES = 1 << 20
 _PATIENCE = 0.1
+_NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -44,27 +32,59 @@ class CameraWork:
     ----------
     camera
         Number of the camera.
-    msgtype
-        Image or CompressedImage.
+    topic, msgtype
+        As recorded; the type is Image or CompressedImage.
     outputs
-        Ids of the topics for the image and, if there is to be one, for the mask.
+        Ids of the topics for what is made.
     before
         Frames of this connection ahead of each segment.
 
     """
 
     camera: int
+    topic: str
     msgtype: str
     outputs: tuple[int, ...]
     before: tuple[int, ...]
 
 
+class Maker(Protocol):
+    """Makes messages of a frame, in three steps that three threads may take side by side.
+
+    Each may raise ValueError or SerdeError, which says why this frame cannot be made.
+    """
+
+    fallback: bool
+    """The recorded message goes to the first output where nothing can be made of it."""
+
+    def read(self, camera: CameraWork, time: int, message: Any) -> Any:
+        """Return what the next step takes; ``message`` is a message of rosbags."""
+
+    def make(self, frame: Any) -> Any:
+        """Do the main work; returns what the next step takes."""
+
+    def encode(self, frame: Any) -> tuple[list[Sequence], tuple[float, float] | None]:
+        """Return serialized messages, in parts, and rain response and coverage, if known."""
+
+    def close(self) -> None:
+        """Give back what :meth:`Recipe.start` has taken."""
+
+
+class Recipe(Protocol):
+    """What is made of the frames of a bag; it can be pickled."""
+
+    def start(self) -> Maker:
+        """Return what makes it, in any process."""
+
+
 @dataclass(frozen=True)
 class BagWork:
-    """All that a process has to know to derain segments of a bag.
+    """All that a process has to know to work on segments of a bag.
 
     Attributes
     ----------
+    recipe
+        What is made of the frames.
     source, scratch
         See :class:`Recording`.
     boundaries
@@ -79,16 +99,13 @@ class BagWork:
     transforms
         Those of ``latched`` that carry transforms.
     every
-        Derain every so manieth frame.
-    strength
-        Share of the derained image, 0–1.
+        Work on every n-th frame.
     pack
         Pack each message with zstd.
-    scan
-        Rely on no index of the source.
 
     """
 
+    recipe: Recipe
     source: Path
     scratch: Path
     boundaries: tuple[int, ...]
@@ -97,40 +114,47 @@ class BagWork:
     latched: frozenset[int] = frozenset()
     transforms: frozenset[int] = frozenset()
     every: int = 1
-    strength: float = 1.0
     pack: bool = False
-    scan: bool = False
 
 
 class Sink(Protocol):
     """Where segments are written to."""
 
-    def write(self, topic: int, time: int, parts: Sequence) -> None:
-        """Add a message."""
+    def write(self, *message: Any) -> None:
+        """Add a message; see :meth:`derain_ros.bags.chunks.ChunkWriter.write`."""
 
-    def end_segment(self, figures: dict[str, Any]) -> None:
+    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
         """End the segment."""
 
 
 @dataclass
 class _Frame:
-    """An image to derain, decoded, or why it cannot be."""
+    """A frame on its way, or why it goes no further."""
 
-    work: CameraWork
+    camera: CameraWork
     time: int
-    message: Any = None
-    bgr: np.ndarray | None = None
-    derained: Derained | None = None
+    data: Any
+    stamp: int = 0
+    item: Any = None
     reason: str = ''
+
+    def step(self, take: Callable[[Any], Any]) -> None:
+        """Go one step further."""
+        if self.reason:
+            return
+        try:
+            self.item = take(self.item)
+        except (SerdeError, ValueError) as error:
+            self.item, self.reason = None, printable(str(error)) or type(error).__name__
 
 
 @dataclass
 class _Batch:
-    """Messages to keep, and the frame behind them; ``end`` if the segment ends with it."""
+    """Messages to keep, and the frame behind them; with ``damages`` the segment ends."""
 
-    kept: list[tuple[int, int, Any]] = field(default_factory=list)
+    kept: list[tuple] = field(default_factory=list)
     frame: _Frame | None = None
-    end: bool = False
+    damages: list[dict] | None = None
 
 
 class _StoppedError(Exception):
@@ -138,7 +162,7 @@ class _StoppedError(Exception):
 
 
 class Pipeline:
-    """Derains segments one after the other.
+    """Works on segments, one after the other.
 
     Parameters
     ----------
@@ -146,26 +170,26 @@ class Pipeline:
         The bag.
     work
         What to do.
-    engine
-        The derainer; used by the calling thread.
+    maker
+        What makes it; the main step is taken by the calling thread.
     sink
         Where to write.
 
     """
 
-    def __init__(self, recording: Recording, work: BagWork, engine: Engine, sink: Sink):
+    def __init__(self, recording: Recording, work: BagWork, maker: Maker, sink: Sink):
         self._recording = recording
         self._work = work
-        self._engine = engine
+        self._maker = maker
         self._sink = sink
         self._types = message_types()
-        self._decoded: queue.Queue = queue.Queue(_WAITING)
-        self._derained: queue.Queue = queue.Queue(_WAITING)
+        self._read_queue: queue.Queue = queue.Queue(_WAITING)
+        self._made: queue.Queue = queue.Queue(_WAITING)
         self._stop = threading.Event()
         self._failure: BaseException | None = None
 
     def run(self, segments: Iterable[int], progress: Callable[[int], Any]) -> None:
-        """Derain segments, in the order given.
+        """Work on segments, in the order given.
 
         Parameters
         ----------
@@ -176,10 +200,8 @@ class Pipeline:
 
         Raises
         ------
-        DamageError
-            The bag is damaged; the segments before are written.
         BagError, EngineError, OSError, sqlite3.Error
-            Reading, deraining or writing failed.
+            Reading, the main work or writing failed.
 
         """
         reader = threading.Thread(target=self._guard, args=(self._read, segments))
@@ -188,8 +210,13 @@ class Pipeline:
         for thread in threads:
             thread.start()
         try:
-            self._derain(progress)
-            self._put(self._derained, None)
+            while (batch := self._get(self._read_queue)) is not None:
+                if batch.frame is not None:
+                    batch.frame.step(self._maker.make)
+                self._put(self._made, batch)
+                if batch.frame is not None:
+                    progress(1)
+            self._put(self._made, None)
             while writer.is_alive():
                 writer.join(_PATIENCE)
         except _StoppedError:
@@ -226,161 +253,115 @@ class Pipeline:
                 continue
         raise _StoppedError
 
-    # In the calling thread.
-
-    def _derain(self, progress: Callable[[int], Any]) -> None:
-        while (batch := self._get(self._decoded)) is not None:
-            if isinstance(batch, DamageError):
-                # What was read before is still written.
-                self._put(self._derained, batch)
-                continue
-            frame = batch.frame
-            if frame is not None and frame.bgr is not None:
-                try:
-                    frame.derained = self._engine.infer(frame.bgr[np.newaxis])
-                except ValueError as error:
-                    frame.reason = str(error)
-            self._put(self._derained, batch)
-            if frame is not None:
-                progress(1)
-
     # In the reading thread.
 
     def _read(self, segments: Iterable[int]) -> None:
-        try:
-            for segment in segments:
-                for batch in self._read_segment(segment):
-                    self._put(self._decoded, batch)
-        except DamageError as error:
-            self._put(self._decoded, error)
-        self._put(self._decoded, None)
+        for segment in segments:
+            for batch in self._read_segment(segment):
+                self._put(self._read_queue, batch)
+        self._put(self._read_queue, None)
 
     def _read_segment(self, segment: int) -> Iterator[_Batch]:
         work = self._work
         start, stop = work.boundaries[segment:segment + 2]
         seen = {connection: camera.before[segment] if camera.before else 0
                 for connection, camera in work.cameras.items()}
+        known = len(self._recording.damages)
         batch, size = _Batch(), 0
-        for connection, time, data in self._messages(segment, start, stop):
-            kept = pack_message(data) if work.pack else data
-            batch.kept.append((work.kept[connection], time, kept))
+        for connection, time, data, *rest in self._messages(segment, start, stop):
+            packed = pack_message(data) if work.pack else data
+            batch.kept.append((work.kept[connection], time, (packed,), *rest))
             size += len(data)
             camera = work.cameras.get(connection)
             if camera is not None:
                 if seen[connection] % work.every == 0:
-                    batch.frame = self._decode(camera, time, data)
+                    batch.frame = self._begin(camera, time, data)
                 seen[connection] += 1
             if batch.frame is not None or size > _KEPT_BYTES:
                 yield batch
                 batch, size = _Batch(), 0
-        batch.end = True
+        batch.damages = [asdict(damage) for damage in self._recording.damages[known:]]
         yield batch
 
-    def _messages(self, segment: int, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
+    def _messages(self, segment: int, start: int, stop: int) -> Iterator[tuple]:
         if segment == 0 and self._work.latched:
-            last: dict[int, Any] = {}
-            for connection, _, data in self._recording.messages(0, start, self._work.latched):
+            last: dict[int, tuple] = {}
+            for connection, _, *rest in self._recording.messages(
+                    EVER[0], start, self._work.latched):
                 if connection in self._work.transforms:
-                    yield connection, start, data
+                    yield connection, start, *rest
                 else:
-                    last[connection] = data
-            yield from ((connection, start, data) for connection, data in last.items())
+                    last[connection] = rest
+            for connection, rest in last.items():
+                yield connection, start, *rest
         yield from self._recording.messages(start, stop)
 
-    def _decode(self, camera: CameraWork, time: int, data: Any) -> _Frame:
-        frame = _Frame(camera, time)
-        try:
-            frame.message = self._types.deserialize_cdr(data, camera.msgtype)
-            decode = decode_compressed if camera.msgtype == COMPRESSED_IMAGE else decode_image
-            frame.bgr = np.ascontiguousarray(decode(frame.message))
-        except (SerdeError, ValueError) as error:
-            frame.reason = str(error) or type(error).__name__
+    def _begin(self, camera: CameraWork, time: int, data: Any) -> _Frame:
+        frame = _Frame(camera, time, data)
+
+        def read(_: Any) -> Any:
+            message = self._types.deserialize_cdr(data, camera.msgtype)
+            stamp = message.header.stamp
+            frame.stamp = stamp.sec * 10**9 + stamp.nanosec
+            return self._maker.read(camera, time, message)
+
+        frame.step(read)
         return frame
 
     # In the writing thread.
 
     def _write(self) -> None:
         figures = _Figures()
-        while (batch := self._get(self._derained)) is not None:
-            if isinstance(batch, DamageError):
-                raise batch
-            for topic, time, data in batch.kept:
-                self._sink.write(topic, time, (data,))
+        while (batch := self._get(self._made)) is not None:
+            for message in batch.kept:
+                self._sink.write(*message)
             if batch.frame is not None:
                 self._write_frame(batch.frame, figures)
-            if batch.end:
-                self._sink.end_segment(figures.as_json())
+            if batch.damages is not None:
+                self._sink.end_segment(figures.cameras, batch.damages)
                 figures = _Figures()
 
     def _write_frame(self, frame: _Frame, figures: '_Figures') -> None:
-        messages = []
-        if frame.derained is not None:
-            try:
-                messages = self._encode(frame)
-            except (SerdeError, ValueError) as error:
-                frame.reason = str(error) or type(error).__name__
-        if not messages:
-            figures.failed(frame.work.camera, frame.time, frame.reason)
-            return
-        for topic, parts in zip(frame.work.outputs, messages, strict=False):
+        frame.step(self._maker.encode)
+        messages, rain = frame.item or ([], None)
+        if frame.reason and self._maker.fallback:
+            messages = [(frame.data,)]
+        for topic, parts in zip(frame.camera.outputs, messages, strict=False):
             if self._work.pack:
                 parts = (pack_message(b''.join(parts)),)
             self._sink.write(topic, frame.time, parts)
-        stamp = frame.message.header.stamp
-        mask = frame.derained.rain_mask[0]
-        figures.derained(frame.work.camera, frame.time, stamp.sec * 10**9 + stamp.nanosec,
-                         mask_response(mask), mask_coverage(mask))
-
-    def _encode(self, frame: _Frame) -> list[tuple]:
-        encoding, alpha = 'bgr8', None
-        if frame.work.msgtype == IMAGE:
-            encoding = output_encoding(frame.message.encoding, 'same')
-            alpha = extract_alpha(frame.message)
-        image = blend(frame.bgr, frame.derained.image[0], self._work.strength)
-        pixels = arrange_pixels(image, encoding, alpha=alpha)
-        header, mask = frame.message.header, frame.derained.rain_mask[0]
-        return [self._serialize(header, pixels, image.shape, encoding),
-                self._serialize(header, mask, mask.shape, 'mono8')]
-
-    def _serialize(
-        self, header: Any, pixels: np.ndarray, shape: tuple[int, ...], encoding: str
-    ) -> tuple:
-        """Serialize a sensor_msgs/Image, its pixels, which come last, as they lie in memory."""
-        flat = np.ascontiguousarray(pixels).reshape(-1)
-        empty = self._types.serialize_cdr(self._types.types[IMAGE](
-            header=header, height=shape[0], width=shape[1], encoding=encoding, is_bigendian=0,
-            step=flat.nbytes // shape[0], data=_NO_PIXELS), IMAGE)
-        return bytes(empty[:-4]) + flat.nbytes.to_bytes(4, 'little'), flat.data
+        figures.add(frame, rain)
 
 
 class _Figures:
-    """What is known of the frames of a segment."""
+    """What is known of the frames of a segment, by number of the camera, for JSON."""
 
     def __init__(self) -> None:
-        self._cameras: dict[int, dict] = {}
+        self.cameras: dict[str, dict] = {}
 
-    def _camera(self, camera: int) -> dict:
-        return self._cameras.setdefault(camera, {
-            'derained': 0, 'failed': 0, 'failures': [],
+    def add(self, frame: _Frame, rain: tuple[float, float] | None) -> None:
+        found = self.cameras.setdefault(str(frame.camera.camera), {
+            'made': 0, 'failed': 0, 'failures': [],
             'time': [], 'stamp': [], 'response': [], 'coverage': []})
-
-    def derained(
-        self, camera: int, time: int, stamp: int, response: float, coverage: float
-    ) -> None:
-        found = self._camera(camera)
-        found['derained'] += 1
-        for name, value in (('time', time), ('stamp', stamp), ('response', response),
-                            ('coverage', coverage)):
-            found[name].append(value)
-
-    def failed(self, camera: int, time: int, reason: str) -> None:
-        found = self._camera(camera)
-        found['failed'] += 1
-        if len(found['failures']) < KEPT_REASONS:
-            found['failures'].append([time, printable(reason)])
-
-    def as_json(self) -> dict:
-        return {str(camera): found for camera, found in self._cameras.items()}
+        if frame.reason:
+            found['failed'] += 1
+            if len(found['failures']) < KEPT_REASONS:
+                found['failures'].append([frame.time, frame.reason])
+            return
+        found['made'] += 1
+        if rain is not None:
+            for name, value in zip(('time', 'stamp', 'response', 'coverage'),
+                                   (frame.time, frame.stamp, *rain), strict=True):
+                found[name].append(value)
 
 
-_NO_PIXELS = np.empty(0, np.uint8)
+def serialize_image(
+    header: Any, pixels: np.ndarray, shape: tuple[int, ...], encoding: str
+) -> tuple:
+    """Serialize a sensor_msgs/Image; its pixels, which come last, stay where they lie."""
+    types = message_types()
+    flat = np.ascontiguousarray(pixels).reshape(-1)
+    empty = types.serialize_cdr(types.types[IMAGE](
+        header=header, height=shape[0], width=shape[1], encoding=encoding, is_bigendian=0,
+        step=flat.nbytes // shape[0], data=_NO_PIXELS), IMAGE)
+    return bytes(empty[:-4]) + flat.nbytes.to_bytes(4, 'little'), flat.data

@@ -1,17 +1,16 @@
-"""Files of a bag that cannot be read where they lie: unpacked, or copied as far as they go."""
+"""Files of a bag that cannot be read where they lie: unpacked, or put right, in a copy."""
 
+import fcntl
 import json
-import os
-import sqlite3
-import struct
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from derain_ros.bags.damage import Damage, DamageError, why
+from derain_ros.replacing import replace_file
 from derain_ros.text import printable
 
 if sys.version_info >= (3, 14):
@@ -20,72 +19,57 @@ else:
     from backports import zstd
 
 _BLOCK = 1 << 20
-_TABLES = """
-CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL);
-CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,
-  serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL,
-  type_description_hash TEXT NOT NULL);
-CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT NOT NULL,
-  encoding TEXT NOT NULL, encoded_message_definition TEXT NOT NULL,
-  type_description_hash TEXT NOT NULL);
-CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL,
-  timestamp INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE INDEX timestamp_idx ON messages (timestamp ASC);
-INSERT INTO schema VALUES (4, 'rosbags');
-"""
-_TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
-           'type_description_hash')
-_DEFINITIONS = ('id', 'topic_type', 'encoding', 'encoded_message_definition',
-                'type_description_hash')
-_MESSAGES = ('id', 'topic_id', 'timestamp', 'data')
 
 
-def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
-    """Return the unpacked copy of a file that zstd has packed, and where it is cut.
+def staged(
+    path: Path, scratch: Path, name: str, make: Callable[[Path, Path], Damage | None],
+    beside: tuple[Path, ...] = ()
+) -> tuple[Path, Damage | None]:
+    """Return a copy of a file, and where the file is damaged.
+
+    Several processes may ask for the same copy: one makes it, the others wait.
 
     Parameters
     ----------
     path
-        ``….zstd``.
+        The file.
     scratch
         Folder for the copy; one that is there already is taken.
+    name
+        Name of the copy.
+    make
+        Makes the copy: takes the file and the name to write to.
+    beside
+        Other files that the copy is made from.
 
     Raises
     ------
     DamageError
-        Nothing of it can be unpacked.
+        Nothing can be read.
     OSError
         The copy cannot be written.
 
     """
-    return _staged(path, scratch, path.stem, _unpack)
-
-
-def salvaged(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
-    """Return a sound copy of an sqlite3 file, with the messages before its damage, and where.
-
-    Parameters and errors are as of :func:`unpacked`.
-    """
-    return _staged(path, scratch, f'salvaged_{path.name}', _salvage)
-
-
-def _staged(path: Path, scratch: Path, name: str, make: Any) -> tuple[Path, Damage | None]:
-    copy = scratch / name
-    note = scratch / f'{name}.json'
-    facts = [path.stat().st_size, path.stat().st_mtime_ns]
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(note.read_text())
-        if known['source'] == facts and copy.is_file():
-            return copy, known['damage'] and Damage(**known['damage'])
+    copy, note = scratch / name, scratch / f'{name}.json'
+    facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
     scratch.mkdir(parents=True, exist_ok=True)
-    for old in (note, copy, copy.with_name(f'{copy.name}-journal')):
-        old.unlink(missing_ok=True)
-    damage = make(path, copy)
-    temporary = note.with_suffix('.tmp')
-    temporary.write_text(json.dumps(
-        {'source': facts, 'damage': damage and asdict(damage)}))
-    temporary.replace(note)
-    return copy, damage
+    with (scratch / f'{name}.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(note.read_text())
+            if known['source'] == facts and copy.is_file():
+                return copy, known['damage'] and Damage(**known['damage'])
+        for old in (note, *(copy.with_name(copy.name + end) for end in (
+                '', '-journal', '-wal', '-shm'))):
+            old.unlink(missing_ok=True)
+        damage = make(path, copy)
+        replace_file(note, json.dumps({'source': facts, 'damage': damage and asdict(damage)}))
+        return copy, damage
+
+
+def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
+    """Return the unpacked copy of a file that zstd has packed; see :func:`staged`."""
+    return staged(path, scratch, path.stem, _unpack)
 
 
 def _unpack(path: Path, copy: Path) -> Damage | None:
@@ -115,67 +99,20 @@ def _unpack(path: Path, copy: Path) -> Damage | None:
     return Damage(printable(path.name), offset, printable(reason))
 
 
-def _salvage(path: Path, copy: Path) -> Damage | None:
-    reason, last, count = '', None, 0
-    try:
-        with (
-            closing(sqlite3.connect(f'file:{path.absolute()}?mode=ro&immutable=1', uri=True)
-                    ) as source,
-            closing(sqlite3.connect(f'file:{copy.absolute()}', uri=True)) as target,
-        ):
-            target.executescript(_TABLES)
-            # Without this a file that has been cut is not opened at all.
-            source.execute('PRAGMA writable_schema=ON')
-            for row in _rows(source, 'topics', _TOPICS):
-                target.execute('INSERT INTO topics VALUES (?,?,?,?,?,?)', row)
-            with suppress(sqlite3.Error):
-                for row in _rows(source, 'message_definitions', _DEFINITIONS):
-                    target.execute('INSERT INTO message_definitions VALUES (?,?,?,?,?)', row)
-            try:
-                for row in _rows(source, 'messages', _MESSAGES):
-                    target.execute('INSERT INTO messages VALUES (?,?,?,?)', row)
-                    count += 1
-                    last = row[2] if last is None else max(last, row[2])
-            except (sqlite3.DatabaseError, OverflowError, TypeError) as error:
-                reason = why(error)
-            target.commit()
-    except sqlite3.Error as error:
-        raise DamageError(path.name, None, f'no database of a bag ({why(error)})') from error
-    size, whole = path.stat().st_size, _announced_size(path)
-    if size < whole:
-        return Damage(printable(path.name), size,
-                      f'the file ends here, {whole - size} bytes too soon', last)
-    if reason:
-        return Damage(printable(path.name), None, f'{reason}, after {count} messages', last)
-    return None
+def with_log(path: Path, scratch: Path) -> Path | None:
+    """Return a copy of an sqlite3 file together with its log, if one lies beside it.
 
+    A recorder that lost its power leaves messages in a write-ahead log, or half a transaction
+    and a journal to undo it: SQLite puts that right when it opens the copy.
+    """
+    logs = tuple(log for log in (path.with_name(path.name + end) for end in ('-wal', '-journal'))
+                 if log.is_file() and log.stat().st_size)
+    if not logs:
+        return None
 
-def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
-    """Yield rows in the order they were written, empty where an older layout lacks a column."""
-    there = {row[1] for row in source.execute(f'PRAGMA table_info({table})')}
-    if columns[0] not in there:
-        raise sqlite3.DatabaseError(f'the table {table} is missing')
-    chosen = ', '.join(name if name in there else "''" for name in columns)
-    # NOT INDEXED: an index may lie in the damaged part.
-    yield from source.execute(f'SELECT {chosen} FROM {table} NOT INDEXED ORDER BY {columns[0]}')
+    def copy_all(source: Path, copy: Path) -> None:
+        shutil.copyfile(source, copy)
+        for log in logs:
+            shutil.copyfile(log, copy.with_name(copy.name + log.name.removeprefix(path.name)))
 
-
-def _announced_size(path: Path) -> int:
-    """Return the size that the head of an sqlite3 file tells; 0 where it tells none."""
-    with path.open('rb') as stream:
-        head = stream.read(100)
-    if len(head) < 100 or not head.startswith(b'SQLite format 3\0'):
-        return 0
-    page, = struct.unpack_from('>H', head, 16)
-    pages, = struct.unpack_from('>I', head, 28)
-    return (1 << 16 if page == 1 else page) * pages
-
-
-def storage_name(path: Path) -> str:
-    """Return ``mcap`` or ``sqlite3`` by the name of a file, packed or not."""
-    return 'mcap' if '.mcap' in path.suffixes else 'sqlite3'
-
-
-def readable(path: Path) -> bool:
-    """Whether a file can be opened to read."""
-    return path.is_file() and os.access(path, os.R_OK)
+    return staged(path, scratch, f'with_log_{path.name}', copy_all, logs)[0]

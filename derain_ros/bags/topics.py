@@ -1,11 +1,14 @@
 """Topics, types and definitions of a rosbag2: which are cameras, and what they gain."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rosbags.interfaces import (
     Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
     MessageDefinitionFormat,
     Qos,
     QosDurability,
@@ -18,22 +21,44 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from derain_ros.bags.damage import BagError
+from derain_ros.text import printable
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 
+IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
+
 _COMPRESSED = '/compressed'
 _SEPARATOR = '=' * 80 + '\n'
+_UNDEFINED = '# The recorded bag does not hold the definition of this type.\n'
+_NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 _UNKNOWN_HASH = 'RIHS01_' + '0' * 64
 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """An image topic and the names of what is made from it."""
+    """An image topic and the names of what is made from it.
+
+    Attributes
+    ----------
+    source
+        As recorded.
+    image, rain_mask
+        Topics of the results; empty for none.
+    kept
+        Topic on which the recorded messages are kept, if not on their own.
+
+    """
 
     source: str
     image: str
-    rain_mask: str
+    rain_mask: str = ''
+    kept: str | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the topics for what is made."""
+        return tuple(filter(None, (self.image, self.rain_mask)))
 
 
 def output_namespace(topic: str) -> str:
@@ -68,12 +93,14 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
 
     """
     topics = list(topics)
-    images = [name for name, msgtype in topics if msgtype in (IMAGE, COMPRESSED_IMAGE)]
+    images = [name for name, msgtype in topics if msgtype in IMAGE_TYPES]
     if not images:
         listed = ', '.join(sorted(f'{name} ({msgtype})' for name, msgtype in topics)) or 'none'
-        raise BagError(
-            'the bag has no Image or CompressedImage topic of sensor_msgs/msg '
-            f'(topics: {listed})')
+        hint = '; convert ROS 1 with `rosbags-convert`' if any(
+            msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
+            for _, msgtype in topics) else ''
+        raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
+                       f'(topics: {printable(listed)}){hint}')
     return list(dict.fromkeys(images))
 
 
@@ -94,7 +121,7 @@ def find_image_topic(name: str, images: Sequence[str]) -> str:
 
 
 def choose_cameras(
-    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None
+    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None, *, apart: bool = False
 ) -> tuple[CameraTopics, ...]:
     """Pick the image topics to derain.
 
@@ -105,6 +132,8 @@ def choose_cameras(
     selection
         Names to derain, with or without ``/compressed`` and the leading slash; None takes
         every Image and CompressedImage topic.
+    apart
+        Name the outputs of cameras that share a namespace after their topics.
 
     Raises
     ------
@@ -116,10 +145,16 @@ def choose_cameras(
     images = image_topics(topics)
     chosen = images if selection is None else [
         find_image_topic(name, images) for name in selection]
+    chosen = list(dict.fromkeys(chosen))
+    bases = {topic.removesuffix(_COMPRESSED) or topic for topic in chosen}
+    shared = Counter(map(output_namespace, bases))
     taken: dict[str, str] = {}
     cameras = []
-    for source in dict.fromkeys(chosen):
+    for source in chosen:
         namespace = output_namespace(source)
+        if apart and shared[namespace] > 1:
+            # Such as /image_left and /image_right, in no namespace of their own.
+            namespace = f'{source.removesuffix(_COMPRESSED)}/derained'
         camera = CameraTopics(source, f'{namespace}/image', f'{namespace}/rain_mask')
         for output in (camera.image, camera.rain_mask):
             if output in names:
@@ -144,37 +179,79 @@ def message_types() -> Typestore:
     return get_typestore(Stores.ROS2_JAZZY)
 
 
-def image_definition(connections: Iterable[Connection]) -> tuple[str, str]:
-    """Definition and hash of sensor_msgs/Image, as the bag has it or else as ROS has it."""
-    for connection in connections:
-        if connection.msgtype == IMAGE:
-            return known_definition(connection)[:2]
-    types = message_types()
-    return types.generate_msgdef(IMAGE, ros_version=2)[0], types.hash_rihs01(IMAGE)
+class TopicList:
+    """Collects the topics of a new bag.
+
+    Attributes
+    ----------
+    connections
+        The topics; their ids count from 1.
+    undefined_types
+        Message types whose definition the recorded bag does not hold.
+
+    """
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.undefined_types: list[str] = []
+        self._copies: dict[tuple[str, str, str], int] = {}
+
+    def add(self, topic: str, like: Connection) -> int:
+        """Add a topic that has everything but the name of another; return its id."""
+        self.connections.append(like._replace(
+            id=len(self.connections) + 1, topic=topic, msgcount=0))
+        return len(self.connections)
+
+    def add_image(self, topic: str, recorded: Iterable[Connection]) -> int:
+        """Add a topic of sensor_msgs/Image, as the recorded bag has it or else as ROS has it."""
+        image = next((one for one in recorded if one.msgtype == IMAGE), Connection(
+            0, topic, IMAGE, _NO_DEFINITION, '', 0, None, None))
+        return self.add(topic, _defined(image)._replace(
+            ext=ConnectionExtRosbag2('cdr', [_image_qos()]), owner=None))
+
+    def copy(self, recorded: Connection, topic: str | None = None) -> int:
+        """Add a recorded topic, under another name if one is given; return its id."""
+        topic = topic or recorded.topic
+        key = topic, recorded.msgtype, repr(recorded.ext)
+        if key not in self._copies:
+            defined = recorded
+            if not (recorded.owner and recorded.owner.schema) and (
+                    recorded.ext.serialization_format == 'cdr'):
+                defined = _defined(recorded)
+                if defined.msgdef.data == _UNDEFINED and (
+                        recorded.msgtype not in self.undefined_types):
+                    self.undefined_types.append(recorded.msgtype)
+            self._copies[key] = self.add(topic, defined)
+        return self._copies[key]
 
 
-def known_definition(connection: Connection) -> tuple[str, str, bool]:
-    """Return the definition of a topic's type, its hash, and whether it is known.
+def _defined(connection: Connection) -> Connection:
+    """Return a topic with the definition of its type, and the hash of that.
 
     Bags of Humble and older (sqlite3) hold no definitions; those of the common interfaces
     are filled in, any other type gets an empty one that says so.
     """
-    definition = connection.msgdef.data
+    definition, digest = connection.msgdef.data, connection.digest
+    common = _common_types()
     if definition:
         idl = connection.msgdef.format is MessageDefinitionFormat.IDL
         if idl and not definition.startswith(f'{_SEPARATOR}IDL: '):
             # rosbags takes a definition for IDL by this header only.
             definition = f'{_SEPARATOR}IDL: {connection.msgtype}\n{definition}'
-        return definition, connection.digest or _digest(connection.msgtype, definition), True
-    common = _common_types()
-    if connection.msgtype in common.fielddefs:
-        definition = common.generate_msgdef(connection.msgtype, ros_version=2)[0]
-        return definition, common.hash_rihs01(connection.msgtype), True
-    definition = '# The recorded bag does not hold the definition of this type.\n'
-    return definition, _digest(connection.msgtype, definition), False
+        digest = digest or _digest(connection.msgtype, definition)
+    elif connection.msgtype in common.fielddefs:
+        types = message_types() if connection.msgtype == IMAGE and not connection.id else common
+        definition = types.generate_msgdef(connection.msgtype, ros_version=2)[0]
+        digest = types.hash_rihs01(connection.msgtype)
+    else:
+        definition = _UNDEFINED
+        digest = _digest(connection.msgtype, definition)
+    idl = definition.startswith(f'{_SEPARATOR}IDL: ')
+    kind = MessageDefinitionFormat.IDL if idl else MessageDefinitionFormat.MSG
+    return connection._replace(msgdef=MessageDefinition(kind, definition), digest=digest)
 
 
-def image_qos() -> Qos:
+def _image_qos() -> Qos:
     """QoS profile the added topics are listed with: reliable, volatile, keep last 10."""
     unlimited = QosTime(9223372036, 854775807)
     return Qos(

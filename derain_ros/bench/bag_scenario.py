@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,8 @@ def _compare(
     folder: Path, kind: str, pictures: list[np.ndarray], frames: int, engine: Engine
 ) -> tuple[list[Figure], dict]:
     """Derain a bag by one process and by two, while the engine alone has its turns."""
+    from derain_ros.bags.pool import local_pool  # it loads Dask
+
     folder.mkdir()
     found = {}
     try:
@@ -98,8 +101,9 @@ def _compare(
         for workers in (1, 2):
             found[workers] = turns = Turns(engine, pictures, max(1, frames // _BLOCKS), workers)
             begun = time.perf_counter()
-            derain_bag(plan_bag(folder / 'in', folder / 'out'), engine, workers=workers,
-                       progress=turns.take)
+            with local_pool(workers) if workers > 1 else nullcontext() as pool:
+                derain_bag(plan_bag(folder / 'in', folder / 'out'), engine, pool=pool,
+                           progress=turns.take)
             turns.seconds = time.perf_counter() - begun - turns.paused
             shutil.rmtree(folder / 'out')
     finally:

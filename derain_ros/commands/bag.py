@@ -13,14 +13,21 @@ from derain_ros.commands import (
     add_engine_options,
     add_strength_option,
     open_engine,
+    printable,
     progress_bar,
 )
 from derain_ros.commands.arguments import count, number
+from derain_ros.commands.bag_pool import (
+    add_pool_options,
+    open_pool,
+    report_bags,
+    report_summary,
+    resume_bar,
+)
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from derain_ros.bags.derain import BagPlan, BagSummary
+    from derain_ros.bags.pool import Pool
     from derain_ros.engines import Engine
 
 _DESCRIPTION = """\
@@ -39,17 +46,21 @@ examples:
   derain bag drive -o drive_derained --no-mask --storage mcap
   derain bag drive -o minute_derained --start 120 --duration 60
   derain bag drive -o drive_derained --workers 4 --json drive.json
+  derain bag drives -o derained --scheduler tcp://fleet:8786
 
 OUT must not exist. It appears when it is complete: until then the work lies in OUT.partial.
 After an interruption of any kind the same command goes on where the work stopped, and the
 result is the same.
 
-An image that cannot be derained (an encoding of depth or thermal cameras, a wrong length)
-is named and left out; --topics keeps such topics out of it. Truth that `derain rain` has put
+Topics of depth and thermal cameras are named and left alone. A frame that cannot be derained (a
+wrong length, a damaged JPEG) is named and left out. Ground truth that `derain rain` has put
 beside a rainy topic (.../dry) is kept, and not derained unless it is named.
 
-Of a damaged bag, such as an mcap file that ends where the power failed, everything before
-the damage is derained, and the damage is named; `ros2 bag reindex` is not needed.
+Of a damaged bag, such as an mcap file that ends where the power failed, everything that can be
+read is derained, and the damage is named; `ros2 bag reindex` is not needed.
+
+Of a folder with bags in it every bag becomes one of the same name below OUT. A bag that is there
+already is passed over; one that fails is named, and the others are done all the same.
 
 With --start, messages from before are left out, but for topics that late subscribers get
 too (transient_local, and /tf_static): their last message is given at the beginning of the
@@ -61,18 +72,16 @@ with another number of threads: there, compare runs of the same --workers only.
 exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments, 130 interrupted
 """
 
-_SHOWN_PER_TOPIC = 10
-
-
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the sub-command."""
     parser = subparsers.add_parser(
         'bag', help='derain the image topics of a recorded rosbag2', description=_DESCRIPTION,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, metavar='IN',
-                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
+                        help='rosbag2 folder (or a bare .mcap or .db3 file), or a folder with '
+                             'bags in it at any depth')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
-                        help='folder of the new bag')
+                        help='folder of the new bag, or of the new bags')
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
                         help='image topics to derain (default: all of them)')
     parser.add_argument('--no-mask', action='store_true', help='add no rain masks')
@@ -88,9 +97,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
-    parser.add_argument('--workers', type=count, metavar='N',
-                        help='processes, each with an engine of its own (default: two for a long '
-                             'bag on the CPU, as that is faster, else one)')
+    add_pool_options(parser)
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write the figures of all frames there, for `derain report`')
     add_strength_option(parser)
@@ -99,12 +106,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Derain the bag that ``args`` names; 1 if a frame failed or the bag is damaged."""
-    import time
-
+    """Derain the bag, or all bags, that ``args`` names; 1 if a frame or a bag failed."""
     from derain_ros.bags.damage import BagError
-    from derain_ros.bags.derain import derain_bag, plan_bag
-    from derain_ros.bags.workers import usual_workers
+    from derain_ros.bags.fleet import bags_below, for_each_bag
     from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.node.process_memory import keep_large_buffers
 
@@ -112,48 +116,62 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.json:
             check_output(args.json)
-        plan = plan_bag(
-            args.source, args.output, topics=args.topics, storage=args.storage,
-            compress=args.compress, start=args.start, duration=args.duration, every=args.every)
+        jobs = bags_below(args.source, args.output)
+        one = len(jobs) == 1 and jobs[0][0] == args.source
+        if args.json and not one:
+            raise CommandError('--json is for one bag; IN is a folder of bags', USAGE)
+        plan = _plan(args, *jobs[0]) if one else None
     except (BagError, RunFileError) as error:
-        raise CommandError(str(error), USAGE) from error
-    for topic in plan.truths:
-        print(f'derain: note: {topic} is the truth of a rainy topic and is not derained; '
-              'name it with --topics if it shall be', file=sys.stderr)
+        raise CommandError(printable(error), USAGE) from error
+    try:
+        with open_engine(args) as engine, open_pool(
+                args, engine.info, plan and plan.frame_count) as pool:
+            if plan:
+                return _derain(args, plan, engine, pool)
+            failed = for_each_bag(
+                jobs, lambda source, out: _derain(args, _plan(args, source, out), engine, pool),
+                side_by_side=pool.workers if pool and pool.remote else 1)
+    except (BagError, RunFileError) as error:
+        raise CommandError(printable(error)) from error
+    return report_bags(jobs, failed, args.output, 'derained')
+
+
+def _plan(args: argparse.Namespace, source: Path, out: Path) -> 'BagPlan':
+    from derain_ros.bags.derain import plan_bag
+
+    return plan_bag(
+        source, out, topics=args.topics, storage=args.storage, compress=args.compress,
+        start=args.start, duration=args.duration, every=args.every)
+
+
+def _derain(
+    args: argparse.Namespace, plan: 'BagPlan', engine: 'Engine', pool: 'Pool | None'
+) -> int:
+    """Derain one bag and say what came of it."""
+    import time
+
+    from derain_ros.bags.derain import derain_bag
+
+    for note in plan.notes:
+        print(f'derain: note: {note}', file=sys.stderr)
     begun = time.monotonic()
     try:
-        with open_engine(args) as engine, progress_bar(plan.frame_count, 'frame') as bar:
-            workers = args.workers or usual_workers(plan.frame_count, engine.info)
+        with progress_bar(plan.frame_count, 'frame') as bar:
             summary = derain_bag(
-                plan, engine, mask=not args.no_mask, strength=args.strength,
-                workers=workers, progress=bar.update,
-                resumed=lambda count: _resume(bar, count))
+                plan, engine, mask=not args.no_mask, strength=args.strength, pool=pool,
+                progress=bar.update, resumed=lambda count: resume_bar(bar, count))
             seconds = time.monotonic() - begun
-            _finish(bar)
+            # A damaged bag has fewer frames than it lists.
+            bar.total = bar.n
+            bar.refresh()
             if args.json:
-                _write_json(args, plan, summary, engine, workers, seconds)
-    except (BagError, RunFileError) as error:
-        raise CommandError(str(error)) from error
+                _write_json(args, plan, summary, engine, pool.workers if pool else 1, seconds)
     except KeyboardInterrupt:
-        print(f'derain: the work is kept in {args.output}.partial; the same command goes on',
-              file=sys.stderr)
+        print(f'derain: the work is kept in {printable(plan.destination)}.partial; the same '
+              'command goes on', file=sys.stderr)
         raise
     _report(plan, summary)
     return FAILURE if summary.failed.total() or summary.damages else 0
-
-
-def _resume(bar: 'tqdm', count: int) -> None:
-    """Show what an earlier run has done, and leave it out of the rate."""
-    if count:
-        bar.write(f'derain: going on, {count} frames are done already', file=sys.stderr)
-        bar.initial = bar.n = count
-        bar.refresh()
-
-
-def _finish(bar: 'tqdm') -> None:
-    """Show the whole of it, where a damaged bag had fewer frames than it listed."""
-    bar.total = bar.n
-    bar.refresh()
 
 
 def _write_json(
@@ -172,33 +190,17 @@ def _write_json(
 
 
 def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
-    for msgtype in summary.undefined_types:
-        print(f'derain: note: the bag holds no definition of {msgtype}; '
-              'its messages are kept all the same', file=sys.stderr)
-    for damage in summary.damages:
-        print(f'derain: error: {plan.source}: damaged: {damage}; everything before it was '
-              'derained', file=sys.stderr)
+    report_summary(plan, summary, 'failed')
     for camera in plan.cameras:
-        bad = [frame for frame in summary.bad_frames if frame.topic == camera.source]
-        for frame in bad[:_SHOWN_PER_TOPIC]:
-            seconds, nanoseconds = divmod(frame.time, 10**9)
-            print(f'derain: error: {frame.topic} at {seconds}.{nanoseconds:09d}: '
-                  f'{frame.reason}', file=sys.stderr)
-        more = summary.failed[camera.source] - len(bad[:_SHOWN_PER_TOPIC])
-        if more > 0:
-            print(f'derain: error: {camera.source}: {more} more frames failed',
-                  file=sys.stderr)
-        if summary.failed[camera.source] and not summary.derained[camera.source]:
+        if summary.failed[camera.source] and not summary.made[camera.source]:
             print(f'derain: note: no frame of {camera.source} could be derained; '
                   'name the colour cameras with --topics', file=sys.stderr)
-    print(f'{plan.destination}: {summary.messages} messages kept')
+    print(f'{printable(plan.destination)}: {summary.messages} messages kept')
     for camera in plan.cameras:
-        line = f'  {camera.source} -> {camera.image}: {summary.derained[camera.source]} frames'
+        line = f'  {camera.source} -> {camera.image}: {summary.made[camera.source]} frames'
         if summary.failed[camera.source]:
             line += f', {summary.failed[camera.source]} failed'
         print(line)
-
-
 
 
 def _seconds(text: str) -> float:

@@ -8,8 +8,6 @@ from derain_ros.commands import USAGE, CommandError
 if TYPE_CHECKING:
     from derain_ros.files.clip_sources import ClipSource
 
-_STORAGE = {'.mcap', '.db3'}
-
 
 def open_clip(
     path: Path, *, topic: str | None = None, derained_topic: str | None = None,
@@ -32,6 +30,7 @@ def open_clip(
         It cannot be read.
 
     """
+    from derain_ros.bags.fleet import is_bag
     from derain_ros.files.clip_sources import BagClip, PictureClip, VideoClip
     from derain_ros.files.video_files import VIDEO_SUFFIXES
     from derain_ros.text import printable
@@ -53,11 +52,3 @@ def open_clip(
     if fps is not None:
         raise CommandError('--fps is for pictures and bags; a video keeps its rate', USAGE)
     return VideoClip(path, start, duration)
-
-
-def is_bag(path: Path) -> bool:
-    """Tell whether a rosbag lies at a path."""
-    if path.is_dir():
-        return any(file.name == 'metadata.yaml' or _STORAGE & set(file.suffixes)
-                   for file in path.iterdir())
-    return bool(_STORAGE & set(path.suffixes)) or path.suffix == '.bag'

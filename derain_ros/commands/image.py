@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from derain_ros.commands import (
@@ -11,6 +12,7 @@ from derain_ros.commands import (
     add_engine_options,
     add_strength_option,
     open_engine,
+    printable,
     progress_bar,
 )
 
@@ -58,13 +60,15 @@ def run(args: argparse.Namespace) -> int:
         check_outputs,
         collect_images,
         derain_images,
+        show_left_out,
     )
 
+    left_out: Counter = Counter()
     try:
-        jobs = collect_images(args.paths, args.output)
+        jobs = collect_images(args.paths, args.output, left_out)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
     except ImageFileError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     failed = 0
     with open_engine(args) as engine, progress_bar(len(jobs), 'image') as bar:
         for result in derain_images(
@@ -73,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         ):
             if result.error:
                 failed += 1
-                bar.write(f'derain: error: {result.error}', file=sys.stderr)
+                bar.write(f'derain: error: {printable(result.error)}', file=sys.stderr)
             bar.update()
-    print(f'{len(jobs) - failed} of {len(jobs)} images derained to {args.output}')
+    print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
+    if left_out:
+        print(f'derain: note: {show_left_out(left_out)}', file=sys.stderr)
     return FAILURE if failed else 0

@@ -2,14 +2,23 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.commands import FAILURE, USAGE, CommandError, progress_bar
+from derain_ros.commands import FAILURE, USAGE, CommandError, printable, progress_bar
 from derain_ros.commands.arguments import number, share
+from derain_ros.commands.bag_pool import (
+    add_pool_options,
+    open_pool,
+    report_bags,
+    report_summary,
+    resume_bar,
+)
 
 if TYPE_CHECKING:
-    from derain_ros.rain.apply.rainy_bags import RainyBagPlan, RainyBagSummary
+    from derain_ros.bags.plan import BagPlan
+    from derain_ros.bags.pool import Pool
     from derain_ros.rain.apply.weather import Weather
 
 _DESCRIPTION = """\
@@ -21,7 +30,7 @@ picture, folder of them     a folder with <name>.png, lossless; every picture ha
 video                       a video of the same size and rate, without sound: .mp4
                             (MPEG-4, lossy) or .avi (FFV1, lossless); the wind goes on
                             from frame to frame
-rosbag2                     a bag with rain on the image topics, same types, encodings,
+rosbag2, folder of them     a bag with rain on the image topics, same types, encodings,
                             headers and times; what was recorded there is kept byte for
                             byte on <topic>/dry, everything else on its own topic
 
@@ -43,9 +52,6 @@ must not exist; it appears when it is complete.
 
 exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
 """
-
-_SHOWN_PER_TOPIC = 10
-
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register the sub-command."""
@@ -74,6 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              'grey PNG, 255 = 1.0 (frames of a video as 000000.png ...)')
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
                         help='image topics of a bag to put rain on (default: all of them)')
+    add_pool_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -102,18 +109,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _kind(source: Path):
     """Tell what the input is by what lies there: the function that works on it."""
+    from derain_ros.bags.fleet import holds_bags
     from derain_ros.rain.apply.rainy_videos import VIDEO_SUFFIXES
 
-    bags = {'.mcap', '.db3'}
-    if source.is_dir():
-        here = list(source.iterdir())
-        if any(file.name == 'metadata.yaml' or bags & set(file.suffixes) for file in here):
-            return _rain_bag
-        return _rain_images
     if not source.exists():
-        raise CommandError(f'{source}: no such file or folder', USAGE)
-    if bags & set(source.suffixes) or source.suffix == '.bag':
+        raise CommandError(f'{printable(source)}: no such file or folder', USAGE)
+    if holds_bags(source):
         return _rain_bag
+    if source.is_dir():
+        return _rain_images
     return _rain_video if source.suffix.lower() in VIDEO_SUFFIXES else _rain_images
 
 
@@ -123,31 +127,35 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
         ImageFileError,
         check_outputs,
         collect_images,
+        show_left_out,
     )
     from derain_ros.rain.apply.rainy_images import rain_images
 
     if args.output.suffix.lower() in IMAGE_SUFFIXES and not args.output.is_dir():
         raise CommandError(
-            f'{args.output}: OUT is a folder for pictures; name it without '
+            f'{printable(args.output)}: OUT is a folder for pictures; name it without '
             f'{args.output.suffix}', USAGE)
+    left_out: Counter = Counter()
     folders = [args.output] + ([args.streaks] if args.streaks else [])
     try:
-        jobs = collect_images([args.source], args.output)
+        jobs = collect_images([args.source], args.output, left_out)
         if args.streaks and args.source.is_dir():
             own = args.streaks.resolve()
             jobs = [job for job in jobs if own not in job.source.resolve().parents]
         for folder in folders:
             check_outputs(jobs, folder, mask=False, overlay=False)
     except ImageFileError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     failed = 0
     with progress_bar(len(jobs), 'image') as bar:
         for result in rain_images(jobs, args.output, weather, streaks=args.streaks):
             if result.error:
                 failed += 1
-                bar.write(f'derain: error: {result.error}', file=sys.stderr)
+                bar.write(f'derain: error: {printable(result.error)}', file=sys.stderr)
             bar.update()
-    print(f'{len(jobs) - failed} of {len(jobs)} pictures in rain to {args.output}')
+    print(f'{len(jobs) - failed} of {len(jobs)} pictures in rain to {printable(args.output)}')
+    if left_out:
+        print(f'derain: note: {show_left_out(left_out)}', file=sys.stderr)
     return FAILURE if failed else 0
 
 
@@ -157,69 +165,69 @@ def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
     try:
         facts = inspect_video(args.source, args.output)
     except VideoError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
     try:
         with progress_bar(facts.frames, 'frame') as bar:
             summary = rain_video(
                 args.source, args.output, facts, weather.clip(), streaks=args.streaks,
                 progress=bar.update)
     except (VideoError, OSError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(printable(error)) from error
     print('derain: note: sound is not carried over', file=sys.stderr)
     if args.output.suffix.lower() == '.mp4':
         print('derain: note: MPEG-4 loses detail of scene and streaks; name an .avi to keep '
               'every pixel', file=sys.stderr)
-    print(f'{args.output}: {summary.frames} frames of {facts.width}x{facts.height} at '
+    print(f'{printable(args.output)}: {summary.frames} frames of {facts.width}x{facts.height} at '
           f'{facts.rate:g} Hz')
     if summary.cut_short:
-        print(f'derain: error: {args.source}: announces {facts.frames} frames, only '
+        print(f'derain: error: {printable(args.source)}: announces {facts.frames} frames, only '
               f'{summary.frames} can be read; it may be damaged', file=sys.stderr)
     return FAILURE if summary.cut_short else 0
 
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
     from derain_ros.bags.damage import BagError
-    from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+    from derain_ros.bags.fleet import bags_below, for_each_bag
+    from derain_ros.rain.apply.rainy_bags import plan_rainy_bag
+
+    def planned(source: Path, out: Path) -> 'BagPlan':
+        return plan_rainy_bag(source, out, topics=args.topics)
 
     try:
-        plan = plan_rainy_bag(args.source, args.output, topics=args.topics)
+        jobs = bags_below(args.source, args.output)
+        one = len(jobs) == 1 and jobs[0][0] == args.source
+        plan = planned(*jobs[0]) if one else None
     except BagError as error:
-        raise CommandError(str(error), USAGE) from error
-    for topic, reason in plan.left_alone.items():
-        print(f'derain: note: {topic} is left alone: {reason}', file=sys.stderr)
+        raise CommandError(printable(error), USAGE) from error
     try:
-        with progress_bar(plan.message_count, 'message') as bar:
-            summary = rain_bag(plan, weather.clip(), progress=bar.update)
+        with open_pool(args, None, plan and plan.frame_count) as pool:
+            if plan:
+                return _rain_one(plan, weather, pool)
+            failed = for_each_bag(
+                jobs, lambda source, out: _rain_one(planned(source, out), weather, pool),
+                side_by_side=pool.workers if pool and pool.remote else 1)
     except BagError as error:
-        raise CommandError(str(error)) from error
-    _report(plan, summary)
-    return FAILURE if summary.unchanged or summary.damages else 0
+        raise CommandError(printable(error)) from error
+    return report_bags(jobs, failed, args.output, 'put into rain')
 
 
-def _report(plan: 'RainyBagPlan', summary: 'RainyBagSummary') -> None:
-    from derain_ros.bags.topics import dry_topic
+def _rain_one(plan: 'BagPlan', weather: 'Weather', pool: 'Pool | None') -> int:
+    from derain_ros.rain.apply.rainy_bags import rain_bag
 
-    for msgtype in summary.undefined_types:
-        print(f'derain: note: the bag holds no definition of {msgtype}; '
-              'its messages are kept all the same', file=sys.stderr)
-    for damage in summary.damages:
-        print(f'derain: error: {plan.source}: damaged: {damage}', file=sys.stderr)
-    for topic in plan.topics:
-        bad = [frame for frame in summary.unchanged_frames if frame.topic == topic]
-        for frame in bad[:_SHOWN_PER_TOPIC]:
-            seconds, nanoseconds = divmod(frame.time, 10**9)
-            print(f'derain: error: {frame.topic} at {seconds}.{nanoseconds:09d}: '
-                  f'{frame.reason}', file=sys.stderr)
-        more = summary.unchanged[topic] - len(bad[:_SHOWN_PER_TOPIC])
-        if more > 0:
-            print(f'derain: error: {topic}: {more} more frames cannot be read',
-                  file=sys.stderr)
-    print(f'{plan.destination}: {summary.messages} messages kept')
-    for topic in plan.topics:
-        line = f'  {topic}: {summary.rainy[topic]} frames in rain, dry on {dry_topic(topic)}'
-        if summary.unchanged[topic]:
-            line += f', {summary.unchanged[topic]} kept as they are'
+    for note in plan.notes:
+        print(f'derain: note: {note}', file=sys.stderr)
+    with progress_bar(plan.frame_count, 'frame') as bar:
+        summary = rain_bag(plan, weather, pool=pool, progress=bar.update,
+                           resumed=lambda count: resume_bar(bar, count))
+    report_summary(plan, summary, 'cannot be read')
+    print(f'{printable(plan.destination)}: {summary.messages} messages kept')
+    for camera in plan.cameras:
+        topic = camera.source
+        line = f'  {topic}: {summary.made[topic]} frames in rain, dry on {camera.kept}'
+        if summary.failed[topic]:
+            line += f', {summary.failed[topic]} kept as they are'
         print(line)
+    return FAILURE if summary.failed.total() or summary.damages else 0
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -34,7 +34,7 @@ def bag_figures(
         Called with the number of bytes read since the last call: both bags are, in full.
 
     """
-    frames = summary.derained.total() + summary.failed.total() - summary.resumed_frames
+    frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
     damage = summary.damages[0].as_json() if summary.damages else None
     return {
         'format': FORMAT, 'kind': 'bag', 'versions': versions(), 'host': host(),
@@ -57,7 +57,7 @@ def _camera(plan: BagPlan, summary: BagSummary, number: int, mask: bool) -> dict
     return {
         'source': printable(camera.source), 'image': printable(camera.image),
         'rain_mask': printable(camera.rain_mask) if mask else None,
-        'derained': summary.derained[camera.source], 'failed': summary.failed[camera.source],
+        'derained': summary.made[camera.source], 'failed': summary.failed[camera.source],
         'failures': [{'time': bad.time, 'reason': bad.reason}
                      for bad in summary.bad_frames if bad.topic == camera.source],
         'frames': {

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.bags.damage import BagError
-from derain_ros.bags.frames import decode_frame, header_stamp, stamp_name
+from derain_ros.bags.damage import BagError, show_time
+from derain_ros.bags.frames import decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
 from derain_ros.files.frame_sources import BagFrames, FrameSet, damages_of
@@ -199,7 +199,7 @@ class BagClip:
             raise VideoError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
                              f'span {(times[-1] - times[0]) / 1e9:.1f} s')
         self._derained: BagFrames | None = None
-        self._outside = {stamp_name(stamp) for stamp in (
+        self._outside = {show_time(stamp) for stamp in (
             set(stamps) - {stamps[number] for number in chosen} - {None})}
         count = len(chosen)
         if derained_topic is not None:
@@ -238,7 +238,7 @@ class BagClip:
             for connection, time, data in recording.read(
                     self._topic, start=self._start, stop=self._stop):
                 stamp = header_stamp(data)
-                name = stamp_name(time if stamp is None else stamp)
+                name = show_time(time if stamp is None else stamp)
                 try:
                     yield FrameSet(name, stamp, decode_frame(connection, data))
                 except (SerdeError, ValueError) as error:

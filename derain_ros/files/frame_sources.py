@@ -8,13 +8,12 @@ from typing import Protocol
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.bags.damage import BagError
+from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import (
     PartnerFrames,
     StampIndex,
     decode_frame,
     header_stamp,
-    stamp_name,
 )
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
@@ -245,7 +244,7 @@ class BagFrames:
             yield from damages_of(recording)
 
     def _decode(self, position: int, stamp: int, messages: dict) -> FrameSet | BadPair:
-        name = stamp_name(stamp)
+        name = show_time(stamp)
         images: dict[str, np.ndarray] = {}
         for version, (connection, data) in messages.items():
             where = f'{connection.topic} at {name}'
@@ -288,4 +287,4 @@ def damages_of(recording: Recording) -> Iterator[BadPair]:
     """Yield one BadPair for each place where a recording is damaged."""
     for damage in recording.damages:
         yield BadPair(printable(damage.file), printable(
-            f'{recording.source}: damaged: {damage}; everything before it was read'))
+            f'{recording.source}: damaged: {damage}; all else was read'))

@@ -6,6 +6,7 @@ orientation is applied, and of an animation or a multi-page file the first pictu
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -14,9 +15,13 @@ import cv2
 import numpy as np
 
 from derain_ros.engines import Engine
-from derain_ros.images.overlay import blend, draw_overlay
+from derain_ros.files.video_files import VIDEO_SUFFIXES
+from derain_ros.images.pipeline import Frame
+from derain_ros.replacing import replace_file
+from derain_ros.text import printable
 
-IMAGE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
+IMAGE_SUFFIXES = frozenset({
+    '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'})
 """Suffixes, in lower case, that a folder is searched for."""
 
 
@@ -58,12 +63,15 @@ class ImageResult:
     error: str | None
 
 
-def collect_images(paths: Iterable[Path], output: Path) -> list[ImageJob]:
+def collect_images(
+    paths: Iterable[Path], output: Path, left_out: Counter | None = None
+) -> list[ImageJob]:
     """Find the pictures in files and folders, in a stable order.
 
-    Folders are searched recursively for :data:`IMAGE_SUFFIXES`; hidden files are left out,
-    and so is ``output`` where it lies inside such a folder. A file named by itself is taken
-    whatever its suffix.
+    Folders are searched recursively for :data:`IMAGE_SUFFIXES`, through links too, each folder
+    once; hidden files are left out, and so is ``output`` where it lies inside such a folder. A
+    file named by itself is taken whatever its suffix. ``left_out`` counts by their suffix the
+    files in folders that are not taken.
 
     Raises
     ------
@@ -76,11 +84,11 @@ def collect_images(paths: Iterable[Path], output: Path) -> list[ImageJob]:
         if path.is_dir():
             found = [
                 ImageJob(source, source.relative_to(path).with_suffix(''))
-                for source in _pictures_in(path, output)
+                for source in _pictures_in(path, output, left_out)
             ]
             if not found:
-                kinds = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-                raise ImageFileError(f'{path}: no picture in this folder (searched for {kinds})')
+                raise ImageFileError(
+                    f'{path}: no picture in this folder (searched for {_kinds()})')
         elif path.exists():
             found = [ImageJob(path, PurePath(path.stem))]
         else:
@@ -149,13 +157,13 @@ def derain_images(
     """
     for job in jobs:
         try:
-            rainy = read_image(job.source)
-            derained = engine.infer(rainy[np.newaxis])
-            images = [blend(rainy, derained.image[0], strength)]
+            frame = Frame(bgr=read_image(job.source))
+            frame.derain(engine.infer)
+            images = [frame.blended(strength)]
             if mask:
-                images.append(derained.rain_mask[0])
+                images.append(frame.mask())
             if overlay:
-                images.append(draw_overlay(rainy, derained.rain_mask[0]))
+                images.append(frame.overlay())
             names = job.output_names(mask=mask, overlay=overlay)
             for name, image in zip(names, images, strict=True):
                 write_png(output / name, image)
@@ -187,9 +195,11 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error as error:
         raise ImageFileError(f'{path}: cannot be decoded ({error.err})') from error
     if image is None:
+        hint = ''
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            hint = '; for videos there is `derain video`'
         raise ImageFileError(
-            f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read'
-        )
+            f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read{hint}')
     return np.ascontiguousarray(image)
 
 
@@ -199,29 +209,42 @@ def write_png(path: Path, image: np.ndarray) -> None:
     if not done:
         raise ImageFileError(f'{path}: could not be encoded as PNG')
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, data.tobytes())
 
 
-def _pictures_in(folder: Path, output: Path) -> list[Path]:
-    own_results = output.resolve()
-    if own_results == folder.resolve():
-        own_results = None
+def show_left_out(left_out: Counter) -> str:
+    """Return what :func:`collect_images` has left out, in words; empty for nothing.
+
+    >>> show_left_out(Counter({'.heic': 2}))
+    'left out: 2 .heic; pictures are read as bmp, jpeg, jpg, pgm, png, pnm, ppm, tif, tiff, webp'
+    """
+    if not left_out:
+        return ''
+    listed = ', '.join(f'{count} {printable(suffix)}' for suffix, count in sorted(
+        left_out.items()))
+    return f'left out: {listed}; pictures are read as {_kinds()}'
+
+
+def _kinds() -> str:
+    return ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+
+
+def _pictures_in(folder: Path, output: Path, left_out: Counter | None) -> list[Path]:
+    seen = {folder.resolve(), output.resolve()}
     found = []
-    for directory, subdirectories, files in os.walk(folder):
+    for directory, subdirectories, files in os.walk(folder, followlinks=True):
         here = Path(directory)
-        subdirectories[:] = [
-            name for name in subdirectories
-            if not name.startswith('.') and (here / name).resolve() != own_results
-        ]
-        found += [
-            here / name for name in files
-            if not name.startswith('.') and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+        for name in list(subdirectories):
+            place = (here / name).resolve()
+            if name.startswith('.') or place in seen:
+                subdirectories.remove(name)
+            seen.add(place)
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if not name.startswith('.') and suffix in IMAGE_SUFFIXES:
+                found.append(here / name)
+            elif not name.startswith('.') and left_out is not None:
+                left_out[suffix or 'without a suffix'] += 1
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from derain_ros.engines import Engine
 from derain_ros.files.clip_sources import ClipSource
-from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.video_files import VideoError, new_video
 from derain_ros.files.views import compose, pad_to_even, swept_divider
-from derain_ros.images.overlay import blend
+from derain_ros.images.pipeline import Frame
 from derain_ros.text import printable
 
 
@@ -92,12 +91,16 @@ def make_video(
                 continue
             height, width = frame.rainy.shape[:2]
             if (width, height) != (facts.width, facts.height):
-                raise VideoError(
-                    f'{frame.name}: has {width}x{height} pixels, those before '
-                    f'{facts.width}x{facts.height}; all frames of a video must be of one size')
+                summary.failed.append(BadPair(frame.name, printable(
+                    f'{frame.name}: has {width}x{height} pixels, the first frame '
+                    f'{facts.width}x{facts.height}; all frames of a video must be of one size')))
+                continue
+            shown = Frame(bgr=frame.rainy)
+            shown.derained, shown.rain_mask = frame.derained, frame.rain_mask
             try:
-                derained, rain_mask = _derain(frame, engine)
-                if view == 'mask' and rain_mask is None:
+                if frame.derained is None:
+                    shown.derain(engine.infer)
+                if view == 'mask' and shown.rain_mask is None:
                     raise VideoError('has no rain mask beside it in the bag')
             except ValueError as error:
                 summary.failed.append(BadPair(
@@ -105,21 +108,10 @@ def make_video(
                 continue
             divider = swept_divider(number / facts.rate, sweep) if sweep else 0.5
             picture = compose(
-                view, frame.rainy, blend(frame.rainy, derained, strength), rain_mask,
-                divider=divider)
+                view, frame.rainy, shown.blended(strength), shown.rain_mask, divider=divider)
             video.write(np.ascontiguousarray(pad_to_even(picture)))
         summary.frames = video.frames
         if not summary.frames:
             reason = summary.failed[0].reason if summary.failed else 'there is none'
             raise VideoError(f'not one frame could be shown: {reason}')
     return summary
-
-
-def _derain(
-    frame: FrameSet, engine: Engine | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the derained frame and the rain mask, given or made."""
-    if frame.derained is not None:
-        return frame.derained, frame.rain_mask
-    result = engine.infer(frame.rainy[np.newaxis])
-    return result.image[0], result.rain_mask[0]

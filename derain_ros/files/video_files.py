@@ -2,8 +2,9 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +71,29 @@ def check_destination(destination: Path) -> None:
 def open_video(source: Path) -> Iterator[cv2.VideoCapture]:
     """Open a video to read; raises VideoError."""
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
+    with _name_for_opencv(source) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        try:
+            if not capture.isOpened():
+                raise VideoError(
+                    f'{source}: not a video, damaged, or of a kind FFmpeg cannot read')
+            yield capture
+        finally:
+            capture.release()
+
+
+@contextmanager
+def _name_for_opencv(path: Path) -> Iterator[str]:
+    """Give a name to open a file by; OpenCV crashes on one that is not UTF-8."""
     try:
-        if not capture.isOpened():
-            raise VideoError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read')
-        yield capture
-    finally:
-        capture.release()
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix='derain_video_') as folder:
+            link = Path(folder) / f'video{path.suffix}'
+            link.symlink_to(path.absolute())
+            yield str(link)
+    else:
+        yield str(path)
 
 
 class VideoFile:
@@ -120,21 +137,22 @@ def new_video(destination: Path, width: int, height: int, rate: float) -> Iterat
     """
     # The container is chosen by the suffix, which therefore stays.
     partial = destination.with_name(
-        f'.{destination.stem}.{os.getpid()}.partial{destination.suffix}')
+        f'.{destination.stem[:50]}.{os.getpid()}.partial{destination.suffix}')
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         codec = CODECS[destination.suffix.lower()]
-        writer = cv2.VideoWriter(
-            str(partial), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, (width, height))
-        try:
-            if not writer.isOpened():
-                raise VideoError(
-                    f'{partial}: cannot be opened to write {codec}; check the folder, or use '
-                    'opencv-python-headless from PyPI, which has this codec')
-            video = VideoFile(writer)
-            yield video
-        finally:
-            writer.release()
+        with _name_for_opencv(partial) as name:
+            writer = cv2.VideoWriter(
+                name, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, (width, height))
+            try:
+                if not writer.isOpened():
+                    raise VideoError(
+                        f'{partial}: cannot be opened to write {codec}; check the folder, or use '
+                        'opencv-python-headless from PyPI, which has this codec')
+                video = VideoFile(writer)
+                yield video
+            finally:
+                writer.release()
         _check_whole(partial, destination, video.frames)
         if destination.exists():
             raise VideoError(f'{destination}: has appeared meanwhile; it is left alone')
@@ -147,7 +165,8 @@ def new_video(destination: Path, width: int, height: int, rate: float) -> Iterat
 
 def _check_whole(partial: Path, destination: Path, frames: int) -> None:
     """OpenCV does not tell when a write fails, as on a full disk: count what is there."""
-    with open_video(partial) as capture:
+    found = 0
+    with suppress(VideoError), open_video(partial) as capture:
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if found != frames:
         raise VideoError(

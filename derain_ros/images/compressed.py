@@ -1,5 +1,6 @@
 """JPEG and PNG camera messages to BGR arrays, checked before they are unfolded."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from derain_ros.images.message_fields import (
     refuse,
     shown,
 )
-from derain_ros.images.pixel_formats import BAYER_PATTERNS, demosaic
+from derain_ros.images.pixel_formats import BAYER_PATTERNS, PIXEL_FORMATS, demosaic
 
 MAXIMUM_COMPRESSED_PIXELS = 64_000_000
 """Most pixels that a compressed image may unfold to."""
@@ -51,6 +52,9 @@ _SCAN_MARKER = b'\xff\xda'
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 _MOST_MARKERS = 4096
 
+_SAMPLES = re.compile(r'(8|16|32|64)[USF]C\d+')
+"""Encodings that name samples and no colours, as those of depth."""
+
 _CHECK_LINK = 'check the publisher and the link'
 
 
@@ -73,11 +77,14 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
 
     True for ``jpeg``, ``jpg``, ``png``, the empty string (the data decide) and what
     image_transport writes, ``<encoding>; jpeg compressed <encoding>``. False for
-    compressedDepth and video.
+    compressedDepth, of depth that is compressed as a picture (``16UC1; png compressed``), and of
+    video.
     """
     if not isinstance(format, str):
         return False
     first, separator, rest = format.partition(';')
+    if separator and _SAMPLES.fullmatch(first.strip()) and first.strip() not in PIXEL_FORMATS:
+        return False
     words = (rest if separator else first).lower().split()
     return not words or words[0] in ('jpeg', 'jpg', 'png')
 
@@ -112,7 +119,7 @@ def decode_compressed(msg: Any) -> np.ndarray:
         refuse(
             'format', shown(msg.format),
             "'jpeg' or 'png', alone or as image_transport writes it",
-            'subscribe to the compressed transport of a camera, not to compressedDepth or video',
+            'subscribe to the compressed transport of a camera, not to depth or video',
         )
     data = byte_view(msg)
     if len(data) > MAXIMUM_COMPRESSED_BYTES:

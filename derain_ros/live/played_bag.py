@@ -180,7 +180,7 @@ def _played(
 
 
 def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCamera, ...]:
-    listed = [(found.topic, found.msgtype) for found in reader.connections]
+    listed = reader.topics
     counts = {found.topic: found.msgcount for found in reader.connections}
     selection = topics
     if topics is None:

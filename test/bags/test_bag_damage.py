@@ -6,7 +6,16 @@ from contextlib import closing
 
 import pytest
 import yaml
-from bag_files import STORAGES, drive, long_drive, messages_on, read_bag, write_bag
+from bag_files import (
+    COMPRESSED,
+    STORAGES,
+    TYPES,
+    drive,
+    long_drive,
+    messages_on,
+    read_bag,
+    write_bag,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.exceptions import McapError
@@ -36,7 +45,7 @@ def _derain(source, out, engine):
 
 def _rows(recording):
     return [(recording.connections[connection - 1].topic, time, bytes(data))
-            for connection, time, data in recording.messages(0, 2**63 - 1)]
+            for connection, time, data, *_ in recording.messages(0, 2**63 - 1)]
 
 
 def _cut_bag(folder, compression):
@@ -98,23 +107,9 @@ def test_bytes_that_are_wrong_never_raise_anything_else(cut_bag, tmp_path, data)
     place = data.draw(st.integers(8, len(content) - 1))
     wrong = data.draw(st.binary(min_size=1, max_size=40))
     spoilt = content[:place] + wrong + content[place + len(wrong):]
-    found, _ = _read_spoilt(tmp_path / 'spoilt.mcap', spoilt)
+    found, _ = _read_cut(tmp_path / 'spoilt.mcap', spoilt)
     if found is not None:
         assert len(found) <= len(rows)
-
-
-def _read_spoilt(path, content):
-    path.write_bytes(content)
-    for scan in (False, True):
-        try:
-            with Recording(path, path.parent / 'scratch', scan=scan) as recording:
-                return _rows(recording), recording.damages
-        except BagError:
-            return None, None
-        except Exception as error:
-            if scan or type(error).__name__ != 'DamageError':
-                raise
-    return None, None
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -148,7 +143,7 @@ def test_without_metadata_the_files_are_found(storage, tmp_path, engine):
             (source / 'metadata.yaml').write_text(content)
         out = tmp_path / 'out'
         summary = _derain(source, out, engine)
-        assert [damage.file for damage in summary.damages] == ['metadata.yaml']
+        assert not summary.damages and any('metadata.yaml' in note for note in summary.notes)
         assert messages_on(read_bag(out), *{row.topic for row in rows}) == rows
         shutil.rmtree(out)
 
@@ -168,23 +163,21 @@ def test_a_packed_file_that_is_cut(storage, tmp_path, engine):
 
 
 def test_a_chunk_damaged_in_the_middle_is_found_on_the_way(tmp_path, engine):
-    results = []
-    for workers in (1, 2):
-        folder = tmp_path / str(workers)
-        source = write_bag(folder / 'in', long_drive(120))
-        file = _storage_file(source)
-        content = bytearray(file.read_bytes())
-        place = len(content) * 3 // 4
-        content[place:place + 40_000] = bytes(40_000)
-        file.write_bytes(content)
-        plan = plan_bag(source, folder / 'out')
-        assert not plan.scan
-        summary = derain_bag(plan, engine, workers=workers)
-        damage, = summary.damages
-        assert damage.offset <= place
-        assert 0 < summary.messages < plan.message_count
-        results.append((_storage_file(folder / 'out').read_bytes(), damage))
-    assert results[0] == results[1]
+    source = write_bag(tmp_path / 'in', long_drive(120))
+    file = _storage_file(source)
+    content = bytearray(file.read_bytes())
+    place = len(content) // 2
+    content[place:place + 40_000] = bytes(40_000)
+    file.write_bytes(content)
+    plan = plan_bag(source, tmp_path / 'out')
+    summary = derain_bag(plan, engine)
+    damage, *_ = summary.damages
+    assert damage.offset <= place
+    # What lies behind it is there, too.
+    assert sum(damage.lost for damage in summary.damages) == (
+        plan.message_count - summary.messages) < plan.message_count // 2
+    last = TYPES.serialize_cdr(long_drive(120)[-1][3], COMPRESSED)
+    assert bytes(last) in [row.data for row in read_bag(tmp_path / 'out')]
 
 
 def test_of_a_split_bag_the_other_files_are_kept(tmp_path, engine):

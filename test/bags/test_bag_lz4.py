@@ -52,15 +52,14 @@ def _read_by_mcap(path):
                 for _, channel, message in make_reader(stream, validate_crcs=True).iter_messages()]
 
 
-@pytest.mark.parametrize('workers', [1, 2])
-def test_a_bag_of_lz4_chunks_is_derained_and_kept(workers, tmp_path):
+def test_a_bag_of_lz4_chunks_is_derained_and_kept(tmp_path):
     rows = drive()
     source, out = _write_lz4(tmp_path / 'in', rows), tmp_path / 'out'
     with closing(create_engine('auto', 'nano', precision='f32')) as engine:
-        summary = derain_bag(plan_bag(source, out), engine, workers=workers)
+        summary = derain_bag(plan_bag(source, out), engine)
         derain_bag(plan_bag(write_bag(tmp_path / 'plain', rows, profiles=PROFILES),
                             tmp_path / 'same'), engine)
-    assert summary.derained.total() == 8 and not summary.damages
+    assert summary.made.total() == 8 and not summary.damages
     names = set(read_topics(source))
     assert messages_on(read_bag(out), *names) == read_bag(source)
     assert [row.topic for row in read_bag(out)].count('/cam/derained/image') == 4
@@ -79,7 +78,7 @@ def test_of_a_cut_bag_of_lz4_chunks_all_before_is_read(share, tmp_path):
     path = tmp_path / 'cut.mcap'
     path.write_bytes(content[:int(share * len(content))])
     with Recording(path, tmp_path / 'scratch') as recording:
-        found = [bytes(data) for _, _, data in recording.messages(0, 2**63 - 1)]
+        found = [bytes(data) for _, _, data, *_ in recording.messages(0, 2**63 - 1)]
         damage, = recording.damages
     assert found == [row.data for row in whole[:len(found)]]
     assert len(found) > share * len(whole) / 2
@@ -89,7 +88,7 @@ def test_of_a_cut_bag_of_lz4_chunks_all_before_is_read(share, tmp_path):
 def test_lz4_without_an_index_is_read_too(tmp_path):
     source = _write_lz4(tmp_path / 'in', drive())
     with Recording(source, tmp_path / 'scratch', scan=True) as recording:
-        found = [bytes(data) for _, _, data in recording.messages(0, 2**63 - 1)]
+        found = [bytes(data) for _, _, data, *_ in recording.messages(0, 2**63 - 1)]
     assert found == [row.data for row in read_bag(source)]
 
 
@@ -110,6 +109,6 @@ def test_a_missing_lz4_is_named_with_the_remedy(tmp_path):
         env=os.environ | {'PYTHONPATH': f'{ROOT}{os.pathsep}{packages}'},
         capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert done.stderr == ('derain: error: the Python package lz4 is missing; install it with '
-                           '`pip install lz4`\n')
+    assert done.stderr.startswith('derain: error: the Python package lz4 is missing; ')
+    assert done.stderr.endswith('install it with `pip install lz4`\n')
     assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()

@@ -1,9 +1,9 @@
 """``derain bag`` interrupted anywhere: the same command goes on, to the same bytes."""
 
 import fcntl
+import importlib
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -11,40 +11,16 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from bag_files import STORAGES, long_drive, read_bag, tree, write_bag
 
+from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
 
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1'}
-
-# Ends the process with SIGKILL before or after the n-th call of a function.
-KILLED = """
-import importlib, os, signal, sys
-module, name, when, count = sys.argv[1:5]
-owner = importlib.import_module(f'derain_ros.{module}')
-*path, last = name.split('.')
-for part in path:
-    owner = getattr(owner, part)
-real, calls = getattr(owner, last), []
-def deadly(*args, **kwargs):
-    calls.append(1)
-    if when == 'before' and len(calls) == int(count):
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = real(*args, **kwargs)
-    if when == 'after' and len(calls) == int(count):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(owner, last, deadly)
-from derain_ros.cli import main
-if __name__ == '__main__':
-    sys.exit(main(sys.argv[5:]))
-"""
-
 
 both = pytest.mark.parametrize('whole', STORAGES, indirect=True)
 
@@ -81,168 +57,121 @@ def _start(source, out, *options, **more):
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
 
 
-def _wait_for(process, condition):
-    end = time.monotonic() + 60
-    while process.poll() is None and not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
+class _KilledError(BaseException):
+    """The process ends here."""
 
 
-@pytest.mark.parametrize('module, name, when, count', [
-    ('bags.segments', 'Workplace.claim', 'before', 1),
-    ('bags.segments', 'Workplace.claim', 'after', 1),
-    ('bags.chunks', 'SegmentRecord.save', 'before', 1),
-    ('bags.chunks', 'SegmentRecord.save', 'after', 5),
-    ('bags.derain', 'metadata_text', 'after', 1),
-    ('bags.segments', 'Workplace.publish', 'before', 1),
-    ('bags.segments', 'Workplace.publish', 'after', 1),
+def _kill_at(monkeypatch, place, when, count):
+    """Raise before or after the n-th call of a function of derain_ros.bags."""
+    module, _, path = place.partition(':')
+    owner = importlib.import_module(f'derain_ros.bags.{module}')
+    *path, last = path.split('.')
+    for part in path:
+        owner = getattr(owner, part)
+    real, calls = getattr(owner, last), []
+
+    def deadly(*args, **kwargs):
+        calls.append(1)
+        if when == 'before' and len(calls) == count:
+            raise _KilledError
+        result = real(*args, **kwargs)
+        if when == 'after' and len(calls) == count:
+            raise _KilledError
+        return result
+
+    monkeypatch.setattr(owner, last, deadly)
+
+
+@pytest.mark.parametrize('place, when, count', [
+    ('workplace:Workplace.claim', 'before', 1),
+    ('workplace:Workplace.claim', 'after', 1),
+    ('chunks:SegmentRecord.save', 'before', 1),
+    ('chunks:SegmentRecord.save', 'after', 5),
+    ('making:metadata_text', 'after', 1),
+    ('workplace:Workplace.publish', 'before', 1),
+    ('workplace:Workplace.publish', 'after', 1),
 ])
 @both
-def test_killed_at_a_certain_point(module, name, when, count, whole, go_on, tmp_path):
+def test_ended_at_a_certain_point(place, when, count, whole, go_on, tmp_path, monkeypatch):
     source, expected = whole
-    out = tmp_path / 'out'
-    killed = subprocess.run(
-        [sys.executable, '-c', KILLED, module, name, when, str(count), *_command(source, out)],
-        env=ENVIRONMENT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    go_on(source, out)
-    assert tree(out) == expected
+    with monkeypatch.context() as patch, pytest.raises(_KilledError):
+        _kill_at(patch, place, when, count)
+        go_on(source, tmp_path / 'out')
+    go_on(source, tmp_path / 'out')
+    assert tree(tmp_path / 'out') == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ['out']
 
 
-@pytest.mark.parametrize('module, name, count', [
-    ('bags.segments', 'Workplace.set_damaged', 1), ('bags.chunks', 'SegmentRecord.save', 11)])
-def test_killed_after_damage_was_met(module, name, count, go_on, tmp_path):
+def test_damage_is_told_also_of_what_was_done_before(go_on, tmp_path, monkeypatch):
     source = write_bag(tmp_path / 'in', long_drive(90))
     file = source / 'in.mcap'
     content = bytearray(file.read_bytes())
-    content[len(content) // 2:len(content) // 2 + 60_000] = bytes(60_000)
+    content[len(content) // 3:len(content) // 3 + 60_000] = bytes(60_000)
     file.write_bytes(content)
     summary = go_on(source, tmp_path / 'once' / 'out')
-    out = tmp_path / 'out'
-    killed = subprocess.run(
-        [sys.executable, '-c', KILLED, module, name, 'after', str(count),
-         *_command(source, out)], env=ENVIRONMENT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (tmp_path / 'out.partial' / 'damage.json').exists()
-    resumed = go_on(source, out)
+    with monkeypatch.context() as patch, pytest.raises(_KilledError):
+        _kill_at(patch, 'chunks:SegmentRecord.save', 'after', 11)
+        go_on(source, tmp_path / 'out')
+    resumed = go_on(source, tmp_path / 'out')
     assert resumed.damages == summary.damages and resumed.damages
-    assert tree(out) == tree(tmp_path / 'once' / 'out')
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'once' / 'out')
 
 
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
 @both
-def test_killed_at_random_moments(whole, go_on, tmp_path):
+def test_killed_at_some_moment(number, whole, go_on, tmp_path):
     source, expected = whole
-    out, moments = tmp_path / 'out', random.Random(3)
-    records = tmp_path / 'out.partial' / 'done'
-    for kind in (signal.SIGKILL, signal.SIGINT):
-        before = len(list(records.glob('*.json')))
-        process = _start(source, out)
-        _wait_for(process, lambda least=before + 2: len(list(records.glob('*.json'))) >= least)
-        time.sleep(moments.uniform(0, 0.03))
-        process.send_signal(kind)
-        output, _ = process.communicate()
-        assert 'Traceback' not in output
+    out, records = tmp_path / 'out', tmp_path / 'out.partial' / 'done'
+    process = _start(source, out)
+    end = time.monotonic() + 120
+    while process.poll() is None and len(list(records.glob('*.json'))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert 'Traceback' not in output
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and 'the same command goes on' in output
     if not out.exists():
         go_on(source, out)
     assert tree(out) == expected
     assert [path.name for path in tmp_path.iterdir()] == ['out']
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_parent(number, whole, go_on, tmp_path):
-    source, expected = whole
-    out = tmp_path / 'out'
-    partial = tmp_path / 'out.partial'
-    process = _start(source, out, '--workers', '2', start_new_session=True)
-    _wait_for(process, lambda: (partial / 'done' / '000001.json').exists())
-    children = _children(process.pid)
-    assert len(children) >= 2
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
-    assert 'Traceback' not in output
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert 'the same command goes on' in output
-    end = time.monotonic() + 10
-    while any(Path(f'/proc/{child}').exists() for child in children):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    # What two have begun, one can end.
-    go_on(source, out)
-    assert tree(out) == expected
-
-
-def _children(parent):
-    found = []
-    for stat in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            if int(stat.read_text().rpartition(')')[2].split()[1]) == parent:
-                found.append(int(stat.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def test_a_segment_that_was_taken_over_and_not_deleted_is_not_waited_for(
-        whole, go_on, tmp_path):
+        whole, go_on, tmp_path, monkeypatch):
     source, expected = whole
-    out = tmp_path / 'out'
-    killed = subprocess.run(
-        [sys.executable, '-c', KILLED, 'bags.chunks', 'SegmentRecord.save', 'after', '3',
-         *_command(source, out)], env=ENVIRONMENT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    partial = tmp_path / 'out.partial'
+    with monkeypatch.context() as patch, pytest.raises(_KilledError):
+        _kill_at(patch, 'chunks:SegmentRecord.save', 'after', 3)
+        go_on(source, tmp_path / 'out')
     # As a run with workers leaves it that is killed between taking a segment over and deleting it.
-    (partial / 'segments').mkdir(exist_ok=True)
-    shutil.copy(partial / 'done' / '000001.json', partial / 'segments')
-    (partial / 'segments' / '000001.body').write_bytes(b'')
-    go_on(source, out)
-    assert tree(out) == expected
-
-
-def test_a_worker_that_dies_is_named(whole, tmp_path):
-    source, expected = whole
-    out = tmp_path / 'out'
-    process = _start(source, out, '--workers', '2')
-    _wait_for(process, lambda: (tmp_path / 'out.partial' / 'done' / '000000.json').exists())
-    workers = [child for child in _children(process.pid)
-               if b'spawn_main' in Path(f'/proc/{child}/cmdline').read_bytes()]
-    os.kill(workers[-1], signal.SIGKILL)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert f'(process {workers[-1]}) died (signal SIGKILL' in output
-    assert main(_command(source, out, '--workers', '2')) == 0
-    assert tree(out) == expected
-
-
-@both
-def test_workers_write_the_same_bytes(whole, tmp_path):
-    source, expected = whole
-    assert main(_command(source, tmp_path / 'out', '--workers', '2')) == 0
+    partial = tmp_path / 'out.partial'
+    bodies, = partial.glob('segments-*')
+    shutil.copy(partial / 'done' / '000001.json', bodies)
+    (bodies / '000001.body').write_bytes(b'')
+    go_on(source, tmp_path / 'out')
     assert tree(tmp_path / 'out') == expected
 
 
-def test_another_work_is_not_gone_on_with(whole, engine, go_on, tmp_path, capsys):
+def test_another_work_is_not_gone_on_with(whole, engine, go_on, tmp_path):
     source, expected = whole
     out = tmp_path / 'out'
     _interrupt(source, out, engine)
-    assert main(_command(source, out, '--strength', '0.5')) == 1
-    error = capsys.readouterr().err
-    assert '--strength: 1.0 then, 0.5 now' in error and 'Delete the folder' in error
+    with pytest.raises(BagError, match=r'--strength: 1.0 then, 0.5 now.*Delete the folder'):
+        derain_bag(plan_bag(source, out), engine, strength=0.5)
     go_on(source, out)
     assert tree(out) == expected
 
 
-def test_the_work_of_another_run_is_left_alone(whole, engine, tmp_path, capsys):
+def test_the_work_of_another_run_is_left_alone(whole, engine, go_on, tmp_path):
     source, _ = whole
     out = tmp_path / 'out'
     _interrupt(source, out, engine)
     before = tree(tmp_path)
     with (tmp_path / 'out.partial' / 'lock').open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert main(_command(source, out)) == 1
-    assert 'another run is at work' in capsys.readouterr().err
+        with pytest.raises(BagError, match='another run is at work'):
+            go_on(source, out)
     assert tree(tmp_path) == before
 
 
@@ -258,16 +187,15 @@ def _interrupt(source, out, engine):
         derain_bag(plan_bag(source, out), engine, progress=interrupt)
 
 
-@pytest.mark.parametrize('workers', ['1', '2'])
 @both
-def test_a_full_disk_is_told_and_gone_on_from(workers, whole, go_on, tmp_path):
+def test_a_full_disk_is_told_and_gone_on_from(whole, go_on, tmp_path):
     source, expected = whole
     out = tmp_path / 'out'
     limit = max(map(len, expected.values())) // 2
     process = _start(
-        source, out, '--workers', workers,
+        source, out,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
     assert 'Traceback' not in output
     assert 'out: cannot be written' in output

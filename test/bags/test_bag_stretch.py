@@ -11,7 +11,6 @@ from bag_files import (
     long_drive,
     messages_on,
     read_bag,
-    tree,
     write_bag,
 )
 from mcap.reader import make_reader
@@ -42,7 +41,7 @@ def test_a_stretch_keeps_what_lies_in_it(storage, tmp_path, engine):
     kept = read_bag(tmp_path / 'out')
     assert messages_on(kept, '/wheels', *CAMERAS) == wanted
     frames = len(messages_on(wanted, *CAMERAS))
-    assert summary.derained.total() == plan.frame_count == frames == 31
+    assert summary.made.total() == plan.frame_count == frames == 31
     assert not summary.damages
 
 
@@ -76,9 +75,7 @@ def test_every_third_frame_of_each_camera(storage, tmp_path, engine):
                              strict=True):
         times = [row.time for row in messages_on(rows, topic)]
         assert [row.time for row in messages_on(rows, result)] == times[::3]
-    assert summary.derained.total() == plan.frame_count == 20
-    derain_bag(plan_bag(source, tmp_path / 'again' / 'out', every=3), engine, workers=2)
-    assert tree(tmp_path / 'again' / 'out') == tree(tmp_path / 'out')
+    assert summary.made.total() == plan.frame_count == 20
 
 
 @pytest.mark.parametrize('options', [
@@ -102,7 +99,7 @@ def test_truth_is_not_derained_unless_named(tmp_path, capsys):
              for topic, msgtype, time, message in drive() if topic == '/cam/image_raw']
     source = write_bag(tmp_path / 'in', rows)
     assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 0
-    assert '/cam/image_raw/dry is the truth of a rainy topic' in capsys.readouterr().err
+    assert '/cam/image_raw/dry is the ground truth of a rainy topic' in capsys.readouterr().err
     topics = {row.topic for row in read_bag(tmp_path / 'out')}
     assert '/cam/image_raw/dry' in topics
     assert '/cam/image_raw/derained/image' not in topics

@@ -187,7 +187,8 @@ def test_of_a_damaged_bag_the_beginning_is_derained(storage, tmp_path, capsys):
     assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 1
     captured = capsys.readouterr()
     assert 'Traceback' not in captured.err
-    assert f'{data_file.name}' in captured.err and 'last message' in captured.err
+    assert data_file.name in captured.err
+    assert 'last message' in captured.err or 'are lost' in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
     kept = read_bag(tmp_path / 'out')
     inputs = messages_on(kept, '/cam/image_raw')
@@ -235,7 +236,7 @@ def test_progress_counts_every_frame(tmp_path, engine):
     assert sum(counts) == plan.frame_count == 8
     assert plan.message_count == summary.messages == 16
     assert summary.written == 16 + 2 * 8
-    assert summary.derained == {'/cam/image_raw': 4, '/rear/image_raw/compressed': 4}
+    assert summary.made == {'/cam/image_raw': 4, '/rear/image_raw/compressed': 4}
 
 
 def test_a_derained_bag_is_not_derained_again(tmp_path, engine, capsys):
@@ -267,8 +268,9 @@ def test_hostile_images_are_counted_and_kept(tmp_path_factory, engine, fields, t
     rows.append(('/cam/image_raw', IMAGE, START + 101, image(9, START)))
     folder = tmp_path_factory.mktemp('hostile')
     source = write_bag(folder / 'in', rows)
-    summary = derain_bag(plan_bag(source, folder / 'out'), engine)
-    assert summary.derained.total() + summary.failed.total() == len(rows)
+    summary = derain_bag(plan_bag(
+        source, folder / 'out', topics=['/cam/image_raw']), engine)
+    assert summary.made.total() + summary.failed.total() == len(rows)
     assert len(summary.bad_frames) == summary.failed.total() >= 1
     result = read_bag(folder / 'out')
     assert messages_on(result, '/cam/image_raw') == read_bag(source)

@@ -205,16 +205,6 @@ def test_damaged_pictures_are_named_and_left_out(tmp_path, run, capsys):
     assert '1 left out' in captured.out
 
 
-def test_frames_of_another_size_end_it(tmp_path, model, capsys):
-    folder = tmp_path / 'frames'
-    write_picture(folder / 'a.png', picture(1, HEIGHT, WIDTH))
-    write_picture(folder / 'b.png', picture(1, HEIGHT, WIDTH + 2))
-    assert main(['video', str(folder), '-o', str(tmp_path / 'out.avi'),
-                 '--model', model]) == 1
-    assert 'b.png: has 66x48 pixels, those before 64x48' in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ['frames']
-
-
 def test_frames_that_are_too_small_are_told(tmp_path, model, capsys):
     write_picture(tmp_path / 'frames' / 'a.png', picture(1, 16, 16))
     assert main(['video', str(tmp_path / 'frames'), '-o', str(tmp_path / 'out.avi'),

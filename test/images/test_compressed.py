@@ -162,6 +162,7 @@ def test_data_that_are_no_image_are_refused(data):
 
 
 @pytest.mark.parametrize('announced', [
+    '16UC1; png compressed ', '32FC1; png compressed',
     '16UC1; compressedDepth png', '32FC1; compressedDepth', 'compressedDepth', 'h264', 'theora',
     'bgr8; webp compressed', '16UC1; compressedDepth rvl', 'tiff',
 ])

@@ -12,13 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from derain_ros.bags.frames import why_not
 from derain_ros.images.codec import (
-    SUPPORTED_ENCODINGS,
     decode_compressed,
     decode_image,
-    is_compressed_supported,
 )
-from derain_ros.images.message_fields import ImageFormatError, shown
+from derain_ros.images.message_fields import ImageFormatError
 
 JPEG_QUALITY = 95
 
@@ -49,23 +48,6 @@ Renderer = Callable[[np.ndarray], np.ndarray]
 """Puts rain into a picture: uint8, H×W×3, BGR, in and out."""
 
 
-def why_not_image(message: Any) -> str | None:
-    """Say why no rain can be put into a ``sensor_msgs/Image``; None if it can by encoding."""
-    if message.encoding in SUPPORTED_ENCODINGS:
-        return None
-    return f'encoding {shown(message.encoding)} is not of a camera picture that can be written'
-
-
-def why_not_compressed(message: Any) -> str | None:
-    """Say why no rain can be put into a CompressedImage; None if it can by format."""
-    encoding, separator, _ = message.format.partition(';')
-    if is_compressed_supported(message.format) and (
-        not separator or encoding.strip() in SUPPORTED_ENCODINGS
-    ):
-        return None
-    return f'format {shown(message.format)} is not of a camera picture that can be written'
-
-
 def rain_on_image(message: Any, render: Renderer) -> Any:
     """Put rain into a ``sensor_msgs/Image``.
 
@@ -88,7 +70,7 @@ def rain_on_image(message: Any, render: Renderer) -> Any:
         The message cannot be read, see :func:`derain_ros.images.codec.decode_image`.
 
     """
-    reason = why_not_image(message)
+    reason = why_not(message)
     if reason is not None:
         raise ImageFormatError(reason)
     change = _change(decode_image(message), render)
@@ -136,7 +118,7 @@ def rain_on_compressed(message: Any, render: Renderer) -> Any:
         The message cannot be read, see :func:`derain_ros.images.codec.decode_compressed`.
 
     """
-    reason = why_not_compressed(message)
+    reason = why_not(message)
     if reason is not None:
         raise ImageFormatError(reason)
     change = _change(decode_compressed(message), render)

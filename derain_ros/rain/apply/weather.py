@@ -51,5 +51,6 @@ class Weather:
         The seed is made of this one and the name, so that a picture keeps its rain
         whatever pictures lie beside it.
         """
-        digest = hashlib.blake2b(f'{self.seed}/{name}'.encode(), digest_size=8).digest()
+        key = f'{self.seed}/{name}'.encode(errors='surrogateescape')
+        digest = hashlib.blake2b(key, digest_size=8).digest()
         return replace(self, seed=int.from_bytes(digest, 'big'))

@@ -27,8 +27,8 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.topics import dry_topic
 from derain_ros.cli import main
 from derain_ros.images.codec import decode_compressed, decode_image
-from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.weather import Weather
 
 CAMERAS = {
     '/cam/image_raw': '/cam/image_raw/dry',
@@ -37,7 +37,8 @@ CAMERAS = {
 
 
 def _rain(source, out, intensity=0.6, topics=None, **options):
-    return rain_bag(plan_rainy_bag(source, out, topics=topics), RainClip(intensity, 1), **options)
+    weather = Weather(intensity=intensity, seed=1)
+    return rain_bag(plan_rainy_bag(source, out, topics=topics), weather, **options)
 
 
 def _bgr(row):
@@ -196,12 +197,13 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
     _rain(source, tmp_path / 'rainy')
     wheels = write_bag(tmp_path / 'wheels', [('/wheels', CUSTOM, START, wheel(1))])
     (tmp_path / 'left.partial').mkdir()
+    (tmp_path / 'left.partial' / 'mine').touch()
     before = tree(tmp_path)
     out = tmp_path / 'out'
     for arguments, words in (
         ((source, '-o', source), ('in', 'is the input')),
         ((source, '-o', tmp_path / 'rainy'), ('rainy', 'exists')),
-        ((source, '-o', tmp_path / 'left'), ('left.partial', 'interrupted')),
+        ((source, '-o', tmp_path / 'left'), ('left.partial', 'in the way')),
         ((source, '-o', out, '--topics', '/front'), ('/front', '/cam/image_raw')),
         ((source, '-o', out, '--streaks', tmp_path / 's'), ('--streaks', 'dry')),
         ((tmp_path / 'rainy', '-o', out), ('/cam/image_raw/dry', '--topics')),
@@ -238,28 +240,29 @@ def test_of_a_damaged_bag_what_can_be_read_gets_rain(storage, tmp_path, capsys):
         messages_on(rows, '/cam/image_raw/dry')) > 10
 
 
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
+def test_an_interrupted_run_goes_on(tmp_path):
     source = write_bag(tmp_path / 'in', drive())
     seen = []
 
     def interrupt(count):
         seen.append(count)
         if len(seen) == 5:
-            assert [path.name for path in tmp_path.iterdir() if path.name != 'in'] == [
-                'out.partial']
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         _rain(source, tmp_path / 'out', progress=interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ['in']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out.partial']
+    _rain(source, tmp_path / 'out')
+    _rain(source, tmp_path / 'once' / 'out')
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'once' / 'out')
 
 
-def test_progress_counts_every_message(tmp_path):
+def test_progress_counts_every_frame(tmp_path):
     counts = []
     summary = _rain(write_bag(tmp_path / 'in', drive()), tmp_path / 'out', progress=counts.append)
-    assert sum(counts) == summary.messages == 16
-    assert summary.rainy == dict.fromkeys(CAMERAS, 4)
-    assert not summary.unchanged
+    assert sum(counts) == 8 and summary.messages == 16
+    assert summary.made == dict.fromkeys(CAMERAS, 4)
+    assert not summary.failed.total()
 
 
 @pytest.mark.parametrize('topic, dry', [
@@ -297,7 +300,7 @@ def test_hostile_images_are_kept(tmp_path_factory, fields, torn):
         assert 'no image topic' in str(error)
         assert fields[0]['encoding'] not in ('bgr8', 'mono16', 'bayer_rggb8', 'nv12', 'uyvy')
         return
-    assert summary.rainy.total() + summary.unchanged.total() == len(rows)
+    assert summary.made.total() + summary.failed.total() == len(rows)
     result = read_bag(folder / 'out')
     dry = messages_on(result, '/cam/image_raw/dry')
     assert [row.data for row in dry] == [row.data for row in recorded]

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from derain_ros.bags.chunks import SegmentRecord, save_text
+from derain_ros.bags.chunks import SegmentRecord
 from derain_ros.bags.damage import BagError
+from derain_ros.replacing import replace_file
 
 SEGMENT_FRAMES = 128
 """Frames of a segment in a long bag,"""
@@ -22,7 +23,6 @@ FEWEST_SEGMENTS = 16
 FEWEST_FRAMES = 8
 
 _PLAN = 'plan.json'
-_DAMAGE = 'damage.json'
 _FINISHED = 'finished'
 _BEFORE_THE_PLAN = {'lock', 'source'}
 
@@ -35,6 +35,12 @@ class Workplace:
     destination
         The bag to be.
 
+    Attributes
+    ----------
+    bodies
+        Folder of the segments that other processes have written; of its own for each work, so
+        that a process that was forgotten writes into no other.
+
     Raises
     ------
     BagError
@@ -45,6 +51,7 @@ class Workplace:
     def __init__(self, destination: Path):
         self.destination = destination
         self.path = partial_of(destination)
+        self.bodies = self.path / 'segments'
         self._lock = -1
 
     def __enter__(self) -> 'Workplace':
@@ -76,11 +83,6 @@ class Workplace:
     def records(self) -> Path:
         """Folder of the records of the segments that are in the result."""
         return self.path / 'done'
-
-    @property
-    def bodies(self) -> Path:
-        """Folder of the segments that other processes have written."""
-        return self.path / 'segments'
 
     def claim(self, fingerprint: Mapping[str, Any]) -> None:
         """Begin the work, or go on with it.
@@ -114,26 +116,15 @@ class Workplace:
                     f'({changes}). Delete the folder to begin anew, or give the options of '
                     'then to go on')
         else:
-            save_text(plan, json.dumps(wanted, indent=1))
+            replace_file(plan, json.dumps(wanted, indent=1))
         self.records.mkdir(exist_ok=True)
+        self.bodies = self.path / f'segments-{digest_of(wanted)[:8]}'
         self.bodies.mkdir(exist_ok=True)
 
     @property
     def finished(self) -> bool:
         """The result has been given its name, and only the folder is left to be removed."""
         return (self.path / _FINISHED).exists() and self.destination.exists()
-
-    def set_damaged(self, segment: int) -> None:
-        """Note that from a segment on no index of the source is relied on."""
-        for number, body in self.pending().items():
-            if number >= segment:
-                self.drop(body)
-        save_text(self.path / _DAMAGE, json.dumps({'from': segment}))
-
-    @property
-    def damaged(self) -> bool:
-        """Whether :meth:`set_damaged` was called."""
-        return (self.path / _DAMAGE).exists()
 
     def pending(self) -> dict[int, Path]:
         """Return the segments that other processes have written, by their number."""
@@ -198,7 +189,7 @@ def check_workplace(destination: Path) -> None:
         raise BagError(f'{destination}: exists already; name a folder that does not')
     if not ours and partial.exists():
         with contextlib.suppress(NotADirectoryError):
-            there = {path.name for path in partial.iterdir() if path.suffix != '.tmp'}
+            there = {path.name for path in partial.iterdir() if '.partial' not in path.name}
             if there <= _BEFORE_THE_PLAN:
                 return
         raise BagError(f'{partial}: is in the way, and holds no work to go on with; delete it')

@@ -1,0 +1,129 @@
+"""Many bags, one after the other or side by side, and how many processes they are worth."""
+
+import builtins
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.workplace import partial_of
+from derain_ros.engines import EngineError, EngineInfo
+
+LONG_BAG = 1000
+"""From so many frames on, a second process is worth its start."""
+
+_SUFFIXES = {'.mcap', '.db3'}
+
+Job = tuple[Path, Path]
+"""A bag, and the folder of what is made of it."""
+
+
+def is_bag(path: Path) -> bool:
+    """Tell whether a bag of ROS lies at a path."""
+    if path.is_dir():
+        return any(file.name == 'metadata.yaml' or _SUFFIXES & set(file.suffixes)
+                   for file in path.iterdir())
+    return bool(_SUFFIXES & set(path.suffixes)) or path.suffix == '.bag'
+
+
+def holds_bags(path: Path) -> bool:
+    """Tell whether a bag lies at a path, or bags and nothing else that is visible below it."""
+    if is_bag(path) or not path.is_dir():
+        return is_bag(path)
+    here = [found for found in path.iterdir() if not found.name.startswith('.')]
+    return bool(here) and all(found.is_dir() for found in here) and any(
+        is_bag(found) for found in path.rglob('*/'))
+
+
+def bags_below(source: Path, destination: Path) -> list[Job]:
+    """Return the bag that a path names, or every bag in a folder, at any depth.
+
+    Parameters
+    ----------
+    source
+        A bag, or a folder with bags in it. Work that is unfinished is no bag, and neither is
+        what lies in ``destination``.
+    destination
+        Folder to write: of the one bag, or of bags with the same names below it.
+
+    """
+    if not source.is_dir() or is_bag(source):
+        return [(source, destination)]
+    jobs, done = [], destination.resolve()
+    for folder, below, _ in os.walk(source):
+        here = Path(folder)
+        below[:] = sorted(name for name in below if not name.endswith('.partial')
+                          and (here / name).resolve() != done)
+        if here != source and is_bag(here):
+            jobs.append((here, destination / here.relative_to(source)))
+            below.clear()
+    if not jobs:
+        raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file, and neither '
+                       'does a folder in it')
+    return jobs
+
+
+def for_each_bag(
+    jobs: Sequence[Job], work: Callable[[Path, Path], int], *, side_by_side: int
+) -> dict[Path, str]:
+    """Work on every bag whose result is not there yet.
+
+    Parameters
+    ----------
+    jobs
+        The bags.
+    work
+        Works on one; returns 0 if all of it went well.
+    side_by_side
+        How many to work on at a time.
+
+    Returns
+    -------
+    dict
+        Those that failed, and why; an empty reason where ``work`` has said it.
+
+    """
+    failed: dict[Path, str] = {}
+
+    def one(job: Job) -> None:
+        source, destination = job
+        if destination.exists() and not partial_of(destination).exists():
+            return
+        try:
+            if work(source, destination):
+                failed[source] = ''
+        except (BagError, EngineError, OSError) as error:
+            failed[source] = str(error)
+
+    threads = ThreadPoolExecutor(side_by_side) if side_by_side > 1 else None
+    try:
+        for _ in (threads or builtins).map(one, jobs):
+            pass
+    finally:
+        if threads:
+            # After an interruption nobody waits: the work of the others ends with the pool.
+            threads.shutdown(wait=False, cancel_futures=True)
+    return failed
+
+
+def usual_workers(frames: int | None, engine: EngineInfo | None) -> int:
+    """Return how many processes are best on this machine.
+
+    On the CPU two engines with half of the cores each do more than one with all of them, whose
+    threads wait for each other; starting them takes seconds.
+
+    Parameters
+    ----------
+    frames
+        Frames to derain; None for many bags.
+    engine
+        The derainer; None for none.
+
+    """
+    if importlib.util.find_spec('distributed') is None:
+        return 1
+    on_cores = engine is None or engine.engine == 'openvino'
+    worth_it = on_cores and (frames is None or frames >= LONG_BAG)
+    return 2 if worth_it and len(os.sched_getaffinity(0)) > 1 else 1

@@ -1,0 +1,405 @@
+"""Make a bag from a recorded one: every message kept, and messages added that a recipe makes.
+
+The bag is read in recorded order and without a clock, in segments of time that depend on the
+bag alone, so that two runs give the same bytes, interrupted or not, by one process or several.
+"""
+
+import errno
+import os
+import shutil
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+from rosbags.interfaces import Connection, QosDurability
+from rosbags.rosbag2 import CompressionMode
+
+from derain_ros import __version__
+from derain_ros.bags.bag_summary import BadFrame, BagSummary, CameraFrames
+from derain_ros.bags.chunks import Totals, load_records
+from derain_ros.bags.damage import BagError, Damage
+from derain_ros.bags.plan import BagPlan
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
+from derain_ros.bags.segment_work import (
+    KEPT_REASONS,
+    BagWork,
+    CameraWork,
+    Maker,
+    Pipeline,
+    Recipe,
+)
+from derain_ros.bags.topics import TopicList
+from derain_ros.bags.workplace import Workplace, digest_of
+from derain_ros.replacing import replace_file
+
+if TYPE_CHECKING:
+    from derain_ros.bags.pool import Pool
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_TRANSFORMS = 'tf2_msgs/msg/TFMessage'
+_STATIC_TRANSFORMS = '/tf_static'
+
+
+def make_bag(
+    plan: BagPlan,
+    recipe: Recipe,
+    maker: Maker | None = None,
+    *,
+    options: Mapping[str, Any],
+    pool: 'Pool | None' = None,
+    progress: Callable[[int], Any] = lambda count: None,
+    resumed: Callable[[int], Any] = lambda count: None,
+) -> BagSummary:
+    """Write the bag that ``plan`` describes, or go on where an interrupted run stopped.
+
+    Every message of the source is kept as it is. The destination appears at the end, whole, or
+    not at all; until then the work lies in ``<destination>.partial``.
+
+    Parameters
+    ----------
+    plan
+        From :func:`derain_ros.bags.plan.plan_bag`.
+    recipe
+        What is made of the frames.
+    maker
+        What makes it in this process; None takes it from the recipe.
+    options
+        What the result depends on beside the plan, by what users call it.
+    pool
+        Processes that work on the segments; None does so in this one.
+    progress
+        Called with the number of frames done since the last call.
+    resumed
+        Called first with the number of frames that an earlier run had done.
+
+    Raises
+    ------
+    BagError
+        The work in ``<destination>.partial`` is that of another run, or the destination cannot
+        be written.
+    EngineError
+        The engine failed.
+
+    """
+    threads = cv2.getNumThreads()
+    # The engine has the cores; threads of OpenCV would wait for work in its way.
+    cv2.setNumThreads(1)
+    try:
+        with Workplace(plan.destination) as place:
+            making = Making(plan, recipe, place)
+            try:
+                place.claim(making.fingerprint(options))
+                return making.run(maker, pool, progress, resumed)
+            except (OSError, sqlite3.Error) as error:
+                raise BagError(making.explain(error)) from error
+    finally:
+        cv2.setNumThreads(threads)
+
+
+class Making:
+    """One bag in the making: its topics on both sides, and the way from segments to a bag.
+
+    Parameters
+    ----------
+    plan, recipe
+        As of :func:`make_bag`.
+    place
+        Where the work lies.
+
+    """
+
+    def __init__(self, plan: BagPlan, recipe: Recipe, place: Workplace):
+        self._plan = plan
+        self._recipe = recipe
+        self._place = place
+        self._result: Any = None
+        self._count = len(plan.boundaries) - 1
+
+    def run(
+        self, maker: Maker | None, pool: 'Pool | None', progress: Callable[[int], Any],
+        resumed: Callable[[int], Any]
+    ) -> BagSummary:
+        """Do all that is left to do."""
+        place = self._place
+        with Recording(self._plan.source, place.scratch) as recording:
+            work = self._prepare(recording)
+            if place.finished:
+                summary = self._sum_up(recording)
+                summary.resumed_segments = self._count
+                summary.resumed_frames = summary.made.total() + summary.failed.total()
+                place.remove()
+                return summary
+            place.unpublish()
+            with closing(self._open()) as self._result:
+                self.append()
+                before = self._result.done + len(place.pending()), self._frames_done()
+                resumed(before[1])
+                if pool is None:
+                    self._work_here(recording, work, maker, progress)
+                else:
+                    self._work_there(work, pool, progress)
+                    if pool.remote:
+                        self._result.close()
+                        summary = pool.call(finish, replace(
+                            self._plan, source=self._plan.source.absolute(),
+                            destination=self._plan.destination.absolute()), self._recipe,
+                            self._place.bodies)
+                if pool is None or not pool.remote:
+                    summary = self._finish(recording)
+            summary.resumed_segments, summary.resumed_frames = before
+            return summary
+
+    def assemble(self) -> BagSummary:
+        """Put the segments together that all are there, and finish the bag."""
+        with Recording(self._plan.source, self._place.scratch) as recording:
+            self._prepare(recording)
+            with closing(self._open()) as self._result:
+                if self.append() < self._count:
+                    raise BagError(f'{self._place.path}: segments are missing')
+                return self._finish(recording)
+
+    def fingerprint(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that the result depends on, by what users call it."""
+        plan = self._plan
+        return {
+            'files of the bag': plan.files, **options,
+            'topics': [camera.source for camera in plan.cameras],
+            '--storage': plan.storage, 'compression': plan.compression.name,
+            '--start': plan.start_s, '--duration': plan.duration_s, '--every': plan.every,
+            'segments': [self._count, digest_of(plan.boundaries)],
+            'version of derain_ros': __version__,
+        }
+
+    def _prepare(self, recording: Recording) -> BagWork:
+        plan, topics = self._plan, TopicList()
+        connections = recording.connections
+        numbers = {camera.source: number for number, camera in enumerate(plan.cameras)}
+        images = {one.id for one in recording.images_of(numbers)}
+        self._kept = {one.id: topics.copy(
+            one, plan.cameras[numbers[one.topic]].kept if one.id in images else None)
+            for one in connections}
+        added = {name: topics.add_image(name, connections) for camera in plan.cameras
+                 for name in camera.outputs if name != camera.source}
+        cameras = {one.id: CameraWork(
+            numbers[one.topic], one.topic, one.msgtype, tuple(
+                added.get(name) or topics.copy(one)
+                for name in plan.cameras[numbers[one.topic]].outputs),
+            plan.before.get(one.id, ())) for one in connections if one.id in images}
+        self._topics, self._undefined = topics.connections, topics.undefined_types
+        latched, transforms = _latched(connections)
+        return BagWork(
+            recipe=self._recipe, source=plan.source.absolute(), scratch=self._place.scratch,
+            boundaries=plan.boundaries, kept=self._kept, cameras=cameras,
+            latched=latched if plan.start_s else frozenset(), transforms=transforms,
+            every=plan.every, pack=plan.compression == CompressionMode.MESSAGE)
+
+    @property
+    def _messages(self) -> Path:
+        suffix = '.mcap' if self._plan.storage == 'mcap' else '.db3'
+        return self._place.path / f'messages{suffix}'
+
+    def _open(self) -> Any:
+        """Open the result, and take apart a bag that was put together and not given its name."""
+        bag = self._place.path / 'bag'
+        moved = bag / self._name
+        if moved.exists() and not self._messages.exists():
+            moved.replace(self._messages)
+        shutil.rmtree(bag, ignore_errors=True)
+        make = McapResult if self._plan.storage == 'mcap' else SqliteResult
+        compress = self._plan.compression == CompressionMode.STORAGE
+        return make(self._messages, self._place.records, self._topics, compress)
+
+    @property
+    def _name(self) -> str:
+        name = self._place.destination.absolute().name
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            name = 'bag'  # metadata.yaml is UTF-8
+        return f'{name}{self._messages.suffix}'
+
+    def append(self) -> int:
+        """Put the segments into the result that are due; return the number of the next."""
+        pending = self._place.pending()
+        for number, body in pending.items():
+            if number < self._result.done:  # left by a run that was killed before deleting it
+                self._place.drop(body)
+        while (body := pending.get(self._result.done)) is not None:
+            try:
+                record = self._place.record_of(body)
+            except (OSError, ValueError, TypeError):
+                self._place.drop(body)
+                break
+            self._result.append(body, record)
+            self._result.settle()
+            self._place.drop(body)
+        return self._result.done
+
+    def _frames_done(self) -> int:
+        return sum(record.frames for record in (
+            *load_records(self._place.records),
+            *map(self._place.record_of, self._place.pending().values())))
+
+    def _work_here(
+        self, recording: Recording, work: BagWork, maker: Maker | None,
+        progress: Callable[[int], Any]
+    ) -> None:
+        own = maker or self._recipe.start()
+        try:
+            while (done := self.append()) < self._count:
+                left = range(done, min(self._place.pending(), default=self._count))
+                Pipeline(recording, work, own, self._result).run(left, progress)
+                self._result.settle()
+        finally:
+            if maker is None:
+                own.close()
+
+    def _work_there(self, work: BagWork, pool: 'Pool', progress: Callable[[int], Any]) -> None:
+        place = self._place
+        for old in place.bodies.glob('*.tmp'):
+            old.unlink()
+        there = place.pending()
+        left = [number for number in range(self._result.done, self._count)
+                if number not in there]
+        compress = (self._plan.compression == CompressionMode.STORAGE
+                    and self._plan.storage == 'mcap')
+        for frames in pool.work(work, left, place.bodies, compress):
+            progress(frames)
+            if not pool.remote:
+                self.append()
+        if not pool.remote:
+            self.append()
+
+    def _finish(self, recording: Recording) -> BagSummary:
+        plan, place = self._plan, self._place
+        totals = Totals()
+        for record in load_records(place.records):
+            totals.add(record)
+        summary = self._sum_up(recording)
+        packed = {CompressionMode.FILE: 'file', CompressionMode.MESSAGE: 'message'}.get(
+            plan.compression, '')
+        name = f'{self._name}.zstd' if packed == 'file' else self._name
+
+        def metadata(of: str) -> str:
+            return metadata_text(
+                of, plan.storage, packed, self._topics, totals, recording.custom_data)
+
+        # The copy within the storage file has a name of no meaning, as folders are renamed: so
+        # the file is the same bytes whatever it is called.
+        inner = metadata(f'bag{self._messages.suffix}')
+        self._result.finish(
+            '\n'.join(line[2:] for line in inner.splitlines()[1:]), recording.kept())
+        bag = place.path / 'bag'
+        bag.mkdir()
+        if packed == 'file':
+            with self._messages.open('rb') as plain, zstd.open(bag / name, 'wb') as out:
+                shutil.copyfileobj(plain, out, 1 << 20)
+        else:
+            self._messages.replace(bag / name)
+        with (bag / name).open('rb') as stream:
+            os.fsync(stream.fileno())
+        replace_file(bag / 'metadata.yaml', metadata(name))
+        place.publish(bag)
+        place.remove()
+        return summary
+
+    def _sum_up(self, recording: Recording) -> BagSummary:
+        plan = self._plan
+        summary = BagSummary(
+            undefined_types=self._undefined, segments=self._count, notes=list(recording.notes),
+            frames={camera.source: CameraFrames() for camera in plan.cameras})
+        if plan.storage == 'sqlite3' and (kept := [index.name for index, _ in recording.kept()]):
+            summary.notes.append(
+                f'{", ".join(kept)}: a bag of sqlite3 has no place for attachments and metadata '
+                'records; write it with --storage mcap to keep them')
+        counts: Counter = Counter()
+        damages = list(recording.damages)
+        for record in load_records(self._place.records):
+            counts.update(record.counts)
+            damages += [Damage(**damage) for damage in record.damages]
+            for number, found in record.figures.items():
+                source = plan.cameras[int(number)].source
+                summary.made[source] += found['made']
+                summary.failed[source] += found['failed']
+                room = KEPT_REASONS - sum(bad.topic == source for bad in summary.bad_frames)
+                summary.bad_frames += [
+                    BadFrame(source, when, reason) for when, reason in found['failures'][:room]]
+                for frame in zip(found['time'], found['stamp'], found['response'],
+                                 found['coverage'], strict=True):
+                    summary.frames[source].add(*frame)
+        # A damaged chunk may reach into several segments.
+        places = {(damage.file, damage.offset, damage.reason): damage for damage in damages}
+        summary.damages = sorted(
+            places.values(), key=lambda damage: (damage.file, damage.offset or 0))
+        kept = set(self._kept.values())
+        summary.messages = sum(count for topic, count in counts.items() if topic in kept)
+        summary.written = counts.total()
+        if not summary.damages and plan.start_s is None and plan.duration_s is None:
+            missing = recording.missing(self._read_counts(recording, counts))
+            summary.damages += [missing] if missing else []
+        return summary
+
+    def _read_counts(self, recording: Recording, counts: Counter) -> Counter:
+        """Return how many messages were read, by id of the connection."""
+        shared: dict[int, list[Connection]] = {}
+        for connection in recording.connections:
+            shared.setdefault(self._kept[connection.id], []).append(connection)
+        read: Counter = Counter()
+        for topic, connections in shared.items():
+            whole = counts[topic] >= sum(one.msgcount for one in connections)
+            for connection in connections:
+                read[connection.id] = connection.msgcount
+                if not whole or len(connections) == 1:
+                    read[connection.id] = counts[topic]
+        return read
+
+    def explain(self, error: Exception) -> str:
+        """Say what to do about an error of writing."""
+        destination = self._place.destination
+        full = getattr(error, 'errno', None) in _FULL or 'full' in str(error)
+        text = f'{destination}: cannot be written ({error})'
+        if not full:
+            return text
+        done = 0
+        with suppress(OSError):
+            done = sum(1 for _ in load_records(self._place.records))
+        free = needed = 0
+        with suppress(OSError):
+            free = shutil.disk_usage(self._place.path).free
+            size = self._messages.stat().st_size
+            needed = size * (self._count - done) // done if done else 0
+        more = f', about {needed / 1e9:.1f} GB more are needed' if needed else ''
+        return (f'{text}: {done} of {self._count} segments are written{more}, '
+                f'{free / 1e9:.1f} GB are free; make room, and the same command goes on')
+
+
+def finish(plan: BagPlan, recipe: Recipe, bodies: Path) -> BagSummary:
+    """Finish a bag whose segments are all there, while another process has its workplace."""
+    place = Workplace(plan.destination)
+    place.bodies = bodies
+    return Making(plan, recipe, place).assemble()
+
+
+def _latched(connections: Sequence[Connection]) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the connections that late subscribers get too, and those with transforms."""
+    latched, transforms = set(), set()
+    for connection in connections:
+        durable = any(qos.durability == QosDurability.TRANSIENT_LOCAL
+                      for qos in connection.ext.offered_qos_profiles)
+        if durable or connection.topic == _STATIC_TRANSFORMS:
+            latched.add(connection.id)
+            if connection.msgtype == _TRANSFORMS:
+                transforms.add(connection.id)
+    return frozenset(latched), frozenset(transforms)

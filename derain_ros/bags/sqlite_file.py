@@ -1,0 +1,254 @@
+"""Read the sqlite3 files of rosbag2, of any age, damaged ones too."""
+
+import sqlite3
+import struct
+from array import array
+from collections.abc import Collection, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from derain_ros.bags.damage import Damage, DamageError, why
+from derain_ros.bags.mcap_file import Message
+from derain_ros.bags.staging import staged, with_log
+from derain_ros.text import printable
+
+LEAST, MOST = -2**63, 2**63 - 1
+"""Smallest and greatest whole number of SQLite."""
+
+TABLES = (
+    'CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL)',
+    'CREATE TABLE metadata(id INTEGER PRIMARY KEY, metadata_version INTEGER NOT NULL,'
+    ' metadata TEXT NOT NULL)',
+    'CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,'
+    ' serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL,'
+    ' type_description_hash TEXT NOT NULL)',
+    'CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT NOT NULL,'
+    ' encoding TEXT NOT NULL, encoded_message_definition TEXT NOT NULL,'
+    ' type_description_hash TEXT NOT NULL)',
+    'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL,'
+    ' timestamp INTEGER NOT NULL, data BLOB NOT NULL)',
+    'CREATE INDEX timestamp_idx ON messages (timestamp ASC)',
+    "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')",
+)
+"""As rosbags makes them, in the layout that Humble and Jazzy both read."""
+
+_TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
+           'type_description_hash')
+_DEFINITIONS = ('id', 'topic_type', 'encoding', 'encoded_message_definition',
+                'type_description_hash')
+_MESSAGES = ('id', 'topic_id', 'timestamp', 'data')
+_MOST_TRIES = 4096
+
+
+class SqliteFile:
+    """An sqlite3 file to read from; one thread at a time.
+
+    Parameters
+    ----------
+    path
+        The file.
+    scratch
+        Folder for a copy, if one must be made.
+    salvage
+        Make a copy of what can be read at once, as the file is known to be damaged.
+
+    Attributes
+    ----------
+    topics
+        Rows of topics: id, name, type, serialization, QoS profiles, hash.
+    definitions
+        Encoding and text of message definitions, by type.
+    counts
+        Messages by id of the topic.
+    start_time, end_time
+        Times of the oldest and the newest message, ns; None if there is none.
+    damages
+        Where it is damaged, as far as that has been met.
+    has_log
+        A log lay beside the file, and was read too.
+
+    Raises
+    ------
+    DamageError
+        It is no database of a bag.
+    OSError
+        A copy cannot be written.
+
+    """
+
+    def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):
+        self.path, self._scratch = path, scratch
+        self.damages: list[Damage] = []
+        copy = with_log(path, scratch)
+        self.has_log = copy is not None
+        self._database = _open(copy or path, immutable=copy is None)
+        self._old: list[sqlite3.Connection] = []
+        try:
+            if not salvage:
+                with suppress(sqlite3.Error, OverflowError):
+                    self._read_head()
+                    return
+            self._salvage(self._database)
+            self._read_head()
+        except sqlite3.Error as error:
+            self.close()
+            raise DamageError(path.name, None, f'no database of a bag ({why(error)})') from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_head(self) -> None:
+        self.topics = list(_rows(self._database, 'topics', _TOPICS))
+        self.definitions = {}
+        with suppress(sqlite3.Error):
+            self.definitions = {row[1]: row[2:4] for row in _rows(
+                self._database, 'message_definitions', _DEFINITIONS)}
+        self.counts = dict(self._database.execute(
+            'SELECT topic_id, count(*) FROM messages GROUP BY topic_id'))
+        self.start_time, self.end_time = self._database.execute(
+            'SELECT min(timestamp), max(timestamp) FROM messages').fetchone()
+
+    def messages(self, topics: Collection[int], start: int, stop: int) -> Iterator[Message]:
+        """Yield the messages with ``start <= time < stop``, in the order of time."""
+        last = (LEAST, -1)
+        ids = ','.join(str(int(topic)) for topic in topics)
+        while True:
+            database = self._database
+            try:
+                rows = database.execute(
+                    'SELECT topic_id, timestamp, data, id FROM messages WHERE topic_id '
+                    f'IN ({ids}) AND timestamp >= ? AND timestamp <= ? ORDER BY timestamp, id',
+                    (max(LEAST, min(start, MOST)), max(LEAST, min(stop - 1, MOST))))
+                for topic, time, data, number in rows:
+                    if not isinstance(data, bytes) or not isinstance(time, int):
+                        raise sqlite3.DataError('a row without a message')
+                    if (time, number) > last:
+                        yield topic, time, memoryview(data), 0, time
+                        last = time, number
+                return
+            except (sqlite3.Error, OverflowError):
+                self._salvage(database)
+
+    def times(self, topics: Collection[int]) -> dict[int, array]:
+        """Return the times of the messages of topics, ns."""
+        while True:
+            database = self._database
+            try:
+                return {topic: array('q', [time for time, in database.execute(
+                    'SELECT timestamp FROM messages WHERE topic_id = ?', (topic,))])
+                    for topic in topics}
+            except (sqlite3.Error, OverflowError, TypeError):
+                self._salvage(database)
+
+    def metadata(self) -> str:
+        """Return the metadata.yaml that the recorder put into the file; empty without one."""
+        try:
+            row = self._database.execute(
+                'SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1').fetchone()
+            return str(row[0]) if row else ''
+        except sqlite3.Error:
+            return ''
+
+    def close(self) -> None:
+        """Close the file."""
+        for database in (*self._old, self._database):
+            database.close()
+
+    def _salvage(self, broken: sqlite3.Connection) -> None:
+        """Go over to a sound copy that has every message that can be read."""
+        if broken is not self._database:
+            return  # it has been done since this one was asked
+        if self._old:
+            raise DamageError(self.path.name, None, 'cannot be read even in a sound copy')
+        copy, damage = staged(
+            self.path, self._scratch, f'salvaged_{self.path.name}',
+            lambda path, copy: _salvage(broken, path, copy))
+        # Generators may still read from the other one.
+        self._old.append(broken)
+        self._database = _open(copy, immutable=True)
+        self.damages += [damage] if damage else []
+
+
+def _open(path: Path, *, immutable: bool) -> sqlite3.Connection:
+    options = '?mode=ro&immutable=1' if immutable else ''
+    database = sqlite3.connect(
+        f'file:{quote(str(path.absolute()))}{options}', uri=True, check_same_thread=False)
+    database.text_factory = lambda text: text.decode(errors='replace')
+    return database
+
+
+def _rows(
+    source: sqlite3.Connection, table: str, columns: tuple[str, ...], least: int = LEAST
+) -> Iterator[tuple]:
+    """Yield rows in the order they were written, empty where an older layout lacks a column."""
+    there = {row[1] for row in source.execute(f'PRAGMA table_info({table})')}
+    if columns[0] not in there:
+        raise sqlite3.DatabaseError(f'the table {table} is missing')
+    chosen = ', '.join(name if name in there else "''" for name in columns)
+    # NOT INDEXED: an index may lie in the damaged part.
+    yield from source.execute(
+        f'SELECT {chosen} FROM {table} NOT INDEXED WHERE id >= ? ORDER BY id', (least,))
+
+
+def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | None:
+    last, count, first = None, 0, None
+    with closing(sqlite3.connect(f'file:{quote(str(copy.absolute()))}', uri=True)) as target:
+        for table in TABLES:
+            target.execute(table)
+        # Without this a file that has been cut is not opened at all.
+        source.execute('PRAGMA writable_schema=ON')
+        for row in _rows(source, 'topics', _TOPICS):
+            target.execute('INSERT INTO topics VALUES (?,?,?,?,?,?)', row)
+        with suppress(sqlite3.Error):
+            for row in _rows(source, 'message_definitions', _DEFINITIONS):
+                target.execute('INSERT INTO message_definitions VALUES (?,?,?,?,?)', row)
+        for row in _surviving(source):
+            if isinstance(row, str):
+                first = first or (row, count, last)
+                continue
+            target.execute('INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row)
+            count += 1
+            last = row[2] if last is None else max(last, row[2])
+        target.commit()
+    size, whole = path.stat().st_size, _announced_size(path)
+    name = printable(path.name)
+    if size < whole:
+        last = first[2] if first else last
+        return Damage(name, size, f'the file ends here, {whole - size} bytes too soon', last)
+    if first is None:
+        return None
+    reason, before, last = first
+    damage = Damage(name, None, printable(f'{reason}, after {before} messages'), last)
+    return replace(damage, reason=f'{damage.reason}; {count - before} behind it could be read')
+
+
+def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
+    """Yield every row of messages that can be read, and why where some cannot."""
+    at, tries = LEAST, 0
+    while tries < _MOST_TRIES:
+        try:
+            for row in _rows(source, 'messages', _MESSAGES, at):
+                at, tries = row[0] + 1, 0
+                if isinstance(row[2], int) and isinstance(row[3], bytes):
+                    yield row
+                else:
+                    yield 'a row without a message'
+            return
+        except (sqlite3.Error, OverflowError) as error:
+            if not tries:
+                yield why(error)
+            # Rows are numbered from 1 on; what is damaged is a page with some of them.
+            at, tries = 1 if at < 1 else at + 1 + tries // 256, tries + 1
+
+
+def _announced_size(path: Path) -> int:
+    """Return the size that the head of an sqlite3 file tells; 0 where it tells none."""
+    with path.open('rb') as stream:
+        head = stream.read(100)
+    if len(head) < 100 or not head.startswith(b'SQLite format 3\0'):
+        return 0
+    page, = struct.unpack_from('>H', head, 16)
+    pages, = struct.unpack_from('>I', head, 28)
+    return (1 << 16 if page == 1 else page) * pages

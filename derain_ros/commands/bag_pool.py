@@ -1,0 +1,92 @@
+"""What the commands share that make bags: processes, many bags, work that goes on."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import FAILURE, printable
+from derain_ros.commands.arguments import count
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from derain_ros.bags.bag_summary import BagSummary
+    from derain_ros.bags.plan import BagPlan
+    from derain_ros.bags.pool import Pool
+    from derain_ros.engines import EngineInfo
+
+
+_SHOWN_PER_TOPIC = 10
+
+
+def add_pool_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers`` and ``--scheduler``."""
+    parser.add_argument('--workers', type=count, metavar='N',
+                        help='processes on this machine, each with an engine of its own (default: '
+                             'two for a long bag on the CPU, as that is faster, else one)')
+    parser.add_argument('--scheduler', metavar='ADDRESS',
+                        help='let the processes of a Dask cluster work, such as tcp://host:8786; '
+                             'they must see IN and OUT under the same paths (see docs/fleet.md)')
+
+
+@contextmanager
+def open_pool(
+    args: argparse.Namespace, engine: 'EngineInfo | None', frames: int | None
+) -> Iterator['Pool | None']:
+    """Start or find the processes that the options ask for; None for this one alone."""
+    from derain_ros.bags.fleet import usual_workers
+
+    number = args.workers or usual_workers(frames, engine)
+    if not args.scheduler and number == 1:
+        yield None
+        return
+    # Importing Dask takes a second.
+    from derain_ros.bags.pool import cluster_pool, local_pool
+
+    with cluster_pool(args.scheduler) if args.scheduler else local_pool(number) as pool:
+        yield pool
+
+
+def resume_bar(bar: 'tqdm', count: int) -> None:
+    """Show what an earlier run has done, and leave it out of the rate."""
+    if count:
+        bar.write(f'derain: going on, {count} frames are done already', file=sys.stderr)
+        bar.initial = bar.n = count
+        bar.refresh()
+
+
+def report_bags(
+    jobs: Sequence[tuple[Path, Path]], failed: Mapping[Path, str], output: Path, done: str
+) -> int:
+    """Say what became of many bags; returns the exit status."""
+    for source, reason in failed.items():
+        said = reason or f'{source}: not all of it could be {done}, as told above'
+        print(f'derain: error: {printable(said)}', file=sys.stderr)
+    print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(output)}')
+    return FAILURE if failed else 0
+
+
+def report_summary(plan: 'BagPlan', summary: 'BagSummary', failure: str) -> None:
+    """Name what was noted, damaged or failed in a bag."""
+    from derain_ros.bags.damage import show_time
+
+    for note in summary.notes:
+        print(f'derain: note: {note}', file=sys.stderr)
+    for msgtype in summary.undefined_types:
+        print(f'derain: note: the bag holds no definition of {msgtype}; '
+              'its messages are kept all the same', file=sys.stderr)
+    for damage in summary.damages:
+        print(f'derain: error: {printable(plan.source)}: damaged: {damage}; all else was read',
+              file=sys.stderr)
+    for camera in plan.cameras:
+        topic = camera.source
+        bad = [frame for frame in summary.bad_frames if frame.topic == topic][:_SHOWN_PER_TOPIC]
+        for frame in bad:
+            print(f'derain: error: {topic} at {show_time(frame.time)}: {frame.reason}',
+                  file=sys.stderr)
+        if summary.failed[topic] > len(bad):
+            print(f'derain: error: {topic}: {summary.failed[topic] - len(bad)} more frames '
+                  f'{failure}', file=sys.stderr)

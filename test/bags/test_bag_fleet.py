@@ -1,0 +1,180 @@
+"""Bags by several processes: of this machine, and of a Dask cluster; the same bytes as by one."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+
+import pytest
+from bag_files import STORAGES, drive, long_drive, tree, write_bag
+
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.derain import derain_bag, plan_bag
+from derain_ros.bags.fleet import bags_below
+from derain_ros.bags.pool import cluster_pool, local_pool
+from derain_ros.cli import main
+from derain_ros.engines import create_engine
+from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.weather import Weather
+
+
+@pytest.fixture(scope='module')
+def engine():
+    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
+        yield engine
+
+
+@pytest.fixture(scope='module')
+def wholes(engine, tmp_path_factory):
+    """Return bags of both storages, and what becomes of them in this process."""
+    folder = tmp_path_factory.mktemp('whole')
+    found = {}
+    for storage in STORAGES:
+        source = write_bag(folder / storage / 'in', long_drive(), storage)
+        derain_bag(plan_bag(source, folder / storage / 'out'), engine)
+        found[storage] = source, tree(folder / storage / 'out')
+    return found
+
+
+def _dask(*arguments):
+    """Start a process of Dask on the loopback, without its dashboard."""
+    return subprocess.Popen(
+        [sys.executable, '-m', 'distributed.cli.dask_' + arguments[0], *arguments[1:],
+         '--host', '127.0.0.1', '--no-dashboard'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class _Cluster:
+    """A scheduler and two workers, each a process of its own."""
+
+    def __init__(self):
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            self.address = f'tcp://127.0.0.1:{free.getsockname()[1]}'
+        self.scheduler = _dask('scheduler', '--port', self.address.rpartition(':')[2])
+        self.workers = [self.add_worker() for _ in range(2)]
+        end = time.monotonic() + 120
+        while True:
+            try:
+                with cluster_pool(self.address) as pool:
+                    if pool.workers == 2:
+                        return
+            except BagError:
+                pass
+            assert time.monotonic() < end
+            time.sleep(0.5)
+
+    def add_worker(self):
+        return _dask('worker', self.address, '--nthreads', '1', '--no-nanny')
+
+    def close(self):
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope='module')
+def cluster():
+    with closing(_Cluster()) as cluster:
+        yield cluster
+
+
+def test_two_processes_of_this_machine(wholes, engine, tmp_path):
+    with local_pool(2) as pool:
+        for storage, (source, expected) in wholes.items():
+            out = tmp_path / storage / 'out'
+            counts = []
+            derain_bag(plan_bag(source, out), engine, pool=pool, progress=counts.append)
+            assert tree(out) == expected
+            assert sum(counts) == 96
+        source, _ = wholes['mcap']
+        for name, kind in (('many', pool), ('one', None)):
+            derain_bag(plan_bag(source, tmp_path / name / 'out', every=3), engine, pool=kind)
+        assert tree(tmp_path / 'many') == tree(tmp_path / 'one')
+
+
+def test_a_worker_that_is_killed_is_replaced(wholes, engine, tmp_path):
+    source, expected = wholes['mcap']
+    killed = []
+
+    def kill(_):
+        if not killed:
+            killed.append(os.kill(pool.call(os.getpid), signal.SIGKILL))
+
+    with local_pool(2) as pool:
+        derain_bag(plan_bag(source, tmp_path / 'out'), engine, pool=pool, progress=kill)
+    assert killed and tree(tmp_path / 'out') == expected
+
+
+def test_a_cluster_does_the_same_and_listens_on_the_loopback_alone(
+        wholes, cluster, engine, tmp_path):
+    with cluster_pool(cluster.address) as pool:
+        for storage, (source, expected) in wholes.items():
+            derain_bag(plan_bag(source, tmp_path / storage / 'out'), engine, pool=pool)
+            assert tree(tmp_path / storage / 'out') == expected
+        source = write_bag(tmp_path / 'in', drive())
+        weather = Weather(0.6)
+        rain_bag(plan_rainy_bag(source, tmp_path / 'a' / 'rain'), weather, pool=pool)
+        rain_bag(plan_rainy_bag(source, tmp_path / 'b' / 'rain'), weather)
+        assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
+
+
+def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):
+    drives = tmp_path / 'drives'
+    for name in ('a', 'sub/b', 'sub/c'):
+        write_bag(drives / name, drive())
+    (drives / 'sub' / 'c' / 'c.mcap').write_bytes(b'no bag')
+    assert [str(out.relative_to(tmp_path)) for _, out in bags_below(drives, tmp_path / 'out')] == [
+        'out/a', 'out/sub/b', 'out/sub/c']
+    command = ['bag', str(drives), '-o', str(tmp_path / 'out'), '--precision', 'f32']
+    assert main([*command, '--scheduler', cluster.address]) == 1
+    captured = capsys.readouterr()
+    assert 'sub/c: cannot be read' in captured.err and 'Traceback' not in captured.err
+    assert '2 of 3 bags derained' in captured.out
+    done = tree(tmp_path / 'out')
+    assert {name.rpartition('/')[2] for name in done} == {'a.mcap', 'b.mcap', 'metadata.yaml'}
+    # The same command does what is left, here by this process alone.
+    write_bag(tmp_path / 'c', drive())
+    (tmp_path / 'c' / 'c.mcap').replace(drives / 'sub' / 'c' / 'c.mcap')
+    assert main([*command, '--workers', '1']) == 0
+    again = tree(tmp_path / 'out')
+    assert {name: again[name] for name in done} == done
+    assert again['sub/c/c.mcap'] == again['a/a.mcap']
+
+
+@pytest.mark.parametrize('victim', ['worker', 'scheduler'])
+def test_killed_and_run_again_it_completes(victim, wholes, engine, tmp_path):
+    source, expected = wholes['mcap']
+    out = tmp_path / 'out'
+    with ExitStack() as stack:
+        cluster = stack.enter_context(closing(_Cluster()))
+
+        def kill(_, done=[]):  # noqa: B006 - one list for all calls
+            if not done:
+                process = cluster.scheduler if victim == 'scheduler' else cluster.workers[0]
+                process.kill()
+                done.append(process.wait())
+
+        def run():
+            with cluster_pool(cluster.address) as pool:
+                derain_bag(plan_bag(source, out), engine, pool=pool, progress=kill)
+
+        if victim == 'worker':
+            run()
+        else:
+            with pytest.raises(BagError, match='the same command goes on'):
+                run()
+            derain_bag(plan_bag(source, out), engine)
+    assert tree(out) == expected
+
+
+def test_no_scheduler_and_no_workers_are_told(wholes, tmp_path, capsys):
+    source, _ = wholes['mcap']
+    command = ['bag', str(source), '-o', str(tmp_path / 'out'), '--scheduler']
+    assert main([*command, 'tcp://127.0.0.1:9']) == 1
+    error = capsys.readouterr().err
+    assert 'no Dask scheduler answers' in error and 'docs/fleet.md' in error

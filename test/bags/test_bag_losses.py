@@ -1,0 +1,372 @@
+"""Nothing of a recorded bag is lost in silence: what is kept, what is named, on small files."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from io import BytesIO
+
+import pytest
+import yaml
+from bag_files import (
+    COMPRESSED,
+    IMAGE,
+    START,
+    STORAGES,
+    TYPES,
+    compressed,
+    drive,
+    image,
+    long_drive,
+    messages_on,
+    read_bag,
+    wheel,
+    write_bag,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mcap.reader import make_reader
+from mcap.stream_reader import StreamReader
+from mcap.writer import CompressionType, Writer
+
+from derain_ros.bags.damage import BagError
+from derain_ros.bags.derain import derain_bag, plan_bag
+from derain_ros.bags.recording import EVER, Recording
+from derain_ros.cli import main
+from derain_ros.engines import create_engine
+
+TOPIC = '/cam/image_raw'
+
+
+@pytest.fixture(scope='module')
+def engine():
+    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
+        yield engine
+
+
+def _derain(source, out, engine, **options):
+    plan = plan_bag(source, out, **options)
+    return plan, derain_bag(plan, engine)
+
+
+def _data(message, msgtype):
+    return message if isinstance(message, bytes) else bytes(TYPES.serialize_cdr(message, msgtype))
+
+
+def _write_mcap(path, rows, *, profile='ros2', chunk_size=20_000, extra=None, **options):
+    """Write an mcap file by the mcap package; ``extra`` takes the writer at the end."""
+    with path.open('wb') as stream:
+        writer = Writer(stream, chunk_size=chunk_size, compression=CompressionType.NONE,
+                        enable_crcs=True, **options)
+        writer.start(profile, 'a recorder')
+        channels = {}
+        for number, (topic, msgtype, time, message) in enumerate(rows):
+            if topic not in channels:
+                definition, _ = TYPES.generate_msgdef(msgtype, ros_version=2)
+                schema = writer.register_schema(msgtype, 'ros2msg', definition.encode())
+                channels[topic] = writer.register_channel(topic, 'cdr', schema, {'maker': 'me'})
+            writer.add_message(channels[topic], time, _data(message, msgtype),
+                               max(0, time - 5), number)
+        if extra:
+            extra(writer)
+        writer.finish()
+    return path
+
+
+def _records(path):
+    with path.open('rb') as stream:
+        return list(StreamReader(stream).records)
+
+
+def _kind(records, name):
+    return [record for record in records if type(record).__name__ == name]
+
+
+def test_messages_in_the_write_ahead_log_are_read(tmp_path, engine):
+    source = write_bag(tmp_path / 'in', drive(), 'sqlite3')
+    expected = read_bag(source)
+    file = source / 'in.db3'
+    database = sqlite3.connect(file)
+    database.execute('PRAGMA journal_mode = WAL')
+    rows = database.execute('SELECT topic_id, timestamp, data FROM messages WHERE id > 10')
+    late = rows.fetchall()
+    database.execute('DELETE FROM messages WHERE id > 10')
+    database.commit()
+    database.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    database.executemany(
+        'INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)', late)
+    database.commit()
+    # As it lies there when the power fails: the log is not in the file yet.
+    for name in ('in.db3', 'in.db3-wal'):
+        shutil.copy(source / name, tmp_path / name)
+    database.close()
+    for name in ('in.db3', 'in.db3-wal'):
+        shutil.copy(tmp_path / name, source / name)
+    (source / 'in.db3-shm').unlink(missing_ok=True)
+    _, summary = _derain(source, tmp_path / 'out', engine)
+    assert not summary.damages and any('log beside it' in note for note in summary.notes)
+    kept = messages_on(read_bag(tmp_path / 'out'), *{row.topic for row in expected})
+    assert kept == expected
+
+
+def test_what_an_mcap_file_says_beside_its_messages_is_kept(tmp_path, engine, capsys):
+    def extra(writer):
+        writer.add_attachment(START, START + 1, 'calibration.yaml', 'text/yaml', b'k: [1, 2]')
+        writer.add_metadata('vehicle', {'name': 'bus 7'})
+
+    source = _write_mcap(tmp_path / 'in.mcap', drive(), extra=extra)
+    _derain(source, tmp_path / 'out', engine)
+    before, after = _records(source), _records(tmp_path / 'out' / 'out.mcap')
+    channels = {record.id: record for record in _kind(after, 'Channel')}
+    names = {record.id: record for record in _kind(before, 'Channel')}
+
+    def messages(records, channels):
+        found = [(channels[one.channel_id].topic, one.sequence, one.log_time, one.publish_time,
+                  one.data) for one in _kind(records, 'Message')]
+        return [one for one in found if '/derained/' not in one[0]]
+
+    assert messages(after, channels) == messages(before, names)
+    assert _kind(after, 'Attachment') == _kind(before, 'Attachment')
+    vehicle, own = _kind(after, 'Metadata')
+    assert vehicle == _kind(before, 'Metadata')[0] and own.name == 'rosbag2'
+    assert channels[1].metadata['maker'] == 'me'
+    with (tmp_path / 'out' / 'out.mcap').open('rb') as stream:
+        reader = make_reader(stream)
+        attachment, = reader.iter_attachments()
+        assert attachment.data == b'k: [1, 2]'
+        assert [found.name for found in reader.iter_metadata()] == ['vehicle', 'rosbag2']
+    # sqlite3 has no place for them, which is said.
+    assert main(['bag', str(source), '-o', str(tmp_path / 'db'), '--storage', 'sqlite3']) == 0
+    assert 'calibration.yaml, vehicle: a bag of sqlite3 has no place' in capsys.readouterr().err
+
+
+def test_custom_data_of_the_recorder_is_kept(tmp_path, engine):
+    source = write_bag(tmp_path / 'in', drive())
+    metadata = yaml.safe_load((source / 'metadata.yaml').read_text())
+    metadata['rosbag2_bagfile_information']['custom_data'] = {'driver': 'Ada', 'run': '7'}
+    (source / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
+    _derain(source, tmp_path / 'out', engine)
+    written = yaml.safe_load((tmp_path / 'out' / 'metadata.yaml').read_text())
+    assert written['rosbag2_bagfile_information']['custom_data'] == {'driver': 'Ada', 'run': '7'}
+
+
+def test_one_flipped_byte_loses_its_chunk_alone(tmp_path, engine):
+    source = _write_mcap(tmp_path / 'in.mcap', long_drive(40))
+    whole = _kind(_records(source), 'Message')
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    source.write_bytes(content)
+    _, summary = _derain(source, tmp_path / 'out', engine)
+    damage, = summary.damages
+    assert 'the checksum of a chunk is wrong' in damage.reason
+    assert 0 < damage.lost < 12
+    assert summary.messages == len(whole) - damage.lost
+    # Without the index it is the same.
+    with Recording(source, scan=True) as recording:
+        found = [bytes(data) for _, _, data, *_ in recording.messages(*EVER)]
+        assert [one.lost for one in recording.damages] == [damage.lost]
+    assert len(found) == summary.messages
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_missing_metadata_is_a_note_and_a_renamed_file_is_found(storage, tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive(), storage)
+    file = next(path for path in source.iterdir() if path.suffix != '.yaml')
+    expected = read_bag(source)
+    renamed = file.rename(file.with_stem('renamed'))
+    assert main(['bag', str(source), '-o', str(tmp_path / 'a')]) == 0
+    assert f'lists {file.name}, which is not there; {renamed.name} is read' in (
+        capsys.readouterr().err)
+    (source / 'metadata.yaml').unlink()
+    assert main(['bag', str(source), '-o', str(tmp_path / 'b')]) == 0
+    assert 'metadata.yaml is missing' in capsys.readouterr().err
+    for name in ('a', 'b'):
+        kept = messages_on(read_bag(tmp_path / name), *{row.topic for row in expected})
+        assert kept == expected
+
+
+def test_without_metadata_packed_messages_are_told_by_themselves(tmp_path, engine):
+    source = write_bag(tmp_path / 'in', drive(), 'sqlite3', compression='message')
+    expected = read_bag(source)
+    (source / 'metadata.yaml').unlink()
+    _derain(source, tmp_path / 'out', engine)
+    assert messages_on(
+        read_bag(tmp_path / 'out'), *{row.topic for row in expected}) == expected
+
+
+def test_foreign_channels_are_kept_as_they_are(tmp_path, engine):
+    def extra(writer):
+        schema = writer.register_schema('Pose', 'jsonschema', b'{"type": "object"}')
+        for topic, found in (('/pose', schema), ('/free', 0)):
+            channel = writer.register_channel(topic, 'json', found, {})
+            writer.add_message(channel, START + 9, json.dumps({'x': 1}).encode(), START + 8, 3)
+
+    source = _write_mcap(tmp_path / 'in.mcap', drive(), profile='', extra=extra)
+    _, summary = _derain(source, tmp_path / 'out', engine)
+    assert not summary.damages and summary.made.total() == 8 and summary.messages == 18
+    records = _records(tmp_path / 'out' / 'out.mcap')
+    channels = {record.topic: record for record in _kind(records, 'Channel')}
+    assert channels['/pose'].message_encoding == channels['/free'].message_encoding == 'json'
+    schema = next(one for one in _kind(records, 'Schema') if one.name == 'Pose')
+    assert (schema.encoding, schema.data) == ('jsonschema', b'{"type": "object"}')
+    assert channels['/free'].schema_id == 0
+    pose, = (one for one in _kind(records, 'Message') if one.channel_id == channels['/pose'].id)
+    assert (pose.data, pose.publish_time, pose.sequence) == (b'{"x": 1}', START + 8, 3)
+
+
+def test_depth_of_a_realsense_is_one_note_a_topic(tmp_path, capsys):
+    rows = []
+    for number in range(12):
+        time = START + number
+        rows += [
+            ('/camera/color/image_raw', IMAGE, time, image(number, time)),
+            ('/camera/depth/image_rect_raw', IMAGE, time, image(number, time, encoding='16UC1')),
+            ('/camera/depth/image_rect_raw/compressedDepth', COMPRESSED, time, compressed(
+                number, time, 'png', format='16UC1; compressedDepth png')),
+            ('/camera/aligned/image_raw/compressed', COMPRESSED, time, compressed(
+                number, time, 'png', format='16UC1; png compressed ')),
+        ]
+    source = write_bag(tmp_path / 'in', rows)
+    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count('is left alone') == 3 and 'error' not in captured.err
+    assert max(map(len, captured.err.splitlines())) < 200
+    assert [row.time for row in messages_on(
+        read_bag(tmp_path / 'out'), '/camera/color/derained/image')] == [
+        START + number for number in range(12)]
+
+
+@pytest.mark.parametrize('topic, message', [
+    (TOPIC, image(5, START)), ('/wheels', wheel(1))])
+@pytest.mark.parametrize('storage', STORAGES)
+def test_times_that_no_clock_has_are_named_and_kept(storage, topic, message, tmp_path, capsys):
+    msgtype = IMAGE if topic == TOPIC else 'test_interfaces/msg/Wheel'
+    rows = [*drive(), (topic, msgtype, 2**64 - 1, message), ('/late', IMAGE, 0, image(3, START))]
+    source = _write_mcap(tmp_path / 'in.mcap', rows, chunk_size=2**30)
+    assert main(['bag', str(source), '-o', str(tmp_path / 'out'), '--storage', storage]) == 0
+    captured = capsys.readouterr()
+    assert f'{topic} bears the time {2**64 - 1} ns' in captured.err
+    metadata = yaml.safe_load((tmp_path / 'out' / 'metadata.yaml').read_text())
+    information = metadata['rosbag2_bagfile_information']
+    assert 0 <= information['duration']['nanoseconds'] < 2**63
+    with Recording(tmp_path / 'out') as recording:
+        kept = [(connection.topic, time % 2**64, data) for connection, time, data
+                in recording.read()]
+    assert (topic, 2**64 - 1, _data(message, msgtype)) in kept
+    assert len(kept) == len(rows) + 2 * 9 + 2 * (topic == TOPIC)
+
+
+def test_a_stretch_without_a_frame_says_where_frames_are(tmp_path, capsys):
+    rows = [('/wheels', 'test_interfaces/msg/Wheel', 0, wheel(0)), *drive()]
+    source = write_bag(tmp_path / 'in', rows)
+    assert main(['bag', str(source), '-o', str(tmp_path / 'out'), '--duration', '10']) == 0
+    error = capsys.readouterr().err
+    assert 'no frame lies in the stretch asked for; the bag begins at 0.000000000' in error
+    assert 'its first frame is of 1700000000.000000007' in error
+
+
+@pytest.mark.parametrize('name', ['\udcff\udcfe', 'long' * 55])
+def test_names_that_are_not_utf_8_or_long(name, tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive()).rename(tmp_path / f'{name}in')
+    for command in (['bag', '-o', str(tmp_path / f'{name}out')],
+                    ['rain', '-o', str(tmp_path / f'{name}rain')],
+                    ['video', '-o', str(tmp_path / f'{name}.avi'), '--topic', TOPIC]):
+        assert main([command[0], str(source), *command[1:]]) == 0, command
+    assert 'Traceback' not in capsys.readouterr().err
+    with Recording(tmp_path / f'{name}out') as recording:
+        assert recording.message_count == 32 and not recording.damages
+
+
+def test_two_cameras_of_one_namespace_are_named_after_their_topics(tmp_path, engine):
+    rows = [(topic, IMAGE, START + number, image(number, START))
+            for number in range(2) for topic in ('/image_left', '/image_right')]
+    source = write_bag(tmp_path / 'in', rows)
+    _derain(source, tmp_path / 'out', engine)
+    topics = {row.topic for row in read_bag(tmp_path / 'out')}
+    assert {'/image_left/derained/image', '/image_right/derained/image',
+            '/image_left/derained/rain_mask', '/image_right/derained/rain_mask'} < topics
+
+
+def test_types_that_are_no_images_of_ros_2_are_shown(tmp_path, capsys):
+    def extra(writer):
+        schema = writer.register_schema('sensor_msgs/Image', 'ros1msg', b'uint32 height')
+        writer.add_message(writer.register_channel('/cam', 'ros1', schema, {}), START, b'', START)
+
+    source = _write_mcap(tmp_path / 'in.mcap', [], profile='ros1', extra=extra)
+    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert '/cam (sensor_msgs/Image, ros1)' in error and 'rosbags-convert' in error
+
+
+def _readable_by_mcap(content):
+    """Return the messages that the mcap package still reads, checksums being right."""
+    found = []
+    try:
+        for _, channel, message in make_reader(
+                BytesIO(content), validate_crcs=True).iter_messages(log_time_order=False):
+            found.append((channel.topic, message.log_time, message.data))
+    except Exception:  # whatever it makes of damage
+        pass
+    return found
+
+
+def _damaged(draw, content):
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(8, len(content) - 1))
+        length = draw(st.integers(1, 3000))
+        kind = draw(st.sampled_from(['flip', 'cut', 'zero', 'duplicate']))
+        if kind == 'flip':
+            content[at] ^= 1 << draw(st.integers(0, 7))
+        elif kind == 'cut':
+            del content[at:]
+        elif kind == 'zero':
+            content[at:at + length] = bytes(len(content[at:at + length]))
+        else:
+            content[at:at] = content[at:at + length]
+        if len(content) < 16:
+            break
+    return bytes(content)
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """Return a small bag of each storage, as files."""
+    folder = tmp_path_factory.mktemp('small')
+    rows = long_drive(10)
+    _write_mcap(folder / 'in.mcap', rows)
+    write_bag(folder / 'in', rows, 'sqlite3')
+    return {'mcap': folder / 'in.mcap', 'db3': folder / 'in' / 'in.db3'}
+
+
+def _check_damage(small, folder, data, suffix):
+    content = _damaged(data.draw, small[suffix].read_bytes())
+    path = folder / f'in.{suffix}'
+    path.write_bytes(content)
+    try:
+        with Recording(path) as recording:
+            found = {(connection.topic, time, data) for connection, time, data in recording.read()}
+            damaged = bool(recording.damages)
+    except BagError:
+        found, damaged = set(), True
+    if suffix == 'mcap':
+        missing = set(_readable_by_mcap(content)) - found
+        assert not missing, [row[:2] for row in missing]
+        assert damaged or found == set(_readable_by_mcap(content))
+
+
+@pytest.mark.parametrize('suffix', ['mcap', 'db3'])
+@settings(max_examples=60, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_never_raises_and_loses_nothing_that_can_be_read(small, tmp_path, data, suffix):
+    _check_damage(small, tmp_path, data, suffix)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('suffix', ['mcap', 'db3'])
+@settings(max_examples=1000, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_two_thousand_damages(small, tmp_path, data, suffix):
+    _check_damage(small, tmp_path, data, suffix)
