@@ -6,7 +6,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSLivelinessPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
+from std_msgs.msg import Header
 
 from derain_ros.node.input_topic import BEST_EFFORT, RELIABLE
 from derain_ros.node.parameters import COMPRESSED, SWITCHES, LiveSettings
@@ -23,6 +24,8 @@ OUTPUT_DEPTH = 5
 
 _TYPES = {
     'camera_info': CameraInfo, COMPRESSED: CompressedImage, 'status': DiagnosticArray,
+    # The one standard message of a header and a share from 0 to 1.
+    'rain_intensity': RelativeHumidity,
 }
 _REMEDIES = {
     'reliability': 'set output_reliability to reliable, or let it ask for best_effort',
@@ -68,11 +71,22 @@ class OutputTopics:
     def wanted(self, live: LiveSettings) -> set[str]:
         """Return the outputs that are switched on and that somebody subscribes to.
 
-        Empty where nothing but the status is subscribed to: it tells of frames published.
+        Empty where nothing but the status is subscribed to: it tells of frames published. The
+        rain intensity needs no frame to be published, and is not among them.
         """
         wanted = {output for output, publisher in self._publishers.items()
                   if publisher.get_subscription_count() and _is_on(output, live)}
+        wanted.discard('rain_intensity')
         return wanted if wanted != {'status'} else set()
+
+    def wants_intensity(self) -> bool:
+        """Tell whether somebody subscribes to the rain intensity of this camera."""
+        return self._publishers['rain_intensity'].get_subscription_count() > 0
+
+    def publish_intensity(self, header: Header, intensity: float) -> None:
+        """Publish the rain intensity, 0–1, under the header of a frame."""
+        self.publish('rain_intensity', RelativeHumidity(
+            header=header, relative_humidity=intensity))
 
     def publish(self, output: str, message: Any) -> None:
         """Publish a message, serialized or not."""

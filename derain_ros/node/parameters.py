@@ -21,7 +21,8 @@ from derain_ros.engines import MINIMUM_SIDE, EngineOptions
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
-OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status')
+OUTPUTS = (
+    'image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status', 'rain_intensity')
 """Topics below a camera's output namespace."""
 
 SWITCHES = {

@@ -22,6 +22,9 @@ from derain_ros.node.mailbox import Counts, Mailbox
 from derain_ros.node.parameters import LiveSettings
 from derain_ros.node.supervisor import Supervisor
 
+CLOCK_SECONDS = 3.0
+"""How long simulated time stands still before that is told."""
+
 SILENCE_LOG_SECONDS = 30.0
 """A camera without frames is logged at most this often."""
 
@@ -44,6 +47,7 @@ class Reporter:
     def __init__(self, node: LifecycleNode):
         self.problem = ''
         self._node = node
+        self._clock = -1, 0.0
         self._cameras: Mapping[str, Camera] = {}
         self._mailbox: Mailbox | None = None
         self._supervisor: Supervisor | None = None
@@ -165,11 +169,30 @@ class Reporter:
             switched_off=switched_off,
         )
 
+    def _clock_problem(self) -> str:
+        """Say what is wrong with simulated time, if that is used."""
+        if not self._node.get_parameter('use_sim_time').value:
+            return ''
+        now, steady = self._node.get_clock().now().nanoseconds, time.monotonic()
+        if now != self._clock[0]:
+            self._clock = now, steady
+        if not self._node.count_publishers('/clock'):
+            return ('use_sim_time is true, but nothing publishes /clock; start the simulator, or '
+                    'ros2 bag play with --clock, or set use_sim_time to false')
+        still = steady - self._clock[1]
+        return '' if still < CLOCK_SECONDS else (
+            f'simulated time has stood still for {still:.0f} s although /clock has a publisher; '
+            'is the bag or the simulator paused?')
+
     def _problems(
         self, camera: Camera, live: LiveSettings, counts: Counts, frames: CameraSnapshot
     ) -> list[str]:
         seconds, ever = self._mailbox.silence(camera.name)
         problems = camera.problems(live, frames, silent_seconds=seconds, ever=ever)
+        if clock := self._clock_problem():
+            if self._throttle.allows(clock[:30]):
+                self._node.get_logger().warning(clock)
+            problems.insert(0, clock)
         if seconds is None and (problem := self._loneliness(camera, counts)):
             if self._throttle.allows(problem):
                 self._node.get_logger().warning(f'{camera.name}: {problem}')

@@ -1,5 +1,6 @@
 """The thread that takes frames from the mailbox and sees each through to its end."""
 
+import math
 import threading
 import time
 import traceback
@@ -125,6 +126,7 @@ class Worker:
                 self._mailbox.finish(work.camera.name, work.outcome)
             for work in works:
                 self._guarded(self._probe, work)
+                self._guarded(self._publish_intensity, work)
         except Exception:  # never expected; the counts must add up all the same
             self._node.get_logger().error(traceback.format_exc())
             for work in works:
@@ -142,7 +144,8 @@ class Worker:
     def _begin(self, work: Work) -> None:
         camera, live = work.camera, work.live
         work.wanted = camera.outputs.wanted(live)
-        if not work.wanted and not (live.rain_gate and live.enabled and self._wants_intensity()):
+        if not work.wanted and not (live.rain_gate and live.enabled and (
+                camera.outputs.wants_intensity() or self._wants_intensity())):
             work.outcome = Outcome.IDLE
             return
         start = time.perf_counter()
@@ -323,6 +326,12 @@ class Worker:
             if self._supervisor.prepare([(1, *size, 3), (1, *patch_size(size), 3)]):
                 patch.derain(infer, patch_size(size))
                 self._update_rain(work, patch.rain_mask)
+
+    def _publish_intensity(self, work: Work) -> None:
+        intensity = work.camera.record.rain_intensity
+        if work.received is not None and not math.isnan(intensity) and (
+                work.camera.outputs.wants_intensity()):
+            work.camera.outputs.publish_intensity(work.received.header_message(), intensity)
 
     def _age(self, work: Work) -> float | None:
         lag = self._lag(work)

@@ -16,12 +16,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rig import Rig
 from ros_fixtures import PICTURE, image, output, wait_for
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'binned', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic']
+           'twelve', 'given', 'mosaic', 'rainy']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12},
@@ -267,3 +267,14 @@ def test_a_mosaic_of_twelve_bits_is_not_dark(rig):
     images = stream.listen()
     stream.until(lambda: images and set(images[-1].data) == {3000 >> 4 ^ 16}, 'image')
     assert images[-1].encoding == 'bgr8'
+
+
+def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
+    rig.engine.command(mask=200)
+    stream = Stream(rig, 'rainy')
+    rig.peer.listen(RelativeHumidity, output('rainy', 'rain_intensity'))
+    found = rig.peer.received[output('rainy', 'rain_intensity')]
+    stream.listen()
+    stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
+    assert found[-1].header.frame_id == 'lens'
+    assert found[-1].header.stamp.nanosec == 10 * found[-1].header.stamp.sec > 0

@@ -23,6 +23,7 @@ from ros_fixtures import (
     send_until,
     wait_for,
 )
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 
@@ -149,6 +150,30 @@ def test_the_state_is_told_while_configuring_warms_up(tmp_path):
         assert states.count('configuring') >= 3
         assert rig.peer.state() == 'inactive'
         assert rig.peer.change_state('activate')
+
+
+def test_simulated_time_that_does_not_pass_is_told_of(tmp_path):
+    with Rig(tmp_path, {'use_sim_time': True}) as rig:
+        peer = rig.active().peer
+        wait_for(lambda: peer.status('camera') and 'nothing publishes /clock' in peer.status(
+            'camera').message, 'word')
+        assert 'nothing publishes /clock' in rig.node.log()
+        clock = peer.publisher(Clock, '/clock')
+        now = Clock()
+        now.clock.sec = 7
+
+        def still():
+            clock.publish(now)
+            time.sleep(0.1)
+            return 'stood still' in peer.status('camera').message
+        wait_for(still, 'word of a clock that stands still')
+
+        def passes():
+            now.clock.sec += 1
+            clock.publish(now)
+            time.sleep(0.1)
+            return 'stood still' not in peer.status('camera').message
+        wait_for(passes, 'end of it')
 
 
 @pytest.mark.parametrize('delay', [0.0, 0.3, 0.7, 1.5])

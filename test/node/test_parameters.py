@@ -46,7 +46,8 @@ def test_the_defaults_have_no_problems():
     assert camera.camera_info_topic == '/robot/camera/camera_info'
     assert camera.outputs == {
         output: f'/robot/camera/derained/{output}' for output in (
-            'image', 'rain_mask', 'camera_info', 'overlay', 'image/compressed', 'status')}
+            'image', 'rain_mask', 'camera_info', 'overlay', 'image/compressed', 'status',
+            'rain_intensity')}
 
 
 @pytest.mark.parametrize(('topic', 'transport', 'inputs'), [
@@ -98,7 +99,8 @@ def test_companions_of_an_output_follow_its_remap(remaps, image, compressed, inf
     camera, = read_settings(values(camera__output_namespace='/out'), remap).topics
     assert camera.outputs == {
         'image': image, 'image/compressed': compressed, 'camera_info': info,
-        'rain_mask': '/out/rain_mask', 'overlay': '/out/overlay', 'status': '/out/status'}
+        'rain_mask': '/out/rain_mask', 'overlay': '/out/overlay', 'status': '/out/status',
+        'rain_intensity': '/out/rain_intensity'}
 
 
 @pytest.mark.parametrize('given', ['front', ['front'], ('front',)])
