@@ -4,7 +4,7 @@ Both ways put the same bytes on the wire. ``fast_path`` chooses between them.
 """
 
 import struct
-from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,68 +53,30 @@ class Received:
         return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=self.frame_id)
 
 
-class Messages(ABC):
-    """A way to read and write image messages. What is returned is for ``Publisher.publish``."""
-
-    @abstractmethod
-    def read(self, data: bytes, *, compressed: bool) -> Received:
-        """Read a serialized message; raises ImageFormatError if it is none."""
-
-    @abstractmethod
-    def same(self, received: Received) -> Any:
-        """Return the message that came in."""
-
-    @abstractmethod
-    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> Any:
-        """Return a ``sensor_msgs/Image`` with the header of a received one.
-
-        ``pixels`` are uint8 and C-contiguous, rows first.
-        """
-
-    @abstractmethod
-    def jpeg(self, received: Received, data: np.ndarray) -> Any:
-        """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
-
-
 JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'
 """``format`` as image_transport writes it."""
 
 
-class InPlaceMessages(Messages):
-    """Views into the received bytes, and one copy of the pixels on the way out."""
+class Messages:
+    """Reads and writes image messages; what is written is for ``Publisher.publish``.
 
-    def __init__(self) -> None:
-        self._other = RclpyMessages()
+    Parameters
+    ----------
+    in_place
+        Use views into the received bytes, and one copy of the pixels on the way out; else the
+        classes of the message packages, with the conversions of rclpy.
 
-    def read(self, data: bytes, *, compressed: bool) -> Received:
-        """Read a serialized message; raises ImageFormatError if it is none."""
-        try:
-            view = cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
-        except cdr.CdrUnsupportedError:
-            return self._other.read(data, compressed=compressed)
-        return Received(data, compressed, view, view.header, view.stamp, view.frame_id)
+    """
 
-    def same(self, received: Received) -> bytes:
-        """Return the bytes that came in."""
-        return received.data
-
-    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> bytes:
-        """Return a serialized ``sensor_msgs/Image``."""
-        height = len(pixels)
-        return cdr.write_image(
-            received.header, height=height, width=width, encoding=encoding,
-            step=pixels.nbytes // height, data=pixels)
-
-    def jpeg(self, received: Received, data: np.ndarray) -> bytes:
-        """Return a serialized ``sensor_msgs/CompressedImage``."""
-        return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
-
-
-class RclpyMessages(Messages):
-    """The classes of the message packages, with the conversions of rclpy."""
+    def __init__(self, *, in_place: bool):
+        self._in_place = in_place
 
     def read(self, data: bytes, *, compressed: bool) -> Received:
         """Read a serialized message; raises ImageFormatError if it is none."""
+        if self._in_place:
+            with suppress(cdr.CdrUnsupportedError):  # rclpy may be able to read it
+                view = cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
+                return Received(data, compressed, view, view.header, view.stamp, view.frame_id)
         message_type = CompressedImage if compressed else Image
         try:
             message = deserialize_message(data, message_type)
@@ -122,25 +84,30 @@ class RclpyMessages(Messages):
             raise ImageFormatError(
                 f'the message of {len(data)} bytes is no {message_type.__name__} ({error});'
                 ' check the publisher') from error
-        stamp = message.header.stamp
-        header = cdr.encode_header(stamp.sec, stamp.nanosec, message.header.frame_id)
+        stamp, frame_id = message.header.stamp, message.header.frame_id
         return Received(
-            data, compressed, message, header, stamp.sec * 10**9 + stamp.nanosec,
-            message.header.frame_id)
+            data, compressed, message, cdr.encode_header(stamp.sec, stamp.nanosec, frame_id),
+            stamp.sec * 10**9 + stamp.nanosec, frame_id)
 
-    def same(self, received: Received) -> Image | CompressedImage:
+    def same(self, received: Received) -> Any:
         """Return the message that came in."""
-        return received.fields
+        return received.data if self._in_place else received.fields
 
-    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> Image:
-        """Return a ``sensor_msgs/Image``."""
-        height = len(pixels)
+    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> Any:
+        """Return a ``sensor_msgs/Image`` with the header of a received one.
+
+        ``pixels`` are uint8 and C-contiguous, rows first.
+        """
+        fields = {'height': len(pixels), 'width': width, 'encoding': encoding, 'is_bigendian': 0,
+                  'step': pixels.nbytes // len(pixels)}
+        if self._in_place:
+            return cdr.write_image(received.header, **fields, data=pixels)
         # The constructor copies the bytes at once; assigning them checks each one on Humble.
-        return Image(
-            header=received.header_message(), height=height, width=width, encoding=encoding,
-            is_bigendian=0, step=pixels.nbytes // height, data=pixels.tobytes())
+        return Image(header=received.header_message(), **fields, data=pixels.tobytes())
 
-    def jpeg(self, received: Received, data: np.ndarray) -> CompressedImage:
-        """Return a ``sensor_msgs/CompressedImage``."""
+    def jpeg(self, received: Received, data: np.ndarray) -> Any:
+        """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
+        if self._in_place:
+            return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
         return CompressedImage(
             header=received.header_message(), format=JPEG_FORMAT, data=data.tobytes())

@@ -30,7 +30,7 @@ from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
 from derain_ros.node.diagnostics import Throttle
 from derain_ros.node.mailbox import Mailbox
-from derain_ros.node.messages import InPlaceMessages, RclpyMessages
+from derain_ros.node.messages import Messages
 from derain_ros.node.outputs import Outputs
 from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
@@ -182,7 +182,7 @@ class DerainNode(LifecycleNode):
         self._mailbox = Mailbox(
             {camera.name: camera.sync_group for camera in settings.topics},
             settings.sync_tolerance_ms / 1e3, _stamp_seconds)
-        messages = InPlaceMessages() if settings.fast_path else RclpyMessages()
+        messages = Messages(in_place=settings.fast_path)
         self._worker = Worker(
             self, self._cameras, self._mailbox, self._supervisor,
             Outputs(messages, settings.output_encoding, self.get_fully_qualified_name()),

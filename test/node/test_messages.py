@@ -10,9 +10,9 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.images.codec import ImageFormatError, arrange_pixels, decode_image
-from derain_ros.node.messages import InPlaceMessages, RclpyMessages
+from derain_ros.node.messages import Messages
 
-FAST, ORDINARY = InPlaceMessages(), RclpyMessages()
+FAST, ORDINARY = Messages(in_place=True), Messages(in_place=False)
 PICTURE = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
 
 
