@@ -12,6 +12,7 @@ from launch.events.process import ShutdownProcess
 from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
@@ -52,11 +53,26 @@ def generate_launch_description() -> LaunchDescription:
                 [FindPackageShare(package='derain_ros'), 'config', 'derain.yaml']),
             description='Parameter file with the cameras.'),
         DeclareLaunchArgument(
+            name='params_file', default_value='', description='Another name of config.'),
+        DeclareLaunchArgument(
+            name='image_topic', default_value='',
+            description='Images of one camera, in place of the cameras of the config: its outputs '
+                        'are camera/derained/image and so on.'),
+        DeclareLaunchArgument(
             name='model', default_value='',
             description='Name of a model or path of an ONNX file; empty: that of the config.'),
         DeclareLaunchArgument(
             name='engine', default_value='',
             description='Inference back end; empty: that of the config.'),
+        DeclareLaunchArgument(
+            name='precision', default_value='',
+            description='Arithmetic of the engine; empty: that of the config.'),
+        DeclareLaunchArgument(
+            name='device', default_value='',
+            description='NVIDIA GPU to use, its index or UUID; empty: that of the config.'),
+        DeclareLaunchArgument(
+            name='build_only', default_value='', choices=['', 'true', 'false'],
+            description='Get the engine ready for warm_up_sizes of the config, and end.'),
         DeclareLaunchArgument(
             name='namespace', default_value='',
             description='Namespace of the node; topics in the config that begin with / stay '
@@ -85,20 +101,24 @@ def _node(context) -> list:
         return LaunchConfiguration(variable_name=name).perform(context)
 
     # The last file or value for a parameter wins, so only what was given overrides the config.
-    chosen = {name: given(name) for name in ('model', 'engine') if given(name)}
-    if given('use_sim_time'):
-        chosen['use_sim_time'] = given('use_sim_time') == 'true'
+    chosen = {name: ParameterValue(given(name), value_type=str)
+              for name in ('model', 'engine', 'precision', 'device') if given(name)}
+    chosen |= {name: given(name) == 'true' for name in ('use_sim_time', 'build_only')
+               if given(name)}
+    if given('image_topic'):
+        chosen |= {'cameras': ['camera'], 'camera.image_topic': given('image_topic')}
     # As launch_ros puts it together: a launch file that includes this one may push a namespace.
     full_name = make_namespace_absolute(prefix_namespace(
         context.launch_configurations.get('ros_namespace'), given('namespace')) or '')
     full_name = f'{full_name.rstrip("/")}/{NODE_NAME}'
-    respawn = given('respawn') == 'true'
+    respawn = given('respawn') == 'true' and not chosen.get('build_only')
     node = Node(
         package='derain_ros',
         executable='derain_node',
         name=NODE_NAME,
         namespace=given('namespace'),
-        parameters=[_config(given('config'), full_name), *([chosen] if chosen else [])],
+        parameters=[_config(given('params_file') or given('config'), full_name),
+                    *([chosen] if chosen else [])],
         # A node's logger has dots for the slashes of its name.
         arguments=['--ros-args', '--log-level',
                    f'{full_name[1:].replace("/", ".")}:={given("log_level")}'],

@@ -1,5 +1,6 @@
 """The lifecycle node: parameters, topics and timing."""
 
+import os
 import threading
 import time
 import traceback
@@ -20,6 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from derain_ros.engines import (
     ENGINES,
+    Engine,
     EngineError,
     auto_engines,
     create_engine,
@@ -212,14 +214,17 @@ class DerainNode(LifecycleNode):
                 f'frames are {fate}')
 
     def _supervise(self, settings: Settings) -> Supervisor:
-        model, options = settings.model, settings.engine_options
-        if settings.engine == 'auto':
-            return Supervisor(
-                auto_engines(), lambda names: create_first(names, model, options=options),
-                self._log_engine)
-        return Supervisor(
-            [settings.engine], lambda names: create_engine(names[0], model, options=options),
-            self._log_engine)
+        if settings.device:  # before the first engine, which starts CUDA
+            os.environ['CUDA_VISIBLE_DEVICES'] = settings.device
+        options = {'precision': settings.precision, 'options': settings.engine_options}
+        names = auto_engines() if settings.engine == 'auto' else [settings.engine]
+
+        def create(names: list[str]) -> Engine:
+            if settings.engine == 'auto':
+                return create_first(names, settings.model, **options)
+            return create_engine(names[0], settings.model, **options)
+
+        return Supervisor(names, create, self._log_engine)
 
     def _warm_up(self, settings: Settings) -> None:
         shapes, supervisor = settings.warm_up_shapes, self._supervisor

@@ -17,7 +17,7 @@ from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
-from derain_ros.engines import MINIMUM_SIDE, EngineOptions
+from derain_ros.engines import MINIMUM_SIDE, PRECISIONS, EngineOptions
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
@@ -124,6 +124,12 @@ class Settings:
 
     model: str = _declared('nano', 'Name of a model, or the path of an ONNX file.')
     engine: str = _declared('auto', 'Inference back end; auto takes the best one present.')
+    precision: str = _declared(
+        'auto', 'Arithmetic of the engine; auto takes the fastest that agrees with f32.',
+        PRECISIONS)
+    device: str = _declared(
+        '', 'NVIDIA GPU to use, its index or UUID as CUDA_VISIBLE_DEVICES takes it; empty: as the '
+        'environment says.', read_only=True)
     engine_cache: str = _declared(
         '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.')
     engine_cache_limit_mib: int = _declared(

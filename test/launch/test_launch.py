@@ -147,7 +147,8 @@ def test_every_argument_is_declared_and_described():
     declared = [entity for entity in module.generate_launch_description().entities
                 if isinstance(entity, DeclareLaunchArgument)]
     assert {argument.name for argument in declared} == {
-        'config', 'model', 'engine', 'namespace', 'use_sim_time', 'log_level', 'dds_profile',
+        'config', 'params_file', 'image_topic', 'precision', 'device', 'build_only',
+        'model', 'engine', 'namespace', 'use_sim_time', 'log_level', 'dds_profile',
         'respawn'}
     assert all(argument.description.strip() for argument in declared)
     assert all(argument.default_value is not None for argument in declared)
@@ -359,3 +360,19 @@ def test_a_profile_that_cannot_be_used_is_an_error_that_says_so(prefix, rmw, pro
         assert 'dds_profile' in launched.log()
         assert said in launched.log()
         assert not launched.pids()
+
+
+def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
+    domain = new_domain()
+    with Launched(prefix, domain, 'image_topic:=/cam/picture', 'precision:=f32', 'device:=0',
+                  'namespace:=car') as launched, Peer(domain, '/car/derain') as peer:
+        wait_for(lambda: peer.state(2.0) == 'active', 'active node', 60)
+        assert peer.count_subscribers('/cam/picture') == 1, launched.log()
+        assert peer.get('cameras', 'precision', 'device') == [['camera'], 'f32', '0']
+        assert peer.count_publishers('/car/camera/derained/image') == 1
+    config = prefix / 'mine.yaml'
+    config.write_text('/**/derain: {ros__parameters: {warm_up_sizes: 64x48}}')
+    with Launched(prefix, domain, f'params_file:={config}', 'build_only:=true') as launched:
+        wait_for(lambda: launched.process.poll() is not None, 'end of the launch', 90)
+        assert 'the engine is ready; ending, as build_only is set' in launched.log()
+        assert len(launched.pids()) == 1

@@ -206,7 +206,7 @@ def test_descriptors_say_what_a_parameter_is(name):
     rule = rule_of(name)
     descriptor = describe(rule)
     assert descriptor.description
-    assert descriptor.read_only == (name in ('autostart', 'build_only'))
+    assert descriptor.read_only == (name in ('autostart', 'build_only', 'device'))
     assert descriptor.dynamic_typing == (
         name in ('cameras', 'front.bit_depth') or isinstance(rule.default, float))
     assert all(choice in descriptor.additional_constraints for choice in rule.choices)
