@@ -150,11 +150,11 @@ class Frame:
         tuple of numpy.ndarray and str
             Pixels as they lie in the message, uint8, C-contiguous, H rows; and their encoding.
             The alpha channel of the input is kept, and so are the grey levels and the range
-            of mono16: what deraining has changed, in steps of 8 bits, is added to them.
+            of mono16 of fewer bits: what deraining has changed, in steps of 8 bits, is added.
 
         """
         encoding = output_encoding(self.encoding, choice)
-        if encoding == self.encoding == 'mono16':
+        if encoding == self.encoding == 'mono16' and self.bits < 16:
             return self._mono16(strength), encoding
         alpha = None
         if encoding in ('bgra8', 'rgba8') and self.message is not None:

@@ -184,7 +184,7 @@ class Probe:
         """Note the values of every status of the derain node."""
         self.report['diagnostics'].append({
             status.name: {item.key: item.value for item in status.values}
-            for status in message.status if status.name.startswith('derain')
+            for status in message.status if status.name.startswith('/derain: ')
         })
 
     def wait(self, what, condition, seconds):
