@@ -1,6 +1,7 @@
 """The camera_info of a camera, given out with the frames that it belongs to."""
 
 import threading
+from collections import deque
 
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo
@@ -9,12 +10,16 @@ from derain_ros.images.cdr import CameraInfoView, CdrUnsupportedError, read_came
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.node.messages import Received
 
+RECENT = 50
+"""Messages whose frame_ids are remembered."""
+
 
 class Calibration:
     """The latest camera_info; safe to use from several threads.
 
     What it says of the images is compared with those that come. One of another size is given
-    out with none of them, and a frame_id that names another frame is left as it is.
+    out with none of them. A frame_id that names another frame is left as it is, but for a driver
+    that changes it: the one of the image is among the last ones then.
 
     Parameters
     ----------
@@ -34,6 +39,7 @@ class Calibration:
             self._message: bytes | None = None
             self._view: CameraInfoView | None = None
             self._damage = ''
+            self._frames: deque[str] = deque(maxlen=RECENT)
 
     def take(self, message: bytes) -> None:
         """Take in a serialized message."""
@@ -46,6 +52,8 @@ class Calibration:
             message, damage = None, f'{self._topic}: {error}'
         with self._lock:
             self._message, self._view, self._damage = message, view, damage
+            if view is not None:
+                self._frames.append(view.frame_id)
 
     @property
     def known(self) -> bool:
@@ -64,7 +72,7 @@ class Calibration:
             return (f'{self._topic} is for images of {sizes} pixels, but those on {image_topic} '
                     f'have {size[1]}x{size[0]}; it is not published with them; set '
                     'camera_info_topic to that of this camera')
-        if _other_frame(view, frame_id):
+        if self._other_frame(view.frame_id, frame_id):
             return (f'{self._topic} has frame_id {view.frame_id!r}, but images on {image_topic} '
                     f'have {frame_id!r}; it is left as it is; set camera_info_topic to that of '
                     'this camera, or one frame_id in its driver')
@@ -85,17 +93,16 @@ class Calibration:
                                 f'CameraInfo ({error}); check its publisher')
             return None
         header = received.header_message()
-        if _other_frame(view or CameraInfoView(info.header.frame_id, frozenset()),
-                        header.frame_id):
+        if self._other_frame(info.header.frame_id, header.frame_id):
             header.frame_id = info.header.frame_id
         info.header = header
         return info
 
+    def _other_frame(self, own: str, frame_id: str) -> bool:
+        with self._lock:
+            known = {frame.lstrip('/') for frame in (own, *self._frames)}
+        return bool(own and frame_id) and frame_id.lstrip('/') not in known
+
 
 def _other_size(view: CameraInfoView, size: tuple[int, int] | None) -> bool:
     return bool(size and view.sizes) and size not in view.sizes
-
-
-def _other_frame(view: CameraInfoView, frame_id: str) -> bool:
-    return bool(view.frame_id and frame_id) and (
-        view.frame_id.lstrip('/') != frame_id.lstrip('/'))
