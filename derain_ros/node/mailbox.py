@@ -1,6 +1,5 @@
 """The newest frame of each camera, and the count of what became of every frame."""
 
-import math
 import statistics
 import threading
 import time
@@ -15,10 +14,8 @@ SHORTEST_WAIT = 0.5
 """but not before this many seconds."""
 FIRST_WAIT = 2.0
 """Seconds after which a camera without two frames is overdue."""
-LONGEST_BREAK = 10.0
-"""Longest break between bursts, in seconds, that is taken for a camera's habit."""
-BREAK_MEMORY = 30.0
-"""Time constant, in seconds, with which such breaks are forgotten."""
+HABIT_BREAKS, HABIT_SECONDS = 3, 20.0
+"""So many breaks of about one length, within so many seconds, are a camera's habit."""
 
 _INTERVALS = 20
 
@@ -29,21 +26,26 @@ class _Pace:
     def __init__(self) -> None:
         self.last = 0.0
         self.intervals: deque[float] = deque(maxlen=_INTERVALS)
-        self._break = 0.0
+        self._breaks: deque[tuple[float, float]] = deque(maxlen=HABIT_BREAKS)
 
     def arrived(self, now: float) -> None:
         """Note an arrival, seconds of ``time.monotonic``."""
         if self.last:
             interval = now - self.last
+            if self.intervals and interval > self._usual():
+                self._breaks.append((now, interval))
             self.intervals.append(interval)
-            self._break = max(
-                min(interval, LONGEST_BREAK), self._break * math.exp(-interval / BREAK_MEMORY))
         self.last = now
 
     def limit(self) -> float:
         """Return the seconds after which it is overdue."""
-        return max(EXPECTED_PERIODS * statistics.median(self.intervals), 1.5 * self._break,
-                   SHORTEST_WAIT)
+        breaks = [interval for at, interval in self._breaks if self.last - at < HABIT_SECONDS]
+        if len(breaks) == HABIT_BREAKS and max(breaks) < 2 * min(breaks):
+            return max(1.5 * max(breaks), self._usual())
+        return self._usual()
+
+    def _usual(self) -> float:
+        return max(EXPECTED_PERIODS * statistics.median(self.intervals), SHORTEST_WAIT)
 
 
 class Outcome(Enum):
@@ -238,7 +240,7 @@ class Mailbox:
         """Return the seconds since the last frame if a camera is overdue, and if one ever came.
 
         A camera is overdue after :data:`EXPECTED_PERIODS` of its median intervals, but not
-        before :data:`SHORTEST_WAIT`, nor while it has lately made longer breaks.
+        before :data:`SHORTEST_WAIT`, nor where longer breaks are its habit.
         """
         with self._changed:
             pace = self._paces[camera]
