@@ -27,6 +27,7 @@ def derain_bag(
     *,
     mask: bool = True,
     strength: float = 1.0,
+    bits: int = 16,
     pool: 'Pool | None' = None,
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None,
@@ -47,6 +48,9 @@ def derain_bag(
         Add the rain masks.
     strength
         Share of the derained image in the result, 0–1.
+    bits
+        How many bits of samples of 16 bits are used, see
+        :func:`derain_ros.images.codec.decode_image`.
     pool, progress, resumed
         See :func:`derain_ros.bags.making.make_bag`.
 
@@ -60,11 +64,11 @@ def derain_bag(
     except (ModelError, OSError):
         sha256 = None
     return make_bag(
-        plan, DerainRecipe(info, strength), _Derainer(engine, strength), pool=pool,
+        plan, DerainRecipe(info, strength, bits), _Derainer(engine, strength, bits), pool=pool,
         progress=progress, resumed=resumed, options={
             'model': info.model, 'sha256 of the model': sha256, 'engine': info.engine,
             'device': info.device, 'precision': info.precision, '--strength': strength,
-            'rain masks': mask})
+            '--bits': bits, 'rain masks': mask})
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class DerainRecipe:
 
     info: EngineInfo
     strength: float
+    bits: int
 
     def start(self) -> '_Derainer':
         """Return what derains, with an engine of its own."""
         return _Derainer(create_engine(
-            self.info.engine, self.info.model, precision=self.info.precision), self.strength)
+            self.info.engine, self.info.model, precision=self.info.precision), self.strength,
+            self.bits)
 
 
 class _Derainer:
@@ -85,12 +91,14 @@ class _Derainer:
 
     fallback = False
 
-    def __init__(self, engine: Engine, strength: float):
+    def __init__(self, engine: Engine, strength: float, bits: int):
         self._engine = engine
         self._strength = strength
+        self._bits = bits
 
     def read(self, camera: CameraWork, time: int, message: Any) -> Frame:
-        frame = Frame(message, compressed=camera.msgtype == COMPRESSED_IMAGE)
+        frame = Frame(
+            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self._bits)
         frame.decode()
         return frame
 

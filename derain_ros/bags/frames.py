@@ -15,6 +15,7 @@ from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
     decode_compressed,
     decode_image,
+    extract_samples,
     is_compressed_supported,
 )
 from derain_ros.images.message_fields import shown
@@ -66,6 +67,20 @@ def why_no_picture(
             return None
         return why_not(message)
     return empty
+
+
+def used_bits(recording: Recording, topic: str) -> int | None:
+    """Return how many bits the samples of the first frame use, 8 to 16; None if of 8 bits."""
+    for connection, _, data in recording.read(topic):
+        if connection.msgtype == COMPRESSED_IMAGE:
+            return None
+        try:
+            samples = extract_samples(message_types().deserialize_cdr(data, connection.msgtype))
+        except (SerdeError, ValueError):
+            return None
+        return None if samples is None or not samples.size else max(
+            8, int(samples.max()).bit_length())
+    return None
 
 
 def why_not(message: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
+    parser.add_argument('--bits', type=_bits, default=16, metavar='N',
+                        help='bits that samples of 16 bits use, such as 12 (default: 16)')
     add_pool_options(parser)
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write the figures of all frames there, for `derain report`')
@@ -137,11 +140,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace, source: Path, out: Path) -> 'BagPlan':
-    from derain_ros.bags.derain import plan_bag
+    from derain_ros.bags.plan import choose_to_derain, plan_bag
 
     return plan_bag(
         source, out, topics=args.topics, storage=args.storage, compress=args.compress,
-        start=args.start, duration=args.duration, every=args.every)
+        start=args.start, duration=args.duration, every=args.every,
+        choose=partial(choose_to_derain, bits=args.bits))
 
 
 def _derain(
@@ -158,7 +162,8 @@ def _derain(
     try:
         with progress_bar(plan.frame_count, 'frame') as bar:
             summary = derain_bag(
-                plan, engine, mask=not args.no_mask, strength=args.strength, pool=pool,
+                plan, engine, mask=not args.no_mask, strength=args.strength, bits=args.bits,
+                pool=pool,
                 progress=bar.update, resumed=lambda count: resume_bar(bar, count))
             seconds = time.monotonic() - begun
             # A damaged bag has fewer frames than it lists.
@@ -201,6 +206,10 @@ def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
         if summary.failed[camera.source]:
             line += f', {summary.failed[camera.source]} failed'
         print(line)
+
+
+def _bits(text: str) -> int:
+    return int(number(text, 8, 16, 'a number of bits from 8 to 16'))
 
 
 def _seconds(text: str) -> float:

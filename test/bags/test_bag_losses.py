@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from io import BytesIO
 
+import numpy as np
 import pytest
 import yaml
 from bag_files import (
@@ -19,6 +20,7 @@ from bag_files import (
     image,
     long_drive,
     messages_on,
+    picture,
     read_bag,
     wheel,
     write_bag,
@@ -285,6 +287,22 @@ def test_two_cameras_of_one_namespace_are_named_after_their_topics(tmp_path, eng
     topics = {row.topic for row in read_bag(tmp_path / 'out')}
     assert {'/image_left/derained/image', '/image_right/derained/image',
             '/image_left/derained/rain_mask', '/image_right/derained/rain_mask'} < topics
+
+
+def test_samples_of_12_bits_are_told_and_read(tmp_path, capsys):
+    grey = np.ascontiguousarray(picture(1)[..., 0])
+    samples = (grey.astype('<u2') << 4) | 8
+    row = image(1, START, encoding='mono16', step=2 * 96, data=samples.view(np.uint8).ravel())
+    source = write_bag(tmp_path / 'in', [(TOPIC, IMAGE, START, row)])
+    results = []
+    for name, options in (('dark', []), ('right', ['--bits', '12'])):
+        assert main(['bag', str(source), '-o', str(tmp_path / name), '--strength', '1',
+                     *options]) == 0
+        told = 'uses 12 of the 16 bits' in capsys.readouterr().err
+        result, = messages_on(read_bag(tmp_path / name), '/cam/derained/image')
+        results.append((told, result.message.data.view('<u2').mean()))
+    assert [told for told, _ in results] == [True, False]
+    assert abs(results[1][1] - samples.mean()) < 0.1 * samples.mean()
 
 
 def test_types_that_are_no_images_of_ros_2_are_shown(tmp_path, capsys):
