@@ -35,6 +35,7 @@ examples:
   derain evaluate --rainy rainy --clean clean
   derain evaluate --rainy rainy --clean clean --html report.html --against other.onnx
   derain evaluate --rainy frames --clean truth --clip --json figures.json
+  derain evaluate --clean dry --sweep speed --against base
   derain evaluate drive --rainy-topic /camera/image_raw --clean-topic /camera/image_raw/dry
 
 exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
@@ -57,6 +58,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='folder of rainy pictures (or one file)')
     parser.add_argument('--clean', type=Path, metavar='DIR',
                         help='folder of the same pictures without rain (or one file)')
+    parser.add_argument('--sweep', choices=('direction', 'speed', 'rate'),
+                        help='render rain over the pictures of --clean, in every direction, at '
+                             'every speed or rate, and tell where deraining stops to help')
     parser.add_argument('--clip', action='store_true',
                         help='the pictures are frames of a clip, by name: measure flicker (for '
                              'a bag always done)')
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.engines.model_facts import model_facts
     from derain_ros.evaluation.pair_evaluation import evaluate
 
+    if args.sweep:
+        return _sweep(args)
     source = _open_source(args)
     _check_outputs(args)
     names = list(dict.fromkeys([args.model, *args.against]))
@@ -101,6 +107,51 @@ def run(args: argparse.Namespace) -> int:
         _print_model(model, evaluation.clip, args.verbose)
     _write_outputs(args, evaluation)
     return FAILURE if evaluation.failed else 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    """Measure models on rain rendered over dry pictures, along one axis."""
+    from dataclasses import asdict
+
+    import cv2
+
+    from derain_ros.evaluation.sweep import SWEEPS, sweep
+    from derain_ros.files.image_files import ImageFileError, collect_images
+    from derain_ros.files.run_files import RunFileError, write_run
+    from derain_ros.text import printable
+
+    if args.clean is None or args.rainy or args.bag:
+        raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
+                           'neither --rainy nor a bag', USAGE)
+    if args.html or args.clip:
+        raise CommandError('--sweep goes with --json, not with --html or --clip', USAGE)
+    _check_outputs(args)
+    try:
+        files = [job.source for job in collect_images([args.clean], args.clean)]
+    except ImageFileError as error:
+        raise CommandError(printable(str(error)), USAGE) from error
+    pictures = [picture for file in files if (picture := cv2.imread(str(file))) is not None]
+    if not pictures:
+        raise CommandError(f'{args.clean}: no readable picture', USAGE)
+    axis, runs = SWEEPS[args.sweep], []
+    for name in dict.fromkeys([args.model, *args.against]):
+        options = argparse.Namespace(**{**vars(args), 'model': name})
+        with open_engine(options) as engine, progress_bar(
+                len(pictures) * len(axis.values), 'picture') as bar:
+            points = sweep(args.sweep, pictures, engine, bar.update)
+        runs.append({'model': name, 'points': [asdict(point) for point in points]})
+        print(f'{name}: {axis.title}, {axis.unit}; means over {len(pictures)} pictures')
+        print(f'  {axis.unit:>6}  {"rainy, dB":>9}  {"derained":>8}  {"gain":>5}  {"mask F1":>7}')
+        for point in points:
+            print(f'  {point.value:>6g}  {point.rainy:>9.2f}  {point.derained:>8.2f}  '
+                  f'{point.derained - point.rainy:>5.2f}  {_share(point.f1):>7}')
+    if args.json:
+        try:
+            write_run(args.json, {'kind': 'sweep', 'sweep': args.sweep, 'runs': runs})
+        except RunFileError as error:
+            raise CommandError(str(error)) from error
+        print(f'{printable(str(args.json))} written')
+    return 0
 
 
 def _open_source(args: argparse.Namespace) -> 'PairSource':

@@ -43,6 +43,7 @@ examples:
   derain rain photos -o rainy --intensity 0.6             then: derain image rainy -o derained
   derain rain photos -o rainy --streaks streaks --seed 2  with the true streaks
   derain rain drive.mp4 -o drive_rainy.mp4 --wind 15
+  derain rain drive.mp4 -o motorway.mp4 --speed 28 --intensity 0.4
   derain rain drive -o drive_rainy --topics /front/image_raw
 
 In a bag all cameras share one wind, and each sees drops of its own. /cam/image_raw/compressed
@@ -68,13 +69,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--seed', type=_seed, default=1, metavar='N',
                         help='which rain, a whole number from 0 (default: 1)')
     parser.add_argument('--wind', type=_wind, metavar='DEG',
-                        help='lean of the rain from the vertical, -60 to 60, positive to the '
+                        help='lean of the rain from the vertical, -90 to 90, positive to the '
                              'right at the foot (default: drawn)')
     parser.add_argument('--model', choices=('additive', 'screen', 'occlusion'),
                         help='how streaks meet the scene (default: drawn, mostly additive)')
     parser.add_argument('--mist', type=share, metavar='M',
                         help='share of the scene that mist hides at the horizon, 0 to 1 '
                              '(default: drawn, mostly none)')
+    moving = parser.add_argument_group(
+        'a camera on a vehicle', 'any of these makes all rain a volume of drops, in perspective')
+    moving.add_argument('--speed', type=_speed, metavar='M/S',
+                        help='speed of the vehicle, 0 to 100 m/s (default: 0)')
+    moving.add_argument('--speed-topic', metavar='TOPIC',
+                        help='of a bag: its speed at each frame, from nav_msgs/Odometry or '
+                             'geometry_msgs/TwistStamped')
+    moving.add_argument('--mount', choices=('front', 'left', 'right', 'rear'),
+                        help='where the camera looks to (default: front)')
+    moving.add_argument('--fov', type=_fov, metavar='DEG',
+                        help='horizontal field of view, 10 to 150 (default: 49)')
+    moving.add_argument('--rate-mm-h', type=_rate, metavar='R',
+                        help='rain rate, 0 to 300 mm/h, as faint as physics makes it, in place '
+                             'of --intensity')
     parser.add_argument('--streaks', type=Path, metavar='DIR',
                         help='also write the true streaks of pictures and videos there, '
                              'grey PNG, 255 = 1.0 (frames of a video as 000000.png ...)')
@@ -86,6 +101,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Put rain into what ``args`` names; 1 if a frame failed."""
+    from derain_ros.rain import CameraMotion
     from derain_ros.rain.apply.weather import Weather
 
     kind = _kind(args.source)
@@ -93,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f'{args.output}: is the input; name another output', USAGE)
     if args.topics and kind is not _rain_bag:
         raise CommandError(f'--topics is for bags; {args.source} is none', USAGE)
+    if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
+        raise CommandError('--speed-topic is for bags, and takes the place of --speed', USAGE)
     if args.streaks:
         if kind is _rain_bag:
             raise CommandError(
@@ -101,9 +119,11 @@ def run(args: argparse.Namespace) -> int:
         if _same(args.streaks, args.output) or _same(args.streaks, args.source):
             raise CommandError(
                 f'{args.streaks}: streaks need a folder of their own; name another', USAGE)
+    motion = {'speed': args.speed, 'mount': args.mount, 'fov': args.fov, 'rate': args.rate_mm_h}
+    given = {name: value for name, value in motion.items() if value is not None}
     weather = Weather(
         intensity=args.intensity, seed=args.seed, wind=args.wind, model=args.model,
-        mist=args.mist)
+        mist=args.mist, camera=CameraMotion(**given) if given or args.speed_topic else None)
     return kind(args, weather)
 
 
@@ -202,23 +222,27 @@ def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
     try:
         with open_pool(args, None, plan and plan.frame_count) as pool:
             if plan:
-                return _rain_one(plan, weather, pool)
+                return _rain_one(plan, weather, args.speed_topic, pool)
             failed = for_each_bag(
-                jobs, lambda source, out: _rain_one(planned(source, out), weather, pool),
+                jobs, lambda source, out: _rain_one(
+                    planned(source, out), weather, args.speed_topic, pool),
                 side_by_side=pool.workers if pool and pool.remote else 1)
     except BagError as error:
         raise CommandError(printable(error)) from error
     return report_bags(jobs, failed, args.output, 'put into rain')
 
 
-def _rain_one(plan: 'BagPlan', weather: 'Weather', pool: 'Pool | None') -> int:
+def _rain_one(
+    plan: 'BagPlan', weather: 'Weather', speed_topic: str | None, pool: 'Pool | None'
+) -> int:
     from derain_ros.rain.apply.rainy_bags import rain_bag
 
     for note in plan.notes:
         print(f'derain: note: {note}', file=sys.stderr)
     with progress_bar(plan.frame_count, 'frame') as bar:
-        summary = rain_bag(plan, weather, pool=pool, progress=bar.update,
-                           resumed=lambda count: resume_bar(bar, count))
+        summary = rain_bag(
+            plan, weather, speed_topic=speed_topic, pool=pool, progress=bar.update,
+            resumed=lambda count: resume_bar(bar, count))
     report_summary(plan, summary, 'cannot be read')
     print(f'{printable(plan.destination)}: {summary.messages} messages kept')
     for camera in plan.cameras:
@@ -235,7 +259,19 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _wind(text: str) -> float:
-    return number(text, -60, 60, 'a number from -60 to 60')
+    return number(text, -90, 90, 'a number from -90 to 90')
+
+
+def _speed(text: str) -> float:
+    return number(text, 0, 100, 'a speed from 0 to 100 m/s')
+
+
+def _fov(text: str) -> float:
+    return number(text, 10, 150, 'an angle from 10 to 150 degrees')
+
+
+def _rate(text: str) -> float:
+    return number(text, 0, 300, 'a rain rate from 0 to 300 mm/h')
 
 
 def _seed(text: str) -> int:

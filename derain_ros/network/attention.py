@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WINDOW = (4, 8)
-"""Rows and columns of an attention window, in tokens. Streaks are near-vertical, so
-rain-free tokens lie beside them rather than above: windows are wide."""
+"""Rows and columns of an attention window, in tokens. Rain-free tokens lie beside a streak
+rather than along it, and streaks lie in every direction: stage 1 has wide windows, stage 2
+tall ones, of as many columns as these have rows."""
 
 _BLOCK = 32
 
@@ -71,23 +72,25 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) 
     return (weights @ value).transpose(1, 2).reshape(batch, -1, channels)
 
 
-def to_windows(image: Tensor) -> Tensor:
+def to_windows(image: Tensor, size: tuple[int, int] = WINDOW) -> Tensor:
     """Cut N×C×H×W into windows, (N·H/4·W/8)×32×C; H and W are multiples of the window."""
     batch, channels, height, width = image.shape
-    rows, columns = WINDOW
+    rows, columns = size
     cut = image.reshape(batch, channels, height // rows, rows, width // columns, columns)
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(-1, rows * columns, channels)
 
 
-def from_windows(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
+def from_windows(
+    windows: Tensor, batch: int, height: int, width: int, size: tuple[int, int] = WINDOW
+) -> Tensor:
     """Join windows to N×C×H×W, the inverse of :func:`to_windows`."""
-    rows, columns = WINDOW
+    rows, columns = size
     cut = windows.reshape(batch, height // rows, width // columns, rows, columns, -1)
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
 
 
 class WindowAttention(nn.Module):
-    """Rain-mask attention within windows of 4×8 tokens, added to its input.
+    """Rain-mask attention within windows of 4×8 or 8×4 tokens, added to its input.
 
     Parameters
     ----------
@@ -95,6 +98,8 @@ class WindowAttention(nn.Module):
         Channels of the feature map.
     heads
         Attention heads.
+    tall
+        Windows of 8×4 tokens in place of 4×8.
     shifted
         Move the windows by half their size; tokens beyond the border count as
         covered by rain.
@@ -115,6 +120,7 @@ class WindowAttention(nn.Module):
         channels: int,
         heads: int,
         *,
+        tall: bool = False,
         shifted: bool = False,
         use_mask: bool = True,
         blend: bool = False,
@@ -122,6 +128,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         tokens = WINDOW[0] * WINDOW[1]
         self.heads = heads
+        self.size = WINDOW[::-1] if tall else WINDOW
         self.shifted = shifted
         self.use_mask = use_mask
         self.blend = blend
@@ -137,21 +144,22 @@ class WindowAttention(nn.Module):
     def forward(self, features: Tensor, covered: Tensor) -> Tensor:
         """Attend; see the class for shapes."""
         batch, _, height, width = features.shape
-        down, right = (WINDOW[0] // 2, WINDOW[1] // 2) if self.shifted else (0, 0)
         keep = functional.softplus(self.strength)
         bias = suppress(covered, keep) if self.use_mask else torch.zeros_like(covered)
-        tokens = features
+        (rows, columns), tokens = self.size, features
+        down, right = (rows // 2, columns // 2) if self.shifted else (0, 0)
+        # Whole windows over the moved picture; the height is a multiple of 4 tokens only.
+        tall, wide = ((side + 2 * move + size - 1) // size * size for side, move, size in (
+            (height, down, rows), (width, right, columns)))
         if self.shifted:
-            border = (right, right, down, down)
-            tokens = functional.pad(features, border)
-            bias = functional.pad(bias, border, value=-1000.0)
-        bias = to_windows(bias).transpose(1, 2).unsqueeze(1)
-        windows = self.norm(to_windows(tokens))
+            border = (right, columns, down, rows)
+            tokens = functional.pad(features, border)[:, :, :tall, :wide]
+            bias = functional.pad(bias, border, value=-1000.0)[:, :, :tall, :wide]
+        bias = to_windows(bias, self.size).transpose(1, 2).unsqueeze(1)
+        windows = self.norm(to_windows(tokens, self.size))
         query, key, value = self.query(windows), self.key(windows), self.value(windows)
         mixed = attend(query, key, value, self.position + bias, self.heads)
-        mixed = from_windows(
-            self.merge(mixed), batch, height + 2 * down, width + 2 * right
-        )
+        mixed = from_windows(self.merge(mixed), batch, tall, wide, self.size)
         mixed = mixed[:, :, down : down + height, right : right + width]
         return features + (mixed * covered if self.blend else mixed)
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from derain_ros.network.attention import ClusteredAttention, WindowAttention
 from derain_ros.network.blocks import TokenLevel, gated_blocks
-from derain_ros.network.rain_mask import RainMaskHead, StreakResponse
+from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse
 
 SIZE_MULTIPLE = (32, 64)
 """Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
@@ -158,7 +158,10 @@ class DualStageNetwork(nn.Module):
         self.half_before = gated_blocks(stem, config.half_blocks[0])
         self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
         if config.morphology:
-            self.streaks = nn.Conv2d(len(self.response.slopes), cell, 1)
+            self.streaks = nn.Conv2d(1 + len(self.response.angles), cell, 1)
+            self.fill = DryFill()
+            self.filled = nn.Conv2d(3, cell, 1, bias=False)
+            nn.init.zeros_(self.filled.weight)
         before, after = config.stage1_blocks
         self.stage1_before = gated_blocks(cell, before)
         self.mask_head = RainMaskHead(cell, use_response=config.morphology)
@@ -182,7 +185,8 @@ class DualStageNetwork(nn.Module):
                 )
             else:
                 far = WindowAttention(token, config.heads, **options)
-            attentions = [WindowAttention(token, config.heads, shifted=True, **options), far]
+            tall = WindowAttention(token, config.heads, tall=True, shifted=True, **options)
+            attentions = [tall, far]
             self.stage2_before = gated_blocks(cell, before)
             self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
             self.stage2_after = gated_blocks(cell, after)
@@ -209,7 +213,7 @@ class DualStageNetwork(nn.Module):
             return full[:, :, :height, :width]
 
         mask = functional.pixel_shuffle(mask, 4)
-        correction = functional.pixel_shuffle(restored, 2) * opening(torch.sigmoid(mask))
+        correction = functional.pixel_shuffle(restored, 2) * correction_share(torch.sigmoid(mask))
         return Restoration(
             crop(image + correction),
             crop(image + functional.pixel_shuffle(coarse, 2)),
@@ -229,16 +233,18 @@ class DualStageNetwork(nn.Module):
         -------
         Restoration
             ``restored`` and ``coarse`` less the image, folded to N×12×H/2×W/2, the
-            former before its :func:`opening`;
+            former before its :func:`correction_share`;
             both kinds of mask logits folded to N×16×H/4×W/4.
             :func:`torch.nn.functional.pixel_shuffle` unfolds them.
 
         """
-        stem = self.half_before(functional.relu(self.stem(image)))
         response = self.response(image) if self.config.morphology else None
+        stem = self.half_before(functional.relu(self.stem(image)))
         cells = self.cells(stem)
         if response is not None:
-            cells = cells + self.streaks(functional.max_pool2d(response, 2))
+            strong = functional.max_pool2d(response, 2)
+            cells = cells + self.streaks(strong)
+            cells = cells + self.filled(self.fill(image, strong[:, :1]))
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)
         rain = torch.sigmoid(logits).mean(1, keepdim=True)
@@ -269,11 +275,11 @@ def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
     return convolution
 
 
-def opening(mask: Tensor) -> Tensor:
-    """How far the correction of stage 2 passes, 0–1: the odds of rain times eight.
+def correction_share(mask: Tensor) -> Tensor:
+    """How far the correction of stage 2 passes, 0–1: the odds of rain times three.
 
     Where the mask is sure that it is dry the image comes back as it was; a pixel with
-    one chance in nine of rain is already corrected by half.
+    one chance in four of rain is already corrected by half.
 
     Parameters
     ----------
@@ -281,14 +287,14 @@ def opening(mask: Tensor) -> Tensor:
         Probability of rain, 0–1, any shape.
 
     """
-    return 8 * mask / (1 + 7 * mask)
+    return 3 * mask / (1 + 2 * mask)
 
 
 def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
     """Pad at the bottom and at the right until the size is a multiple of :data:`SIZE_MULTIPLE`.
 
-    The last row is repeated, so that streaks go on; columns are mirrored, as a repeated
-    column would turn the streaks that it cuts into broad bars, which look dry.
+    Mirrored: a repeated row or column would turn the streaks that it cuts into broad bars,
+    which look dry.
 
     Parameters
     ----------
@@ -303,13 +309,11 @@ def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
         In the layout of ``image``.
 
     """
-    rows, columns = (
-        torch.arange((image.shape[axis] + multiple - 1) // multiple * multiple,
-                     device=image.device)
-        for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True))
-    height, width = (image.shape[axis] for axis in axes)
-    image = image.index_select(axes[0], rows.clamp(max=height - 1))
-    return image.index_select(axes[1], torch.minimum(columns, 2 * width - 1 - columns))
+    for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
+        side = image.shape[axis]
+        index = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
+        image = image.index_select(axis, torch.minimum(index, 2 * side - 1 - index))
+    return image
 
 
 class DeployedNetwork(nn.Module):
@@ -340,6 +344,7 @@ class DeployedNetwork(nn.Module):
         self.network.stem.weight.data /= 255
         if self.network.config.morphology:
             self.network.response.luminance /= 255
+            self.network.fill.mean /= 255
         self.half_precision = half
         if half:
             self.network.half()
@@ -351,7 +356,7 @@ class DeployedNetwork(nn.Module):
         features = padded.half() if self.half_precision else padded
         parts = self.network.residuals(features.permute(0, 3, 1, 2))
         mask = _unfold(torch.sigmoid(parts.mask_logits), 4).float()
-        correction = _unfold(parts.restored, 2).float() * opening(mask)
+        correction = _unfold(parts.restored, 2).float() * correction_share(mask)
         outputs = (padded + 255 * correction, 255 * mask.squeeze(3))
         return tuple(_to_bytes(x[:, :height, :width]) for x in outputs)
 

@@ -9,6 +9,8 @@ All operators are built from max-pool, min, max, pad and slice, so that they car
 gradients and export to ONNX as they stand.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,18 +43,18 @@ def erode(image: Tensor, size: tuple[int, int]) -> Tensor:
     return -dilate(-image, size)
 
 
-def white_top_hat_across(image: Tensor, width: int) -> Tensor:
-    """Keep what is bright and narrower than ``width`` along a row.
+def white_top_hat(image: Tensor, width: int) -> Tensor:
+    """Keep what is bright and thinner than ``width`` in some direction.
 
-    Near-vertical streaks inclined by θ cut a row over w / cos θ, so that one
-    horizontal element serves every orientation in use.
+    The opening by a square leaves what a square of that side fits into; lines of every
+    direction and dots thinner than it remain in the difference.
 
     Parameters
     ----------
     image
-        Float, N×C×H×W.
+        Float in 0–1, N×C×H×W.
     width
-        Odd length of the horizontal element, in pixels.
+        Odd side of the square, in pixels.
 
     Returns
     -------
@@ -60,24 +62,34 @@ def white_top_hat_across(image: Tensor, width: int) -> Tensor:
         ``image`` − opening(``image``), N×C×H×W, never negative.
 
     """
-    return image - dilate(erode(image, (1, width)), (1, width))
+    # Sums of subsets of the steps are all offsets of a window: engines fuse these minima and
+    # maxima, where a pool of one channel costs them as much as one of sixteen.
+    half, steps = width // 2, []
+    while sum(steps) < width - 1:
+        steps.append(min(sum(steps) + 1, width - 1 - sum(steps)))
+    opened = image
+    for extreme, outside in ((torch.minimum, 1.0), (torch.maximum, 0.0)):
+        opened = functional.pad(opened, (half, half, half, half), value=outside)
+        for step in [(0, step) for step in steps] + [(step, 0) for step in steps]:
+            opened = extreme(*_shifted_pair(opened, step))
+    return image - opened
 
 
-def line_steps(slope: float, length: int) -> list[tuple[int, int]]:
+def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
     """Row and column offsets whose sums draw a digital line.
 
     Parameters
     ----------
-    slope
-        Columns gained per row; 0 is vertical, 1 is 45° from the vertical.
+    angle
+        From the vertical, degrees, −90 to 90, positive leaning right at the foot.
     length
-        Rows covered, a power of two.
+        Rows covered up to 45°, columns beyond; a power of two.
 
     Returns
     -------
     list of (int, int)
-        Offsets (2^k, round(slope · 2^k)); the 2^n sums of their subsets are the
-        pixels of the line.
+        Offsets (2^k, round(2^k · tan angle)), or (round(2^k / tan angle), 2^k) beyond 45°;
+        the 2^n sums of their subsets are the pixels of the line.
 
     Raises
     ------
@@ -87,11 +99,14 @@ def line_steps(slope: float, length: int) -> list[tuple[int, int]]:
     """
     if length < 2 or length & (length - 1):
         raise ValueError(f'length must be a power of two of at least 2, got {length}')
-    rows = [2**k for k in range(length.bit_length() - 1)]
-    return [(row, round(slope * row)) for row in rows]
+    steps = [2**k for k in range(length.bit_length() - 1)]
+    if abs(angle) <= 45:
+        return [(step, round(step * math.tan(math.radians(angle)))) for step in steps]
+    slope = math.tan(math.radians(90 - abs(angle)))
+    return [(round(step * slope), step if angle > 0 else -step) for step in steps]
 
 
-def open_along(image: Tensor, slope: float, length: int) -> Tensor:
+def open_along(image: Tensor, angle: float, length: int) -> Tensor:
     """Grey opening by a digital line: what is shorter than the line disappears.
 
     Parameters
@@ -99,7 +114,7 @@ def open_along(image: Tensor, slope: float, length: int) -> Tensor:
     image
         Float in 0–1, N×C×H×W. Pixels outside the image support a line that leaves
         it, so that streaks survive at the border.
-    slope, length
+    angle, length
         The line, as in :func:`line_steps`.
 
     Returns
@@ -108,8 +123,8 @@ def open_along(image: Tensor, slope: float, length: int) -> Tensor:
         N×C×H×W, never above ``image``.
 
     """
-    steps = line_steps(slope, length)
-    rows, columns = length - 1, sum(abs(step[1]) for step in steps)
+    steps = line_steps(angle, length)
+    rows, columns = (sum(abs(step[axis]) for step in steps) for axis in (0, 1))
     padded = functional.pad(image, (columns, columns, rows, rows), value=1.0)
     eroded = padded
     for step in steps:
@@ -125,6 +140,7 @@ def _shifted_pair(image: Tensor, step: tuple[int, int]) -> tuple[Tensor, Tensor]
     row, column = step
     height, width = image.shape[-2:]
     first, second = image[..., : height - row, :], image[..., row:, :]
+    # Offsets lead down, or along the row to the left or right.
     if column > 0:
         return first[..., : width - column], second[..., column:]
     if column < 0:
@@ -136,33 +152,35 @@ class StreakResponse(nn.Module):
     """Oriented morphological response to rain streaks, at half resolution.
 
     Brightness is halved in size by its 2×2 maximum, which keeps streaks of one
-    pixel at full contrast.
+    pixel at full contrast. Streaks that a moving camera sees lean in every direction:
+    the directions are evenly spaced, and rows and columns are treated alike.
 
     Parameters
     ----------
-    slopes
-        Orientations, columns per row.
+    angles
+        Orientations, degrees from the vertical, see :func:`line_steps`.
     widths
-        Lengths of the elements across the streak, in half-resolution pixels; a
-        streak thinner than one of them answers.
+        Sides of the squares of the top-hats, in half-resolution pixels; a streak or dot
+        thinner than one of them answers.
     length
-        Length of the element along the streak, in half-resolution rows.
+        Length of the line that a streak holds, in half-resolution rows or columns.
 
     Shape
     -----
     Input: BGR in 0–1, N×3×H×W with even H and W.
-    Output: N×len(slopes)×H/2×W/2 in 0–1.
+    Output: N×(1 + len(angles))×H/2×W/2 in 0–1: the top-hat, which dashes and dots answer to
+    as well, then its openings along each direction.
 
     """
 
     def __init__(
         self,
-        slopes: tuple[float, ...] = (-0.75, -0.375, 0.0, 0.375, 0.75),
+        angles: tuple[float, ...] = (-67.5, -45.0, -22.5, 0.0, 22.5, 45.0, 67.5, 90.0),
         widths: tuple[int, ...] = (5, 9),
         length: int = 8,
     ) -> None:
         super().__init__()
-        self.slopes = slopes
+        self.angles = angles
         self.widths = widths
         self.length = length
         # One channel for each pixel of a 2×2 cell.
@@ -174,13 +192,56 @@ class StreakResponse(nn.Module):
         """Respond to streaks; see the class for shapes."""
         cells = functional.conv2d(image, self.luminance, stride=2)
         brightness = cells.amax(1, keepdim=True)
-        hats = [white_top_hat_across(brightness, width) for width in self.widths]
+        hats = [white_top_hat(brightness, width) for width in self.widths]
         thin = sum(hats[1:], hats[0]) / len(hats)
         # A real streak seldom meets the very pixels of a digital line: look for the line
-        # among the neighbours too, and keep what was there before.
-        near = dilate(thin, (1, 3))
-        lines = torch.cat([open_along(near, slope, self.length) for slope in self.slopes], 1)
-        return torch.minimum(lines, thin)
+        # among the neighbours across it too, and keep what was there before.
+        upright, lying = dilate(thin, (1, 3)), dilate(thin, (3, 1))
+        oblique = torch.maximum(upright, lying)
+        lines = torch.cat([
+            open_along(
+                oblique if abs(angle) == 45 else upright if abs(angle) < 45 else lying,
+                angle, self.length)
+            for angle in self.angles], 1)
+        return torch.cat([thin, torch.minimum(lines, thin)], 1)
+
+
+class DryFill(nn.Module):
+    """Fill what rain covers from the dry cells about it, at a quarter of the resolution.
+
+    A normalised mean, pool(x·d)/pool(d) with d = 1 − m, over a wide and a tall window: the
+    partial convolution of Liu et al. (arXiv 1804.07723) with equal weights. The mask m is
+    the morphological response alone.
+
+    Parameters
+    ----------
+    reach
+        Odd length of the windows, in cells of 4×4 pixels; they are 3 cells broad.
+
+    Shape
+    -----
+    Input: BGR in 0–1, N×3×H×W with H and W multiples of 4; thin N×1×H/4×W/4, the top-hat of
+    :class:`StreakResponse` at a quarter of the resolution.
+    Output: N×3×H/4×W/4: the filled picture less the picture.
+
+    """
+
+    def __init__(self, reach: int = 9) -> None:
+        super().__init__()
+        self.reach = reach
+        self.steepness = nn.Parameter(torch.tensor(10.0))
+        mean = torch.eye(3).reshape(3, 3, 1, 1).expand(3, 3, 4, 4) / 16
+        self.register_buffer('mean', mean.contiguous(), persistent=False)
+
+    def forward(self, image: Tensor, thin: Tensor) -> Tensor:
+        """Fill; see the class for shapes."""
+        small = functional.conv2d(image, self.mean, stride=4)
+        dry = (1 - functional.relu(self.steepness) * thin).clamp(min=0.02)
+        weighed = torch.cat([small * dry, dry], 1)
+        half = self.reach // 2
+        sums = functional.avg_pool2d(weighed, (3, self.reach), 1, (1, half))
+        sums = sums + functional.avg_pool2d(weighed, (self.reach, 3), 1, (half, 1))
+        return sums[:, :3] / sums[:, 3:] - small
 
 
 class RainMaskHead(nn.Module):
@@ -220,6 +281,6 @@ class RainMaskHead(nn.Module):
         logits = self.head(features)
         if not self.use_response:
             return logits
-        strongest = response.amax(1, keepdim=True)
+        strongest = response[:, 1:].amax(1, keepdim=True)
         marked = dilate(functional.relu(strongest - self.threshold), (3, 3))
         return logits + self.prior(functional.pixel_unshuffle(marked, 2))

@@ -1,4 +1,4 @@
-"""What the camera adds after the rain: a tone curve, noise, compression."""
+"""What the camera adds after the rain: a tone curve, noise, lost resolution, compression."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,15 @@ class CameraEffects:
         root of the brightness, as shot noise does.
     jpeg
         Quality of JPEG compression, 1–100, or None for no compression.
+    resolution
+        Share of the pixels of a row or column that the camera or its video really has, 0–1.
 
     """
 
     gamma: float = 1.0
     noise: float = 0.0
     jpeg: int | None = None
+    resolution: float = 1.0
 
     def capture(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Apply the effects.
@@ -50,6 +53,11 @@ class CameraEffects:
             grain = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
             spread = self.noise * np.sqrt(image.astype(np.float32) / 255)
             image = np.clip(image + spread * grain + 0.5, 0, 255).astype(np.uint8)
+        if self.resolution < 1:
+            height, width = image.shape[:2]
+            small = tuple(max(1, round(self.resolution * side)) for side in (width, height))
+            image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
         if self.jpeg is not None:
             _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -57,8 +65,9 @@ class CameraEffects:
 
 
 def sample_camera(rng: np.random.Generator) -> CameraEffects:
-    """Draw a camera: half of them without noise, three quarters without compression."""
+    """Draw a camera: half without noise, a quarter enlarged, two fifths compressed."""
     gamma = float(np.exp(0.2 * rng.standard_normal()))
     noise = max(0.0, float(rng.uniform(-5, 5)))
-    jpeg = int(rng.integers(70, 97))
-    return CameraEffects(gamma, noise, jpeg if rng.random() < 0.25 else None)
+    resolution = float(rng.uniform(0.35, 1)) if rng.random() < 0.25 else 1.0
+    jpeg = round(100 - 75 * float(rng.random()) ** 1.5) if rng.random() < 0.4 else None
+    return CameraEffects(gamma, noise, jpeg, resolution)

@@ -1,18 +1,64 @@
 """Put rain into a picture or a clip."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from derain_ros.rain.shower import LAYER_MODELS, Shower, StreakLayer, sample_shower
+from derain_ros.rain.drops import MOUNTS, draw_drops, refract, terminal_speed
+from derain_ros.rain.shower import (
+    LAYER_MODELS,
+    Shower,
+    StreakLayer,
+    sample_shower,
+    sample_volume,
+    wrap_angle,
+)
 from derain_ros.rain.streaks import draw_streaks, filter_streaks, scatter_streaks
 
 _DRAW = {'drawn': draw_streaks, 'smeared': scatter_streaks, 'filtered': filter_streaks}
 
 _GUST_PERIODS = (3.1, 7.7)
 """Seconds; their ratio is such that gusts do not repeat within a clip."""
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """How a camera moves through rain, and what it sees.
+
+    Attributes
+    ----------
+    speed
+        Of the vehicle, m/s straight on, 0–100.
+    mount
+        Place of the camera: one of :data:`derain_ros.rain.drops.MOUNTS`.
+    fov
+        Horizontal field of view, degrees, 10–150.
+    rate
+        Rain rate, mm/h, 0–300, shown as plainly as physics makes it; None: the intensity
+        tells how much rain there is, and it is plain to see.
+
+    Raises
+    ------
+    ValueError
+        A value is out of its range.
+
+    """
+
+    speed: float = 0.0
+    mount: str = 'front'
+    fov: float = 49.0
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of their range."""
+        for name, low, high in (('speed', 0, 100), ('fov', 10, 150), ('rate', 0, 300)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f'{name} must be between {low} and {high}, got {value}')
+        if self.mount not in MOUNTS:
+            raise ValueError(f'unknown mount {self.mount!r}; known: {", ".join(MOUNTS)}')
 
 
 class RainyImage(NamedTuple):
@@ -78,14 +124,19 @@ def render(image: np.ndarray, shower: Shower, rng: np.random.Generator) -> Rainy
     """Let a shower fall on a picture; ``rng`` places its drops. Else as :func:`add_rain`."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'expected uint8 H×W×3, got {image.dtype} of shape {image.shape}')
-    if not shower.layers and not shower.mist:
+    if not shower.layers and not shower.drops and not shower.mist:
         return RainyImage(image.copy(), np.zeros(image.shape[:2], np.float32))
-    streaks = np.zeros(image.shape[:2], np.float32)
-    for layer in shower.layers:
-        streaks += _DRAW[layer.style](*image.shape[:2], layer, rng)
     light = np.array(shower.light, np.float32)
     scene = add_mist(image, shower.mist, shower.horizon, light) if shower.mist else image
-    rainy = compose(scene, np.minimum(streaks, 1), light, shower.model)
+    rainy = scene
+    if shower.layers:
+        streaks = np.zeros(image.shape[:2], np.float32)
+        for layer in shower.layers:
+            streaks += _DRAW[layer.style](*image.shape[:2], layer, rng)
+        rainy = compose(scene, np.minimum(streaks, 1), light, shower.model)
+    if shower.drops:
+        cover, radiance = draw_drops(shower.drops, *image.shape[:2], rng)
+        rainy = refract(rainy, cover, radiance, light, shower.drops.ground)
     added = cv2.cvtColor(cv2.absdiff(rainy, scene), cv2.COLOR_BGR2GRAY)
     return RainyImage(rainy, added.astype(np.float32) / 255)
 
@@ -102,8 +153,12 @@ class RainClip:
     seed
         Non-negative; the same seed gives the same rain on every run.
     wind
-        Mean inclination of the rain, degrees from the vertical, ±60, positive leaning
+        Mean inclination of the rain, degrees from the vertical, ±90, positive leaning
         right at the foot; by default drawn from the seed.
+    camera
+        How the camera moves and looks. Then all rain is a volume of drops
+        (:mod:`derain_ros.rain.drops`); by default layers of streaks fall past a camera
+        that stands.
 
     Raises
     ------
@@ -120,16 +175,37 @@ class RainClip:
         wind: float | None = None,
         model: str | None = None,
         mist: float | None = None,
+        camera: CameraMotion | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f'seed must not be negative, got {seed}')
         rng = np.random.default_rng(seed)
         self.seed = seed
+        self.camera = camera
         self.shower = sample_shower(intensity, rng, wind=wind, model=model, mist=mist)
+        if camera and (intensity > 0 or camera.rate):
+            drops = sample_volume(max(intensity, 0.01), rng)
+            side = (0.0 if wind is None else
+                    float(terminal_speed(2.0) * np.tan(np.deg2rad(np.clip(wind, -75, 75)))))
+            drops = replace(
+                drops, speed=camera.speed, mount=camera.mount, yaw_rate=0.0, wind=(side, 0.0))
+            if camera.rate is not None:
+                # As much rain as falls, as plain as physics makes it.
+                drops = replace(
+                    drops, rate=camera.rate, opacity=1.0, near_gain=1.0, farthest=None)
+            self.shower = replace(self.shower, layers=(), drops=drops)
         self._gusts = rng.uniform(0.5, 2.5, len(_GUST_PERIODS))
         self._phases = rng.uniform(0, 2 * np.pi, len(_GUST_PERIODS))
 
-    def render(self, image: np.ndarray, index: int, time: float | None = None) -> RainyImage:
+    def render(
+        self,
+        image: np.ndarray,
+        index: int,
+        time: float | None = None,
+        *,
+        speed: float | None = None,
+        yaw_rate: float | None = None,
+    ) -> RainyImage:
         """Render frame ``index`` of the clip.
 
         Parameters
@@ -140,6 +216,9 @@ class RainClip:
             Number of the frame, from 0; places the drops.
         time
             Seconds since the clip began, for the wind; by default 30 frames a second.
+        speed, yaw_rate
+            Of the vehicle at this frame, m/s and rad/s to the left; by default those of
+            the clip.
 
         Raises
         ------
@@ -151,11 +230,21 @@ class RainClip:
             raise ValueError(f'index must not be negative, got {index}')
         lean = self.lean(index / 30 if time is None else time)
         layers = tuple(
-            replace(layer, angle=float(np.clip(layer.angle + lean, -60, 60)))
-            for layer in self.shower.layers
-        )
+            replace(layer, angle=wrap_angle(layer.angle + lean)) for layer in self.shower.layers)
+        drops = self.shower.drops
+        if drops:
+            width, fov = image.shape[1], np.deg2rad(self.camera.fov)
+            # Drops of a picture of few pixels are fainter than intensity tells.
+            plain = max(1.0, 640 / width) if self.camera.rate is None else 1.0
+            side, along = drops.wind
+            gust = float(terminal_speed(2.0) * np.tan(np.deg2rad(lean)))
+            drops = replace(
+                drops, offset=(0.0, 0.0), wind=(side + gust, along),
+                focal_length=width / (2 * float(np.tan(fov / 2))), opacity=plain * drops.opacity,
+                speed=drops.speed if speed is None else speed,
+                yaw_rate=drops.yaw_rate if yaw_rate is None else yaw_rate)
         rng = np.random.default_rng((self.seed, index))
-        return render(image, replace(self.shower, layers=layers), rng)
+        return render(image, replace(self.shower, layers=layers, drops=drops), rng)
 
     def lean(self, time: float) -> float:
         """Degrees that gusts add to the inclination at a time in seconds."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from derain_ros.rain.drops import MOUNTS, DropVolume, terminal_speed
+
 LAYER_MODELS = ('additive', 'screen', 'occlusion')
 """How streaks meet the scene, see :func:`derain_ros.rain.renderer.compose`."""
 
@@ -73,6 +75,8 @@ class Shower:
         Share of the scene that mist replaces at the horizon, 0–1.
     horizon
         Row of the horizon as a share of the height, 0 at the top.
+    drops
+        Drops in a volume, beside the layers.
 
     """
 
@@ -81,22 +85,7 @@ class Shower:
     light: tuple[float, float, float] = (0.9, 0.9, 0.9)
     mist: float = 0.0
     horizon: float = 0.4
-
-
-def terminal_speed(diameter: float) -> float:
-    """Speed at which a drop falls through still air, m/s.
-
-    v = 9.65 − 10.3·exp(−0.6·d) (Atlas, Srivastava and Sekhon, "Doppler radar
-    characteristics of precipitation at vertical incidence", Rev. Geophys. 11(1),
-    1973), a fit for drops of 0.6 to 5.8 mm.
-
-    Parameters
-    ----------
-    diameter
-        Millimetres.
-
-    """
-    return 9.65 - 10.3 * float(np.exp(-0.6 * diameter))
+    drops: DropVolume | None = None
 
 
 def streak_size(
@@ -127,6 +116,7 @@ def sample_shower(
     wind: float | None = None,
     model: str | None = None,
     mist: float | None = None,
+    moving: bool = False,
 ) -> Shower:
     """Draw a shower of a given intensity.
 
@@ -137,17 +127,20 @@ def sample_shower(
     rng
         Source of randomness.
     wind
-        Inclination of the rain from the vertical, degrees, positive leaning right at
-        the foot; by default drawn about 0.
+        Inclination of the rain of the layers from the vertical, degrees, positive leaning
+        right at the foot; by default drawn about 0.
     model
         One of :data:`LAYER_MODELS`; by default drawn, mostly additive.
     mist
         See :class:`Shower`; by default drawn, none in most showers.
+    moving
+        For cameras that may move: half of the showers of layers lean anywhere, and over half
+        of all showers have drops in a volume, alone or beside layers.
 
     Raises
     ------
     ValueError
-        ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±60, or ``model``
+        ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model``
         is not known.
 
     """
@@ -155,16 +148,27 @@ def sample_shower(
         raise ValueError(f'intensity must be between 0 and 1, got {intensity}')
     if mist is not None and not 0 <= mist <= 1:
         raise ValueError(f'mist must be between 0 and 1, got {mist}')
-    if wind is not None and not -60 <= wind <= 60:
-        raise ValueError(f'wind must be between -60 and 60 degrees, got {wind}')
+    if wind is not None and not -90 <= wind <= 90:
+        raise ValueError(f'wind must be between -90 and 90 degrees, got {wind}')
     if model is not None and model not in LAYER_MODELS:
         raise ValueError(f'unknown layer model {model!r}; known: {", ".join(LAYER_MODELS)}')
     drawn_wind = float(np.clip(18 * rng.standard_normal(), -45, 45))
+    if moving and rng.random() < 0.5:
+        drawn_wind = float(rng.uniform(-90, 90))
     drawn_model = str(rng.choice(LAYER_MODELS, p=(0.7, 0.15, 0.15)))
     drawn_mist = max(0.0, float(rng.uniform(-1.0, 0.3))) * intensity
-    light = rng.uniform(0.8, 1.0) + 0.015 * rng.standard_normal(3)
+    kinds = rng.choice(3, p=(0.45, 0.35, 0.2)) if moving else 0
+    light = rng.uniform(0.6 if kinds == 1 else 0.8, 1.0) + 0.015 * rng.standard_normal(3)
+    layers, drops = (), None
+    if intensity > 0 and kinds != 1:
+        share = intensity if kinds == 0 else 0.6 * intensity
+        layers = tuple(sample_layers(
+            share, drawn_wind if wind is None else wind, rng, moving=moving))
+    if intensity > 0 and kinds != 0:
+        drops = sample_volume(intensity, rng)
     return Shower(
-        layers=tuple(_sample_layers(intensity, drawn_wind if wind is None else wind, rng)),
+        layers=layers,
+        drops=drops,
         model=model or drawn_model,
         light=tuple(float(x) for x in np.clip(light, 0, 1)),
         mist=drawn_mist if mist is None else mist,
@@ -172,10 +176,72 @@ def sample_shower(
     )
 
 
-def _sample_layers(
-    intensity: float, wind: float, rng: np.random.Generator
+def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
+    """Draw a volume of drops and a camera, to be seen in a picture of any size.
+
+    Ranges are wider than any one camera has. Rain as physics shows it to a wide lens is
+    mostly too faint to see; what this draws is plainer, by ``opacity``.
+
+    Parameters
+    ----------
+    intensity
+        Above 0 to 1.
+    rng
+        Source of randomness.
+
+    """
+    def between(low: float, high: float) -> float:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    frame = between(480, 1920)
+    focal = frame * between(0.7, 2.0)
+    moves = rng.random() < 0.7
+    exposure = between(1 / 2000, 1 / 40)
+    near = rng.random() < 0.35
+    # Longer exposures dim streaks; cameras of the night and near lamps make up for it.
+    opacity = between(2, 8) * (exposure * 1000) ** 0.6 if rng.random() < 0.8 else between(1, 4)
+    return DropVolume(
+        rate=1.5 + 120 * intensity**1.6,
+        focal_length=focal,
+        offset=(float(rng.uniform(-0.5, 0.5) * frame), float(rng.uniform(-0.35, 0.35) * frame)),
+        exposure=exposure,
+        readout=between(5e-6, 5e-5) if rng.random() < 0.5 else 0.0,
+        speed=float(rng.uniform(2, 38)) if moves else 0.0,
+        mount=str(rng.choice(list(MOUNTS), p=(0.6, 0.15, 0.1, 0.15))),
+        yaw_rate=float(0.2 * rng.standard_normal()) if moves and rng.random() < 0.3 else 0.0,
+        wind=(float(3 * rng.standard_normal()), float(2 * rng.standard_normal())),
+        aperture=float(rng.uniform(0, 0.004)),
+        focus=between(3, 40),
+        opacity=opacity,
+        near_gain=between(2, 40) if near else 1.0,
+        nearest=between(0.12, 0.5),
+        farthest=between(1.5, 10),
+        brightness=(float(np.exp(0.25 * rng.standard_normal())), float(rng.uniform(0, 0.4))),
+        beads=float(rng.uniform(0, 0.7)) if rng.random() < 0.3 else 0.0,
+        ground=float(rng.uniform(0.1, 0.8)),
+    )
+
+
+def wrap_angle(angle: float) -> float:
+    """Return the inclination of a line, degrees, between −90 and 90."""
+    return (angle + 90) % 180 - 90
+
+
+def sample_layers(
+    intensity: float, wind: float, rng: np.random.Generator, *, moving: bool = False
 ) -> list[StreakLayer]:
-    """Draw layers from far to near; more intensity means more, denser, brighter ones."""
+    """Draw layers from far to near; more intensity means more, denser, brighter ones.
+
+    Parameters
+    ----------
+    intensity, wind
+        As for :func:`sample_shower`.
+    moving
+        Three in ten exposures may be as short as 1/1500 s, in place of 1/250 s: dashes.
+    rng
+        Source of randomness.
+
+    """
     if intensity == 0:
         return []
     count = 1 + rng.binomial(4, 0.15 + 0.6 * intensity)
@@ -184,7 +250,8 @@ def _sample_layers(
     cover = 0.5 * float(np.exp(rng.uniform(np.log(least), np.log(most))))
     shares = rng.dirichlet(np.full(count, 2.0))
     diameter = float(rng.uniform(1.0, 3.0))
-    exposure = float(np.exp(rng.uniform(np.log(1 / 250), np.log(1 / 30))))
+    shortest = 1 / 1500 if moving and rng.random() < 0.3 else 1 / 250
+    exposure = float(np.exp(rng.uniform(np.log(shortest), np.log(1 / 30))))
     length, width = streak_size(diameter, 1.0, exposure, 1.0)
     ratio = length / width
     reach = 0.45 + 0.55 * intensity
@@ -192,14 +259,14 @@ def _sample_layers(
     layers = []
     for share in shares:
         wide = float(np.exp(rng.uniform(np.log(0.6), np.log(1.3 + 2.2 * intensity))))
-        long = float(np.clip(wide * ratio * rng.uniform(0.6, 1.6), 7, LONGEST))
+        long = float(np.clip(wide * ratio * rng.uniform(0.6, 1.6), 2 if moving else 7, LONGEST))
         low = float(rng.uniform(0.03, 0.3)) * reach
         layers.append(
             StreakLayer(
                 density=cover * float(share) * 2 / wide,
                 length=long,
                 width=wide,
-                angle=float(np.clip(wind + spread * rng.standard_normal(), -60, 60)),
+                angle=wrap_angle(wind + spread * float(rng.standard_normal())),
                 angle_spread=float(rng.uniform(0, 2 + 8 * intensity)),
                 brightness=(low, min(1.0, low + float(rng.uniform(0.1, 0.75)) * reach)),
                 softness=float(rng.uniform(0.15, 0.35 + 0.35 * wide)),

@@ -70,6 +70,7 @@ def batches(
         'intensity': (config.intensity_low, config.intensity_high),
         'skew': config.intensity_skew,
         'pattern_share': config.pattern_share,
+        'blur_share': config.blur_share,
         'camera': config.camera,
         **options,
     }

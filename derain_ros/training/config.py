@@ -56,6 +56,8 @@ class TrainingConfig:
         more frequent than heavy.
     pattern_share
         Share of crops with bars laid over them, :mod:`derain_ros.training.patterns`.
+    blur_share
+        Share of crops whose scene is blurred before the rain falls.
     echo
         Steps that use each rendered batch, mirrored in every other one of them: for a GPU
         that is faster than the renderer.
@@ -115,6 +117,7 @@ class TrainingConfig:
     intensity_high: float = 1.0
     intensity_skew: float = 1.8
     pattern_share: float = 0.15
+    blur_share: float = 0.25
     echo: int = 1
     camera: bool = True
     seed: int = 1
@@ -155,7 +158,7 @@ _RANGES = (
       'non_finite_limit'), 1, math.inf),
     (('size',), 64, 4096),
     (('warm_up', 'weight_decay', 'seed', 'samples', 'workers'), 0, math.inf),
-    (('ema', 'dry_share', 'pattern_share', 'intensity_low', 'intensity_high'), 0, 1),
+    (('ema', 'dry_share', 'pattern_share', 'blur_share', 'intensity_low', 'intensity_high'), 0, 1),
     (('intensity_skew',), 0.1, 10),
 )
 

@@ -1,11 +1,12 @@
 """Rainy crops of dry pictures, rendered on the CPU as they are needed."""
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
 from derain_ros.rain import render, sample_camera, sample_shower
-from derain_ros.training.dry_pictures import DryPictures, scene_of
+from derain_ros.training.dry_pictures import DryPictures, sample_blur, scene_of
 from derain_ros.training.patterns import add_pattern
 
 __all__ = ['DryPictures', 'RainyCrops', 'scene_of']
@@ -37,6 +38,8 @@ class RainyCrops(IterableDataset):
         Intensities are drawn as the power ``skew`` of uniform numbers, over the range.
     pattern_share
         Share of crops with a pattern (:func:`derain_ros.training.patterns.add_pattern`).
+    blur_share
+        Share of crops whose scene is blurred before the rain falls.
     camera
         Add camera effects (:func:`derain_ros.rain.sample_camera`).
 
@@ -55,6 +58,7 @@ class RainyCrops(IterableDataset):
         intensity: tuple[float, float] = (0.05, 1.0),
         skew: float = 1.0,
         pattern_share: float = 0.0,
+        blur_share: float = 0.0,
         camera: bool = True,
     ) -> None:
         super().__init__()
@@ -68,6 +72,7 @@ class RainyCrops(IterableDataset):
         self.intensity = intensity
         self.skew = skew
         self.pattern_share = pattern_share
+        self.blur_share = blur_share
         self.camera = camera
 
     def __iter__(self):
@@ -89,11 +94,15 @@ class RainyCrops(IterableDataset):
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         dry = self.pictures.crop(self.size, rng)
+        blur = sample_blur(self.blur_share, rng)
+        if blur:
+            dry = cv2.GaussianBlur(dry, (0, 0), blur)
         if rng.random() < self.pattern_share:
             dry = add_pattern(dry, rng)
         low, high = self.intensity
         intensity = low + (high - low) * float(rng.random()) ** self.skew
-        shower = sample_shower(0.0 if rng.random() < self.dry_share else intensity, rng)
+        shower = sample_shower(
+            0.0 if rng.random() < self.dry_share else intensity, rng, moving=True)
         rainy, streaks = render(dry, shower, rng)
         if self.camera:
             camera, grain = sample_camera(rng), int(rng.integers(2**32))

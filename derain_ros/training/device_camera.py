@@ -63,10 +63,21 @@ def capture(
     for batch in pictures:
         levels = (255 * (batch.float() / 255) ** gamma).round()
         levels = (levels + noise * (levels / 255).sqrt() * grain + 0.5).clamp(0, 255).floor()
+        for i, camera in enumerate(cameras):
+            if camera.resolution < 1:
+                levels[i] = _enlarge(levels[i], camera.resolution)
         if packed:
             levels[packed] = _compress(levels[packed], quality)
         taken.append(levels.to(torch.uint8))
     return taken
+
+
+def _enlarge(levels: Tensor, resolution: float) -> Tensor:
+    """Lose resolution as :class:`derain_ros.rain.CameraEffects` does; levels 3×H×W, 0–255."""
+    small = [max(1, round(resolution * side)) for side in levels.shape[1:]]
+    reduced = functional.interpolate(levels[None], small, mode='bilinear', antialias=True)
+    back = functional.interpolate(reduced, levels.shape[1:], mode='bicubic')
+    return back[0].round().clamp(0, 255)
 
 
 def _compress(levels: Tensor, quality: Tensor) -> Tensor:

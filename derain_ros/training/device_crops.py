@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from derain_ros.rain import CameraEffects, Shower, sample_camera, sample_shower
 from derain_ros.training.arithmetic import mix_seeds
 from derain_ros.training.device_camera import capture
-from derain_ros.training.dry_pictures import DryPictures
+from derain_ros.training.dry_pictures import DryPictures, sample_blur, sample_exposure
+from derain_ros.training.gpu_filter import blur
 from derain_ros.training.gpu_rain import render
 from derain_ros.training.patterns import Pattern, lay, sample_pattern
 
@@ -73,6 +75,7 @@ class _Plan(NamedTuple):
 
     chosen: list[tuple[int, int, int]]
     exposures: list[float]
+    blurs: list[float]
     showers: list[Shower]
     cameras: list[CameraEffects]
     patterns: list[Pattern | None]
@@ -109,6 +112,7 @@ class DeviceCrops:
         intensity: tuple[float, float] = (0.05, 1.0),
         skew: float = 1.0,
         pattern_share: float = 0.0,
+        blur_share: float = 0.0,
         camera: bool = True,
         device: torch.device,
     ) -> None:
@@ -124,6 +128,7 @@ class DeviceCrops:
         self.intensity = intensity
         self.skew = skew
         self.pattern_share = pattern_share
+        self.blur_share = blur_share
         self.camera = camera
         self.device = device
 
@@ -149,11 +154,12 @@ class DeviceCrops:
             math.floor(n * self.batch * self.dry_share + 0.5) for n in (index, index + 1))
         dry = set(rng.permutation(self.batch)[: after - before].tolist())
         chosen = [self.pictures.choose(self.size, rng) for _ in range(self.batch)]
-        exposures = np.exp(rng.uniform(-0.4, 0.25, self.batch)).tolist()
+        exposures = [sample_exposure(rng) for _ in range(self.batch)]
+        blurs = [sample_blur(self.blur_share, rng) for _ in range(self.batch)]
         low, high = self.intensity
         intensities = low + (high - low) * rng.random(self.batch) ** self.skew
         showers = [
-            sample_shower(0.0 if i in dry else float(intensities[i]), rng)
+            sample_shower(0.0 if i in dry else float(intensities[i]), rng, moving=True)
             for i in range(self.batch)
         ]
         cameras = [
@@ -162,7 +168,7 @@ class DeviceCrops:
             sample_pattern(rng) if rng.random() < self.pattern_share else None
             for _ in range(self.batch)
         ]
-        return _Plan(chosen, exposures, showers, cameras, patterns, rng)
+        return _Plan(chosen, exposures, blurs, showers, cameras, patterns, rng)
 
     def _make(self, index: int, plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
         generator = torch.Generator(self.device)
@@ -170,6 +176,12 @@ class DeviceCrops:
         crops = self.pictures.crops(plan.chosen, self.size)
         exposures = torch.tensor(plan.exposures, device=self.device).reshape(-1, 1, 1, 1)
         dry = (crops * exposures).clamp(0, 255).to(torch.uint8)
+        for number, sigma in enumerate(plan.blurs):
+            if sigma:
+                reach = math.ceil(3 * sigma)
+                padded = functional.pad(dry[number].float(), (reach,) * 4, 'reflect')
+                sigmas = torch.full((3,), sigma, device=self.device)
+                dry[number] = blur(padded, sigmas, reach).round().to(torch.uint8)
         for number, pattern in enumerate(plan.patterns):
             if pattern:
                 dry[number] = lay(dry[number], pattern)

@@ -11,6 +11,20 @@ from derain_ros.training.picture_pack import PICTURE_SUFFIXES, read_pack, scene_
 _HALVINGS = 2
 
 
+def sample_exposure(rng: np.random.Generator) -> float:
+    """Draw a factor on the brightness of a crop; one in four is dark, where rain shows most."""
+    low, high = (-1.8, -0.4) if rng.random() < 0.25 else (-0.4, 0.25)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def sample_blur(share: float, rng: np.random.Generator) -> float:
+    """Draw the blur of a dry crop, pixels; 0 for all but a ``share`` of them.
+
+    Rain before plain grounds teaches what rain looks like, textures what it is mistaken for.
+    """
+    return float(np.exp(rng.uniform(np.log(0.5), np.log(4)))) if rng.random() < share else 0.0
+
+
 class DryPictures:
     """Dry pictures in memory, each at several sizes.
 
@@ -66,8 +80,7 @@ class DryPictures:
         crop = picture[top : top + size, left : left + size]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        exposure = np.exp(rng.uniform(-0.4, 0.25))
-        return np.clip(crop * exposure, 0, 255).astype(np.uint8)
+        return np.clip(crop * sample_exposure(rng), 0, 255).astype(np.uint8)
 
 
 def _read(source: Path) -> Iterator[tuple[str, np.ndarray]]:

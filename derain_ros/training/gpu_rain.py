@@ -14,15 +14,18 @@ The same arguments give the same batch on the same kind of device.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from derain_ros.network.rain_mask import LUMINANCE_BGR
 from derain_ros.rain import Shower, StreakLayer
-from derain_ros.rain.shower import LAYER_MODELS
+from derain_ros.rain.drops import BLURS, SPLAT_VARIANCE, DropVolume, sample_drops, trace
+from derain_ros.rain.shower import LAYER_MODELS, wrap_angle
 from derain_ros.training.gpu_filter import blur, filter_noise
 
 STEEPEST = 75.0
@@ -85,6 +88,15 @@ def draw_layers(
         The style of a layer is not known.
 
     """
+    lying = [i for i, k in enumerate(layers) if k is not None and abs(k.angle) > 45]
+    if lying:
+        # Streaks are drawn row by row: those that lie are drawn in the picture's transpose.
+        upright = [None if i in lying else layer for i, layer in enumerate(layers)]
+        turned = [replace(layers[i], angle=wrap_angle(90 - layers[i].angle)) for i in lying]
+        drawn = draw_layers(upright, height, width, rng=rng, generator=generator)
+        drawn[lying] = draw_layers(
+            turned, width, height, rng=rng, generator=generator).transpose(1, 2)
+        return drawn
     device = generator.device
     by_style = {style: [] for style in ('drawn', 'smeared', 'filtered')}
     for i, layer in enumerate(layers):
@@ -171,9 +183,84 @@ def render(
     models = per_picture([LAYER_MODELS.index(shower.model) for shower in showers])
     rainy = _compose(scene.float() / 255, rain, light, models)
     rainy = (rainy.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    falling = [i for i, shower in enumerate(showers) if shower.drops]
+    if falling:
+        volumes = [showers[i].drops for i in falling]
+        cover, radiance = draw_volumes(volumes, height, width, rng=rng, device=images.device)
+        ground = torch.tensor([volume.ground for volume in volumes], device=images.device)
+        ground = ground.float().reshape(-1, 1, 1, 1)
+        rainy[falling] = refract(rainy[falling], cover, radiance, light[falling], ground)
     weights = torch.tensor(LUMINANCE_BGR, device=images.device).reshape(1, 3, 1, 1)
     added = (rainy.float() - scene.float()).abs()
     return rainy, scene, (added * weights).sum(1, keepdim=True).round() / 255
+
+
+def draw_volumes(
+    volumes: Sequence[DropVolume],
+    height: int,
+    width: int,
+    *,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Draw the drops of one exposure each, as :func:`derain_ros.rain.drops.draw_drops` does.
+
+    Parameters
+    ----------
+    volumes
+        One for each picture.
+    height, width
+        Size in pixels.
+    rng
+        Draws the drops: the same state gives those of the other renderer.
+    device
+        Where to draw.
+
+    Returns
+    -------
+    cover, radiance : Tensor
+        float32, N×1×H×W.
+
+    """
+    traced = [trace(sample_drops(v, height, width, rng), v, height, width) for v in volumes]
+    number = np.repeat(np.arange(len(volumes)), [len(points.row) for points in traced])
+    columns = [np.concatenate(values) for values in zip(*traced, strict=True)]
+    column, row, mass, radiance, blur_kind = (torch.from_numpy(v).to(device) for v in columns)
+    reach = math.ceil(3 * BLURS[-1]) + 1
+    tall, broad = height + 2 * reach, width + 2 * reach
+    x, y = column + (reach - 0.5), row + (reach - 0.5)
+    left, top = x.floor(), y.floor()
+    inside = (left >= 0) & (left < broad - 1) & (top >= 0) & (top < tall - 1)
+    canvas = torch.from_numpy(number).to(device) * len(BLURS) + blur_kind
+    planes = torch.zeros(2, len(volumes) * len(BLURS) * tall * broad, dtype=torch.int32,
+                         device=device)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = mass * (1 - (y - top - down).abs()) * (1 - (x - left - right).abs()) * inside
+        index = (canvas * tall + (top + down).clamp(0, tall - 1).long()) * broad
+        index = index + (left + right).clamp(0, broad - 1).long()
+        for plane, value in zip(planes, (part, part * radiance), strict=True):
+            plane.index_add_(0, index, (value * _FIXED_POINT).round().int())
+    sigmas = torch.tensor(BLURS, device=device).square().sub(SPLAT_VARIANCE).sqrt()
+    shape = (2 * len(volumes) * len(BLURS), tall, broad)
+    drawn = blur(planes.reshape(shape) / _FIXED_POINT, sigmas.repeat(2 * len(volumes)), reach)
+    hidden, glow = drawn.reshape(2, len(volumes), len(BLURS), height, width).sum(2, keepdim=True)
+    return 1 - torch.exp(-hidden), glow / hidden.clamp(min=1e-6)
+
+
+def refract(
+    images: Tensor, cover: Tensor, radiance: Tensor, light: Tensor, ground: Tensor
+) -> Tensor:
+    """Show drops before pictures, as :func:`derain_ros.rain.drops.refract` does.
+
+    ``images`` is uint8 N×3×H×W; ``light`` is N×3×1×1, ``ground`` N×1×1×1.
+    """
+    scene = images.float() / 255
+    small = functional.adaptive_avg_pool2d(scene, 8)
+    around = functional.avg_pool2d(functional.pad(small, (1, 1, 1, 1), 'reflect'), 3, 1)
+    around = functional.interpolate(around, images.shape[2:], mode='bilinear')
+    seen = radiance * ((1 - ground) * light + ground * around)
+    rainy = scene + cover * (seen - scene)
+    return (rainy.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 
 def add_mist(images: Tensor, mist: Tensor, horizon: Tensor, light: Tensor) -> Tensor:

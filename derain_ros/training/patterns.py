@@ -30,6 +30,10 @@ class Bars:
         Softness, 0 for sharp edges.
     bend, bend_rate
         How far bars wave, pixels, and how fast, radians per row.
+    taper
+        Perspective: growth of the spacing along the bars, per pixel.
+    dash
+        Period of dashes along the bars, pixels; 0 for none.
 
     """
 
@@ -40,6 +44,8 @@ class Bars:
     edge: float
     bend: float
     bend_rate: float
+    taper: float = 0.0
+    dash: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Pattern:
 
 
 def sample_pattern(rng: np.random.Generator) -> Pattern:
-    """Draw a pattern: bars mostly near the vertical, 2 to 24 pixels apart.
+    """Draw a pattern: bars in all directions, 2 to 160 pixels apart.
 
     Three quarters are plain to see, bright or dark on a plain ground, and half of these fill
     the picture, as a fence or blinds may fill the view. The others are of any colour, may be
@@ -130,18 +136,26 @@ def _sample_sets(count: int, rng: np.random.Generator) -> tuple[Bars, ...]:
 
 
 def _sample_bars(rng: np.random.Generator) -> Bars:
-    angle = rng.normal(0, 0.35) if rng.random() < 0.7 else rng.uniform(0, np.pi)
-    period = float(np.exp(rng.uniform(np.log(2), np.log(24))))
-    # Fabric bends.
-    bend = 0.3 * period if rng.random() < 0.3 else 0.0
+    """Draw bars from the finest grating to single wires, kerbs and lane markings."""
+    angle = rng.normal(0, 0.35) if rng.random() < 0.4 else rng.uniform(0, np.pi)
+    widest = 24 if rng.random() < 0.65 else 160
+    period = float(np.exp(rng.uniform(np.log(2), np.log(widest))))
+    thick = float(np.exp(rng.uniform(np.log(min(1.0, 0.3 * period)), np.log(0.7 * period))))
+    # Softness of an edge in pixels, as a step of the wave there.
+    soft = rng.uniform(0.3, 1.5) * 2 * np.pi / period * np.sin(np.pi * thick / period)
+    # Fabric bends; roads and buildings recede.
+    bend = 0.3 * period if rng.random() < 0.2 else 0.0
+    recedes = not bend and rng.random() < 0.4
     return Bars(
         float(angle),
         period,
         float(rng.uniform(0, 2 * np.pi)),
-        float(rng.uniform(-0.8, 0.97)),
-        float(rng.uniform(0.1, 1.2)),
+        float(np.cos(np.pi * thick / period)),
+        float(max(soft, 1e-3)),
         bend,
         float(rng.uniform(0.02, 0.1)),
+        float(rng.uniform(-0.006, 0.006)) if recedes else 0.0,
+        float(rng.uniform(8, 80)) if rng.random() < 0.15 else 0.0,
     )
 
 
@@ -170,9 +184,14 @@ def lay(image: Tensor, pattern: Pattern) -> Tensor:
     crossing = torch.ones(height, width, device=image.device)
     for bars in pattern.bars:
         across = x * np.cos(bars.angle) + y * np.sin(bars.angle)
+        along = y * np.cos(bars.angle) - x * np.sin(bars.angle)
         across = across + bars.bend * torch.sin(bars.bend_rate * y)
+        if bars.taper:
+            across = across / (1 + bars.taper * along).clamp(min=0.2)
         wave = torch.cos(2 * np.pi / bars.period * across + bars.phase)
         bar = ((wave - bars.breadth) / bars.edge + 0.5).clamp(0, 1)
+        if bars.dash:
+            bar = bar * (torch.sin(2 * np.pi / bars.dash * along) * 4 + 0.5).clamp(0, 1)
         shown, crossing = torch.maximum(shown, bar), torch.minimum(crossing, bar)
     if pattern.checkers:
         shown = shown - crossing

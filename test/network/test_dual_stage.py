@@ -12,7 +12,7 @@ from derain_ros.network.dual_stage import (  # noqa: E402
     DeployedNetwork,
     DualStageConfig,
     DualStageNetwork,
-    opening,
+    correction_share,
     pad_to_multiple,
 )
 from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
@@ -74,7 +74,7 @@ def test_each_part_can_be_switched_off_and_changes_the_result(part):
     else:
         assert sum(p.numel() for p in without.parameters()) < sum(
             p.numel() for p in whole.parameters())
-    opened = image + (output.coarse - image) * opening(torch.sigmoid(output.mask_logits))
+    opened = image + (output.coarse - image) * correction_share(torch.sigmoid(output.mask_logits))
     assert torch.allclose(output.restored, opened, atol=1e-6) == (part == 'stage2')
 
 
@@ -95,9 +95,9 @@ def test_inference_is_deterministic_and_independent_of_the_batch():
     assert torch.allclose(both[1:], alone, atol=1e-5)
 
 
-def test_opening_against_hand_computed_values():
-    mask = torch.tensor([0.0, 1 / 9, 0.5, 1.0])
-    assert torch.allclose(opening(mask), torch.tensor([0.0, 0.5, 8 / 9, 1.0]))
+def test_share_of_the_correction_against_hand_computed_values():
+    mask = torch.tensor([0.0, 1 / 4, 0.5, 1.0])
+    assert torch.allclose(correction_share(mask), torch.tensor([0.0, 0.5, 3 / 4, 1.0]))
 
 
 def test_a_sure_dry_mask_returns_the_image():
@@ -144,14 +144,14 @@ def test_variants_run_and_keep_to_their_cost(name):
     assert 0.2 * most < flops_per_pixel(network) <= most
 
 
-def test_padding_repeats_rows_and_mirrors_columns():
+def test_padding_mirrors_rows_and_columns():
     image = torch.arange(33.0 * 40).reshape(1, 1, 33, 40)
     padded = pad_to_multiple(image, (2, 3))
     assert padded.shape == (1, 1, 64, 64)
     assert torch.equal(padded[:, :, :33, :40], image)
     assert padded[0, 0, 2, 38:42].tolist() == [118, 119, 119, 118]
     assert padded[0, 0, 2, 63] == 80 + 16
-    assert torch.equal(padded[0, 0, 33:], padded[0, 0, 32].expand(31, -1))
+    assert torch.equal(padded[0, 0, 33:], padded[0, 0, 2:33].flip(0))
     channels_last = pad_to_multiple(image.permute(0, 2, 3, 1), (1, 2))
     assert torch.equal(channels_last.permute(0, 3, 1, 2), padded)
     # The smallest picture that there may be.

@@ -68,7 +68,8 @@ def test_where_the_truth_says_dry_the_picture_is_untouched():
     rainy = add_rain(scene(), 0.5, np.random.default_rng(2), mist=0.0)
     dry = rainy.streaks == 0
     assert 0.05 < dry.mean() < 0.95
-    assert np.abs(rainy.image[dry].astype(int) - scene()[dry]).max() <= 3
+    # Less than half a level of grey is up to four of blue.
+    assert np.abs(rainy.image[dry].astype(int) - scene()[dry]).max() <= 4
 
 
 @pytest.mark.parametrize('draw', [draw_streaks, scatter_streaks])
@@ -178,7 +179,7 @@ class TestRainClip:
         [
             ({'intensity': 2, 'seed': 1}, 'intensity'),
             ({'intensity': 0.5, 'seed': -1}, 'seed'),
-            ({'intensity': 0.5, 'seed': 1, 'wind': 90}, 'wind'),
+            ({'intensity': 0.5, 'seed': 1, 'wind': 91}, 'wind'),
             ({'intensity': 0.5, 'seed': 1, 'mist': -0.1}, 'mist'),
             ({'intensity': 0.5, 'seed': 1, 'model': 'fog'}, 'unknown layer model'),
         ],

@@ -63,10 +63,13 @@ def test_same_seed_same_pattern():
     assert not np.array_equal(first, picture)
 
 
-def test_bars_are_mostly_upright_and_of_all_spacings():
+def test_bars_lie_in_all_directions_and_of_all_spacings():
     rng = np.random.default_rng(1)
     bars = [bar for _ in range(400) for bar in sample_pattern(rng).bars]
-    upright = np.mean([abs(np.sin(bar.angle)) < 0.5 for bar in bars])
-    assert 0.5 < upright < 0.75  # the second bars of a lattice lie across
+    upright, lying = (np.mean([abs(f(bar.angle)) < 0.5 for bar in bars]) for f in (np.sin, np.cos))
+    assert 0.4 < upright < 0.65
+    assert 0.2 < lying < 0.45
+    assert any(bar.taper for bar in bars)
+    assert any(bar.dash for bar in bars)
     assert min(bar.period for bar in bars) < 3
-    assert max(bar.period for bar in bars) > 20
+    assert max(bar.period for bar in bars) > 100

@@ -29,6 +29,7 @@ from derain_ros.bags.topics import (
     message_types,
 )
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
+from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
 from derain_ros.text import printable
 
@@ -63,7 +64,8 @@ def plan_rainy_bag(
 
 
 def rain_bag(
-    plan: BagPlan, weather: Weather, *, pool: 'Pool | None' = None,
+    plan: BagPlan, weather: Weather, *, speed_topic: str | None = None,
+    pool: 'Pool | None' = None,
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None,
 ) -> BagSummary:
@@ -80,12 +82,19 @@ def rain_bag(
         From :func:`plan_rainy_bag`.
     weather
         The rain.
+    speed_topic
+        Topic of the vehicle's speed, see :class:`VehicleMotion`; None: that of the weather.
     pool, progress, resumed
         See :func:`derain_ros.bags.making.make_bag`.
 
     """
-    return make_bag(plan, RainRecipe(weather), options=asdict(weather), pool=pool,
-                    progress=progress, resumed=resumed)
+    motion = None
+    if speed_topic:
+        with Recording(plan.source) as reader:
+            motion = VehicleMotion.read(reader, speed_topic)
+    return make_bag(
+        plan, RainRecipe(weather, motion), options=asdict(weather) | {'speed_topic': speed_topic},
+        pool=pool, progress=progress, resumed=resumed)
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,11 @@ class RainRecipe:
     """Put rain on frames."""
 
     weather: Weather
+    motion: VehicleMotion | None = None
 
     def start(self) -> '_Rainmaker':
         """Return what does it."""
-        return _Rainmaker(self.weather)
+        return _Rainmaker(self.weather, self.motion)
 
 
 class _Rainmaker:
@@ -104,8 +114,9 @@ class _Rainmaker:
 
     fallback = True
 
-    def __init__(self, weather: Weather):
+    def __init__(self, weather: Weather, motion: VehicleMotion | None):
         self._clip = weather.clip()
+        self._motion = motion
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple:
         return camera, time, message
@@ -118,8 +129,11 @@ class _Rainmaker:
         # Tells frames of all cameras and times apart, the same on every run.
         index = zlib.crc32(camera.topic.removesuffix(_COMPRESSED).encode()) << 64 | instant
 
+        speed, yaw_rate = self._motion.at(instant) if self._motion else (None, None)
+
         def render(dry: np.ndarray) -> np.ndarray:
-            return self._clip.render(dry, index, instant / 1e9).image
+            rainy = self._clip.render(dry, index, instant / 1e9, speed=speed, yaw_rate=yaw_rate)
+            return rainy.image
 
         rain_on = rain_on_image if camera.msgtype == IMAGE else rain_on_compressed
         return camera, rain_on(message, render)

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 
-from derain_ros.rain import RainClip
+from derain_ros.rain import CameraMotion, RainClip
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Weather:
     seed
         Non-negative; the same seed gives the same rain.
     wind
-        Lean of the rain, degrees from the vertical, −60 to 60, positive leaning right at
+        Lean of the rain, degrees from the vertical, −90 to 90, positive leaning right at
         the foot.
     model
         How streaks meet the scene: ``additive``, ``screen`` or ``occlusion``.
     mist
         Share of the scene that mist replaces at the horizon, 0–1.
+    camera
+        How the camera moves.
 
     """
 
@@ -31,6 +33,7 @@ class Weather:
     wind: float | None = None
     model: str | None = None
     mist: float | None = None
+    camera: CameraMotion | None = None
 
     def clip(self) -> RainClip:
         """Return the rain of one clip.
@@ -43,7 +46,7 @@ class Weather:
         """
         return RainClip(
             intensity=self.intensity, seed=self.seed, wind=self.wind, model=self.model,
-            mist=self.mist)
+            mist=self.mist, camera=self.camera)
 
     def for_picture(self, name: str) -> 'Weather':
         """Return the weather of one picture among many: whatever is not given is its own.

@@ -145,7 +145,7 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, capsys):
 
 @pytest.mark.parametrize('option, value', [
     ('--intensity', '1.1'), ('--intensity', 'nan'), ('--intensity', '-0.1'),
-    ('--intensity', 'heavy'), ('--seed', '-1'), ('--seed', '1.5'), ('--wind', '61'),
+    ('--intensity', 'heavy'), ('--seed', '-1'), ('--seed', '1.5'), ('--wind', '91'),
     ('--wind', 'nan'), ('--mist', '2'), ('--model', 'snow'),
 ])
 def test_values_out_of_range_are_named(option, value, tmp_path, capsys):

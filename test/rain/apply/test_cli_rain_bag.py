@@ -1,5 +1,7 @@
 """``derain rain`` on bags: rain where detectors listen, truth beside it, nothing lost."""
 
+import zlib
+
 import numpy as np
 import pytest
 from bag_files import (
@@ -9,8 +11,10 @@ from bag_files import (
     PROFILES,
     START,
     STORAGES,
+    TYPES,
     compressed,
     drive,
+    header,
     image,
     messages_on,
     picture,
@@ -27,6 +31,7 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.topics import dry_topic
 from derain_ros.cli import main
 from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.rain import CameraMotion, RainClip
 from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
 from derain_ros.rain.apply.weather import Weather
 
@@ -307,3 +312,58 @@ def test_hostile_images_are_kept(tmp_path_factory, fields, torn):
     rainy = messages_on(result, '/cam/image_raw')
     assert rainy[-2].data == torn and rainy[-1].data != recorded[-1].data
     assert np.array_equal(_bgr(dry[-1]), picture(9))
+
+
+def _twist(msgtype, stamp, speed, yaw_rate):
+    make = TYPES.types
+    vector = make['geometry_msgs/msg/Vector3']
+    twist = make['geometry_msgs/msg/Twist'](
+        linear=vector(x=speed, y=0.0, z=0.0), angular=vector(x=0.0, y=0.0, z=yaw_rate))
+    if msgtype == 'geometry_msgs/msg/TwistStamped':
+        return make[msgtype](header=header(stamp, 'base_link'), twist=twist)
+    pose = make['geometry_msgs/msg/Pose'](
+        position=make['geometry_msgs/msg/Point'](x=0.0, y=0.0, z=0.0),
+        orientation=make['geometry_msgs/msg/Quaternion'](x=0.0, y=0.0, z=0.0, w=1.0))
+    return make[msgtype](
+        header=header(stamp, 'odom'), child_frame_id='base_link',
+        pose=make['geometry_msgs/msg/PoseWithCovariance'](pose=pose, covariance=np.zeros(36)),
+        twist=make['geometry_msgs/msg/TwistWithCovariance'](twist=twist, covariance=np.zeros(36)))
+
+
+@pytest.mark.parametrize('msgtype', ['nav_msgs/msg/Odometry', 'geometry_msgs/msg/TwistStamped'])
+def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path, capsys):
+    # Speed and turn grow from 0 at START to 30 m/s and 0.3 rad/s a tenth of a second later.
+    times = (START, START + 10**8)
+    rows = [*drive(), *(
+        ('/odom', msgtype, time, _twist(msgtype, time, 30.0 * k, 0.3 * k))
+        for k, time in enumerate(times))]
+    source = write_bag(tmp_path / 'in', sorted(rows, key=lambda row: row[2]), 'mcap')
+    out = tmp_path / 'out'
+    command = ['rain', str(source), '-o', str(out), '--intensity', '0.8', '--speed-topic', 'odom']
+    assert main(command) == 0
+    clip = RainClip(0.8, 1, camera=CameraMotion())
+    rows = read_bag(out)
+    topic = '/cam/image_raw'
+    pairs = list(zip(messages_on(rows, topic), messages_on(rows, dry_topic(topic)), strict=True))
+    assert len(pairs) == 4
+    for rainy, dry in pairs:
+        stamp = rainy.message.header.stamp
+        instant = stamp.sec * 10**9 + stamp.nanosec
+        share = np.clip((instant - START) / 1e8, 0, 1)
+        index = zlib.crc32(topic.encode()) << 64 | instant
+        expected = clip.render(
+            decode_image(dry.message), index, instant / 1e9, speed=30 * share,
+            yaw_rate=0.3 * share)
+        assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
+
+
+def test_a_speed_topic_that_is_none_is_told_with_those_that_are(tmp_path, capsys):
+    source = write_bag(tmp_path / 'in', drive(), 'mcap')
+    out = tmp_path / 'out'
+    for topic, said in (('/odom', 'is not in the bag'), ('/wheels', f'is of type {CUSTOM}')):
+        assert main(['rain', str(source), '-o', str(out), '--speed-topic', topic]) == 1
+        assert f'{topic}: {said}' in capsys.readouterr().err
+        assert not out.exists()
+    command = ['rain', str(source), '-o', str(out), '--speed-topic', '/odom', '--speed', '3']
+    assert main(command) == 2
+    assert '--speed-topic is for bags' in capsys.readouterr().err

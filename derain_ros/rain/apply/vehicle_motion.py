@@ -1,0 +1,81 @@
+"""How fast the vehicle drove and turned, from a topic of a bag."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from rosbags.serde import SerdeError
+
+from derain_ros.bags.damage import BagError, DamageError
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import message_types
+
+_TWIST = {
+    'nav_msgs/msg/Odometry': lambda message: message.twist.twist,
+    'geometry_msgs/msg/TwistStamped': lambda message: message.twist,
+}
+
+
+@dataclass(frozen=True)
+class VehicleMotion:
+    """Speed and yaw rate of a vehicle over time.
+
+    Attributes
+    ----------
+    rows
+        Time, ns, speed straight on, m/s, and yaw rate, rad/s to the left; by time.
+
+    """
+
+    rows: tuple[tuple[int, float, float], ...]
+
+    @classmethod
+    def read(cls, reader: Recording, topic: str) -> 'VehicleMotion':
+        """Read the motion from a topic of an open bag.
+
+        Parameters
+        ----------
+        reader
+            The bag.
+        topic
+            Of nav_msgs/Odometry or geometry_msgs/TwistStamped: ``linear.x`` and
+            ``angular.z`` of the twist, in the vehicle's axes (REP 103).
+
+        Raises
+        ------
+        BagError
+            The topic is missing, of another type, or has no readable message.
+
+        """
+        types = {connection.topic: connection.msgtype for connection in reader.connections}
+        fitting = ', '.join(sorted(t for t, kind in types.items() if kind in _TWIST)) or 'none'
+        name = f'/{topic.lstrip("/")}'
+        if types.get(name) not in _TWIST:
+            what = f'of type {types[name]}' if name in types else 'not in the bag'
+            raise BagError(
+                f'{name}: is {what}; the speed is read from nav_msgs/msg/Odometry or '
+                f'geometry_msgs/msg/TwistStamped; topics of these types: {fitting}')
+        rows, store = [], message_types()
+        chosen = {c.id: c.msgtype for c in reader.connections if c.topic == name}
+        # What is damaged is told when the bag is copied.
+        with suppress(DamageError):
+            for number, time, data in reader.messages(0, 2**63 - 1, set(chosen)):
+                with suppress(SerdeError):
+                    message = store.deserialize_cdr(bytes(data), chosen[number])
+                    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+                    twist = _TWIST[chosen[number]](message)
+                    row = (stamp if stamp > 0 else time, twist.linear.x, twist.angular.z)
+                    if np.isfinite(row[1:]).all():
+                        rows.append(row)
+        if not rows:
+            raise BagError(f'{name}: has no readable message; leave --speed-topic out')
+        return cls(tuple(sorted(rows)))
+
+    def at(self, instant: int) -> tuple[float, float]:
+        """Interpolate speed and yaw rate at a time in ns.
+
+        Before the first message and after the last their values hold.
+        """
+        times = [row[0] - instant for row in self.rows]
+        return tuple(
+            float(np.interp(0, times, [row[column] for row in self.rows])) for column in (1, 2))
