@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError('no pair could be measured')
     for model in evaluation.models:
         _print_model(model, evaluation.clip, args.verbose)
-    _write_outputs(args, evaluation)
+    figures = evaluation.figures()
+    _write_outputs(args, figures, lambda: _page(figures, evaluation))
     return FAILURE if evaluation.failed else 0
 
 
@@ -117,14 +119,13 @@ def _sweep(args: argparse.Namespace) -> int:
 
     from derain_ros.evaluation.sweep import SWEEPS, sweep
     from derain_ros.files.image_files import ImageFileError, collect_images
-    from derain_ros.files.run_files import RunFileError, write_run
     from derain_ros.text import printable
 
     if args.clean is None or args.rainy or args.bag:
         raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
                            'neither --rainy nor a bag', USAGE)
-    if args.html or args.clip:
-        raise CommandError('--sweep goes with --json, not with --html or --clip', USAGE)
+    if args.clip:
+        raise CommandError('--sweep renders single pictures; leave --clip out', USAGE)
     _check_outputs(args)
     try:
         files = [job.source for job in collect_images([args.clean], args.clean)]
@@ -133,24 +134,27 @@ def _sweep(args: argparse.Namespace) -> int:
     pictures = [picture for file in files if (picture := cv2.imread(str(file))) is not None]
     if not pictures:
         raise CommandError(f'{args.clean}: no readable picture', USAGE)
-    axis, runs = SWEEPS[args.sweep], []
+    axis, runs = SWEEPS[args.sweep], {}
     for name in dict.fromkeys([args.model, *args.against]):
         options = argparse.Namespace(**{**vars(args), 'model': name})
         with open_engine(options) as engine, progress_bar(
                 len(pictures) * len(axis.values), 'picture') as bar:
             points = sweep(args.sweep, pictures, engine, bar.update)
-        runs.append({'model': name, 'points': [asdict(point) for point in points]})
+        runs[name] = points
         print(f'{name}: {axis.title}, {axis.unit}; means over {len(pictures)} pictures')
         print(f'  {axis.unit:>6}  {"rainy, dB":>9}  {"derained":>8}  {"gain":>5}  {"mask F1":>7}')
         for point in points:
             print(f'  {point.value:>6g}  {point.rainy:>9.2f}  {point.derained:>8.2f}  '
                   f'{point.derained - point.rainy:>5.2f}  {_share(point.f1):>7}')
-    if args.json:
-        try:
-            write_run(args.json, {'kind': 'sweep', 'sweep': args.sweep, 'runs': runs})
-        except RunFileError as error:
-            raise CommandError(str(error)) from error
-        print(f'{printable(str(args.json))} written')
+    def page() -> str:
+        from derain_ros.report.page import make_sweep_page
+
+        return make_sweep_page(axis, runs, len(pictures))
+
+    _write_outputs(args, {
+        'kind': 'sweep', 'sweep': args.sweep, 'pictures': len(pictures), 'runs': [
+            {'model': name, 'points': [asdict(point) for point in points]}
+            for name, points in runs.items()]}, page)
     return 0
 
 
@@ -263,17 +267,18 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
         print(f'  {label:<14} {text}')
 
 
-def _write_outputs(args: argparse.Namespace, evaluation: 'Evaluation') -> None:
+def _write_outputs(
+    args: argparse.Namespace, figures: dict, page: Callable[[], str]
+) -> None:
     from derain_ros.files.run_files import RunFileError, write_run, write_text
     from derain_ros.text import printable
 
-    figures = evaluation.figures()
     try:
         if args.json:
             write_run(args.json, figures)
             print(f'{printable(str(args.json))} written')
         if args.html:
-            write_text(args.html, _page(figures, evaluation))
+            write_text(args.html, page())
             print(f'{printable(str(args.html))} written')
     except RunFileError as error:
         raise CommandError(str(error)) from error

@@ -7,7 +7,7 @@ to be hostile: jinja2 escapes all that a template writes.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from derain_ros.evaluation.gallery import Exhibit
+from derain_ros.evaluation.sweep import Sweep, SweepPoint
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
-from derain_ros.report.figures import PERCENTILES, quality_figures, rain_figures, timing_figures
+from derain_ros.report.figures import (
+    PERCENTILES,
+    lines,
+    quality_figures,
+    rain_figures,
+    timing_figures,
+)
 from derain_ros.report.pictures import BagFinder, read_pictures, show_exhibits
+from derain_ros.report.plots import COLOURS, Axis, Series
 from derain_ros.report.runs import Entry, of_kind
 from derain_ros.report.tables import Table, decibel, decimals, share, ssim, whole
 from derain_ros.text import printable
@@ -64,7 +72,7 @@ def make_page(
         groups += show_exhibits(entries[0], exhibits, len(entries[0].data.images))
     costs, changes = quality_figures(entries)
     return _render(
-        title=title, entries=entries,
+        'page.html', title=title, entries=entries,
         files=len({entry.file for entry in entries if entry.file.name}),
         models=list(dict.fromkeys(entry.facts.model for entry in entries if entry.facts.model)),
         comparisons=compare_runs(entries), timing=timing_figures(entries),
@@ -76,12 +84,47 @@ def make_page(
     ), notes
 
 
-def _render(**content: Any) -> str:
+def make_sweep_page(
+    sweep: Sweep, runs: Mapping[str, Sequence[SweepPoint]], pictures: int
+) -> str:
+    """Return the page of ``derain evaluate --sweep --html``: models along one axis.
+
+    Parameters
+    ----------
+    sweep
+        What varies.
+    runs
+        Points of each model, by its name; at least one.
+    pictures
+        How many the points are means over.
+
+    """
+    axis = f'{sweep.title}, {sweep.unit}'
+    first = next(iter(runs.values()))
+    rainy = Series('rainy', len(COLOURS) - 1, sweep.values, [p.rainy for p in first], 1)
+    derained = [
+        Series(f'derained by {name}', number % (len(COLOURS) - 1), sweep.values,
+               [point.derained for point in points], number // (len(COLOURS) - 1))
+        for number, (name, points) in enumerate(runs.items())]
+    table = Table(
+        f'PSNR, dB, and mask F1 by {axis}',
+        (axis, 'rainy', *(f'{what}, {name}' for name in runs for what in ('derained', 'mask F1'))),
+        [(f'{value:g}', decibel(first[row].rainy), *(
+            text for points in runs.values()
+            for text in (decibel(points[row].derained), ssim(points[row].f1))))
+         for row, value in enumerate(sweep.values)])
+    figures = lines('', Axis(axis), Axis('PSNR, dB'), [rainy, *derained], decibel, table)
+    title = f'Deraining by {sweep.title}'
+    return _render(
+        'sweep.html', title=title, models=list(runs), figures=figures, pictures=pictures)
+
+
+def _render(template: str, **content: Any) -> str:
     environment = _environment()
     hashes = {f'{name.partition(".")[0]}_hash': _base64(hashlib.sha256(
         environment.get_template(name).render().encode()).digest())
         for name in ('style.css', 'script.js')}
-    return environment.get_template('page.html').render(**content, **hashes)
+    return environment.get_template(template).render(**content, **hashes)
 
 
 @cache

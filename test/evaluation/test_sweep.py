@@ -1,0 +1,72 @@
+"""``derain evaluate --sweep``: rain rendered over dry pictures along one axis."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from derain_ros.cli import main
+from derain_ros.evaluation.sweep import SWEEPS, rain_at
+
+PICTURE = np.full((120, 160, 3), 60, np.uint8)
+
+
+def leans(kind, value):
+    """Share of the strength of edges that lies along a streak, by 18 bins of 10 degrees."""
+    # Streaks count, not the stairs of their pixels.
+    streaks = np.stack([
+        cv2.GaussianBlur(rain_at(kind, value, PICTURE, seed).streaks, (0, 0), 1.5)
+        for seed in range(8)])
+    dy, dx = np.gradient(streaks, axis=(1, 2))
+    turned = (np.degrees(np.arctan2(-dy, dx)) + 90) % 180 - 90
+    return np.histogram(turned, 18, (-90, 90), weights=np.hypot(dx, dy))[0]
+
+
+@pytest.mark.parametrize(
+    ('value', 'bins'), [(0, (8, 9)), (40, (12, 13)), (75, (15, 16)), (90, (0, 17))])
+def test_rain_lies_in_the_direction_of_the_point(value, bins):
+    assert np.argmax(leans('direction', value)) in bins
+
+
+def test_rain_grows_with_its_rate_and_keeps_its_drops_as_the_speed_does():
+    change = [np.abs(rain_at('rate', rate, PICTURE, 1).image.astype(int) - 60).mean()
+              for rate in (2, 25, 100)]
+    assert change[0] < change[1] < change[2]
+    slow, fast = (rain_at('speed', speed, PICTURE, 1).streaks for speed in (0, 100))
+    assert not np.array_equal(slow, fast)
+    assert np.array_equal(slow, rain_at('speed', 0, PICTURE, 1).streaks)
+
+
+@pytest.mark.parametrize('kind', SWEEPS)
+def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
+    pytest.importorskip('openvino', reason='needs OpenVINO')
+    pytest.importorskip('jinja2', reason='reports need the extra `tools`')
+    dry = tmp_path / 'dry'
+    dry.mkdir()
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(20, 160, (4, 5, 3), dtype=np.uint8)
+    cv2.imwrite(str(dry / 'a.png'), cv2.resize(coarse, (96, 64)))
+    json_file, html = tmp_path / 'sweep.json', tmp_path / 'sweep.html'
+    assert main(['evaluate', '--clean', str(dry), '--sweep', kind, '--json', str(json_file),
+                 '--html', str(html)]) == 0
+    run = json.loads(json_file.read_text())
+    points = run['runs'][0]['points']
+    assert [point['value'] for point in points] == list(SWEEPS[kind].values)
+    assert all(0 < point['rainy'] <= 60 and 0 < point['derained'] <= 60 for point in points)
+    printed = capsys.readouterr().out
+    page = html.read_text()
+    assert f'Deraining by {SWEEPS[kind].title}' in page
+    for point in points:
+        assert f'{point["derained"]:.2f}' in printed
+        assert f'{point["derained"]:.2f}' in page
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    ([], 'give dry pictures with --clean'),
+    (['--rainy', '.', '--clean', '.'], 'neither --rainy nor a bag'),
+    (['--clean', '.', '--clip'], 'leave --clip out'),
+])
+def test_what_does_not_go_with_a_sweep_is_told(arguments, said, capsys):
+    assert main(['evaluate', '--sweep', 'speed', *arguments]) == 2
+    assert said in capsys.readouterr().err
