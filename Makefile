@@ -25,6 +25,8 @@ OTHERS := test-jammy test-kilted
 JAMMY_PYTHON ?= $(shell python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON))
 endif
 
+NODE_TESTS := test/node test/live test/bench test/launch test/config test/images/test_cdr_dds.py
+
 .PHONY: help setup setup-test demo test test-all test-jammy test-kilted lint bench soak clean
 
 help:
@@ -56,8 +58,10 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
+# Tests of nodes take all cores by themselves; the others run side by side.
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadgroup $(addprefix --ignore=,$(NODE_TESTS))
+	$(BIN)/python -m pytest -m 'not slow' $(NODE_TESTS)
 
 test-all: lint
 	$(BIN)/python -m pytest

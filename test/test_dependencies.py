@@ -33,7 +33,7 @@ OPTIONAL = {
 }
 UNSEEN = {
     'onnxscript': "torch's exporter imports it", 'tensorboard': 'torch.utils imports it',
-    'ruff': 'run by make lint',
+    'ruff': 'run by make lint', 'pytest-xdist': 'a plugin, for make test',
 }
 
 
