@@ -59,7 +59,7 @@ class VehicleMotion:
         chosen = {c.id: c.msgtype for c in reader.connections if c.topic == name}
         # What is damaged is told when the bag is copied.
         with suppress(DamageError):
-            for number, time, data in reader.messages(0, 2**63 - 1, set(chosen)):
+            for number, time, data, *_ in reader.messages(0, 2**63 - 1, set(chosen)):
                 with suppress(SerdeError):
                     message = store.deserialize_cdr(bytes(data), chosen[number])
                     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
