@@ -100,15 +100,22 @@ class SqliteFile:
             raise
 
     def _read_head(self) -> None:
-        self.topics = list(_rows(self._database, 'topics', _TOPICS))
+        self.topics = [(number, *map(_text, texts)) for number, *texts in _rows(
+            self._database, 'topics', _TOPICS)]
         self.definitions = {}
         with suppress(sqlite3.Error):
-            self.definitions = {row[1]: row[2:4] for row in _rows(
+            self.definitions = {_text(row[1]): tuple(map(_text, row[2:4])) for row in _rows(
                 self._database, 'message_definitions', _DEFINITIONS)}
-        self.counts = dict(self._database.execute(
+        counts = dict(self._database.execute(
             'SELECT topic_id, count(*) FROM messages GROUP BY topic_id'))
+        self.counts = {topic[0]: counts.pop(topic[0], 0) for topic in self.topics}
         self.start_time, self.end_time = self._database.execute(
-            'SELECT min(timestamp), max(timestamp) FROM messages').fetchone()
+            'SELECT min(timestamp), max(timestamp) FROM messages '
+            "WHERE typeof(timestamp) = 'integer'").fetchone()
+        if counts:
+            self.damages.append(Damage(
+                printable(self.path.name), None, 'messages belong to no topic of the file',
+                lost=sum(counts.values())))
 
     def messages(self, topics: Collection[int], start: int, stop: int) -> Iterator[Message]:
         """Yield the messages with ``start <= time < stop``, in the order of time."""
@@ -169,6 +176,11 @@ class SqliteFile:
         self._old.append(broken)
         self._database = _open(copy, immutable=True)
         self.damages += [damage] if damage else []
+
+
+def _text(value: object) -> str:
+    """Return what ought to be text; in a damaged file it can be anything."""
+    return value if isinstance(value, str) else repr(value)
 
 
 def _open(path: Path, *, immutable: bool) -> sqlite3.Connection:

@@ -196,6 +196,17 @@ def test_without_metadata_packed_messages_are_told_by_themselves(tmp_path, engin
         read_bag(tmp_path / 'out'), *{row.topic for row in expected}) == expected
 
 
+def test_messages_of_no_topic_are_told(tmp_path):
+    source = write_bag(tmp_path / 'in', drive(), 'sqlite3')
+    with closing(sqlite3.connect(source / 'in.db3')) as database:
+        database.execute('UPDATE messages SET topic_id = 99 WHERE id IN (3, 4)')
+        database.commit()
+    with Recording(source) as recording:
+        assert len(list(recording.read())) == 14
+        damage, = recording.damages
+    assert damage.lost == 2 and 'no topic' in str(damage)
+
+
 def test_foreign_channels_are_kept_as_they_are(tmp_path, engine):
     def extra(writer):
         schema = writer.register_schema('Pose', 'jsonschema', b'{"type": "object"}')
