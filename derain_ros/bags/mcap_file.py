@@ -53,6 +53,7 @@ _RECORD = struct.Struct('<BQ')
 _MESSAGE = struct.Struct('<HIQQ')
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _RUN_BYTES = 1 << 20
+_USUAL_CHUNK = 1 << 26
 _PRIVATE = frozenset(range(0x80, 0x100))
 _IN_CHUNKS = frozenset({Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE}) | _PRIVATE
 _IN_DATA = _IN_CHUNKS | {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA,
@@ -308,18 +309,18 @@ class McapFile:
         except (struct.error, UnicodeDecodeError):
             return nothing, 'the head of a chunk cannot be read'
         packed = body[at + 8:at + 8 + stored]
-        if size > LARGEST_CHUNK or name not in _UNPACK:
-            return nothing, f'a chunk of {size} bytes, compressed by {name!r}'
-        content, reason = _UNPACK[name](packed, size)
-        if crc and len(content) == size:
-            if zlib.crc32(content) == crc:
-                return memoryview(content), ''
-            return nothing, 'the checksum of a chunk is wrong'
-        cut = len(packed) < stored
-        if not reason and (cut or len(content) != size):
-            reason = f'it holds {len(content)} bytes instead of {size}'
-        if not reason:
+        if name not in _UNPACK:
+            return nothing, f'a chunk compressed by {name!r}'
+        # The size itself may be wrong; the checksum tells.
+        content, reason = _UNPACK[name](packed, min(max(size, _USUAL_CHUNK), LARGEST_CHUNK))
+        if crc and zlib.crc32(content) == crc:
             return memoryview(content), ''
+        cut = len(packed) < stored
+        if not reason and not cut and len(content) == size:
+            if crc:
+                return nothing, 'the checksum of a chunk is wrong'
+            return memoryview(content), ''
+        reason = reason or f'it holds {len(content)} bytes instead of {size}'
         # What has no checksum, or is cut, can be relied on as far as it goes.
         return (memoryview(content) if cut or not crc else nothing,
                 f'a chunk cannot be unpacked ({reason})')
@@ -680,7 +681,7 @@ def _stream_of(data: Any) -> ReadDataStream:
 
 
 def _unpack_none(packed: memoryview, size: int) -> tuple[memoryview, str]:
-    return packed[:size], ''
+    return packed, ''
 
 
 def _unpack_steps(make: Callable[[], Any]) -> Callable[[memoryview, int], tuple[bytes, str]]:
@@ -704,7 +705,8 @@ def _unpack_steps(make: Callable[[], Any]) -> Callable[[memoryview, int], tuple[
 def _unpack_zstd(packed: memoryview, size: int) -> tuple[bytes, str]:
     try:
         # The size that the frame itself names bounds the memory.
-        if zstd.get_frame_info(packed).decompressed_size == size:
+        found = zstd.get_frame_info(packed).decompressed_size
+        if found is not None and found <= size:
             return zstd.decompress(packed), ''
     except zstd.ZstdError:
         pass
