@@ -1,5 +1,7 @@
 """Shipped models on dry pictures far from photographs: they may not break up."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from hard_pictures import hard_pictures
@@ -12,34 +14,18 @@ from derain_ros.evaluation.metrics import psnr
 
 PICTURES = hard_pictures()
 
-
-@pytest.fixture(scope='module', params=model_names())
-def engine(request):
-    engine = create_engine('openvino', model=request.param, precision='f32')
-    yield engine
-    engine.close()
-
-
-def score(engine, kind):
-    """PSNR in dB of the pictures of a kind, by name."""
-    return {
-        name: psnr(engine.infer(picture[None]).image[0], picture)
-        for name, picture in PICTURES.items() if name.startswith(kind)
-    }
+BROKEN = {
+    'nano': set(),
+    'base': {'fence, 4 px, 30%, 90 degrees', 'fence, 7 px, 60%, 90 degrees', 'checkers, 2 px',
+             'wires, 1.5 px, 157 degrees'},
+}
+"""What comes back below 21 dB, as the cards say; whoever trains on changes these sets."""
 
 
-@pytest.mark.parametrize('side', [1, 2, 4])
-def test_dry_checkers_come_back(engine, side, request):
-    if engine.info.model == 'base' and side == 2:
-        request.applymarker(pytest.mark.xfail(
-            strict=True, reason='base takes checkers of two pixels for rain, see its card'))
-    scores = score(engine, f'checkers, {side} px')
-    assert min(scores.values()) > 20, scores
-
-
-@pytest.mark.parametrize('kind', ['fence', 'lattice', 'blinds', 'noise'])
-def test_dry_patterns_come_back(engine, kind):
-    scores = score(engine, kind)
-    assert min(scores.values()) > 20, scores
-    if kind != 'noise':
-        assert np.median(list(scores.values())) > 30, scores
+@pytest.mark.parametrize('model', model_names())
+def test_dry_patterns_come_back(model):
+    with closing(create_engine('openvino', model=model, precision='f32')) as engine:
+        scores = {name: psnr(engine.infer(picture[None]).image[0], picture)
+                  for name, picture in PICTURES.items()}
+    assert {name for name, score in scores.items() if score < 21} == BROKEN[model]
+    assert np.median(list(scores.values())) > 44
