@@ -79,23 +79,24 @@ def test_a_run_learns_and_leaves_scores_and_pictures(pictures, tmp_path):
     cv2.imwrite(str(pairs / 'clean' / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
 
     out = derain(
-        'train', pictures, '-o', run, *SMALL, '--steps', 80, '--validation', pairs,
-        '--learning-rate', 4e-3, '--set', 'log_every=20', '--set', 'warm_up=5',
-        '--set', 'validate_every=20', '--set', 'dry_share=0', '--set', 'camera=false',
-        '--set', 'intensity_low=0.9').stdout
+        'train', pictures, '-o', run, *SMALL, '--steps', 240, '--validation', pairs,
+        '--learning-rate', 4e-3, '--set', 'log_every=60', '--set', 'warm_up=5',
+        '--set', 'validate_every=60', '--set', 'dry_share=0', '--set', 'camera=false',
+        '--set', 'intensity_low=0.9', '--set', 'blur_share=0').stdout
 
     def losses(part):
         lines = [line for line in out.splitlines() if f' {part} ' in line]
         return [float(line.split(f' {part} ')[1].split()[0]) for line in lines]
 
-    for part in ('restored', 'mask'):
+    # Rain of two kinds and every direction: masks are learnt more slowly than pictures.
+    for part, share in (('restored', 0.75), ('mask', 0.9)):
         values = losses(part)
         assert len(values) == 4
-        assert values[-1] < 0.75 * values[0], (part, values)
+        assert values[-1] < share * values[0], (part, values)
     scores = [json.loads(line) for line in (run / 'scores.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in scores] == [20, 40, 60, 80]
+    assert [line['step'] for line in scores] == [60, 120, 180, 240]
     assert scores[0]['clean_psnr'] > 20
-    grid = cv2.imread(str(run / 'samples' / 'step_0000080.png'))
+    grid = cv2.imread(str(run / 'samples' / 'step_0000240.png'))
     assert grid.shape == (18 + 4 * 66, 5 * 66, 3)
     assert len(list((run / 'samples').iterdir())) == 4
 
