@@ -58,14 +58,13 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Tests of nodes take all cores by themselves; the others run side by side. What fails, in time on a
-# busy machine mostly, has to pass by itself.
+# Tests of nodes take all cores by themselves; the others run side by side.
 PYTEST := $(BIN)/python -m pytest -m 'not slow'
 FREE_TESTS := $(addprefix --ignore=,$(NODE_TESTS))
 
 test: lint
-	$(PYTEST) -n 2 --dist loadgroup $(FREE_TESTS) || $(PYTEST) --last-failed $(FREE_TESTS)
-	$(PYTEST) $(NODE_TESTS) || $(PYTEST) --last-failed $(NODE_TESTS)
+	$(PYTEST) -n 2 --dist loadgroup $(FREE_TESTS)
+	$(PYTEST) $(NODE_TESTS)
 
 test-all: lint
 	$(BIN)/python -m pytest
