@@ -15,6 +15,7 @@ from rosbags.highlevel import AnyReader
 
 from derain_ros.cli import main
 from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.images.overlay import draw_overlay
 
 SAMPLE = Path(__file__).parents[1] / 'data' / 'driving_rain'
 RAINY, CLEAN = '/camera/image_raw/compressed', '/camera_clean/image_raw/compressed'
@@ -133,19 +134,18 @@ def test_worst_median_and_best_frames_are_shown_as_they_are(measured, page_file)
     assert [view for _, view, _ in pictures] == views * 3
     seconds, nanoseconds = images[0]['name'].split('.')
     stamp = int(seconds) * 10**9 + int(nanoseconds)
-    expected = {
-        'A': frame(measured / 'drive_nano', '/camera/derained/image', stamp),
-        'B': frame(measured / 'drive_base', '/camera/derained/image', stamp),
-        'rainy': frame(SAMPLE, RAINY, stamp), 'clean': frame(SAMPLE, CLEAN, stamp)}
+    bags = {'A': measured / 'drive_nano', 'B': measured / 'drive_base'}
+    expected = {'rainy': frame(SAMPLE, RAINY, stamp), 'clean': frame(SAMPLE, CLEAN, stamp)}
+    for letter, bag in bags.items():
+        expected[letter] = frame(bag, '/camera/derained/image', stamp)
+        expected[f'mask-{letter}'] = draw_overlay(expected['rainy'], np.ascontiguousarray(
+            frame(bag, '/camera/derained/rain_mask', stamp)[..., 0]))
     shown = {view: picture for _, view, picture in pictures[:6]}
-    for view, picture in expected.items():
-        assert cv2.PSNR(shown[view], picture) > 32, view
-    # The tint of the mask is magenta, and lies where rain was found.
-    mask = frame(measured / 'drive_nano', '/camera/derained/rain_mask', stamp)[..., 0]
-    dry = cv2.dilate(mask, np.ones((17, 17), np.uint8)) < 64
-    green_lost = shown['rainy'][..., 1].astype(int) - shown['mask-A'][..., 1]
-    assert dry.mean() > 0.01
-    assert green_lost[mask > 200].mean() > 60 > 2 > abs(green_lost[dry].mean())
+    # JPEG halves the colours, of which tinted streaks have much.
+    for view, picture in shown.items():
+        found = {name: cv2.PSNR(picture, one) for name, one in expected.items()}
+        assert max(found, key=found.get) == view
+        assert found[view] > (22 if view.startswith('mask') else 32), view
 
 
 def test_the_page_is_small_and_the_same_each_time(measured, page_file):
