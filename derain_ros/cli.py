@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from derain_ros.commands import (
     CommandError,
     ablate,
+    add_command,
     bag,
     bench,
     build_engine,
@@ -65,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for command in _COMMANDS:
-        command.add_parser(subparsers)
+        add_command(subparsers, command)
     return parser
 
 

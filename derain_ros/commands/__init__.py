@@ -1,14 +1,18 @@
 """The sub-commands of ``derain``, and what they share.
 
-Each module has ``add_parser(subparsers)`` and ``run(args) -> int``, and imports what it
-needs only when it runs.
+The docstring of each module is its help: the line of the list of commands, the description,
+and from ``examples:`` on what stands behind the options. It has ``add_arguments(parser)`` and
+``run(args) -> int``, and imports what it needs only when it runs.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from importlib import util
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from derain_ros.commands.arguments import share
@@ -23,6 +27,9 @@ USAGE = 2
 
 QUIET_SECONDS = 2.0
 """Work that is done in less shows no bar."""
+
+_SHOWN = 10
+_CLIP = Path('test') / 'data' / 'driving_rain'
 
 
 class CommandError(Exception):
@@ -49,6 +56,18 @@ def printable(value: object) -> str:
     return one_line(str(value))
 
 
+def add_command(subparsers: argparse._SubParsersAction, module: ModuleType) -> None:
+    """Register the command that a module is."""
+    first, _, rest = (module.__doc__ or '').partition('\n')
+    description, examples, more = rest.strip().partition('examples:\n')
+    parser = subparsers.add_parser(
+        module.__name__.rpartition('.')[2].replace('_', '-'),
+        help=first.partition(': ')[2].rstrip('.'), description=description.strip(),
+        epilog=examples + more, formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--engine`` and ``--precision``."""
     group = parser.add_argument_group('inference')
@@ -64,11 +83,70 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help='arithmetic: auto, f16, bf16 or f32 (default: auto)')
 
 
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model`` and ``--engine`` of a node that the command starts."""
+    parser.add_argument('--model', default='nano', metavar='NAME',
+                        help='model of the node (default: nano)')
+    parser.add_argument('--engine', default='auto', metavar='NAME',
+                        help='back end of the node (default: auto)')
+
+
 def add_strength_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--strength``."""
     parser.add_argument(
         '--strength', type=share, default=1.0, metavar='S',
         help='share of the derained image in the result, 0 to 1 (default: 1)')
+
+
+@contextmanager
+def giving_up(*errors: type[Exception], exit_code: int = FAILURE) -> Iterator[None]:
+    """Turn errors, whose messages are for users, into a CommandError."""
+    try:
+        yield
+    except errors as error:
+        # What has failed while it ran may bring lines of a log.
+        text = str(error) if isinstance(error, RuntimeError) else printable(error)
+        raise CommandError(text, exit_code) from error
+
+
+def refusing(*errors: type[Exception]) -> AbstractContextManager[None]:
+    """Turn errors into a CommandError that says that the arguments are wrong."""
+    return giving_up(*errors, exit_code=USAGE)
+
+
+def note(text: str) -> None:
+    """Print what the user should know."""
+    print(f'derain: note: {text}', file=sys.stderr)
+
+
+def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
+    """Print why frames or the like (``what``) failed, ten at most; returns the exit status.
+
+    ``more`` is said of those that are not shown.
+    """
+    for reason in reasons[:_SHOWN]:
+        print(f'derain: error: {printable(reason)}', file=sys.stderr)
+    if len(reasons) > _SHOWN:
+        print(f'derain: error: {len(reasons) - _SHOWN} more {what} failed{more}', file=sys.stderr)
+    return FAILURE if reasons else 0
+
+
+def require_ros() -> None:
+    """Raise CommandError where rclpy is missing."""
+    if util.find_spec('rclpy') is None:
+        raise CommandError(
+            'rclpy is not installed; source a ROS 2 installation, or run `make setup` in the '
+            'source checkout, which installs the ROS 2 wheels')
+
+
+def find_clip() -> Path:
+    """Return the clip of a source checkout, from the working directory or the package."""
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (root / _CLIP).is_dir():
+            return root / _CLIP
+    raise CommandError(
+        f'{_CLIP} is not here; run this in a source checkout of derain_ros, or name a clip '
+        'with --bag')
 
 
 def progress_bar(total: int, unit: str) -> 'tqdm':
@@ -134,15 +212,10 @@ def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
     from derain_ros.engines import EngineError, create_engine
 
     try:
-        engine = create_engine(args.engine, args.model, precision=args.precision)
+        with closing(create_engine(args.engine, args.model, precision=args.precision)) as engine:
+            info = engine.info
+            print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
+                  file=sys.stderr)
+            yield engine
     except EngineError as error:
         raise CommandError(str(error)) from error
-    try:
-        info = engine.info
-        print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
-              file=sys.stderr)
-        yield engine
-    except EngineError as error:
-        raise CommandError(str(error)) from error
-    finally:
-        engine.close()

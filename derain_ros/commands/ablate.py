@@ -1,4 +1,14 @@
-"""``derain ablate``: what each part of the network is worth."""
+"""``derain ablate``: what each part of the network is worth.
+
+Train a small network and, at equal cost, steps and data, the same without mask attention,
+without morphology, without clustering and without stage 2; score all on pairs, once for
+each seed, and print the means. A command given again goes on where it stopped. Needs the
+extra `train` (torch).
+
+examples:
+  derain ablate photos -o runs/ablation --validation pairs
+  derain ablate photos -o runs/quick --validation pairs --steps 300 --seeds 1
+"""
 
 import argparse
 from pathlib import Path
@@ -6,25 +16,9 @@ from pathlib import Path
 from derain_ros.commands import USAGE, CommandError
 from derain_ros.commands.arguments import count
 
-_DESCRIPTION = """\
-Train a small network and, at equal cost, steps and data, the same without mask attention,
-without morphology, without clustering and without stage 2; score all on pairs, once for
-each seed, and print the means. A command given again goes on where it stopped. Needs the
-extra `train` (torch).
-"""
 
-_EPILOG = """\
-examples:
-  derain ablate photos -o runs/ablation --validation pairs
-  derain ablate photos -o runs/quick --validation pairs --steps 300 --seeds 1
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'ablate', help='what each part of the network is worth', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('data', type=Path, metavar='DATA', help='folder or pack of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='RUN',
                         help='folder for the runs and the table')
@@ -38,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='side of a crop (default: 128)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[1, 2, 3], metavar='N',
                         help='seeds (default: 1 2 3)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

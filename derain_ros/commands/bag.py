@@ -1,46 +1,12 @@
-"""``derain bag``: derain the image topics of a recorded rosbag2."""
+"""``derain bag``: derain the image topics of a recorded rosbag2.
 
-import argparse
-import sys
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from derain_ros.commands import (
-    FAILURE,
-    USAGE,
-    CommandError,
-    SlowBar,
-    add_engine_options,
-    add_strength_option,
-    open_engine,
-    printable,
-    progress_bar,
-)
-from derain_ros.commands.arguments import count, number
-from derain_ros.commands.bag_pool import (
-    add_pool_options,
-    open_pool,
-    report_bags,
-    report_summary,
-    resume_bar,
-)
-
-if TYPE_CHECKING:
-    from derain_ros.bags.derain import BagPlan, BagSummary
-    from derain_ros.bags.pool import Pool
-    from derain_ros.engines import Engine
-
-_DESCRIPTION = """\
 Copy a rosbag2 (mcap or sqlite3) and add derained images and rain masks.
 
 Every recorded message is kept as it is. For an image topic /cam/image_raw the new bag
 gains /cam/derained/image and /cam/derained/rain_mask (mono8, 255 = rain), at the same
 times and with the same headers. The bag is read directly, without a clock: two runs give
 the same files, byte for byte. No ROS installation is needed.
-"""
 
-_EPILOG = """\
 examples:
   derain bag drive -o drive_derained
   derain bag drive -o drive_derained --topics /front/image_raw /rear/image_raw/compressed
@@ -73,11 +39,40 @@ with another number of threads: there, compare runs of the same --workers only.
 exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments, 130 interrupted
 """
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'bag', help='derain the image topics of a recorded rosbag2', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    SlowBar,
+    add_engine_options,
+    add_strength_option,
+    open_engine,
+    printable,
+    progress_bar,
+)
+from derain_ros.commands.arguments import count, number
+from derain_ros.commands.bag_pool import (
+    add_pool_options,
+    open_pool,
+    report_bags,
+    report_summary,
+    resume_bar,
+)
+
+if TYPE_CHECKING:
+    from derain_ros.bags.derain import BagPlan, BagSummary
+    from derain_ros.bags.pool import Pool
+    from derain_ros.engines import Engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='rosbag2 folder (or a bare .mcap or .db3 file), or a folder with '
                              'bags in it at any depth')
@@ -105,7 +100,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='write the figures of all frames there, for `derain report`')
     add_strength_option(parser)
     add_engine_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,33 +1,12 @@
-"""``derain bench``: how fast the engines and the node are on this machine."""
+"""``derain bench``: measure the speed of engines and node.
 
-import argparse
-import importlib
-import json
-import os
-import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from derain_ros.bench import LONG, MODULES, SCENARIOS, WITHOUT_ROS
-from derain_ros.commands import FAILURE, CommandError
-from derain_ros.commands.arguments import positive_number, size_in_pixels
-from derain_ros.commands.demo import find_clip, require_ros
-
-if TYPE_CHECKING:
-    from derain_ros.bench.bars import Result
-    from derain_ros.bench.setting import Setting
-
-_DESCRIPTION = """\
 Time the engines alone, then the node in scenarios as a vehicle meets them: another process
 offers frames, a third listens to images and masks, over real DDS. Where a figure has a bar,
 the bar is printed beside it, and whether it was met. All figures are of this machine as it
 is: close what else runs on it.
 
 scenarios:
-"""
 
-_EPILOG = """\
 examples:
   derain bench
   derain bench --only vga overhead --json bench.json
@@ -39,15 +18,29 @@ examples:
 exit status: 0 all was measured, 1 a scenario failed; a missed bar is no failure
 """
 
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derain_ros.bench import LONG, MODULES, SCENARIOS, WITHOUT_ROS
+from derain_ros.commands import FAILURE, CommandError, find_clip, giving_up, require_ros
+from derain_ros.commands.arguments import positive_number, size_in_pixels
+
+if TYPE_CHECKING:
+    from derain_ros.bench.bars import Result
+    from derain_ros.bench.setting import Setting
+
 CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    listed = ''.join(f'  {name:<10}{text}\n' for name, text in SCENARIOS.items())
-    parser = subparsers.add_parser(
-        'bench', help='measure the speed of engines and node', description=_DESCRIPTION + listed,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description += ''.join(f'\n  {name:<10}{text}' for name, text in SCENARIOS.items())
     parser.add_argument('--only', nargs='+', choices=SCENARIOS,
                         default=[name for name in SCENARIOS if name not in LONG],
                         metavar='SCENARIO', help='scenarios to run (default: all but bag)')
@@ -81,7 +74,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--topic', default=CLEAN_TOPIC, metavar='TOPIC',
                         help=f'image topic of the dry clip (default: {CLEAN_TOPIC})')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,10 +132,8 @@ def _measure(name: str, setting: 'Setting') -> 'Result':
     from derain_ros.live.processes import LiveRunError
 
     module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
-    try:
+    with giving_up(LiveRunError, EngineError, ValueError, OSError):
         result = getattr(module, name)(setting)
-    except (LiveRunError, EngineError, ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     print(f'\n{result.table()}', flush=True)
     return result
 

@@ -1,4 +1,20 @@
-"""``derain build-engine``: compile a model by TensorRT, into the cache or a file."""
+"""``derain build-engine``: compile a model by TensorRT.
+
+Compile a model by TensorRT for the sizes of your cameras, and keep the result in the cache of
+engines. The precision is that of the ONNX file: fp16 takes NAME_fp16.onnx.
+
+An engine in the cache is found again by everything that it depends on: the model's sha256,
+TensorRT and its version, GPU, driver, size, precision and options. A damaged or foreign one
+is built anew, never used.
+
+examples:
+  derain build-engine --size 1280x720
+  derain build-engine --model base --size 1920x1080 --size 640x480 --batch 4
+  derain build-engine --size 640x480 --precision fp32 --cache /data/engines
+
+tensorrt builds for the GPU that is there, and not without one; tensorrt_rtx also builds on a
+machine without. exit status: 0 built or found, 1 failed, 2 wrong arguments
+"""
 
 import argparse
 import sys
@@ -18,31 +34,9 @@ if TYPE_CHECKING:
     from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
     from derain_ros.engines.tensorrt.tensorrt_library import Library
 
-_DESCRIPTION = """\
-Compile a model by TensorRT for the sizes of your cameras, and keep the result in the cache of
-engines. The precision is that of the ONNX file: fp16 takes NAME_fp16.onnx.
 
-An engine in the cache is found again by everything that it depends on: the model's sha256,
-TensorRT and its version, GPU, driver, size, precision and options. A damaged or foreign one
-is built anew, never used.
-"""
-
-_EPILOG = """\
-examples:
-  derain build-engine --size 1280x720
-  derain build-engine --model base --size 1920x1080 --size 640x480 --batch 4
-  derain build-engine --size 640x480 --precision fp32 --cache /data/engines
-
-tensorrt builds for the GPU that is there, and not without one; tensorrt_rtx also builds on a
-machine without. exit status: 0 built or found, 1 failed, 2 wrong arguments
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'build-engine', help='compile a model by TensorRT', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('--model', default='nano', metavar='NAME',
                         help='model, a name that `derain info` lists or an .onnx file '
                              '(default: nano)')
@@ -61,7 +55,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--cache-limit', type=count, default=4096, metavar='MIB',
                         help='most that the cache may take; engines used longest ago go first '
                              '(default: 4096)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

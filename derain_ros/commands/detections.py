@@ -1,4 +1,32 @@
-"""``derain detections``: whether deraining helps the detector behind it."""
+r"""``derain detections``: measure whether deraining helps an object detector.
+
+Run an object detector on rainy and on derained frames, and count what it finds: precision,
+recall and mAP@0.5, by class and by size, and the frames where deraining helps or hurts most.
+
+Frames are topics of a rosbag2, by header stamp, or folders of pictures, by file name. What is
+not given derained is derained on the fly. The ground truth is --labels, or else what the detector
+itself finds on the clean frames; with both, the clean frames are measured too.
+
+The detector is any ONNX file with a short YAML description: size, colours, output, NMS. Those
+of YOLOv8 and YOLO11 exports (yolov8) and of FastestDet (fastestdet) are in config/detectors;
+yolov8.yaml explains every key. The ONNX files themselves do not come with this package.
+
+examples:
+  derain detections --rainy rainy --clean dry --detector yolov8 --onnx yolov8n.onnx
+  derain detections --rainy rainy --derained out --labels coco.json --detector mine.yaml
+  derain detections drive_rainy --rainy-topic /cam/image_raw \
+      --clean-topic /cam/image_raw/dry --detector mine.yaml --classes car truck
+
+Precision, recall, F1 and counts are those of the detections from --score on, where the
+detector is operated. mAP@0.5 judges the order of all detections from score 0.05 on, as is
+usual: COCO's AP50, precision made monotone and averaged at 101 recalls, mean over the classes
+that occur. A detection is right if it overlaps an object of its class with an IoU of
+0.5 or more that none of higher score has taken. Sizes are those of COCO: small below 32x32,
+large from 96x96 pixels on. Labels: COCO JSON, or a folder of YOLO text files (an empty one
+says that nothing is there; frames without labels are left out).
+
+exit status: 0 all done, 1 some frames failed (each is named), 2 wrong arguments
+"""
 
 import argparse
 import sys
@@ -24,46 +52,11 @@ if TYPE_CHECKING:
     from derain_ros.evaluation.detection.labels import Labels
     from derain_ros.files.frame_sources import FrameSource
 
-_DESCRIPTION = """\
-Run an object detector on rainy and on derained frames, and count what it finds: precision,
-recall and mAP@0.5, by class and by size, and the frames where deraining helps or hurts most.
-
-Frames are topics of a rosbag2, by header stamp, or folders of pictures, by file name. What is
-not given derained is derained on the fly. The ground truth is --labels, or else what the detector
-itself finds on the clean frames; with both, the clean frames are measured too.
-
-The detector is any ONNX file with a short YAML description: size, colours, output, NMS. Those
-of YOLOv8 and YOLO11 exports (yolov8) and of FastestDet (fastestdet) are in config/detectors;
-yolov8.yaml explains every key. The ONNX files themselves do not come with this package.
-"""
-
-_EPILOG = """\
-examples:
-  derain detections --rainy rainy --clean dry --detector yolov8 --onnx yolov8n.onnx
-  derain detections --rainy rainy --derained out --labels coco.json --detector mine.yaml
-  derain detections drive_rainy --rainy-topic /cam/image_raw \\
-      --clean-topic /cam/image_raw/dry --detector mine.yaml --classes car truck
-
-Precision, recall, F1 and counts are those of the detections from --score on, where the
-detector is operated. mAP@0.5 judges the order of all detections from score 0.05 on, as is
-usual: COCO's AP50, precision made monotone and averaged at 101 recalls, mean over the classes
-that occur. A detection is right if it overlaps an object of its class with an IoU of
-0.5 or more that none of higher score has taken. Sizes are those of COCO: small below 32x32,
-large from 96x96 pixels on. Labels: COCO JSON, or a folder of YOLO text files (an empty one
-says that nothing is there; frames without labels are left out).
-
-exit status: 0 all done, 1 some frames failed (each is named), 2 wrong arguments
-"""
-
 _SHOWN = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'detections', help='measure whether deraining helps an object detector',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
                         help='rosbag2 folder (or a bare .mcap or .db3 file)')
     parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
@@ -93,7 +86,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='print all classes, and the counts of each frame')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write all figures there, of each frame too')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

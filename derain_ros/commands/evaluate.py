@@ -1,4 +1,21 @@
-"""``derain evaluate``: how well models derain pictures whose truth is known."""
+"""``derain evaluate``: measure models on pictures or bags with known truth.
+
+Measure a model on pairs of rainy and clean pictures: two folders with the same file names
+(or the same names with other suffixes), or two topics of a rosbag2 with the same stamps.
+
+PSNR and SSIM are those of the deraining literature (luma of MATLAB's YCbCr). Beside them:
+precision and recall of the rain mask, the energy of streaks that is left, what the model
+does to the clean pictures, and the flicker of clips. The report explains each of them.
+
+examples:
+  derain evaluate --rainy rainy --clean clean
+  derain evaluate --rainy rainy --clean clean --html report.html --against other.onnx
+  derain evaluate --rainy frames --clean truth --clip --json figures.json
+  derain evaluate --clean dry --sweep speed --against base
+  derain evaluate drive --rainy-topic /camera/image_raw --clean-topic /camera/image_raw/dry
+
+exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
+"""
 
 import argparse
 import json
@@ -22,35 +39,11 @@ if TYPE_CHECKING:
     from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
     from derain_ros.files.pairs import PairSource
 
-_DESCRIPTION = """\
-Measure a model on pairs of rainy and clean pictures: two folders with the same file names
-(or the same names with other suffixes), or two topics of a rosbag2 with the same stamps.
-
-PSNR and SSIM are those of the deraining literature (luma of MATLAB's YCbCr). Beside them:
-precision and recall of the rain mask, the energy of streaks that is left, what the model
-does to the clean pictures, and the flicker of clips. The report explains each of them.
-"""
-
-_EPILOG = """\
-examples:
-  derain evaluate --rainy rainy --clean clean
-  derain evaluate --rainy rainy --clean clean --html report.html --against other.onnx
-  derain evaluate --rainy frames --clean truth --clip --json figures.json
-  derain evaluate --clean dry --sweep speed --against base
-  derain evaluate drive --rainy-topic /camera/image_raw --clean-topic /camera/image_raw/dry
-
-exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
-"""
-
 _SHOWN_FAILURES = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'evaluate', help='measure models on pictures or bags with known truth',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
                         help='rosbag2 folder (or a bare .mcap or .db3 file)')
     parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
@@ -75,7 +68,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='write a report there: one file with tables, plots and pictures')
     parser.add_argument('--pictures', type=count_or_none, default=24, metavar='N',
                         help='most pairs shown in the report, the worst ones (default: 24)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

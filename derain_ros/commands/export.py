@@ -1,4 +1,13 @@
-"""``derain export``: make model files of a training run."""
+"""``derain export``: make model files of a training run.
+
+Make model files of a training run: NAME.safetensors (weights), NAME.onnx and NAME_fp16.onnx
+(what engines run, in float32 and float16) and NAME.json (its facts and checksums). Takes
+some minutes. Needs the extra `train` (torch).
+
+examples:
+  derain export runs/nano -o models --validation pairs
+  derain export runs/mine -o models --name mine
+"""
 
 import argparse
 import re
@@ -6,24 +15,9 @@ from pathlib import Path
 
 from derain_ros.commands import USAGE, CommandError
 
-_DESCRIPTION = """\
-Make model files of a training run: NAME.safetensors (weights), NAME.onnx and NAME_fp16.onnx
-(what engines run, in float32 and float16) and NAME.json (its facts and checksums). Takes
-some minutes. Needs the extra `train` (torch).
-"""
 
-_EPILOG = """\
-examples:
-  derain export runs/nano -o models --validation pairs
-  derain export runs/mine -o models --name mine
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'export', help='make model files of a training run', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('run_folder', type=Path, metavar='RUN', help='folder of the run')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the model files')
@@ -33,7 +27,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='network variant of the run (default: the one it was started with)')
     parser.add_argument('--name', metavar='NAME',
                         help='name of the model (default: that of the variant)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

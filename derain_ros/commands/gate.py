@@ -1,4 +1,23 @@
-"""``derain gate``: how the rain gate does on your own clips."""
+"""``derain gate``: try the rain gate on dry clips.
+
+Run the rain gate of the node over dry clips: how much rain the network sees in them, how long
+the gate stays open, and how often it opens. Whenever it has closed, rendered rain is tried on a
+copy of it, to see how soon it opens.
+
+IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic.
+With --pan every picture is a clip of its own, over which a camera pans and zooms.
+
+examples:
+  derain gate drive.mp4
+  derain gate drive --topic /cam/image_raw --wet-above 0.04 --dry-below 0.024
+  derain gate photos --pan --json gate.json
+  derain gate drive.mp4 --rain                  no rain: the dry figures alone
+
+Thresholds for the node: `rain_gate_wet_above`, `rain_gate_dry_below`, `rain_gate_dry_after`;
+what they do: docs/rain_gate.md of the source.
+
+exit status: 0 all done, 1 a clip or some frames failed (ten are named), 2 wrong arguments
+"""
 
 import argparse
 import json
@@ -31,37 +50,12 @@ if TYPE_CHECKING:
     from derain_ros.evaluation.gate_trial import GateTrial
     from derain_ros.files.clip_sources import ClipSource
 
-_DESCRIPTION = """\
-Run the rain gate of the node over dry clips: how much rain the network sees in them, how long
-the gate stays open, and how often it opens. Whenever it has closed, rendered rain is tried on a
-copy of it, to see how soon it opens.
-
-IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic.
-With --pan every picture is a clip of its own, over which a camera pans and zooms.
-"""
-
-_EPILOG = """\
-examples:
-  derain gate drive.mp4
-  derain gate drive --topic /cam/image_raw --wet-above 0.04 --dry-below 0.024
-  derain gate photos --pan --json gate.json
-  derain gate drive.mp4 --rain                  no rain: the dry figures alone
-
-Thresholds for the node: `rain_gate_wet_above`, `rain_gate_dry_below`, `rain_gate_dry_after`;
-what they do: docs/rain_gate.md of the source.
-
-exit status: 0 all done, 1 a clip or some frames failed (ten are named), 2 wrong arguments
-"""
-
 _PANNED_SECONDS = 36.0
 _SHOWN = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'gate', help='try the rain gate on dry clips', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('sources', type=Path, nargs='+', metavar='IN',
                         help='video, folder of pictures, or rosbag2, without rain')
     parser.add_argument('--pan', action='store_true',
@@ -90,7 +84,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write the figures of every clip too')
     add_engine_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

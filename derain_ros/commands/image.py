@@ -1,4 +1,19 @@
-"""``derain image``: derain image files and folders."""
+"""``derain image``: derain image files and folders.
+
+Derain image files, and the images in folders (searched recursively), of any sizes.
+
+Each result is DIR/<name>.png, or DIR/<path inside the folder>.png. Inputs are never
+overwritten; results of an earlier run are. Images are read as viewers show them: 8-bit
+colour, upright by their EXIF orientation; of 16-bit samples the upper eight bits count,
+an alpha channel is dropped.
+
+examples:
+  derain image rainy.jpg -o out                     out/rainy.png
+  derain image photos -o out --mask --overlay       out/..., with ..._mask.png, ..._overlay.png
+  derain image a.png b.png -o out --strength 0.7    keep 30 % of the rain
+
+exit status: 0 all done, 1 some images failed (each is named), 2 wrong arguments
+"""
 
 import argparse
 import sys
@@ -16,30 +31,9 @@ from derain_ros.commands import (
     progress_bar,
 )
 
-_DESCRIPTION = """\
-Derain image files, and the images in folders (searched recursively), of any sizes.
 
-Each result is DIR/<name>.png, or DIR/<path inside the folder>.png. Inputs are never
-overwritten; results of an earlier run are. Images are read as viewers show them: 8-bit
-colour, upright by their EXIF orientation; of 16-bit samples the upper eight bits count,
-an alpha channel is dropped.
-"""
-
-_EPILOG = """\
-examples:
-  derain image rainy.jpg -o out                     out/rainy.png
-  derain image photos -o out --mask --overlay       out/..., with ..._mask.png, ..._overlay.png
-  derain image a.png b.png -o out --strength 0.7    keep 30 % of the rain
-
-exit status: 0 all done, 1 some images failed (each is named), 2 wrong arguments
-"""
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'image', help='derain image files and folders', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('paths', nargs='+', type=Path, metavar='PATH',
                         help='image file or folder')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
@@ -50,7 +44,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='also write the input with the rain tinted, ..._overlay.png')
     add_strength_option(parser)
     add_engine_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,12 @@
-"""``derain info``: models, engines, devices and versions found on this machine."""
+"""``derain info``: models, engines and devices found.
+
+Show what this machine can run: models, engines with their devices, and versions. An engine
+that cannot run is listed with the reason, a model with its broken files.
+
+examples:
+  derain info
+  derain info --json | jq .engines
+"""
 
 import argparse
 import json
@@ -9,17 +17,6 @@ from pathlib import Path
 
 from derain_ros import __version__
 from derain_ros.commands import CommandError
-
-_DESCRIPTION = """\
-Show what this machine can run: models, engines with their devices, and versions. An engine
-that cannot run is listed with the reason, a model with its broken files.
-"""
-
-_EPILOG = """\
-examples:
-  derain info
-  derain info --json | jq .engines
-"""
 
 # One entry per thing that a bug report needs; the first distribution found counts.
 _PACKAGES = {
@@ -32,13 +29,9 @@ _PACKAGES = {
 }
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'info', help='models, engines and devices found', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('--json', action='store_true', help='print JSON')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,15 @@
-"""``derain pack``: put dry pictures into one file of limited size."""
+"""``derain pack``: put dry pictures into one file for training.
+
+Put the pictures of a folder into one file for `derain train`, with their scenes and the
+file that credits them. If they exceed the limit, the largest are reduced in size and
+encoded anew, until all fit.
+
+examples:
+  derain pack photos -o data.pack                       at most 40 MiB
+  derain pack photos -o small.pack --limit 8
+  derain pack photos -o data.pack --attribution CREDITS.txt
+  derain train data.pack -o runs/nano
+"""
 
 import argparse
 import sys
@@ -7,28 +18,11 @@ from pathlib import Path
 from derain_ros.commands import USAGE, CommandError
 from derain_ros.commands.arguments import number
 
-_DESCRIPTION = """\
-Put the pictures of a folder into one file for `derain train`, with their scenes and the
-file that credits them. If they exceed the limit, the largest are reduced in size and
-encoded anew, until all fit.
-"""
-
-_EPILOG = """\
-examples:
-  derain pack photos -o data.pack                       at most 40 MiB
-  derain pack photos -o small.pack --limit 8
-  derain pack photos -o data.pack --attribution CREDITS.txt
-  derain train data.pack -o runs/nano
-"""
-
 _MEBIBYTE = 2**20
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'pack', help='put dry pictures into one file for training', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('photos', type=Path, metavar='PHOTOS', help='folder of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE',
                         help='the pack; must not exist')
@@ -36,7 +30,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='largest size in MiB (default: 40)')
     parser.add_argument('--attribution', type=Path, metavar='FILE',
                         help='sources and licences (default: PHOTOS/ATTRIBUTION.*)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,18 +1,8 @@
-"""``derain policy``: the SROS2 policy of the node."""
+"""``derain policy``: SROS2 policy of the node.
 
-import argparse
-import sys
-from pathlib import Path
-
-from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.demo import require_ros
-
-_DESCRIPTION = """\
 Print the SROS2 policy of derain_node for a parameter file: the topics and services that the
 node uses with these cameras, and nothing else. The enclave has the full name of the node.
-"""
 
-_EPILOG = """\
 examples:
   derain policy --config my_cameras.yaml -o derain_policy.xml
   derain policy --config my_cameras.yaml --namespace /car -o derain_policy.xml
@@ -22,19 +12,21 @@ Topics that are remapped when the node is started have to be renamed in the poli
 use it: docs/security.md of the source.
 """
 
+import argparse
+import sys
+from pathlib import Path
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'policy', help='SROS2 policy of the node', description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+from derain_ros.commands import USAGE, CommandError, refusing, require_ros
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('--config', type=Path, metavar='FILE',
                         help='parameter file of the node (default: the installed derain.yaml)')
     parser.add_argument('--namespace', default='/', metavar='NS',
                         help='namespace that the node runs in (default: /)')
     parser.add_argument('-o', '--output', type=Path, metavar='FILE',
                         help='file to write (default: standard output)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,11 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.engines.models import ModelError, share_directory
     from derain_ros.live.security_policy import PolicyError, read_policy, to_xml
 
-    try:
+    with refusing(PolicyError, ModelError):
         config = args.config or share_directory() / 'config' / 'derain.yaml'
         text = to_xml(read_policy(config, args.namespace))
-    except (PolicyError, ModelError) as error:
-        raise CommandError(str(error), USAGE) from error
     if args.output is None:
         sys.stdout.write(text)
         return 0

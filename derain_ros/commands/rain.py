@@ -1,4 +1,34 @@
-"""``derain rain``: put rendered rain into pictures, videos and bags."""
+"""``derain rain``: put rendered rain into pictures, videos and bags.
+
+Put rendered rain into dry pictures, videos or bags: test data with a known truth.
+
+IN                          OUT
+picture, folder of them     a folder with <name>.png, lossless; every picture has rain of
+                            its own, drawn from the seed and its name
+video                       a video of the same size and rate, without sound: .mp4
+                            (MPEG-4, lossy) or .avi (FFV1, lossless); the wind goes on
+                            from frame to frame
+rosbag2, folder of them     a bag with rain on the image topics, same types, encodings,
+                            headers and times; what was recorded there is kept byte for
+                            byte on <topic>/dry, everything else on its own topic
+
+The same IN and seed give the same OUT. Whatever of --wind, --model and --mist is not
+given is drawn from the seed.
+
+examples:
+  derain rain photos -o rainy --intensity 0.6             then: derain image rainy -o derained
+  derain rain photos -o rainy --streaks streaks --seed 2  with the true streaks
+  derain rain drive.mp4 -o drive_rainy.mp4 --wind 15
+  derain rain drive.mp4 -o motorway.mp4 --speed 28 --intensity 0.4
+  derain rain drive -o drive_rainy --topics /front/image_raw
+
+In a bag all cameras share one wind, and each sees drops of its own. /cam/image_raw/compressed
+is kept on /cam/image_raw/dry/compressed. Compressed messages stay JPEG (quality 95) or PNG.
+Depth and other images that are not pictures are named and left alone. A new bag or video
+must not exist; it appears when it is complete.
+
+exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
+"""
 
 import argparse
 import sys
@@ -21,45 +51,9 @@ if TYPE_CHECKING:
     from derain_ros.bags.pool import Pool
     from derain_ros.rain.apply.weather import Weather
 
-_DESCRIPTION = """\
-Put rendered rain into dry pictures, videos or bags: test data with a known truth.
 
-IN                          OUT
-picture, folder of them     a folder with <name>.png, lossless; every picture has rain of
-                            its own, drawn from the seed and its name
-video                       a video of the same size and rate, without sound: .mp4
-                            (MPEG-4, lossy) or .avi (FFV1, lossless); the wind goes on
-                            from frame to frame
-rosbag2, folder of them     a bag with rain on the image topics, same types, encodings,
-                            headers and times; what was recorded there is kept byte for
-                            byte on <topic>/dry, everything else on its own topic
-
-The same IN and seed give the same OUT. Whatever of --wind, --model and --mist is not
-given is drawn from the seed.
-"""
-
-_EPILOG = """\
-examples:
-  derain rain photos -o rainy --intensity 0.6             then: derain image rainy -o derained
-  derain rain photos -o rainy --streaks streaks --seed 2  with the true streaks
-  derain rain drive.mp4 -o drive_rainy.mp4 --wind 15
-  derain rain drive.mp4 -o motorway.mp4 --speed 28 --intensity 0.4
-  derain rain drive -o drive_rainy --topics /front/image_raw
-
-In a bag all cameras share one wind, and each sees drops of its own. /cam/image_raw/compressed
-is kept on /cam/image_raw/dry/compressed. Compressed messages stay JPEG (quality 95) or PNG.
-Depth and other images that are not pictures are named and left alone. A new bag or video
-must not exist; it appears when it is complete.
-
-exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
-"""
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'rain', help='put rendered rain into pictures, videos and bags',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='picture, folder of pictures, video, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
@@ -96,7 +90,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
                         help='image topics of a bag to put rain on (default: all of them)')
     add_pool_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,17 +1,5 @@
-"""``derain replay-bench``: a recorded bag through the real node, timed."""
+"""``derain replay-bench``: play a recorded bag into the node and time it.
 
-import argparse
-import math
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
-from derain_ros.commands import FAILURE, USAGE, CommandError, SlowBar
-from derain_ros.commands.arguments import number, positive_number
-from derain_ros.commands.demo import require_ros
-
-_DESCRIPTION = """\
 Publish a rosbag2 as its cameras did, over DDS, into derain_node in another process, and measure
 what comes out of it: rate, loss, latency, age, CPU and memory, for each camera. Messages go out
 as they were recorded, raw or compressed, with the time of sending for a stamp. The node has its
@@ -20,9 +8,7 @@ of its own, on this host alone.
 
 latency is the time from handing the message to DDS to the derained image in the listener, age
 that from the stamp; loss is the share of the frames that never came back, wherever they went.
-"""
 
-_EPILOG = """\
 examples:
   derain replay-bench drive
   derain replay-bench drive --topics /front/image_raw --rate 2 --json replay.json
@@ -40,16 +26,31 @@ exit status: 0 measured, 1 a process failed or the bag is damaged (what can be r
 2 wrong arguments or a bag that cannot be read, 130 interrupted
 """
 
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    SlowBar,
+    add_node_options,
+    giving_up,
+    refusing,
+    require_ros,
+)
+from derain_ros.commands.arguments import number, positive_number
+
 _OURS = ('cameras', 'autostart', 'publish_mask')
 _OURS_OF_CAMERA = ('image_topic', 'transport', 'camera_info_topic', 'output_namespace')
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'replay-bench', help='play a recorded bag into the node and time it',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('bag', type=Path, metavar='BAG',
                         help='rosbag2 folder (or a bare .mcap or .db3 file)')
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
@@ -66,15 +67,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='how long to play for each factor of the search (default: 10)')
     parser.add_argument('--no-mask', dest='mask', action='store_false',
                         help='do not listen to rain masks, so that the node makes none')
-    parser.add_argument('--model', default='nano', metavar='NAME',
-                        help='model of the node (default: nano)')
-    parser.add_argument('--engine', default='auto', metavar='NAME',
-                        help='back end of the node (default: auto)')
+    add_node_options(parser)
     parser.add_argument('--param', action='append', default=[], metavar='NAME:=VALUE',
                         help='parameter of the node; may be given several times')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write all figures there, of each frame too, for `derain report`')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.live.played_bag import scan
     from derain_ros.live.processes import LiveRunError, terminate_cleanly
 
-    try:
+    with refusing(BagError, RunFileError):
         if args.json:
             check_output(args.json)
         parameters = {'model': args.model, 'engine': args.engine, **_parameters(args.param)}
@@ -95,13 +92,11 @@ def run(args: argparse.Namespace) -> int:
         for damage in recording.damages:
             print(f'derain: error: {args.bag}: damaged: {damage}', file=sys.stderr)
         _check_cameras(parameters, [camera.name for camera in recording.cameras])
-    except (BagError, RunFileError) as error:
-        raise CommandError(str(error), USAGE) from error
-    try:
-        with tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly():
-            return _measure(args, parameters, recording, Path(folder))
-    except (LiveRunError, RunFileError, OSError) as error:
-        raise CommandError(str(error)) from error
+    with (
+        giving_up(LiveRunError, RunFileError, OSError),
+        tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly(),
+    ):
+        return _measure(args, parameters, recording, Path(folder))
 
 
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:

@@ -1,22 +1,12 @@
-"""``derain report``: one page with figures, plots and pictures of what was measured."""
+"""``derain report``: make one HTML page of what was measured.
 
-import argparse
-import sys
-from pathlib import Path
-
-from derain_ros.commands import USAGE, CommandError, SlowBar
-from derain_ros.commands.arguments import count_or_none
-
-_DESCRIPTION = """\
 Make one HTML file from what other commands have measured: summary, latency, rain over time,
 pictures before and after, quality against the truth, and what a detector makes of it. Several
 runs stand side by side. The page holds all it needs and opens without a network.
 
 RUN.json is what --json of `derain bag`, `evaluate`, `replay-bench` or `detections` has
 written; any number and mix of them.
-"""
 
-_EPILOG = """\
 examples:
   derain bag drive -o drive_nano --json nano.json
   derain report nano.json -o report.html
@@ -30,13 +20,16 @@ topic and stamps; without it, worst and best frames are those of the most and th
 exit status: 0 done, 1 the page cannot be written, 2 wrong arguments or a bad run file
 """
 
+import argparse
+import sys
+from pathlib import Path
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'report', help='make one HTML page of what was measured',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+from derain_ros.commands import USAGE, CommandError, SlowBar
+from derain_ros.commands.arguments import count_or_none
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN.json',
                         help='file that --json of another command has written')
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='FILE',
@@ -51,7 +44,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument('--pictures', type=count_or_none, default=3, metavar='N',
                         help='frames shown of each camera, from the worst to the best '
                              '(default: 3; 0 shows none)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,24 +1,12 @@
-"""``derain soak``: the node under full load for a long time."""
+"""``derain soak``: load the node for long and see whether anything grows.
 
-import argparse
-import sys
-import tempfile
-from pathlib import Path
-
-from derain_ros.commands import FAILURE, CommandError
-from derain_ros.commands.arguments import positive_number, size_in_pixels
-from derain_ros.commands.demo import find_clip, require_ros
-
-_DESCRIPTION = """\
 Offer rain to the node as fast as it can take it or faster, for as long as told, and write down
 every few seconds what its process holds (memory, threads, file descriptors) and how old its
 images are. Node, publisher and listener are processes of their own, over DDS.
 
 OUT then holds soak.csv (every sample), soak.json, soak.svg (the curves) and the logs. What grows
 after the first minute is held against bars: less than 5 MiB of memory, no thread, no descriptor.
-"""
 
-_EPILOG = """\
 examples:
   derain soak --minutes 30
   derain soak --minutes 120 --size 1280x720 --rate 30 -o out/soak_hd
@@ -26,13 +14,17 @@ examples:
 exit status: 0 every bar met, 1 a bar missed or a process failed
 """
 
+import argparse
+import sys
+import tempfile
+from pathlib import Path
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'soak', help='load the node for long and see whether anything grows',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+from derain_ros.commands import FAILURE, add_node_options, find_clip, giving_up, require_ros
+from derain_ros.commands.arguments import positive_number, size_in_pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('--minutes', type=positive_number, default=30.0, metavar='M',
                         help='how long (default: 30)')
     parser.add_argument('-o', '--output', type=Path, default=Path('out/soak'), metavar='OUT',
@@ -43,10 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                         help='frames a second to offer (default: 60)')
     parser.add_argument('--every', type=positive_number, default=5.0, metavar='S',
                         help='seconds from sample to sample (default: 5)')
-    parser.add_argument('--model', default='nano', metavar='NAME', help='model (default: nano)')
-    parser.add_argument('--engine', default='auto', metavar='NAME',
-                        help='back end of the node (default: auto)')
-    parser.set_defaults(run=run)
+    add_node_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,14 +49,14 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.live.processes import LiveRunError
 
     print(f'derain: loading derain_node for {args.minutes:g} minutes', file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix='derain_soak_') as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix='derain_soak_') as folder,
+        giving_up(LiveRunError, ValueError, OSError),
+    ):
         setting = Setting(bag=bag, folder=Path(folder), topic=CLEAN_TOPIC,
                           parameters={'model': args.model, 'engine': args.engine})
-        try:
-            result = run_soak(setting, args.output, size=args.size, rate=args.rate,
-                              seconds=60 * args.minutes, every=args.every)
-        except (LiveRunError, ValueError, OSError) as error:
-            raise CommandError(str(error)) from error
+        result = run_soak(setting, args.output, size=args.size, rate=args.rate,
+                          seconds=60 * args.minutes, every=args.every)
     print(result.table())
     print(f'Samples, figures and curves: {args.output}')
     bars = [figure.verdict for figure in result.figures if figure.bar is not None]

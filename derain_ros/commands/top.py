@@ -1,17 +1,8 @@
-"""``derain top``: a live view of the running nodes."""
+"""``derain top``: live view of the running nodes.
 
-import argparse
-
-from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.arguments import seconds_above_0
-from derain_ros.commands.demo import require_ros
-
-_DESCRIPTION = """\
 Show what the derain nodes of this ROS domain report on /diagnostics: state, frames a second,
 what became of the frames, latencies, rain, and what is the matter. q or Ctrl-C quits.
-"""
 
-_EPILOG = """\
 examples:
   derain top
   derain top --node /car/derain
@@ -25,18 +16,19 @@ of the rain intensity.
 exit status: 0 success, 1 with --once: no node was heard
 """
 
+import argparse
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'top', help='live view of the running nodes', description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+from derain_ros.commands import USAGE, CommandError, require_ros
+from derain_ros.commands.arguments import seconds_above_0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('--once', action='store_true', help='print one picture and end')
     parser.add_argument('--node', default='', metavar='NAME',
                         help='show this node only, a full name or the last part of it')
     parser.add_argument('--wait', type=seconds_above_0, default=5.0, metavar='S',
                         help='with --once: how long to listen at most (default: 5 seconds)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,23 +1,12 @@
-"""``derain train``: train a network on dry pictures."""
+"""``derain train``: train a network on dry pictures.
 
-import argparse
-import os
-import sys
-from pathlib import Path
-
-from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.arguments import count, positive_number
-
-_DESCRIPTION = """\
 Train a network: rain is rendered over crops of dry pictures as they are needed. A run
 that was interrupted, by Ctrl-C too, goes on from its last checkpoint when the same
 command is given again. Needs the extra `train` (torch).
 
 The fields of a configuration file and of --set are those of
 derain_ros.training.config.TrainingConfig; options beat --set, which beats the file.
-"""
 
-_EPILOG = """\
 examples:
   derain train photos -o runs/nano                             20,000 steps
   derain train data.pack -o runs/nano --validation pairs       with scores on the way
@@ -34,15 +23,20 @@ exit status: 0 done or stopped by --minutes or SIGTERM, 1 failed, 2 wrong argume
 130 stopped by Ctrl-C; a stopped run has saved its checkpoint
 """
 
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands.arguments import count, positive_number
+
 _FIELDS = ('validation', 'init', 'model', 'steps', 'batch', 'size', 'accumulate',
            'learning_rate', 'seed', 'workers', 'device', 'amp', 'render')
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'train', help='train a network on dry pictures', description=_DESCRIPTION,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('data', nargs='?', type=Path, metavar='DATA',
                         help='folder of dry pictures, or a pack of them')
     parser.add_argument('-o', '--output', dest='out', type=Path, metavar='RUN',
@@ -83,7 +77,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              '--minutes')
     parser.add_argument('--profile', action='store_true',
                         help='print how much of the time the device was at work')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,22 @@
-"""``derain video``: a video of the rain and of what is left of it."""
+"""``derain video``: make a video that shows rainy and derained frames.
+
+Derain a clip and write a video that shows it: the rainy frame left of a divider and the
+derained one right of it, or both side by side, the derained one alone, or the rainy frame with
+the rain tinted.
+
+IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic
+(at the rate of its stamps). OUT is .mp4 (MPEG-4, plays everywhere, loses detail) or .avi
+(FFV1, lossless), without sound. It must not exist, and appears when it is complete.
+
+examples:
+  derain video rainy.mp4 -o split.mp4
+  derain video rainy.mp4 -o sweep.mp4 --sweep --start 10 --duration 20
+  derain video frames -o both.avi --fps 10 --view side-by-side
+  derain video drive -o drive.mp4 --topic /cam/image_raw
+  derain video drive_derained -o drive.mp4 --topic /cam/image_raw --derained-topic
+
+exit status: 0 all done, 1 some frames failed (each is named, and left out), 2 wrong arguments
+"""
 
 import argparse
 import sys
@@ -22,36 +40,11 @@ from derain_ros.commands.clip_paths import open_clip
 if TYPE_CHECKING:
     from derain_ros.files.clip_sources import ClipSource
 
-_DESCRIPTION = """\
-Derain a clip and write a video that shows it: the rainy frame left of a divider and the
-derained one right of it, or both side by side, the derained one alone, or the rainy frame with
-the rain tinted.
-
-IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic
-(at the rate of its stamps). OUT is .mp4 (MPEG-4, plays everywhere, loses detail) or .avi
-(FFV1, lossless), without sound. It must not exist, and appears when it is complete.
-"""
-
-_EPILOG = """\
-examples:
-  derain video rainy.mp4 -o split.mp4
-  derain video rainy.mp4 -o sweep.mp4 --sweep --start 10 --duration 20
-  derain video frames -o both.avi --fps 10 --view side-by-side
-  derain video drive -o drive.mp4 --topic /cam/image_raw
-  derain video drive_derained -o drive.mp4 --topic /cam/image_raw --derained-topic
-
-exit status: 0 all done, 1 some frames failed (each is named, and left out), 2 wrong arguments
-"""
-
 _SHOWN = 10
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        'video', help='make a video that shows rainy and derained frames',
-        description=_DESCRIPTION, epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='video, folder of pictures, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
@@ -74,7 +67,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                              'from the one that `derain bag` has added')
     add_strength_option(parser)
     add_engine_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
