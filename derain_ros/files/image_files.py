@@ -16,6 +16,7 @@ import numpy as np
 
 from derain_ros.engines import Engine
 from derain_ros.files.video_files import VIDEO_SUFFIXES
+from derain_ros.images.decoder_warnings import decode_noting_damage
 from derain_ros.images.pipeline import Frame
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
@@ -190,10 +191,9 @@ def read_image(path: Path) -> np.ndarray:
         raise ImageFileError(f'{path}: {error.strerror or error}') from error
     if data.size == 0:
         raise ImageFileError(f'{path}: the file is empty')
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageFileError(f'{path}: cannot be decoded ({error.err})') from error
+    image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR)
+    if damage:
+        raise ImageFileError(f'{path}: damaged in the middle ({damage}); get it again')
     if image is None:
         hint = ''
         if path.suffix.lower() in VIDEO_SUFFIXES:

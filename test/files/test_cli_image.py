@@ -141,14 +141,18 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, capsys):
     (source / 'text.jpg').write_text('not a picture')
     whole = _write(tmp_path / 'whole.png', _picture()).read_bytes()
     (source / 'torn.png').write_bytes(whole[:len(whole) // 2])
+    whole = _write(tmp_path / 'whole.jpg', _picture(96, 128)).read_bytes()
+    half = len(whole) // 2
+    (source / 'lost.jpg').write_bytes(whole[:half] + whole[half + 100:])
     (source / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
     _write(source / 'z.png', _picture())
     assert main(['image', str(source), '-o', str(tmp_path / 'out')]) == 1
     assert _files(tmp_path / 'out') == ['a.png', 'z.png']
     captured = capsys.readouterr()
-    for name in ('small.png', 'empty.jpg', 'text.jpg', 'torn.png', 'gone.png'):
+    for name in ('small.png', 'empty.jpg', 'text.jpg', 'torn.png', 'gone.png', 'lost.jpg'):
         assert captured.err.count(f'derain: error: {source / name}: ') == 1
-    assert '2 of 7 images' in captured.out
+    assert 'lost.jpg: damaged in the middle (Corrupt JPEG data: ' in captured.err
+    assert '2 of 8 images' in captured.out
     assert 'Traceback' not in captured.err
 
 
