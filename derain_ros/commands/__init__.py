@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from derain_ros.commands.arguments import share
+from derain_ros.commands.arguments import strength
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -94,8 +94,9 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
 def add_strength_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--strength``."""
     parser.add_argument(
-        '--strength', type=share, default=1.0, metavar='S',
-        help='share of the derained image in the result, 0 to 1 (default: 1)')
+        '--strength', type=strength, default=1.0, metavar='S',
+        help='share of the derained image in the result, 0 to 1.5; above 1 faint rain is removed '
+             'further, at the cost of fine detail (default: 1)')
 
 
 @contextmanager

@@ -20,6 +20,11 @@ def share(text: str) -> float:
     return number(text, 0, 1, 'a number from 0 to 1')
 
 
+def strength(text: str) -> float:
+    """Read a number from 0 to 1.5."""
+    return number(text, 0, 1.5, 'a number from 0 to 1.5')
+
+
 def positive_number(text: str) -> float:
     """Read a finite number above 0."""
     return number(text, math.ulp(0.0), math.nextafter(math.inf, 0), 'a positive number')

@@ -9,6 +9,9 @@ TINT_BGR = (255, 0, 255)
 TINT_OPACITY = 0.75
 """Share of the tint in full rain; below 1 so that the streak stays visible."""
 
+STRONGEST = 1.5
+"""Largest strength of :func:`blend`."""
+
 # Below a quarter nothing is tinted, or a mask that is faintly unsure would dye the whole frame.
 _RAMP = np.clip((np.arange(256, dtype=np.float32) - 64) / 128, 0, 1) * TINT_OPACITY
 
@@ -54,8 +57,9 @@ def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarra
     rainy, derained
         uint8, H×W×3, BGR, 0–255, of one size.
     strength
-        Share of the derained image, 0–1. At 1 ``derained`` itself is returned, at 0
-        ``rainy`` itself; nothing is copied.
+        Share of the derained image, 0 to 1.5. Above 1 the difference of the two is
+        overdone: more of faint rain goes, and more of fine detail. At 1 ``derained`` itself
+        is returned, at 0 ``rainy`` itself; nothing is copied.
 
     Returns
     -------
@@ -65,11 +69,11 @@ def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarra
     Raises
     ------
     ValueError
-        ``strength`` lies outside 0–1, or the arrays do not match.
+        ``strength`` lies outside 0 to 1.5, or the arrays do not match.
 
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f'strength: expected a number from 0 to 1, got {strength}')
+    if not 0 <= strength <= STRONGEST:
+        raise ValueError(f'strength: expected a number from 0 to {STRONGEST}, got {strength}')
     _check_image('rainy', rainy)
     _check_image('derained', derained)
     if rainy.shape != derained.shape:

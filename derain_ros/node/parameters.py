@@ -18,6 +18,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
 from derain_ros.engines import MINIMUM_SIDE, PRECISIONS, EngineOptions
+from derain_ros.images.overlay import STRONGEST
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
@@ -193,7 +194,8 @@ class LiveSettings:
     publish_mask: bool = _live(True, 'Publish <output_namespace>/rain_mask.')
     publish_overlay: bool = _live(False, 'Publish <output_namespace>/overlay.')
     strength: float = _live(
-        1.0, 'Share of the derained image in the output; 0 returns the input.')
+        1.0, 'Share of the derained image in the output; 0 returns the input, above 1 faint rain '
+        'is removed further, at the cost of fine detail.', limits=(0.0, STRONGEST))
     enabled: bool = _live(True, 'Derain; false passes frames through unchanged.')
     rain_gate: bool = _live(
         True, 'Pass frames through without running the network while it is dry.')

@@ -60,7 +60,7 @@ def test_the_schema_is_that_of_the_declarations():
     assert set(NODE_RULES) <= set(properties)
     assert properties['strength'] == {
         'description': NODE_RULES['strength'].description, 'type': 'number', 'minimum': 0.0,
-        'maximum': 1.0, 'default': 1.0}
+        'maximum': 1.5, 'default': 1.0}
 
 
 def test_rviz_shows_topics_of_the_node_with_default_parameters():

@@ -52,9 +52,11 @@ def test_blend_mixes_linearly():
     assert blend(rainy, derained, 0.0) is rainy
     assert (blend(rainy, derained, 0.25) == 175).all()
     assert (blend(rainy, derained, 0.5) == 150).all()
+    assert (blend(rainy, derained, 1.5) == 50).all()
+    assert (blend(_grey(40), _grey(10), 1.5) == 0).all()  # -5, not 251
 
 
-@pytest.mark.parametrize('strength', [-0.01, 1.01, float('nan')])
+@pytest.mark.parametrize('strength', [-0.01, 1.51, float('nan')])
 def test_blend_refuses_a_strength_outside_its_range(strength):
     with pytest.raises(ValueError, match='strength'):
         blend(_grey(0), _grey(1), strength)

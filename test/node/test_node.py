@@ -179,6 +179,9 @@ def test_strength_and_enabled_work_while_running(stream):
         half = pixels(newest(rgb)[0])
         middle = (full + rgb[0].reshape(-1)) / 2
         assert np.abs(half - middle).max() <= 1
+        assert peer.set('strength', 1.5) == ''
+        beyond = np.clip(full + 0.5 * (full - rgb[0].reshape(-1)), 0, 255)
+        assert np.abs(pixels(newest(rgb)[0]) - beyond).max() <= 1
         assert peer.set('enabled', False) == ''
         passed, mask = newest(rgb)
         assert (passed.encoding, bytes(passed.data)) == (

@@ -116,7 +116,7 @@ def test_integers_are_numbers():
 
 
 @pytest.mark.parametrize(('changes', 'parts'), [
-    ({'strength': 1.5}, ['strength is 1.5', '0.0 to 1.0']),
+    ({'strength': 1.6}, ['strength is 1.6', '0.0 to 1.5']),
     ({'strength': -1}, ['strength is -1']),
     ({'strength': float('nan')}, ['strength is nan']),
     ({'strength': True}, ['strength is True']),
