@@ -18,23 +18,14 @@ SETTLE = 3.0
 PATIENCE = 8.0
 """Seconds after which rain that has not opened the gate counts as missed."""
 
-
 _MANY = 10
 
 
 @dataclass
 class TrialShower:
-    """Rain that began while the gate was closed.
+    """Rain that began in second ``began`` of the clip, while the gate was closed.
 
-    Attributes
-    ----------
-    intensity
-        As for :class:`derain_ros.rain.RainClip`.
-    began
-        Second of the clip.
-    opened_after
-        Seconds until the gate opened; None if it did not within :data:`PATIENCE`.
-
+    ``opened_after`` are the seconds until it opened; None if not within :data:`PATIENCE`.
     """
 
     intensity: float
@@ -56,11 +47,9 @@ class GateTrial:
     responses
         :func:`derain_ros.rain_gate.mask_response` of every look in the dry, of the whole frame
         while wet and of a patch while dry.
-    judged, wet
-        Seconds of the dry clip after the gate had time to close, and how many of them it was
-        open.
-    openings
-        How often it opened in them.
+    judged, wet, openings
+        Seconds of the dry clip after the gate had time to close, how many of them it was open,
+        and how often it opened in them.
     showers
         Rain that was tried, in the order in which it began; what the end of the clip cut off
         is not among it.
@@ -94,19 +83,18 @@ def response_shares(responses: Sequence[float]) -> dict[str, float]:
     """Return 5 %, median, 95 % and largest of responses; nothing for none."""
     if not responses:
         return {}
-    names = ('p5', 'p50', 'p95', 'max')
-    values = np.percentile(responses, (5, 50, 95, 100))
-    return {name: round(float(value), 5) for name, value in zip(names, values, strict=True)}
+    values = np.percentile(responses, (5, 50, 95, 100)).round(5).tolist()
+    return dict(zip(('p5', 'p50', 'p95', 'max'), values, strict=True))
 
 
+@dataclass
 class _Tried:
     """A gate in rain that only it sees."""
 
-    def __init__(self, gate: RainGate, shower: TrialShower, seed: int):
-        self.gate = copy.deepcopy(gate)
-        self.shower = shower
-        self.clip = RainClip(shower.intensity, seed)
-        self.frames = 0
+    gate: RainGate
+    shower: TrialShower
+    clip: RainClip
+    frames: int = 0
 
 
 def try_gate(
@@ -128,10 +116,6 @@ def try_gate(
     ----------
     source
         The clip; frames are taken to come at its rate.
-    engine
-        Gives the masks.
-    settings
-        Of the gate.
     intensities
         Of rain that begins, rendered over the frames that follow, in copies of the closed gate;
         the dry clip does not see it.
@@ -164,19 +148,18 @@ def try_gate(
             trial.failed.append(frame)
             continue
         now, picture = number * period, frame.rainy
-        if gate.wet and now >= next_look:
-            next_look = now + PROBE_SECONDS - 0.5 * period
+        if now >= next_look if gate.wet else gate.probe_due(now):
+            next_look, wet = now + PROBE_SECONDS - 0.5 * period, gate.wet
             _look(gate, engine, picture, now, trial.responses)
-        elif gate.probe_due(now):
-            _look(gate, engine, picture, now, trial.responses)
-            trial.openings += gate.wet and now >= settled
+            trial.openings += not wet and gate.wet and now >= settled
         if now >= settled:
             trial.judged += period
             trial.wet += period * gate.wet
         if not gate.wet and intensities and now >= next_rain:
             next_rain = now + every + rng.uniform(0, PROBE_SECONDS)
             for intensity in intensities:
-                tried.append(_Tried(gate, TrialShower(intensity, now), seed + count))
+                tried.append(_Tried(copy.deepcopy(gate), TrialShower(intensity, now),
+                                    RainClip(intensity, seed + count)))
                 count += 1
         tried = [one for one in tried if not _ended(one, engine, picture, now, trial)]
     trial.showers.sort(key=lambda shower: (shower.began, shower.intensity))
@@ -212,15 +195,10 @@ def _ended(
 
 
 def summarise(trials: Collection[GateTrial]) -> dict:
-    """Return what all clips come to.
+    """Return what all clips come to, fit for JSON.
 
-    Returns
-    -------
-    dict
-        ``clips``, ``held_open``; ``response``, shares over all looks in the dry; ``judged_s``,
-        ``wet_s``, ``openings``; ``rain``: by intensity as text, ``tried``, ``missed``, and, of
-        those that opened it, ``p50_s``, ``p95_s``, ``max_s``.
-
+    ``response`` are shares over all looks in the dry; ``rain`` tells for each intensity, as
+    text, ``tried``, ``missed`` and, of those that opened it, ``p50_s``, ``p95_s``, ``max_s``.
     """
     showers: dict[float, list[TrialShower]] = {}
     for trial in trials:
@@ -241,9 +219,8 @@ def _delays(showers: list[TrialShower]) -> dict:
     delays = [one.opened_after for one in showers if one.opened_after is not None]
     found: dict = {'tried': len(showers), 'missed': len(showers) - len(delays)}
     if delays:
-        values = np.percentile(delays, (50, 95, 100))
-        found |= {name: round(float(value), 3)
-                  for name, value in zip(('p50_s', 'p95_s', 'max_s'), values, strict=True)}
+        values = np.percentile(delays, (50, 95, 100)).round(3).tolist()
+        found |= zip(('p50_s', 'p95_s', 'max_s'), values, strict=True)
     return found
 
 
@@ -257,8 +234,8 @@ def as_text(trials: Mapping[str, GateTrial], summary: dict, settings: GateSettin
         shares = response_shares(trial.responses)
         lines.append(_dry_line(name, width, shares, trial.wet, trial.judged, trial.openings))
     if len(trials) > 1:
-        lines.append(_dry_line('all', width, summary['response'], summary['wet_s'],
-                               summary['judged_s'], summary['openings']))
+        lines.append(_dry_line('all', width, *(
+            summary[key] for key in ('response', 'wet_s', 'judged_s', 'openings'))))
         lines.append(f'held open throughout: {summary["held_open"]} of {summary["clips"]} clips')
     if not summary['judged_s']:
         lines.append('no clip is long enough for the gate to close: it starts wet')

@@ -21,23 +21,9 @@ _LUMA_BGR = np.array([24.966, 128.553, 65.481]) / 255.0
 
 
 def to_y(bgr: np.ndarray) -> np.ndarray:
-    """Return the luma of an image.
+    """Return the luma of a uint8 H×W×3 BGR image: float64, H×W, 16 (black) to 235 (white).
 
-    Parameters
-    ----------
-    bgr
-        uint8, H×W×3, BGR, 0–255.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, H×W, 16 (black) to 235 (white).
-
-    Raises
-    ------
-    ValueError
-        The array has another type or shape.
-
+    ValueError where the array has another type or shape.
     """
     if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise ValueError(f'expected uint8 of shape (H, W, 3), got {bgr.dtype} of {bgr.shape}')
@@ -47,16 +33,8 @@ def to_y(bgr: np.ndarray) -> np.ndarray:
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all samples, in dB; infinite for equal arrays.
 
-    Parameters
-    ----------
-    a, b
-        Arrays of one shape on a scale of 0–255.
-
-    Raises
-    ------
-    ValueError
-        The shapes differ, or the arrays are empty.
-
+    The arrays are of one shape, on a scale of 0–255; ValueError where the shapes differ, or
+    they are empty.
     """
     _check_pair(a, b)
     difference = a.astype(np.float64) - b.astype(np.float64)
@@ -80,18 +58,8 @@ def counted_psnr_y(a: np.ndarray, b: np.ndarray) -> float:
 def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
     """Mean structural similarity on the luma, −1 to 1, 1 for equal images.
 
-    Only windows that lie wholly inside the image count.
-
-    Parameters
-    ----------
-    a, b
-        uint8, H×W×3, BGR, 0–255, of one size, at least 11×11.
-
-    Raises
-    ------
-    ValueError
-        The shapes differ, or the images are smaller than the window.
-
+    Only windows that lie wholly inside the images count, which are uint8, H×W×3, BGR, of one
+    size, at least 11×11; ValueError where that is not so.
     """
     _check_pair(a, b)
     if min(a.shape[:2]) < _SSIM_WINDOW:

@@ -34,19 +34,9 @@ class ModelScores:
 class Evaluation:
     """What came out.
 
-    Attributes
-    ----------
-    source
-        What was read; see :meth:`PairSource.describe`.
-    clip
-        The pairs were frames of a clip.
-    models
-        Scores, in the order the models were given; all on the same pairs.
-    exhibits
-        The worst pictures of the first model, worst first.
-    failed
-        Pairs that could not be read or measured.
-
+    ``source`` is what was read (:meth:`PairSource.describe`), ``clip`` whether the pairs were
+    frames of a clip; the models come in the order in which they were given, all on the same
+    pairs; ``exhibits`` are the worst pictures of the first one, worst first.
     """
 
     source: dict
@@ -75,14 +65,6 @@ class Evaluation:
                 for model in self.models
             ],
         }
-
-
-@dataclass
-class _Before:
-    """Errors of the frame before: of the input, and of each model."""
-
-    position: int
-    errors: list[np.ndarray]
 
 
 def evaluate(
@@ -121,56 +103,50 @@ def evaluate(
     scores = [ModelScores(facts) for _, facts in models]
     gallery = Gallery(pictures)
     failed: list[BadPair] = []
-    before: _Before | None = None
+    before: tuple[int, list[np.ndarray]] = -2, []  # position and errors of the last pair
     for pair in source.read():
         if isinstance(pair, BadPair):
             failed.append(pair)
         else:
-            if (before and before.position + 1 != pair.position) or not clip:
-                before = None
             try:
-                results, before = _measure(pair, models, before)
+                results, errors = _measure(
+                    pair, models, before[1] if clip and before[0] + 1 == pair.position else [])
             except ValueError as error:
                 failed.append(BadPair(pair.name, f'{pair.name}: {error}'))
             else:
+                before = pair.position, errors
                 for model, (score, _) in zip(scores, results, strict=True):
                     model.images.append(score)
                 score, derained = results[0]
                 gallery.offer(
                     score, pair.rainy, derained.image[0], pair.clean, derained.rain_mask[0])
         progress(1)
-    return Evaluation(source.describe(), clip, scores, gallery.worst_first(), failed)
+    return Evaluation(source.describe(), clip, scores, gallery.worst_first, failed)
 
 
 def _measure(
-    pair: Pair, models: Sequence[tuple[Engine, ModelFacts]], before: _Before | None
-) -> tuple[list, _Before]:
-    """Return score and result of each model on a pair, and the errors."""
+    pair: Pair, models: Sequence[tuple[Engine, ModelFacts]], before: Sequence[np.ndarray]
+) -> tuple[list, list[np.ndarray]]:
+    """Return score and result of each model on a pair, and the errors of input and models."""
     rain = luma_error(pair.rainy, pair.clean)
+    height, width = rain.shape
     given = {
-        'name': pair.name,
-        'width': pair.rainy.shape[1],
-        'height': pair.rainy.shape[0],
+        'name': pair.name, 'width': width, 'height': height,
         'input_psnr': counted_psnr_y(pair.rainy, pair.clean),
         'input_ssim': ssim_y(pair.rainy, pair.clean),
         'input_streak_energy': streak_energy(rain),
     }
+    if before and before[0].shape == rain.shape:
+        given['input_flicker'] = flicker(rain, before[0])
     errors, results = [rain], []
-    if before and before.errors[0].shape != rain.shape:
-        before = None
     for number, (engine, _) in enumerate(models, start=1):
         derained = engine.infer(pair.rainy[np.newaxis])
         dry = engine.infer(pair.clean[np.newaxis])
         image = derained.image[0]
         error = luma_error(image, pair.clean)
         errors.append(error)
-        changes = {}
-        if before:
-            changes = {'input_flicker': flicker(rain, before.errors[0]),
-                       'flicker': flicker(error, before.errors[number])}
         score = ImageScore(
             **given,
-            **changes,
             psnr=counted_psnr_y(image, pair.clean),
             ssim=ssim_y(image, pair.clean),
             mask=count_mask(derained.rain_mask[0], rain),
@@ -178,6 +154,7 @@ def _measure(
             clean_psnr=counted_psnr_y(dry.image[0], pair.clean),
             clean_ssim=ssim_y(dry.image[0], pair.clean),
             clean_mask_coverage=mask_coverage(dry.rain_mask[0]),
+            flicker=flicker(error, before[number]) if 'input_flicker' in given else None,
         )
         results.append((score, derained))
-    return results, _Before(pair.position, errors)
+    return results, errors

@@ -25,11 +25,8 @@ _FULL_RANGE = 255.0 / 219.0
 class MaskCounts:
     """Pixels of a predicted rain mask against the truth; counts of pictures add up.
 
-    Attributes
-    ----------
-    hits, false_alarms, misses
-        Pixels that both call rain, that the mask alone does, and that the truth alone does.
-
+    ``hits`` are called rain by both, ``false_alarms`` by the mask alone, ``misses`` by the truth
+    alone.
     """
 
     hits: int = 0
@@ -37,11 +34,8 @@ class MaskCounts:
     misses: int = 0
 
     def __add__(self, other: 'MaskCounts') -> 'MaskCounts':
-        return MaskCounts(
-            self.hits + other.hits,
-            self.false_alarms + other.false_alarms,
-            self.misses + other.misses,
-        )
+        return MaskCounts(self.hits + other.hits, self.false_alarms + other.false_alarms,
+                          self.misses + other.misses)
 
     @property
     def precision(self) -> float | None:
@@ -65,23 +59,9 @@ class MaskCounts:
 
 
 def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Return ``d(image, clean)`` per pixel.
+    """Return ``d(image, clean)`` per pixel, float64, H×W, −255 to 255.
 
-    Parameters
-    ----------
-    image, clean
-        uint8, H×W×3, BGR, 0–255, of one size.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64, H×W, −255 to 255.
-
-    Raises
-    ------
-    ValueError
-        Type or shape is another one, or the shapes differ.
-
+    Both images are uint8, H×W×3, BGR; ValueError where that is not so, or sizes differ.
     """
     if image.shape != clean.shape:
         raise ValueError(f'images differ in shape: {image.shape} and {clean.shape}')
@@ -89,23 +69,10 @@ def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 
 def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
-    """Compare a rain mask with the rain that was added.
+    """Compare a rain mask, uint8, H×W, with :func:`luma_error` of the rainy picture.
 
-    A pixel is rain in truth where ``d(rainy, clean) >`` :data:`TRUTH_THRESHOLD`, in the
-    mask where ``mask >=`` :data:`MASK_THRESHOLD`.
-
-    Parameters
-    ----------
-    mask
-        uint8, H×W, 0 = dry, 255 = rain.
-    rain_error
-        :func:`luma_error` of the rainy picture, H×W.
-
-    Raises
-    ------
-    ValueError
-        The sizes differ.
-
+    A pixel is rain in truth where that is above :data:`TRUTH_THRESHOLD`, in the mask from
+    :data:`MASK_THRESHOLD` on; ValueError where the sizes differ.
     """
     if mask.shape != rain_error.shape:
         raise ValueError(f'mask is {mask.shape}, but the picture is {rain_error.shape}')
@@ -118,24 +85,13 @@ def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
 
 
 def streak_energy(error: np.ndarray) -> float:
-    """Energy of thin upright structures in an error: what is left of streaks.
+    """Energy of thin upright structures in a :func:`luma_error`: what is left of streaks.
 
-    ``E = Σ T(|d|)²`` over all pixels, with the white top-hat
+    ``E = Σ T(|d|)²`` over all pixels, in squared levels of 255, with the white top-hat
     ``T(x) = x − opening(x)`` by a flat line of 1×:data:`STREAK_WIDTH` pixels. An error
     wider than the line, such as a change of brightness, has none. The share of streaks
     left is ``E(restored) / E(rainy)``: 0 all gone, 1 as many as before, more than 1 where
     thin errors were added.
-
-    Parameters
-    ----------
-    error
-        :func:`luma_error`, H×W.
-
-    Returns
-    -------
-    float
-        At least 0, in squared levels of 255.
-
     """
     line = np.ones((1, STREAK_WIDTH), np.uint8)
     thin = cv2.morphologyEx(np.abs(error), cv2.MORPH_TOPHAT, line)
@@ -143,26 +99,11 @@ def streak_energy(error: np.ndarray) -> float:
 
 
 def flicker(error: np.ndarray, previous: np.ndarray) -> float:
-    """How much the error changes from one frame of a clip to the next.
+    """How much :func:`luma_error` changes from one frame of a clip to the next, in levels.
 
     ``F = √ mean((e(t) − e(t−1))²)`` over all pixels. What moves in the scene is in both
-    pictures of a pair and cancels; an error that stays as it is does not flicker.
-
-    Parameters
-    ----------
-    error, previous
-        :func:`luma_error` of two consecutive frames, H×W.
-
-    Returns
-    -------
-    float
-        Levels of 255.
-
-    Raises
-    ------
-    ValueError
-        The sizes differ.
-
+    pictures of a pair and cancels; an error that stays as it is does not flicker. ValueError
+    where the sizes differ.
     """
     if error.shape != previous.shape:
         raise ValueError(f'frames differ in shape: {error.shape} and {previous.shape}')

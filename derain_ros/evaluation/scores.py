@@ -12,25 +12,8 @@ from derain_ros.evaluation.rain_metrics import MaskCounts
 class ImageScore:
     """Figures of one model on one pair; definitions in ``metrics`` and ``rain_metrics``.
 
-    Attributes
-    ----------
-    name, width, height
-        The pair and its size in pixels.
-    input_psnr, input_ssim
-        The rainy picture against the clean one; PSNR in dB, at most PERFECT_DB.
-    psnr, ssim
-        The derained picture against the clean one.
-    mask
-        Pixels of the mask that are right and wrong.
-    input_streak_energy, streak_energy
-        Energy of thin upright errors, before and after.
-    clean_psnr, clean_ssim
-        The model's result on the clean picture against that picture itself.
-    clean_mask_coverage
-        Share of the clean picture, 0–1, that the mask calls rain.
-    input_flicker, flicker
-        Change of the error since the frame before, in levels of 255; None without one.
-
+    ``input_…`` are of the rainy picture, ``clean_…`` of the model's result on the clean one;
+    PSNR is in dB, PERFECT_DB at most; flicker is None where no frame came before.
     """
 
     name: str
@@ -63,23 +46,12 @@ class ImageScore:
 
 
 def summarise(scores: Sequence[ImageScore]) -> dict:
-    """Sum up the figures of one model.
+    """Sum up the figures of one model, of one picture at least.
 
     PSNR, SSIM, mask coverage and flicker are means over pictures. Those of the mask are
     taken over all pixels of all pictures, and the streak energy left is the sum after over
     the sum before, so that a picture with little rain does not weigh as much as a downpour.
-
-    Parameters
-    ----------
-    scores
-        At least one.
-
-    Returns
-    -------
-    dict
-        Figures by name; ``worst_…`` with the name of the picture; None where a figure is
-        not defined (no rain at all, no clip).
-
+    ``worst_…_image`` names a picture; a figure that is not defined (no rain, no clip) is None.
     """
     steps = [score for score in scores if score.flicker is not None]
 

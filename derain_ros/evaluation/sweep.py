@@ -11,12 +11,9 @@ import numpy as np
 
 from derain_ros.engines.contract import Engine
 from derain_ros.evaluation.metrics import counted_psnr_y
-from derain_ros.rain import CameraMotion, RainClip, Shower, render
+from derain_ros.evaluation.rain_metrics import MaskCounts, count_mask
+from derain_ros.rain import CameraMotion, RainClip, RainyImage, Shower, render
 from derain_ros.rain.shower import sample_layers
-from derain_ros.rain_gate import MASK_THRESHOLD
-
-VISIBLE = 8 / 255
-"""Brightness, 0–1, from which on a streak counts as rain in the mask."""
 
 INTENSITY = 0.45
 """Of the rain of a sweep, but for that by rate."""
@@ -24,16 +21,7 @@ INTENSITY = 0.45
 
 @dataclass(frozen=True)
 class Sweep:
-    """What varies.
-
-    Attributes
-    ----------
-    title, unit
-        Of the axis.
-    values
-        Along it.
-
-    """
+    """What varies: title and unit of the axis, and the values along it."""
 
     title: str
     unit: str
@@ -52,15 +40,8 @@ SWEEPS = {
 class SweepPoint:
     """Means over the pictures at one value of a sweep.
 
-    Attributes
-    ----------
-    value
-        In the unit of the sweep.
-    rainy, derained
-        PSNR of the luma against the dry picture, dB, 60 at most.
-    f1
-        Of the rain mask against streaks that are plain to see; None where there are none.
-
+    ``rainy`` and ``derained`` are PSNR of the luma against the dry picture, dB, 60 at most;
+    ``f1`` is of the rain mask against the streaks that are plain to see.
     """
 
     value: float
@@ -69,25 +50,8 @@ class SweepPoint:
     f1: float | None
 
 
-def rain_at(kind: str, value: float, image: np.ndarray, seed: int):
-    """Render the rain of one point over one picture.
-
-    Parameters
-    ----------
-    kind
-        One of :data:`SWEEPS`.
-    value
-        In its unit.
-    image
-        uint8, H×W×3, BGR.
-    seed
-        Of the rain.
-
-    Returns
-    -------
-    derain_ros.rain.RainyImage
-
-    """
+def rain_at(kind: str, value: float, image: np.ndarray, seed: int) -> RainyImage:
+    """Render the rain of one point of a sweep, ``value`` in its unit, over uint8 H×W×3 BGR."""
     if kind == 'direction':
         rng = np.random.default_rng(seed)
         layers = sample_layers(INTENSITY, 0.0, rng)
@@ -103,34 +67,19 @@ def sweep(
     engine: Engine,
     progress: Callable[[], None] = lambda: None,
 ) -> list[SweepPoint]:
-    """Measure an engine along a sweep.
+    """Measure an engine along a sweep over dry pictures, uint8, H×W×3, BGR.
 
-    Parameters
-    ----------
-    kind
-        One of :data:`SWEEPS`.
-    pictures
-        Dry, uint8, H×W×3, BGR.
-    engine
-        What derains.
-    progress
-        Called after each picture at each point.
-
+    ``progress`` is called after each picture at each point.
     """
     points = []
     for value in SWEEPS[kind].values:
-        scores, hits, marked, true = [], 0, 0, 0
+        scores, counts = [], MaskCounts()
         for seed, picture in enumerate(pictures):
             rainy = rain_at(kind, value, picture, seed)
             output = engine.infer(rainy.image[None])
             scores.append([
                 counted_psnr_y(image, picture) for image in (rainy.image, output.image[0])])
-            mask, streaks = output.rain_mask[0] >= MASK_THRESHOLD, rainy.streaks > VISIBLE
-            hits += int((mask & streaks).sum())
-            marked += int(mask.sum())
-            true += int(streaks.sum())
+            counts += count_mask(output.rain_mask[0], 255 * rainy.streaks)
             progress()
-        before, after = np.mean(scores, 0)
-        f1 = 2 * hits / (marked + true) if true else None
-        points.append(SweepPoint(value, float(before), float(after), f1))
+        points.append(SweepPoint(value, *np.mean(scores, 0).tolist(), counts.f1))
     return points

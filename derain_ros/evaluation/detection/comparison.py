@@ -25,38 +25,16 @@ LOWEST_SCORE = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out.
+    """What came out, in the order of the frames; all names are printable."""
 
-    Attributes
-    ----------
-    detector
-        What ran: see :class:`DetectorFacts`, with thresholds.
-    class_names
-        Names of the detector's classes.
-    model
-        What derained; None where derained frames were given.
-    source
-        What was read, and what was left out.
-    reference
-        ``labels`` or ``clean``: what the truth is.
-    tallies
-        Figures of ``rainy``, ``derained`` and, with labels and clean frames, ``clean``.
-    frames
-        Name, stamp (ns) and rain intensity (0–1) of each frame, as far as known, in order.
-    failed
-        Frames that could not be read or run.
-    unlabelled
-        Names of frames that the labels do not mention.
-
-    """
-
-    detector: dict
+    detector: dict  # DetectorFacts, with thresholds
     class_names: Sequence[str]
-    model: ModelFacts | None
+    model: ModelFacts | None  # what derained; None where derained frames were given
     source: dict
-    reference: str
-    tallies: dict[str, Tally]
+    reference: str  # what the ground truth is, `labels` or `clean`
+    tallies: dict[str, Tally]  # of rainy, derained and, with labels and clean frames, clean
     frames: list[tuple[str, int | None, float | None]] = field(default_factory=list)
+    """Name, stamp (ns) and rain intensity (0–1), as far as known."""
     failed: list[BadPair] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
 
@@ -65,6 +43,7 @@ class Comparison:
         rainy, derained = self.tallies['rainy'], self.tallies['derained']
         gains = [frame_f1(*after) - frame_f1(*before)
                  for before, after in zip(rainy.counts, derained.counts, strict=True)]
+        both = {'rainy': rainy, 'derained': derained}
         return {
             'format': FORMAT,
             'kind': 'detections',
@@ -80,18 +59,17 @@ class Comparison:
             'inputs': {version: tally.figures() for version, tally in self.tallies.items()},
             'classes': [
                 {'name': self.class_names[number], 'truths': count,
-                 'rainy': rainy.class_figures(number),
-                 'derained': derained.class_figures(number)}
+                 **{version: tally.class_figures(number) for version, tally in both.items()}}
                 for number, count in rainy.truths().items()],
             'sizes': [
-                {'size': size, 'truths': count,
-                 'rainy': {'recall': rainy.size_recall(size)},
-                 'derained': {'recall': derained.size_recall(size)}}
+                {'size': size, 'truths': count, **{
+                    version: {'recall': tally.size_recall(size)}
+                    for version, tally in both.items()}}
                 for size, count in rainy.sizes().items()],
             'images': [
                 {'name': name, 'stamp': stamp, 'rain_intensity': intensity,
-                 **{version: dict(zip(('tp', 'fp', 'fn'), self.tallies[version].counts[place],
-                                      strict=True)) for version in ('rainy', 'derained')}}
+                 **{version: dict(zip(('tp', 'fp', 'fn'), tally.counts[place], strict=True))
+                    for version, tally in both.items()}}
                 for place, (name, stamp, intensity) in enumerate(self.frames)],
             'helped': sum(gain > 0 for gain in gains),
             'hurt': sum(gain < 0 for gain in gains),
@@ -112,19 +90,15 @@ def compare(
 ) -> Comparison:
     """Run a detector on each version of each frame, and count what it finds.
 
-    The truth is the labels, or else what the detector finds on the clean frames from
+    The ground truth is the labels, or else what the detector finds on the clean frames from
     ``score`` on.
 
     Parameters
     ----------
     source
         The frames; one is in memory at a time.
-    detector
-        The detector.
     engine, model
         What derains where the source has no derained frames, and what is known of it.
-    labels
-        What is in the frames.
     classes
         Numbers of the classes to count; None takes all that the reference has.
     score

@@ -12,15 +12,9 @@ _SHOWN_CLASSES = 12
 
 
 def summarise(figures: dict, *, verbose: bool = False) -> Iterator[str]:
-    """Yield the lines to print.
+    """Yield the lines to print, of :meth:`Comparison.figures` with one frame at least.
 
-    Parameters
-    ----------
-    figures
-        Of :meth:`Comparison.figures`, with one frame at least.
-    verbose
-        All classes, and each frame.
-
+    ``verbose`` shows all classes, and each frame.
     """
     detector, model, images = figures['detector'], figures['model'], figures['images']
     truth = {'labels': 'labels', 'clean': 'its own detections on the clean frames'}

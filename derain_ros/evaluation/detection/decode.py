@@ -20,29 +20,11 @@ class DecodeError(ValueError):
 
 
 def decode(output: np.ndarray, description: Description, threshold: float) -> Detections:
-    """Read boxes from an output, before suppression.
+    """Read boxes from an output, before suppression, in pixels of the input and in its order.
 
-    The score of a box is ``objectness^a · class^b`` of its best class.
-
-    Parameters
-    ----------
-    output
-        float, of the layout that ``description.output`` tells.
-    description
-        The detector.
-    threshold
-        Least score that is kept.
-
-    Returns
-    -------
-    Detections
-        In the order of the output; boxes in pixels of the input.
-
-    Raises
-    ------
-    DecodeError
-        Shape or range is another than described.
-
+    The score of a box is ``objectness^a · class^b`` of its best class; those below
+    ``threshold`` are left out. Raises DecodeError where shape or range is another than
+    described.
     """
     form = description.output
     columns, cells = _columns(output, description)

@@ -1,45 +1,8 @@
 """The YAML file that says how to run a detector's ONNX file and how to read its output.
 
-Every key that is left out has the value that fits an export of YOLOv8 or YOLO11
-(``yolo export format=onnx``, without NMS in the graph)::
-
-    name: my detector            # how it is called in reports; default: name of the file
-    model: detector.onnx         # relative to this file
-    input:                       # float32 or float16, of one image
-      width: 640                 # pixels; must be given
-      height: 640
-      resize: letterbox          # keep the aspect, centred on grey; or stretch
-      pad: 114                   # that grey, 0 to 255
-      colour: rgb                # or bgr
-      divide_by: 255             # value = (pixel / divide_by - mean) / std
-      mean: 0                    # a number, or three in the order of `colour`
-      std: 1
-      layout: nchw               # or nhwc
-    output:
-      name: output0              # must be given if the model has several outputs
-      layout: columns            # 1 x A x N: each column is a box of A numbers; or
-                                 # rows: 1 x N x A; or grid: 1 x A x H x W, a box per cell
-      boxes:
-        start: 0                 # the first of the four numbers
-        format: cxcywh           # centre and size, or xyxy: left, top, right, bottom
-        units: pixels            # of the input, or relative: 0 to 1
-        centre: plain            # or cell_tanh: (cell + tanh(v)) / cells, or cell_sigmoid
-        size: plain              # or sigmoid: sigmoid(v)
-      objectness:                # leave out where there is none
-        index: 4
-        activation: none         # or sigmoid
-        power: 1                 # score = objectness^power * class^power
-      classes:
-        start: 4                 # the first class; there are no numbers after the last one
-        activation: none         # or sigmoid, softmax
-        power: 1
-    score_threshold: 0.25        # where the detector is operated
-    nms:
-      iou: 0.7
-      class_agnostic: false
-    classes: [person, car]       # in the order of the output, or a file with one a line
-
-Each box is of its best class.
+``config/detectors/yolov8.yaml`` shows and explains every key, and has the values of those that
+are left out: they fit an export of YOLOv8 or YOLO11 (``yolo export format=onnx``, without NMS in
+the graph). Each box is of its best class.
 """
 
 from collections import Counter
@@ -159,23 +122,8 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 class Description:
     """A detector, as its YAML file describes it.
 
-    Attributes
-    ----------
-    file
-        The YAML file.
-    name
-        What to call the detector; printable.
-    model
-        The ONNX file.
-    input, output
-        How to run it.
-    score_threshold
-        Score, 0–1, from which on a detection counts where the detector is operated.
-    iou_threshold, class_agnostic
-        See :func:`derain_ros.evaluation.detection.boxes.suppress`.
-    classes
-        Names, in the order of the output; printable.
-
+    ``name`` and ``classes``, in the order of the output, are printable; from
+    ``score_threshold`` on, 0–1, a detection counts where the detector is operated.
     """
 
     file: Path

@@ -1,5 +1,6 @@
 """Run the ONNX file of a detector, by OpenVINO on the CPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -29,37 +30,9 @@ class DetectorFacts:
     height: int
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where an image of ``width`` × ``height`` pixels lies in an input.
-
-    Attributes
-    ----------
-    width, height
-        The image.
-    left, top
-        Its corner in the input, in pixels of that.
-    scale_x, scale_y
-        Pixels of the input per pixel of the image.
-
-    """
-
-    width: int
-    height: int
-    left: int
-    top: int
-    scale_x: float
-    scale_y: float
-
-    def to_image(self, boxes: np.ndarray) -> np.ndarray:
-        """Turn boxes (N×4, xyxy, pixels of the input) into pixels of the image, cut off there."""
-        corner = np.array([self.left, self.top] * 2)
-        scale = np.array([self.scale_x, self.scale_y] * 2)
-        sides = np.array([self.width, self.height] * 2)
-        return np.clip((boxes - corner) / scale, 0.0, sides)
-
-
-def place(image: np.ndarray, form: InputFormat) -> tuple[np.ndarray, Placement]:
+def place(
+    image: np.ndarray, form: InputFormat
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Make the input of a detector.
 
     Parameters
@@ -72,7 +45,8 @@ def place(image: np.ndarray, form: InputFormat) -> tuple[np.ndarray, Placement]:
     Returns
     -------
     tuple
-        float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and where the image lies in it.
+        float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and what turns boxes (N×4, xyxy, pixels
+        of the input) into pixels of the image, cut off at its borders.
 
     """
     height, width = image.shape[:2]
@@ -92,28 +66,17 @@ def place(image: np.ndarray, form: InputFormat) -> tuple[np.ndarray, Placement]:
     values = (canvas.astype(np.float32) / form.divide_by - mean) / std
     if form.layout == 'nchw':
         values = values.transpose(2, 0, 1)
-    placement = Placement(
-        width, height, left, top, inner_width / width, inner_height / height)
-    return np.ascontiguousarray(values[np.newaxis], dtype=np.float32), placement
+    corner = np.array([left, top] * 2)
+    scale = np.array([inner_width / width, inner_height / height] * 2)
+    return np.ascontiguousarray(values[np.newaxis], dtype=np.float32), lambda boxes: np.clip(
+        (boxes - corner) / scale, 0.0, [width, height] * 2)
 
 
 class Detector:
-    """A detector that turns uint8 frames into boxes.
+    """A detector that turns uint8 frames into boxes, in float32 on any processor.
 
-    It computes in float32, so that its figures do not depend on the processor.
-
-    Parameters
-    ----------
-    description
-        What to load and how to read it.
-
-    Raises
-    ------
-    DetectorError
-        The file cannot be loaded, or OpenVINO is missing.
-    ValueError
-        Its inputs or outputs are not as described.
-
+    Raises DetectorError where the file cannot be loaded or OpenVINO is missing, and ValueError
+    where inputs or outputs are not as described.
     """
 
     def __init__(self, description: Description) -> None:
@@ -151,13 +114,15 @@ class Detector:
 
     def _fit_input(self, network) -> type:
         """Set the input to the described size, and return its type."""
+        import openvino
+
         description, form = self.description, self.description.input
         wanted = [1, 3, form.height, form.width]
         if form.layout == 'nhwc':
             wanted = [1, form.height, form.width, 3]
         shapes = [str(port.partial_shape) for port in network.inputs]
         if len(shapes) != 1 or not network.inputs[0].partial_shape.compatible(
-                _partial_shape(wanted)):
+                openvino.PartialShape(wanted)):
             raise DetectorError(
                 f'{description.model}: its inputs are {", ".join(shapes) or "none"}, but '
                 f'{description.file} says {wanted}; correct `input` there, or the export')
@@ -193,45 +158,22 @@ class Detector:
         return found[0]
 
     def detect(self, image: np.ndarray, threshold: float) -> Detections:
-        """Find objects in a frame.
+        """Find objects in a frame, uint8, H×W×3, BGR, with scores from ``threshold`` (0–1) on.
 
-        Parameters
-        ----------
-        image
-            uint8, H×W×3, BGR, 0–255.
-        threshold
-            Least score, 0–1.
-
-        Returns
-        -------
-        Detections
-            After suppression, by descending score, :data:`MOST_DETECTIONS` at most; boxes in
-            pixels of the frame.
-
-        Raises
-        ------
-        DetectorError
-            The back end failed.
-        DecodeError
-            The output is not as described.
-
+        Returns those that are left by suppression, by descending score,
+        :data:`MOST_DETECTIONS` at most, in pixels of the frame. Raises DetectorError where the
+        back end fails, DecodeError where the output is not as described.
         """
         description = self.description
-        values, placement = place(image, description.input)
+        values, to_image = place(image, description.input)
         try:
             self._request.infer([values.astype(self._type, copy=False)])
             output = np.array(self._request.get_output_tensor(self._output).data)
         except RuntimeError as error:
             raise DetectorError(f'{description.model}: OpenVINO failed: {error}') from error
         found = decode(output, description, threshold)
-        found = found._replace(boxes=placement.to_image(found.boxes))
+        found = found._replace(boxes=to_image(found.boxes))
         found = found.where(areas(found.boxes) > 0)
         return suppress(
             found, description.iou_threshold, across_classes=description.class_agnostic,
             most=MOST_DETECTIONS)
-
-
-def _partial_shape(sides: list[int]):
-    import openvino
-
-    return openvino.PartialShape(sides)

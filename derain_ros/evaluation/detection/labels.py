@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,51 +23,6 @@ _Key = int | str
 
 class LabelError(ValueError):
     """Labels cannot be read or do not fit; the message says which and why."""
-
-
-class Labels(Protocol):
-    """What is known to be in the frames.
-
-    Attributes
-    ----------
-    classes
-        Numbers, in the detector's list, of the classes that the labels use.
-    notes
-        What was left out or assumed, for the user; printable.
-
-    """
-
-    classes: frozenset[int]
-    notes: list[str]
-
-    def find(self, frame: FrameSet) -> Truths | None:
-        """Return the objects in a frame; None where the labels do not mention it.
-
-        Raises
-        ------
-        LabelError
-            They are of an image of another size, or are damaged.
-
-        """
-
-
-def read_labels(path: Path, classes: Sequence[str]) -> Labels:
-    """Read labels.
-
-    Parameters
-    ----------
-    path
-        COCO JSON file, or a folder of YOLO text files.
-    classes
-        What the detector calls its classes.
-
-    Raises
-    ------
-    LabelError
-        They cannot be read, or none of their classes is one of the detector's.
-
-    """
-    return YoloLabels(path, classes) if path.is_dir() else CocoLabels(path, classes)
 
 
 class _Image(Struct):
@@ -231,6 +186,24 @@ class YoloLabels:
                               (x + w / 2) * width, (y + h / 2) * height))
                 classes.append(number)
         return _truths(boxes, classes, [False] * len(boxes))
+
+
+Labels = CocoLabels | YoloLabels
+"""What is known to be in the frames.
+
+``classes`` are the numbers, in the detector's list, of the classes that the labels use;
+``notes`` tell the user what was left out or assumed. ``find(frame)`` returns the objects in a
+frame, or None where the labels do not mention it, and raises LabelError where they are of an
+image of another size or damaged.
+"""
+
+
+def read_labels(path: Path, classes: Sequence[str]) -> Labels:
+    """Read a COCO JSON file, or a folder of YOLO text files; ``classes`` are the detector's.
+
+    Raises LabelError where they cannot be read, or none of their classes is the detector's.
+    """
+    return YoloLabels(path, classes) if path.is_dir() else CocoLabels(path, classes)
 
 
 def match_names(names: Iterable[str], classes: Sequence[str]) -> dict[str, int]:

@@ -107,11 +107,9 @@ class Tally:
                 'recall': ratio(counts['found'], counts['truths'])}
 
     def figures(self) -> dict[str, float | int | None]:
-        """Return the figures over all classes.
+        """Return the figures of all classes together, for detections from the score on.
 
-        ``precision``, ``recall`` and ``f1`` count detections of all classes together;
-        ``map50`` is the mean of the average precision of the classes that have objects;
-        ``detections`` are those that count, from the operating score on.
+        ``map50`` is the mean of the average precision of the classes that have objects.
         """
         counts = sum(self._scored[0].values(), Counter())
         averages = self._scored[1]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.detection.boxes import Detections, Truths, iou, suppress
+from derain_ros.evaluation.detection.boxes import Detections, Truths, suppress
 from derain_ros.evaluation.detection.tally import Tally
 
 
@@ -19,13 +19,6 @@ def _there(*rows):
     """Truths from (left, top, right, bottom, class, ignored)."""
     rows = np.array(rows, np.float64).reshape(-1, 6)
     return Truths(rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5].astype(bool))
-
-
-def test_iou_by_hand():
-    a = np.array([[0, 0, 10, 10], [5, 5, 5, 9]], float)
-    b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4]], float)
-    assert iou(a, b) == pytest.approx(np.array([[1, 1 / 3, 0, 0.04], [0, 0, 0, 0]]))
-    assert iou(a[1:], a[1:]) == pytest.approx(0)
 
 
 def test_suppression_by_hand():
