@@ -83,6 +83,8 @@ class Piece(NamedTuple):
         Bytes to read of what is in it, uncompressed; None for all, as it is not damaged.
     indexes
         Place and length of its message indexes.
+    chunk
+        It is a chunk; else a run of messages.
 
     """
 
@@ -93,6 +95,7 @@ class Piece(NamedTuple):
     channels: frozenset[int] | None = None
     readable: int | None = None
     indexes: tuple[int, int] | None = None
+    chunk: bool = True
 
 
 @dataclass
@@ -261,7 +264,7 @@ class McapFile:
 
     def _messages_of(self, piece: Piece) -> Iterator[Message]:
         content, reason = memoryview(self.read(piece.offset, piece.length)), ''
-        if content[0] == Opcode.CHUNK:
+        if piece.chunk:
             content, reason = self.unpack(content[_RECORD.size:])
         if piece.readable is not None:
             content, reason = content[:piece.readable], ''
@@ -610,7 +613,7 @@ class _Scan:
     def _end_run(self) -> None:
         if self._run is not None:
             *place, channels = self._run
-            self.index.pieces.append(Piece(*place, frozenset(channels)))
+            self.index.pieces.append(Piece(*place, frozenset(channels), chunk=False))
             self._run = None
 
     def _count(self, times: list[tuple[int, int]]) -> None:

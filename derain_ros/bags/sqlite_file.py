@@ -207,6 +207,8 @@ def _rows(
 def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | None:
     last, count, first = None, 0, None
     with closing(sqlite3.connect(f'file:{quote(str(copy.absolute()))}', uri=True)) as target:
+        # It is made anew after an interruption.
+        target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF')
         for table in TABLES:
             target.execute(table)
         # Without this a file that has been cut is not opened at all.

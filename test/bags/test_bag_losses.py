@@ -4,7 +4,6 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from bag_files import (
     wheel,
     write_bag,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap.stream_reader import StreamReader
@@ -327,75 +326,85 @@ def test_types_that_are_no_images_of_ros_2_are_shown(tmp_path, capsys):
     assert '/cam (sensor_msgs/Image, ros1)' in error and 'rosbags-convert' in error
 
 
-def _readable_by_mcap(content):
-    """Return the messages that the mcap package still reads, checksums being right."""
-    found = []
+def _readable(path):
+    """Return the messages that mcap, checksums being right, or sqlite3 still reads."""
+    found = set()
     try:
-        for _, channel, message in make_reader(
-                BytesIO(content), validate_crcs=True).iter_messages(log_time_order=False):
-            found.append((channel.topic, message.log_time, message.data))
-    except Exception:  # whatever it makes of damage
+        if path.suffix == '.mcap':
+            with path.open('rb') as stream:
+                for _, channel, message in make_reader(stream, validate_crcs=True).iter_messages(
+                        log_time_order=False):
+                    found.add((channel.topic, message.log_time, message.data))
+        else:
+            with closing(sqlite3.connect(path)) as database:
+                for row in database.execute(
+                        'SELECT name, timestamp, data FROM messages NOT INDEXED '
+                        'JOIN topics ON topics.id = topic_id'):
+                    if isinstance(row[1], int) and isinstance(row[2], bytes):
+                        found.add(row)
+    except Exception:  # whatever they make of damage
         pass
     return found
 
 
-def _damaged(draw, content):
+_DAMAGE = st.tuples(
+    st.sampled_from(['flip', 'cut', 'zero', 'duplicate']), st.integers(0, 2**20),
+    st.integers(1, 3000))
+
+
+def _damaged(content, damages):
     content = bytearray(content)
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(8, len(content) - 1))
-        length = draw(st.integers(1, 3000))
-        kind = draw(st.sampled_from(['flip', 'cut', 'zero', 'duplicate']))
+    for kind, at, length in damages:
+        at = 8 + at % (len(content) - 8)
         if kind == 'flip':
-            content[at] ^= 1 << draw(st.integers(0, 7))
+            content[at] ^= 1 << length % 8
         elif kind == 'cut':
-            del content[at:]
+            del content[max(at, 16):]
         elif kind == 'zero':
             content[at:at + length] = bytes(len(content[at:at + length]))
         else:
             content[at:at] = content[at:at + length]
-        if len(content) < 16:
-            break
     return bytes(content)
 
 
 @pytest.fixture(scope='module')
 def small(tmp_path_factory):
-    """Return a small bag of each storage, as files."""
+    """Return a folder with a small bag of each storage, which stay whole."""
     folder = tmp_path_factory.mktemp('small')
-    rows = long_drive(10)
-    _write_mcap(folder / 'in.mcap', rows)
-    write_bag(folder / 'in', rows, 'sqlite3')
-    return {'mcap': folder / 'in.mcap', 'db3': folder / 'in' / 'in.db3'}
+    _write_mcap(folder / 'in.mcap', long_drive(10))
+    write_bag(folder / 'in', long_drive(10), 'sqlite3')
+    shutil.copy(folder / 'in' / 'in.db3', folder)
+    return folder
 
 
-def _check_damage(small, folder, data, suffix):
-    content = _damaged(data.draw, small[suffix].read_bytes())
-    path = folder / f'in.{suffix}'
-    path.write_bytes(content)
+def _check_damage(small, suffix, damages):
+    whole, path = small / f'in{suffix}', small / f'damaged{suffix}'
+    path.write_bytes(_damaged(whole.read_bytes(), damages))
     try:
         with Recording(path) as recording:
             found = {(connection.topic, time, data) for connection, time, data in recording.read()}
             damaged = bool(recording.damages)
     except BagError:
         found, damaged = set(), True
-    if suffix == 'mcap':
-        missing = set(_readable_by_mcap(content)) - found
-        assert not missing, [row[:2] for row in missing]
-        assert damaged or found == set(_readable_by_mcap(content))
+    readable = _readable(path)
+    lost = [row[:2] for row in readable - found]
+    assert not lost
+    # What the mcap package stumbles over can be harmless.
+    complete = found == readable or found == _readable(whole)
+    assert damaged or complete
 
 
-@pytest.mark.parametrize('suffix', ['mcap', 'db3'])
-@settings(max_examples=60, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damage_never_raises_and_loses_nothing_that_can_be_read(small, tmp_path, data, suffix):
-    _check_damage(small, tmp_path, data, suffix)
+@pytest.mark.parametrize('suffix', ['.mcap', '.db3'])
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(_DAMAGE, min_size=1, max_size=3))
+@example([('zero', 0, 32)])  # the header of mcap and the first byte of a chunk; its index is whole
+def test_damage_never_raises_and_loses_nothing_that_can_be_read(small, suffix, damages):
+    _check_damage(small, suffix, damages)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('suffix', ['mcap', 'db3'])
-@settings(max_examples=1000, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_two_thousand_damages(small, tmp_path, data, suffix):
-    _check_damage(small, tmp_path, data, suffix)
+@pytest.mark.parametrize('suffix', ['.mcap', '.db3'])
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(_DAMAGE, min_size=1, max_size=3))
+def test_two_thousand_damages(small, suffix, damages):
+    _check_damage(small, suffix, damages)
