@@ -105,9 +105,9 @@ def giving_up(*errors: type[Exception], exit_code: int = FAILURE) -> Iterator[No
     try:
         yield
     except errors as error:
-        # What has failed while it ran may bring lines of a log.
-        text = str(error) if isinstance(error, RuntimeError) else printable(error)
-        raise CommandError(text, exit_code) from error
+        # What fails while it runs may bring lines of a log.
+        lines = str(error).split('\n') if isinstance(error, RuntimeError) else [error]
+        raise CommandError('\n'.join(map(printable, lines)), exit_code) from error
 
 
 def refusing(*errors: type[Exception]) -> AbstractContextManager[None]:
@@ -115,9 +115,10 @@ def refusing(*errors: type[Exception]) -> AbstractContextManager[None]:
     return giving_up(*errors, exit_code=USAGE)
 
 
-def note(text: str) -> None:
+def print_notes(*notes: str) -> None:
     """Print what the user should know."""
-    print(f'derain: note: {text}', file=sys.stderr)
+    for note in notes:
+        print(f'derain: note: {note}', file=sys.stderr)
 
 
 def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:

@@ -13,7 +13,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import USAGE, CommandError, giving_up, refusing
 from derain_ros.commands.arguments import count
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.validation / 'clean').is_dir():
         raise CommandError(f'{args.validation}: no folder clean/ with dry pictures', USAGE)
-    try:
+    with giving_up(OSError, TrainingError), refusing(ConfigError, FileNotFoundError, PackError):
         config = TrainingConfig(
             data=args.data, out=args.output, validation=args.validation, steps=args.steps,
             batch=args.batch, size=args.size, learning_rate=2e-3, ema=0.995,
@@ -53,10 +53,6 @@ def run(args: argparse.Namespace) -> int:
         rows = run_ablation(
             config, DualStageConfig(half_blocks=(0, 1)), args.seeds,
             log=lambda line: print(line, flush=True))
-    except (ConfigError, FileNotFoundError, PackError) as error:
-        raise CommandError(str(error), USAGE) from error
-    except (OSError, TrainingError) as error:
-        raise CommandError(str(error)) from error
     text = table(rows)
     replace_file(args.output / 'ablation.md', text + '\n')
     print(text)

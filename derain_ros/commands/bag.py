@@ -52,9 +52,12 @@ from derain_ros.commands import (
     SlowBar,
     add_engine_options,
     add_strength_option,
+    giving_up,
     open_engine,
+    print_notes,
     printable,
     progress_bar,
+    refusing,
 )
 from derain_ros.commands.arguments import count, number
 from derain_ros.commands.bag_pool import (
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.node.process_memory import keep_large_buffers
 
     keep_large_buffers()
-    try:
+    with refusing(BagError, RunFileError):
         if args.json:
             check_output(args.json)
         jobs = bags_below(args.source, args.output)
@@ -118,18 +121,13 @@ def run(args: argparse.Namespace) -> int:
         if args.json and not one:
             raise CommandError('--json is for one bag; IN is a folder of bags', USAGE)
         plan = _plan(args, *jobs[0]) if one else None
-    except (BagError, RunFileError) as error:
-        raise CommandError(printable(error), USAGE) from error
-    try:
-        with open_engine(args) as engine, open_pool(
-                args, engine.info, plan and plan.frame_count) as pool:
-            if plan:
-                return _derain(args, plan, engine, pool)
-            failed = for_each_bag(
-                jobs, lambda source, out: _derain(args, _plan(args, source, out), engine, pool),
-                side_by_side=pool.workers if pool and pool.remote else 1)
-    except (BagError, RunFileError) as error:
-        raise CommandError(printable(error)) from error
+    with giving_up(BagError, RunFileError), open_engine(args) as engine, open_pool(
+            args, engine.info, plan and plan.frame_count) as pool:
+        if plan:
+            return _derain(args, plan, engine, pool)
+        failed = for_each_bag(
+            jobs, lambda source, out: _derain(args, _plan(args, source, out), engine, pool),
+            side_by_side=pool.workers if pool and pool.remote else 1)
     return report_bags(jobs, failed, args.output, 'derained')
 
 
@@ -150,8 +148,7 @@ def _derain(
 
     from derain_ros.bags.derain import derain_bag
 
-    for note in plan.notes:
-        print(f'derain: note: {note}', file=sys.stderr)
+    print_notes(*plan.notes)
     begun = time.monotonic()
     try:
         with progress_bar(plan.frame_count, 'frame') as bar:
@@ -192,8 +189,8 @@ def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
     report_summary(plan, summary, 'failed')
     for camera in plan.cameras:
         if summary.failed[camera.source] and not summary.made[camera.source]:
-            print(f'derain: note: no frame of {camera.source} could be derained; '
-                  'name the colour cameras with --topics', file=sys.stderr)
+            print_notes(f'no frame of {camera.source} could be derained; '
+                        'name the colour cameras with --topics')
     print(f'{printable(plan.destination)}: {summary.messages} messages kept')
     for camera in plan.cameras:
         line = f'  {camera.source} -> {camera.image}: {summary.made[camera.source]} frames'

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.commands import FAILURE, printable
+from derain_ros.commands import FAILURE, print_notes, printable
 from derain_ros.commands.arguments import count
 
 if TYPE_CHECKING:
@@ -73,11 +73,9 @@ def report_summary(plan: 'BagPlan', summary: 'BagSummary', failure: str) -> None
     """Name what was noted, damaged or failed in a bag."""
     from derain_ros.bags.damage import show_time
 
-    for note in summary.notes:
-        print(f'derain: note: {note}', file=sys.stderr)
-    for msgtype in summary.undefined_types:
-        print(f'derain: note: the bag holds no definition of {msgtype}; '
-              'its messages are kept all the same', file=sys.stderr)
+    print_notes(*summary.notes, *(
+        f'the bag holds no definition of {msgtype}; its messages are kept all the same'
+        for msgtype in summary.undefined_types))
     for damage in summary.damages:
         print(f'derain: error: {printable(plan.source)}: damaged: {damage}; all else was read',
               file=sys.stderr)

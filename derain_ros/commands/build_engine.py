@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import CommandError, giving_up, print_notes, refusing
 from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
@@ -66,17 +66,15 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
     from derain_ros.engines.tensorrt.tensorrt_library import check_gpu, find_library
 
-    try:
+    with refusing(EngineError, ModelError):
         requests = [
             BuildRequest(
                 model=find_model(args.model), precision=args.precision, size=(height, width),
                 batch=args.batch, workspace=args.workspace and args.workspace << 20)
             for width, height in dict.fromkeys(args.size)]
         content = requests[0].read()
-    except (EngineError, ModelError) as error:
-        raise CommandError(str(error), USAGE) from error
     gpu = find_gpu()
-    try:
+    with giving_up(EngineError, ModelError):
         library = find_library(args.flavour)
         if library.needs_gpu and gpu.missing:
             raise EngineError(
@@ -87,12 +85,9 @@ def run(args: argparse.Namespace) -> int:
             'no GPU: it is built for all that this flavour knows')
         print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
         cache = EngineCache(
-            args.cache, limit=args.cache_limit << 20,
-            log=lambda text: print(f'derain: note: {text}', file=sys.stderr))
+            args.cache, limit=args.cache_limit << 20, log=print_notes)
         for request in requests:
             _build(request, content, library, gpu, cache)
-    except (EngineError, ModelError) as error:
-        raise CommandError(str(error)) from error
     return 0
 
 

@@ -29,7 +29,6 @@ exit status: 0 all done, 1 some frames failed (each is named), 2 wrong arguments
 """
 
 import argparse
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,9 +38,13 @@ from derain_ros.commands import (
     USAGE,
     CommandError,
     add_engine_options,
+    giving_up,
     open_engine,
+    print_notes,
     printable,
     progress_bar,
+    refusing,
+    report_failed,
 )
 from derain_ros.commands.arguments import share
 
@@ -96,18 +99,15 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.evaluation.detection.detector import DetectorError
 
     source, detector, labels, classes = _open(args)
-    try:
-        with ExitStack() as stack:
-            engine = model = None
-            if not source.has('derained'):
-                engine = stack.enter_context(open_engine(args))
-                model = model_facts(args.model, engine)
-            bar = stack.enter_context(progress_bar(len(source), 'frame'))
-            comparison = compare(
-                source, detector, engine=engine, model=model, labels=labels, classes=classes,
-                score=args.score, progress=bar.update)
-    except (ValueError, DetectorError) as error:
-        raise CommandError(printable(error)) from error
+    with giving_up(ValueError, DetectorError), ExitStack() as stack:
+        engine = model = None
+        if not source.has('derained'):
+            engine = stack.enter_context(open_engine(args))
+            model = model_facts(args.model, engine)
+        bar = stack.enter_context(progress_bar(len(source), 'frame'))
+        comparison = compare(
+            source, detector, engine=engine, model=model, labels=labels, classes=classes,
+            score=args.score, progress=bar.update)
     _report(comparison)
     figures = comparison.figures()
     for line in summarise(figures, verbose=args.verbose):
@@ -126,14 +126,13 @@ def _open(
     from derain_ros.files.run_files import check_output
 
     _check_sources(args)
-    try:
+    with refusing(ValueError, DetectorError):
         if args.json:
             check_output(args.json)
         description = _describe(args)
         classes = _classes(args, description)
         labels = read_labels(args.labels, description.classes) if args.labels else None
-        for note in labels.notes if labels else ():
-            print(f'derain: note: {note}', file=sys.stderr)
+        print_notes(*(labels.notes if labels else ()))
         if args.bag is None:
             from derain_ros.files.frame_sources import FolderFrames
 
@@ -143,11 +142,8 @@ def _open(
 
             source = BagFrames(
                 args.bag, args.rainy_topic, args.derained_topic, args.clean_topic)
-            for note in source.notes:
-                print(f'derain: note: {note}', file=sys.stderr)
+            print_notes(*source.notes)
         return source, Detector(description), labels, classes
-    except (ValueError, DetectorError) as error:
-        raise CommandError(printable(error), USAGE) from error
 
 
 def _check_sources(args: argparse.Namespace) -> None:
@@ -177,11 +173,8 @@ def _topics(bag: Path) -> str:
     from derain_ros.bags.damage import BagError
     from derain_ros.bags.recording import Recording
 
-    try:
-        with Recording(bag) as recording:
-            return printable(', '.join(recording.image_topics) or 'none')
-    except BagError as error:
-        raise CommandError(printable(error), USAGE) from error
+    with refusing(BagError), Recording(bag) as recording:
+        return printable(', '.join(recording.image_topics) or 'none')
 
 
 def _describe(args: argparse.Namespace) -> 'Description':
@@ -191,10 +184,8 @@ def _describe(args: argparse.Namespace) -> 'Description':
 
     path = Path(args.detector)
     if not path.suffix and not path.exists():
-        try:
+        with giving_up(ModelError):
             shipped = share_directory() / 'config' / 'detectors'
-        except ModelError as error:
-            raise CommandError(str(error)) from error
         names = sorted(file.stem for file in shipped.glob('*.yaml'))
         if args.detector not in names:
             raise CommandError(printable(
@@ -222,16 +213,12 @@ def _classes(args: argparse.Namespace, description: 'Description') -> frozenset[
 
 def _report(comparison: 'Comparison') -> None:
     """Tell which frames were left out, and stop where none is left."""
-    for bad in comparison.failed[:_SHOWN]:
-        print(f'derain: error: {bad.reason}', file=sys.stderr)
-    more = len(comparison.failed) - _SHOWN
-    if more > 0:
-        print(f'derain: error: {more} more frames failed; --json names them', file=sys.stderr)
+    report_failed([bad.reason for bad in comparison.failed], 'frames', '; --json names them')
     unlabelled = comparison.unlabelled
     if unlabelled:
         shown = ', '.join(unlabelled[:3]) + (' ...' if len(unlabelled) > 3 else '')
-        print(f'derain: note: {len(unlabelled)} frames are not in the labels and are left out: '
-              f'{shown}', file=sys.stderr)
+        print_notes(
+            f'{len(unlabelled)} frames are not in the labels and are left out: {shown}')
     if not comparison.frames:
         raise CommandError('no frame could be measured' + (
             '; labels go by file name, or by stamp in a bag' if unlabelled else ''))
@@ -240,8 +227,6 @@ def _report(comparison: 'Comparison') -> None:
 def _write(path: Path, figures: dict) -> None:
     from derain_ros.files.run_files import RunFileError, write_run
 
-    try:
+    with giving_up(RunFileError):
         write_run(path, figures)
-    except RunFileError as error:
-        raise CommandError(str(error)) from error
     print(f'{printable(path)} written')

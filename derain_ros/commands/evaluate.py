@@ -19,27 +19,28 @@ exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
-    FAILURE,
     USAGE,
     CommandError,
     add_engine_options,
+    giving_up,
     open_engine,
+    print_notes,
+    printable,
     progress_bar,
+    refusing,
+    report_failed,
 )
 from derain_ros.commands.arguments import count_or_none
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
     from derain_ros.files.pairs import PairSource
-
-_SHOWN_FAILURES = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,27 +81,25 @@ def run(args: argparse.Namespace) -> int:
     source = _open_source(args)
     _check_outputs(args)
     names = list(dict.fromkeys([args.model, *args.against]))
-    try:
-        with ExitStack() as stack:
-            models = []
-            for name in names:
-                options = argparse.Namespace(**{**vars(args), 'model': name})
-                engine = stack.enter_context(open_engine(options))
-                models.append((engine, model_facts(name, engine)))
-            with progress_bar(len(source), 'pair') as bar:
-                evaluation = evaluate(
-                    source, models, clip=args.clip or args.bag is not None,
-                    pictures=args.pictures if args.html else 0, progress=bar.update)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    _report_failures(evaluation)
+    with giving_up(ValueError), ExitStack() as stack:
+        models = []
+        for name in names:
+            options = argparse.Namespace(**{**vars(args), 'model': name})
+            engine = stack.enter_context(open_engine(options))
+            models.append((engine, model_facts(name, engine)))
+        with progress_bar(len(source), 'pair') as bar:
+            evaluation = evaluate(
+                source, models, clip=args.clip or args.bag is not None,
+                pictures=args.pictures if args.html else 0, progress=bar.update)
+    status = report_failed([bad.reason for bad in evaluation.failed], 'pairs',
+                           '; --json and --html name them')
     if not evaluation.models[0].images:
         raise CommandError('no pair could be measured')
     for model in evaluation.models:
         _print_model(model, evaluation.clip, args.verbose)
     figures = evaluation.figures()
     _write_outputs(args, figures, lambda: _page(figures, evaluation))
-    return FAILURE if evaluation.failed else 0
+    return status
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -111,7 +110,6 @@ def _sweep(args: argparse.Namespace) -> int:
 
     from derain_ros.evaluation.sweep import SWEEPS, sweep
     from derain_ros.files.image_files import ImageFileError, collect_images
-    from derain_ros.text import printable
 
     if args.clean is None or args.rainy or args.bag:
         raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
@@ -119,10 +117,8 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.clip:
         raise CommandError('--sweep renders single pictures; leave --clip out', USAGE)
     _check_outputs(args)
-    try:
+    with refusing(ImageFileError):
         files = [job.source for job in collect_images([args.clean], args.clean)]
-    except ImageFileError as error:
-        raise CommandError(printable(str(error)), USAGE) from error
     pictures = [picture for file in files if (picture := cv2.imread(str(file))) is not None]
     if not pictures:
         raise CommandError(f'{args.clean}: no readable picture', USAGE)
@@ -177,9 +173,8 @@ def _open_source(args: argparse.Namespace) -> 'PairSource':
             return FolderPairs(args.rainy, args.clean)
         return _open_bag(args, missing)
     except ValueError as error:
-        from derain_ros.text import printable
 
-        raise CommandError(printable(str(error)), USAGE) from error
+        raise CommandError(printable(error), USAGE) from error
 
 
 def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
@@ -192,8 +187,7 @@ def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
         raise CommandError(
             f'{missing[0]} is missing; image topics of {args.bag}: {topics}', USAGE)
     source = BagPairs(args.bag, args.rainy_topic, args.clean_topic)
-    for note in source.notes:
-        print(f'derain: note: {note}', file=sys.stderr)
+    print_notes(*source.notes)
     return source
 
 
@@ -205,23 +199,12 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if len({path.absolute() for path in outputs}) < len(outputs):
         raise CommandError(f'--json and --html both name {args.json}; give two names', USAGE)
     for path in outputs:
-        try:
+        with refusing(RunFileError):
             check_output(path)
-        except RunFileError as error:
-            raise CommandError(str(error), USAGE) from error
     if args.html:
         from derain_ros.report import page, plots  # noqa: F401
 
         plots.require()
-
-
-def _report_failures(evaluation: 'Evaluation') -> None:
-    for bad in evaluation.failed[:_SHOWN_FAILURES]:
-        print(f'derain: error: {bad.reason}', file=sys.stderr)
-    more = len(evaluation.failed) - _SHOWN_FAILURES
-    if more > 0:
-        print(f'derain: error: {more} more pairs failed; --json and --html name them',
-              file=sys.stderr)
 
 
 def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
@@ -263,17 +246,14 @@ def _write_outputs(
     args: argparse.Namespace, figures: dict, page: Callable[[], str]
 ) -> None:
     from derain_ros.files.run_files import RunFileError, write_run, write_text
-    from derain_ros.text import printable
 
-    try:
+    with giving_up(RunFileError):
         if args.json:
             write_run(args.json, figures)
-            print(f'{printable(str(args.json))} written')
+            print(f'{printable(args.json)} written')
         if args.html:
             write_text(args.html, page())
-            print(f'{printable(str(args.html))} written')
-    except RunFileError as error:
-        raise CommandError(str(error)) from error
+            print(f'{printable(args.html)} written')
 
 
 def _page(figures: dict, evaluation: 'Evaluation') -> str:

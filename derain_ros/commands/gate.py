@@ -21,37 +21,35 @@ exit status: 0 all done, 1 a clip or some frames failed (ten are named), 2 wrong
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
-    FAILURE,
     USAGE,
     CommandError,
     SlowBar,
     add_engine_options,
+    giving_up,
     open_engine,
     printable,
+    refusing,
+    report_failed,
 )
 from derain_ros.commands.arguments import (
     count_or_none,
     number,
-    rate,
     seconds,
-    seconds_above_0,
     share,
 )
-from derain_ros.commands.clip_paths import open_clip
+from derain_ros.commands.clip_paths import add_clip_options, open_clip
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.gate_trial import GateTrial
     from derain_ros.files.clip_sources import ClipSource
 
 _PANNED_SECONDS = 36.0
-_SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,15 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='seconds from one such rain to the next, at least 8 (default: 20)')
     parser.add_argument('--seed', type=count_or_none, default=1, metavar='N',
                         help='of the first rain (default: 1)')
-    parser.add_argument('--start', type=seconds, default=0.0, metavar='S',
-                        help='leave out the first S seconds')
-    parser.add_argument('--duration', type=seconds_above_0, metavar='S',
-                        help=f'take S seconds (default: all; with --pan {_PANNED_SECONDS:g})')
-    parser.add_argument('--fps', type=rate, metavar='N',
-                        help='frames a second, of pictures (default: 25) or of a bag (default: '
-                             'by its stamps)')
-    parser.add_argument('--topic', metavar='TOPIC',
-                        help='image topic of a bag (default: the only one)')
+    add_clip_options(parser, f'all; with --pan {_PANNED_SECONDS:g}')
     group = parser.add_argument_group('thresholds of the gate (default: those of the node)')
     group.add_argument('--wet-above', type=share, metavar='R', help='it opens above')
     group.add_argument('--dry-below', type=share, metavar='R', help='it closes below')
@@ -121,10 +111,7 @@ def run(args: argparse.Namespace) -> int:
             seed += max(1, len(trials[name].showers))
         info = engine.info
     failed = broken + [bad.reason for trial in trials.values() for bad in trial.failed]
-    for reason in failed[:_SHOWN]:
-        print(f'derain: error: {reason}', file=sys.stderr)
-    if len(failed) > _SHOWN:
-        print(f'derain: error: {len(failed) - _SHOWN} more failed', file=sys.stderr)
+    status = report_failed(failed, 'clips or frames')
     if not trials:
         raise CommandError('no clip could be read')
     summary = summarise(trials.values())
@@ -134,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
             'model': info.model, 'engine': info.engine, 'precision': info.precision,
             'settings': asdict(settings), 'seed': args.seed, 'summary': summary,
             'clips': {name: trial.describe() for name, trial in trials.items()}})
-    return FAILURE if failed else 0
+    return status
 
 
 def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSource']]]:
@@ -144,8 +131,7 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
             raise CommandError(f'{printable(path)}: no such file or folder', USAGE)
     if not args.pan:
         for path in args.sources:
-            yield printable(path), lambda path=path: open_clip(
-                path, topic=args.topic, fps=args.fps, start=args.start, duration=args.duration)
+            yield printable(path), lambda path=path: open_clip(path, args)
         return
     from derain_ros.files.image_files import ImageFileError, collect_images
     from derain_ros.files.panned_clip import PannedClip
@@ -155,10 +141,8 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
             raise CommandError(f'--{option} does not go with --pan', USAGE)
     if args.start:
         raise CommandError('--start does not go with --pan', USAGE)
-    try:
+    with refusing(ImageFileError):
         jobs = [job for path in args.sources for job in collect_images([path], path)]
-    except ImageFileError as error:
-        raise CommandError(printable(error), USAGE) from error
     for job in jobs:
         yield printable(job.source), lambda job=job: PannedClip(
             job.source, args.duration or _PANNED_SECONDS)
@@ -168,10 +152,8 @@ def _write(args: argparse.Namespace, figures: dict) -> None:
     from derain_ros.files.run_files import RunFileError, host, versions, write_text
 
     figures = {'versions': versions(), 'host': host(), **figures}
-    try:
+    with giving_up(RunFileError):
         write_text(args.json, json.dumps(figures, indent=2, allow_nan=False) + '\n')
-    except RunFileError as error:
-        raise CommandError(str(error)) from error
 
 
 def _as_options(text: str) -> str:

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from derain_ros.commands import (
     FAILURE,
-    USAGE,
-    CommandError,
     add_engine_options,
     add_strength_option,
     open_engine,
+    print_notes,
     printable,
     progress_bar,
+    refusing,
 )
 
 
@@ -57,11 +57,9 @@ def run(args: argparse.Namespace) -> int:
     )
 
     left_out: Counter = Counter()
-    try:
+    with refusing(ImageFileError):
         jobs = collect_images(args.paths, args.output, left_out)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
-    except ImageFileError as error:
-        raise CommandError(printable(error), USAGE) from error
     failed = 0
     with open_engine(args) as engine, progress_bar(len(jobs), 'image') as bar:
         for result in derain_images(
@@ -74,5 +72,5 @@ def run(args: argparse.Namespace) -> int:
             bar.update()
     print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
     if left_out:
-        print(f'derain: note: {show_left_out(left_out)}', file=sys.stderr)
+        print_notes(show_left_out(left_out))
     return FAILURE if failed else 0

@@ -16,7 +16,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from derain_ros import __version__
-from derain_ros.commands import CommandError
+from derain_ros.commands import giving_up
 
 # One entry per thing that a bug report needs; the first distribution found counts.
 _PACKAGES = {
@@ -47,10 +47,8 @@ def run(args: argparse.Namespace) -> int:
 def _models() -> list[dict]:
     from derain_ros.engines.models import ModelError, model_names
 
-    try:
+    with giving_up(ModelError):
         return [_model(name) for name in model_names()]
-    except ModelError as error:
-        raise CommandError(str(error)) from error
 
 
 def _model(name: str) -> dict:

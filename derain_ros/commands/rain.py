@@ -36,7 +36,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derain_ros.commands import FAILURE, USAGE, CommandError, printable, progress_bar
+from derain_ros.commands import (
+    FAILURE,
+    USAGE,
+    CommandError,
+    giving_up,
+    print_notes,
+    printable,
+    progress_bar,
+    refusing,
+)
 from derain_ros.commands.arguments import number, share
 from derain_ros.commands.bag_pool import (
     add_pool_options,
@@ -150,15 +159,13 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
             f'{args.output.suffix}', USAGE)
     left_out: Counter = Counter()
     folders = [args.output] + ([args.streaks] if args.streaks else [])
-    try:
+    with refusing(ImageFileError):
         jobs = collect_images([args.source], args.output, left_out)
         if args.streaks and args.source.is_dir():
             own = args.streaks.resolve()
             jobs = [job for job in jobs if own not in job.source.resolve().parents]
         for folder in folders:
             check_outputs(jobs, folder, mask=False, overlay=False)
-    except ImageFileError as error:
-        raise CommandError(printable(error), USAGE) from error
     failed = 0
     with progress_bar(len(jobs), 'image') as bar:
         for result in rain_images(jobs, args.output, weather, streaks=args.streaks):
@@ -168,28 +175,22 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
             bar.update()
     print(f'{len(jobs) - failed} of {len(jobs)} pictures in rain to {printable(args.output)}')
     if left_out:
-        print(f'derain: note: {show_left_out(left_out)}', file=sys.stderr)
+        print_notes(show_left_out(left_out))
     return FAILURE if failed else 0
 
 
 def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
     from derain_ros.rain.apply.rainy_videos import VideoError, inspect_video, rain_video
 
-    try:
+    with refusing(VideoError):
         facts = inspect_video(args.source, args.output)
-    except VideoError as error:
-        raise CommandError(printable(error), USAGE) from error
-    try:
-        with progress_bar(facts.frames, 'frame') as bar:
-            summary = rain_video(
-                args.source, args.output, facts, weather.clip(), streaks=args.streaks,
-                progress=bar.update)
-    except (VideoError, OSError) as error:
-        raise CommandError(printable(error)) from error
-    print('derain: note: sound is not carried over', file=sys.stderr)
+    with giving_up(VideoError, OSError), progress_bar(facts.frames, 'frame') as bar:
+        summary = rain_video(
+            args.source, args.output, facts, weather.clip(), streaks=args.streaks,
+            progress=bar.update)
+    print_notes('sound is not carried over')
     if args.output.suffix.lower() == '.mp4':
-        print('derain: note: MPEG-4 loses detail of scene and streaks; name an .avi to keep '
-              'every pixel', file=sys.stderr)
+        print_notes('MPEG-4 loses detail of scene and streaks; name an .avi to keep every pixel')
     print(f'{printable(args.output)}: {summary.frames} frames of {facts.width}x{facts.height} at '
           f'{facts.rate:g} Hz')
     if summary.cut_short:
@@ -206,22 +207,17 @@ def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
     def planned(source: Path, out: Path) -> 'BagPlan':
         return plan_rainy_bag(source, out, topics=args.topics)
 
-    try:
+    with refusing(BagError):
         jobs = bags_below(args.source, args.output)
         one = len(jobs) == 1 and jobs[0][0] == args.source
         plan = planned(*jobs[0]) if one else None
-    except BagError as error:
-        raise CommandError(printable(error), USAGE) from error
-    try:
-        with open_pool(args, None, plan and plan.frame_count) as pool:
-            if plan:
-                return _rain_one(plan, weather, args.speed_topic, pool)
-            failed = for_each_bag(
-                jobs, lambda source, out: _rain_one(
-                    planned(source, out), weather, args.speed_topic, pool),
-                side_by_side=pool.workers if pool and pool.remote else 1)
-    except BagError as error:
-        raise CommandError(printable(error)) from error
+    with giving_up(BagError), open_pool(args, None, plan and plan.frame_count) as pool:
+        if plan:
+            return _rain_one(plan, weather, args.speed_topic, pool)
+        failed = for_each_bag(
+            jobs, lambda source, out: _rain_one(
+                planned(source, out), weather, args.speed_topic, pool),
+            side_by_side=pool.workers if pool and pool.remote else 1)
     return report_bags(jobs, failed, args.output, 'put into rain')
 
 
@@ -230,8 +226,7 @@ def _rain_one(
 ) -> int:
     from derain_ros.rain.apply.rainy_bags import rain_bag
 
-    for note in plan.notes:
-        print(f'derain: note: {note}', file=sys.stderr)
+    print_notes(*plan.notes)
     with progress_bar(plan.frame_count, 'frame') as bar:
         summary = rain_bag(
             plan, weather, speed_topic=speed_topic, pool=pool, progress=bar.update,

@@ -40,6 +40,7 @@ from derain_ros.commands import (
     SlowBar,
     add_node_options,
     giving_up,
+    printable,
     refusing,
     require_ros,
 )
@@ -171,7 +172,6 @@ def _parameters(given: list[str]) -> dict[str, str]:
     import difflib
 
     from derain_ros.node.parameters import NODE_RULES, rule_of
-    from derain_ros.text import printable
 
     found = {}
     for text in given:

@@ -21,10 +21,17 @@ exit status: 0 done, 1 the page cannot be written, 2 wrong arguments or a bad ru
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, SlowBar
+from derain_ros.commands import (
+    USAGE,
+    CommandError,
+    SlowBar,
+    giving_up,
+    print_notes,
+    printable,
+    refusing,
+)
 from derain_ros.commands.arguments import count_or_none
 
 
@@ -51,29 +58,23 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.files.run_files import RunFileError, check_output, write_text
     from derain_ros.report.page import make_page
     from derain_ros.report.runs import load_entries
-    from derain_ros.text import printable
 
     if len(args.label) > len(args.runs):
         raise CommandError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
                            'give at most one for each', USAGE)
-    try:
+    with refusing(RunFileError):
         check_output(args.output)
         if any(_same(args.output, path) for path in args.runs):
             raise RunFileError(f'{args.output}: is one of the run files; name another output')
         entries = load_entries(args.runs, args.label)
-    except RunFileError as error:
-        raise CommandError(printable(str(error)), USAGE) from error
     with SlowBar(None, 'B', 'checking the bags') as bar:
         page, notes = make_page(
             entries, title=printable(args.title), bag_root=args.bag_root,
             pictures=args.pictures, progress=bar.update)
-    for note in notes:
-        print(f'derain: note: {note}', file=sys.stderr)
-    try:
+    print_notes(*notes)
+    with giving_up(RunFileError):
         write_text(args.output, page)
-    except RunFileError as error:
-        raise CommandError(printable(str(error))) from error
-    print(f'{printable(str(args.output))} written, {len(page.encode()) / 1e6:.1f} MB')
+    print(f'{printable(args.output)} written, {len(page.encode()) / 1e6:.1f} MB')
     return 0
 
 

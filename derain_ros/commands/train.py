@@ -28,7 +28,7 @@ import os
 import sys
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import giving_up, refusing
 from derain_ros.commands.arguments import count, positive_number
 
 _FIELDS = ('validation', 'init', 'model', 'steps', 'batch', 'size', 'accumulate',
@@ -85,14 +85,12 @@ def run(args: argparse.Namespace) -> int:
 
     from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_yaml
 
-    try:
+    with refusing(ConfigError):
         values = read_yaml(args.config) if args.config else {}
         values |= dict(parse_assignment(text) for text in args.set)
         options = {name: getattr(args, name) for name in ('data', 'out', *_FIELDS)}
         values |= {name: value for name, value in options.items() if value is not None}
         config = make_config(values)
-    except ConfigError as error:
-        raise CommandError(str(error), USAGE) from error
 
     from derain_ros.training.loop import UNKNOWN_STEPS, Trainer, TrainingError
     from derain_ros.training.picture_pack import PackError
@@ -108,13 +106,11 @@ def run(args: argparse.Namespace) -> int:
 
     # On a terminal only: in a log the lines of the trainer say as much.
     hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'
-    with tqdm(total=config.steps, unit='step', disable=hidden) as bar:
-        try:
-            trainer = Trainer(config, log=show, progress=advance)
-            bar.initial = bar.n = trainer.step
-            trainer.run(minutes=args.minutes, fit=args.fit, profile=args.profile)
-        except (ConfigError, FileNotFoundError, PackError) as error:
-            raise CommandError(str(error), USAGE) from error
-        except (OSError, TrainingError) as error:
-            raise CommandError(str(error)) from error
+    with (
+        tqdm(total=config.steps, unit='step', disable=hidden) as bar,
+        giving_up(OSError, TrainingError), refusing(ConfigError, FileNotFoundError, PackError),
+    ):
+        trainer = Trainer(config, log=show, progress=advance)
+        bar.initial = bar.n = trainer.step
+        trainer.run(minutes=args.minutes, fit=args.fit, profile=args.profile)
     return 0

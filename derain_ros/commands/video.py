@@ -19,28 +19,28 @@ exit status: 0 all done, 1 some frames failed (each is named, and left out), 2 w
 """
 
 import argparse
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
-    FAILURE,
     USAGE,
     CommandError,
     add_engine_options,
     add_strength_option,
+    giving_up,
     open_engine,
+    print_notes,
     printable,
     progress_bar,
+    refusing,
+    report_failed,
 )
-from derain_ros.commands.arguments import rate, seconds, seconds_above_0
-from derain_ros.commands.clip_paths import open_clip
+from derain_ros.commands.arguments import seconds_above_0
+from derain_ros.commands.clip_paths import add_clip_options, open_clip
 
 if TYPE_CHECKING:
     from derain_ros.files.clip_sources import ClipSource
-
-_SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,15 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         default='split', help='what to show (default: split)')
     parser.add_argument('--sweep', nargs='?', type=seconds_above_0, const=6.0, metavar='SECONDS',
                         help='move the divider to and fro in so many seconds (6 if not told)')
-    parser.add_argument('--start', type=seconds, default=0.0, metavar='S',
-                        help='leave out the first S seconds')
-    parser.add_argument('--duration', type=seconds_above_0, metavar='S',
-                        help='take S seconds (default: all)')
-    parser.add_argument('--fps', type=rate, metavar='N',
-                        help='frames a second, of pictures (default: 25) or of a bag (default: '
-                             'by its stamps)')
-    parser.add_argument('--topic', metavar='TOPIC',
-                        help='image topic of a bag (default: the only one)')
+    add_clip_options(parser)
     parser.add_argument('--derained-topic', nargs='?', const='', metavar='TOPIC',
                         help='take the derained frames from the bag too, from this topic or '
                              'from the one that `derain bag` has added')
@@ -76,46 +68,33 @@ def run(args: argparse.Namespace) -> int:
 
     if args.sweep and args.view != 'split':
         raise CommandError(f'--sweep moves the divider of split; {args.view} has none', USAGE)
-    try:
+    with refusing(ValueError):
         check_destination(args.output)
         source = _open(args)
-    except ValueError as error:
-        raise CommandError(printable(error), USAGE) from error
-    for note in source.notes:
-        print(f'derain: note: {note}', file=sys.stderr)
-    try:
-        with ExitStack() as stack:
-            engine = None
-            if not source.has_derained:
-                engine = stack.enter_context(open_engine(args))
-            bar = stack.enter_context(progress_bar(source.facts.frames, 'frame'))
-            summary = make_video(
-                source, args.output, view=args.view, engine=engine, strength=args.strength,
-                sweep=args.sweep, progress=bar.update)
-    except (ValueError, OSError) as error:
-        raise CommandError(printable(error)) from error
-    for bad in summary.failed[:_SHOWN]:
-        print(f'derain: error: {bad.reason}', file=sys.stderr)
-    if len(summary.failed) > _SHOWN:
-        print(f'derain: error: {len(summary.failed) - _SHOWN} more frames failed',
-              file=sys.stderr)
+    print_notes(*source.notes)
+    with giving_up(ValueError, OSError), ExitStack() as stack:
+        engine = None
+        if not source.has_derained:
+            engine = stack.enter_context(open_engine(args))
+        bar = stack.enter_context(progress_bar(source.facts.frames, 'frame'))
+        summary = make_video(
+            source, args.output, view=args.view, engine=engine, strength=args.strength,
+            sweep=args.sweep, progress=bar.update)
+    status = report_failed([bad.reason for bad in summary.failed], 'frames')
     if summary.padded:
-        print('derain: note: a side of the frames is odd; the last row or column is there twice, '
-              'because a video has even sides', file=sys.stderr)
+        print_notes('a side of the frames is odd; the last row or column is there twice, '
+                    'because a video has even sides')
     if args.output.suffix.lower() == '.mp4':
-        print('derain: note: MPEG-4 loses detail; name an .avi to keep every pixel',
-              file=sys.stderr)
+        print_notes('MPEG-4 loses detail; name an .avi to keep every pixel')
     left_out = f', {len(summary.failed)} left out' if summary.failed else ''
     print(f'{printable(args.output)}: {summary.frames} frames of {summary.width}x'
           f'{summary.height} at {source.facts.rate:g} Hz{left_out}')
-    return FAILURE if summary.failed else 0
+    return status
 
 
 def _open(args: argparse.Namespace) -> 'ClipSource':
     """Open what IN is."""
-    clip = open_clip(
-        args.source, topic=args.topic, derained_topic=args.derained_topic, fps=args.fps,
-        start=args.start, duration=args.duration)
+    clip = open_clip(args.source, args, args.derained_topic)
     if args.view == 'mask' and clip.has_derained and not clip.has_masks:
         raise CommandError('the bag has no rain masks beside the derained frames; leave out '
                            '--derained-topic to make them', USAGE)
