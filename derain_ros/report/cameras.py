@@ -14,19 +14,13 @@ _STAMP = re.compile(r'(-?[0-9]{1,10})\.([0-9]{9})', re.ASCII)
 
 @dataclass(frozen=True)
 class Take:
-    """A camera as one run derained it.
+    """A camera as one run, of kind ``bag``, derained it; ``camera`` is its part of the run file.
 
     Attributes
     ----------
-    entry
-        The run, of kind ``bag``.
-    camera
-        Its part of the run file.
     places
         Position of each frame in the run file, by what identifies it: the header stamp, or the
-        time of recording where the camera has no stamps of its own (see :attr:`by_time`).
-    by_time
-        All header stamps are 0, so that frames are told apart by the time of recording.
+        time of recording where all header stamps are 0 (``by_time``).
     psnr
         PSNR in dB of the rainy and of the derained frame against the truth, by header stamp in
         ns; empty where no ``pairs`` run of the same model knows these frames.
@@ -42,28 +36,13 @@ class Take:
 
 @dataclass(frozen=True)
 class CameraTakes:
-    """A recorded image topic, and all runs that derained it from the same bag.
-
-    Attributes
-    ----------
-    topic
-        Its name.
-    bag
-        Name of the bag, without its folder.
-    takes
-        At least one, in the order of the runs.
-    clean_topic
-        The topic of its ground truth; None where it is not known.
-    is_truth
-        The topic is itself the ground truth of another one.
-
-    """
+    """A recorded image topic, and all runs that derained it from the same bag."""
 
     topic: str
-    bag: str
-    takes: tuple[Take, ...]
-    clean_topic: str | None
-    is_truth: bool
+    bag: str  # its name, without the folder
+    takes: tuple[Take, ...]  # at least one, in the order of the runs
+    clean_topic: str | None  # of the ground truth, where it is known
+    is_truth: bool  # the topic is itself the ground truth of another one
 
     @property
     def judge(self) -> Take:
@@ -88,44 +67,36 @@ def match_cameras(entries: Sequence[Entry]) -> list[CameraTakes]:
               and entry.run.source.clean_topic is not None]
     found = []
     for (_, topic), members in groups.items():
-        takes = tuple(_take(entry, camera, truths) for entry, camera in members)
         stamps = {stamp for _, camera in members for stamp in camera.frames.stamp}
         path = members[0][0].run.source.path
         clean = [truth.run.source.clean_topic for truth in _related(members[0][0], truths)
                  if truth.run.source.rainy_topic == topic
                  and stamps & _pair_stamps(truth).keys()]
-        is_truth = any(truth.run.source.clean_topic == topic for truth in truths)
-        found.append(CameraTakes(topic, PurePath(path).name or path, takes,
-                                 clean[0] if clean else None, is_truth))
+        found.append(CameraTakes(
+            topic, PurePath(path).name or path,
+            tuple(_take(entry, camera, truths) for entry, camera in members),
+            clean[0] if clean else None,
+            any(truth.run.source.clean_topic == topic for truth in truths)))
     return found
 
 
 def _take(entry: Entry, camera: Any, truths: Sequence[Entry]) -> Take:
+    """Find the figures of the same model, best on the same engine, on the same frames."""
     by_time = len(camera.frames.stamp) > 1 and not any(camera.frames.stamp)
     keys = camera.frames.time if by_time else camera.frames.stamp
     counts = Counter(keys)
     places = {key: place for place, key in enumerate(keys) if counts[key] == 1}
-    return Take(entry, camera, places, by_time,
-                {} if by_time else _psnr(entry, camera, places, truths))
-
-
-def _psnr(
-    entry: Entry, camera: Any, stamps: dict[int, int], truths: Sequence[Entry]
-) -> dict[int, tuple[float, float]]:
-    """Find the figures of the same model on the same frames."""
+    psnr = {}
     # With another strength the frames are others than those that were measured.
-    if entry.run.strength != 1:
-        return {}
-    for exact in (('sha256', 'engine', 'precision'), ('sha256', 'engine'), ('sha256',)):
-        for truth in _related(entry, truths):
+    if not by_time and entry.run.strength == 1:
+        wanted = entry.facts
+        for truth in sorted(_related(entry, truths), key=lambda one: (
+                one.facts.engine != wanted.engine, one.facts.precision != wanted.precision)):
             if (truth.run.source.rainy_topic == camera.source
-                    and all(getattr(truth.facts, name) == getattr(entry.facts, name)
-                            for name in exact)):
-                found = {stamp: (image.input_psnr, image.psnr)
-                         for stamp, image in _pair_stamps(truth).items() if stamp in stamps}
-                if found:
-                    return found
-    return {}
+                    and truth.facts.sha256 == wanted.sha256):
+                psnr = psnr or {stamp: (image.input_psnr, image.psnr)
+                                for stamp, image in _pair_stamps(truth).items() if stamp in places}
+    return Take(entry, camera, places, by_time, psnr)
 
 
 def _related(entry: Entry, truths: Sequence[Entry]) -> list[Entry]:
@@ -140,9 +111,5 @@ def _related(entry: Entry, truths: Sequence[Entry]) -> list[Entry]:
 
 def _pair_stamps(truth: Entry) -> dict[int, Any]:
     """Return the pictures of a ``pairs`` run on a bag by header stamp, ns."""
-    found = {}
-    for image in truth.data.images:
-        match = _STAMP.fullmatch(image.name)
-        if match:
-            found[int(match[1]) * 10**9 + int(match[2])] = image
-    return found
+    return {int(match[1]) * 10**9 + int(match[2]): image for image in truth.data.images
+            if (match := _STAMP.fullmatch(image.name))}

@@ -16,8 +16,6 @@ from derain_ros.text import printable
 
 PERCENTILES = ('p50', 'p90', 'p95', 'p99', 'max')
 _ROWS, _PLOTTED = 24, 40
-_DRAWN = 600
-"""Points of a line from which on it is thinned; the screen shows no more."""
 
 _PERCENT, _GAIN = decimals(1, ' %'), '{:+.2f} dB'.format
 
@@ -26,19 +24,8 @@ _PERCENT, _GAIN = decimals(1, ' %'), '{:+.2f} dB'.format
 class PlotFigure:
     """A plot with its legend, and what it shows in words and as a table.
 
-    Attributes
-    ----------
-    title
-        Its heading; none if it is empty.
-    series
-        Lines of the legend.
-    svg
-        SVG document.
-    description
-        Text in place of the plot.
-    table
-        The figures behind it, if they stand nowhere else.
-
+    ``description`` is the text in place of the plot; ``table`` has the figures behind it, if
+    they stand nowhere else.
     """
 
     title: str
@@ -59,9 +46,7 @@ def lines(
     if not series:
         return []
     described = '; '.join(_describe(one, form) for one in series)
-    thinned = [Series(one.label, one.colour, *thin(one.times, one.values), one.dash)
-               for one in series]
-    return [PlotFigure(title, series, line_plot(x, y, thinned),
+    return [PlotFigure(title, series, line_plot(x, y, series),
                        f'{title}. {y.name} over {x.name}. {described}.',
                        table or Table(f'{title}: {y.name}', *_stretches(x, series, form)))]
 
@@ -221,34 +206,6 @@ def _ordered(
     if not any(map(math.isfinite, drawn)):
         return None
     return Series(label, colour, [times[place] for place in order], drawn, dash)
-
-
-def thin(
-    times: Sequence[float], values: Sequence[float]
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Keep the lowest and the highest value of each stretch of a line with very many.
-
-    Parameters
-    ----------
-    times, values
-        Of equal length; NaN is a gap, which stays where it fills a whole stretch.
-
-    Returns
-    -------
-    tuple
-        Both as they are, or about 600 of them.
-
-    """
-    if len(times) <= _DRAWN:
-        return times, values
-    kept = set()
-    edges = [len(times) * number // (_DRAWN // 2) for number in range(_DRAWN // 2 + 1)]
-    for first, end in pairwise(edges):
-        finite = [place for place in range(first, end) if math.isfinite(values[place])]
-        kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)
-                 } if finite else {first}
-    order = sorted(kept)
-    return [times[place] for place in order], [values[place] for place in order]
 
 
 def _stretches(

@@ -42,14 +42,12 @@ def make_page(
     pictures: int = 3, exhibits: Sequence[Exhibit] = (),
     progress: Callable[[int], Any] = lambda count: None,
 ) -> tuple[str, list[str]]:
-    """Return the page, and notes on what could not be shown.
+    """Return the page, an HTML document, and notes for the terminal on what is not shown.
 
     Parameters
     ----------
     entries
         At least one; see :func:`derain_ros.report.runs.load_entries`.
-    title
-        Of the page.
     bag_root
         Folder to look for bags in.
     pictures
@@ -58,11 +56,6 @@ def make_page(
         Pictures of the pairs of the first entry, which is of kind ``pairs``.
     progress
         Called with the number of bytes read since the last call, as bags are checked.
-
-    Returns
-    -------
-    tuple
-        An HTML document, to be written as UTF-8, and lines for the terminal; printable.
 
     """
     cameras = match_cameras(entries)
@@ -87,17 +80,9 @@ def make_page(
 def make_sweep_page(
     sweep: Sweep, runs: Mapping[str, Sequence[SweepPoint]], pictures: int
 ) -> str:
-    """Return the page of ``derain evaluate --sweep --html``: models along one axis.
+    """Return the page of ``derain evaluate --sweep --html``.
 
-    Parameters
-    ----------
-    sweep
-        What varies.
-    runs
-        Points of each model, by its name; at least one.
-    pictures
-        How many the points are means over.
-
+    ``runs`` has the points of each model, means over so many ``pictures``.
     """
     axis = f'{sweep.title}, {sweep.unit}'
     first = next(iter(runs.values()))

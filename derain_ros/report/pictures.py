@@ -1,9 +1,10 @@
 """The pictures of the report: worst, median and best frames of each camera, from their bags."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rosbags.serde import SerdeError
@@ -29,38 +30,23 @@ _NEARBY = 5 * 10**9
 
 @dataclass(frozen=True)
 class Article:
-    """A frame with its pictures.
+    """A frame with its pictures, JPEGs of one size.
 
-    Attributes
-    ----------
-    title, soft
-        Heading, and what follows it less prominently.
-    where
-        Which frame it is, for the alternative texts of the pictures.
-    figures
-        Of each run: the entry, and what is known of the frame.
-    width, height
-        Of the JPEGs, pixels.
-    views
-        JPEGs by name: ``rainy``, ``clean``, and for each of the runs its letter (derained) and
-        ``mask-`` with its letter (the rainy frame with the mask tinted).
-    truth
-        What the clean picture is, such as its topic.
-
+    ``views`` has them by name: ``rainy``, ``clean``, and for each of the runs its letter
+    (derained) and ``mask-`` with its letter (the rainy frame with the mask tinted).
     """
 
     title: str
-    soft: str
-    where: str
-    figures: list[tuple[Entry, str]]
+    soft: str  # follows the title less prominently
+    where: str  # which frame it is, for the alternative texts
+    figures: list[tuple[Entry, str]]  # of each run, what is known of the frame
     width: int
     height: int
     views: dict[str, bytes]
-    truth: str = ''
+    truth: str = ''  # what the clean picture is, such as its topic
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Frames that are shown together: heading, what orders them, and the frames."""
 
     title: str
@@ -68,8 +54,7 @@ class Group:
     articles: list[Article]
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """A frame to show: why, its key in :attr:`Take.places`, and its time of recording, ns."""
 
     title: str
@@ -79,17 +64,10 @@ class Choice:
 
 @dataclass
 class BagFinder:
-    """Finds the output bag of a run, and makes sure that it has not changed since.
+    """Finds the output bag of a run, in ``root`` first, and makes sure that it has not changed.
 
-    Attributes
-    ----------
-    root
-        Folder to look in first.
-    progress
-        Called with the number of bytes read since the last call: a bag is read in full.
-    notes
-        Why bags were not found, once for each; printable.
-
+    ``progress`` is called with the number of bytes read since the last call, for a bag is read
+    in full; ``notes`` tell why bags were not found, once for each.
     """
 
     root: Path | None = None
@@ -127,20 +105,9 @@ class BagFinder:
 
 
 def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
-    """Choose frames from the worst to the best.
+    """Choose ``count`` frames, at equal distances in the order from the worst to the best.
 
-    Parameters
-    ----------
-    camera
-        The camera.
-    count
-        How many; they lie at equal distances in the order from worst to best.
-
-    Returns
-    -------
-    tuple
-        The frames, and whether they are ordered by PSNR; else by rain intensity.
-
+    Returns them, and whether they are ordered by PSNR; else by rain intensity.
     """
     judge = camera.judge
     frames, places = judge.camera.frames, judge.places
@@ -159,22 +126,10 @@ def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
 def read_pictures(
     cameras: Sequence[CameraTakes], finder: BagFinder, count: int
 ) -> tuple[list[Group], list[str]]:
-    """Read the frames to show, and reduce them so that the page stays small.
+    """Read the frames to show, ``count`` of each camera, reduced so that the page stays small.
 
-    Parameters
-    ----------
-    cameras
-        Cameras; those that are the truth of another are left out.
-    finder
-        Knows the bags.
-    count
-        Frames of each camera.
-
-    Returns
-    -------
-    tuple
-        Frames by camera, and notes for the reader; printable.
-
+    Cameras that are the truth of another are left out. Returns the frames by camera, and notes
+    for the reader.
     """
     shown = [camera for camera in cameras if not camera.is_truth]
     notes: list[str] = []
@@ -227,79 +182,36 @@ def _read(
     found: dict[tuple[str, int], np.ndarray] = {}
     notes: list[str] = []
     for take in camera.takes:
-        bag = finder.find(take.entry)
+        bag, letter = finder.find(take.entry), take.entry.letter
         if bag is None:
             continue
-        letter = take.entry.letter
-        topics = {letter: take.camera.image}
-        if take.camera.rain_mask is not None:
-            topics[f'mask-{letter}'] = take.camera.rain_mask
+        names = {take.camera.image: letter, take.camera.rain_mask: f'mask-{letter}'}
         if not any(name == 'rainy' for name, _ in found):
-            topics['rainy'] = camera.topic
-            if camera.clean_topic is not None:
-                topics['clean'] = camera.clean_topic
-        times = {choice.key: take.camera.frames.time[take.places[choice.key]]
-                 for choice in choices if choice.key in take.places}
-        frames, troubles = read_frames(bag, times, topics, by_time=take.by_time)
-        found |= {key: frame for key, frame in frames.items() if key not in found}
-        notes += [f'{letter}: {trouble}' for trouble in troubles]
-        if times and not any(name == letter for name, _ in frames):
+            names |= {camera.topic: 'rainy', camera.clean_topic: 'clean'}
+        try:
+            with Recording(bag) as recording:
+                for topic, choice in product(recording.image_topics, choices):
+                    key = names.get(printable(topic)), choice.key
+                    if key[0] is None or key in found:
+                        continue
+                    nearby = _NEARBY if key[0] == 'clean' else 0
+                    for connection, time, data in recording.read(
+                            topic, start=choice.time - nearby, stop=choice.time + nearby + 1):
+                        if choice.key != (time if take.by_time else header_stamp(data) or 0):
+                            continue
+                        try:
+                            found[key] = decode_frame(connection, data)
+                        except (SerdeError, ValueError) as error:
+                            notes.append(printable(
+                                f'{letter}: {topic} at {choice.key}: {error}'))
+                        break
+        except BagError as error:
+            notes.append(printable(f'{letter}: {error}'))
+        if choices and not any(name == letter for name, _ in found):
             notes.append(printable(
                 f'{letter}: no frames of {take.camera.image} in {bag.name} have the stamps of '
                 'the run file; its pictures are left out'))
     return found, notes
-
-
-def read_frames(
-    bag: Path, frames: Mapping[int, int], topics: Mapping[str, str], *, by_time: bool = False
-) -> tuple[dict[tuple[str, int], np.ndarray], list[str]]:
-    """Read some frames of some topics.
-
-    Parameters
-    ----------
-    bag
-        What to read.
-    frames
-        Time of recording, ns, by header stamp, ns.
-    topics
-        Printable names of image topics, by what to call them; those of ``clean`` need not have
-        been recorded at the very same time.
-    by_time
-        The header stamps are 0: the keys of ``frames`` are times.
-
-    Returns
-    -------
-    tuple
-        Frames by name and key, uint8, H×W×3, BGR; and what went wrong, printable. Topics and
-        frames that are not there are left out.
-
-    """
-    found: dict[tuple[str, int], np.ndarray] = {}
-    troubles: list[str] = []
-    try:
-        with Recording(bag) as recording:
-            known = {printable(topic): topic for topic in recording.image_topics}
-            for key, time in frames.items():
-                for spread in (0, _NEARBY):
-                    chosen = {known[topic]: name for name, topic in topics.items()
-                              if (name == 'clean') == bool(spread) and topic in known}
-                    if not chosen:
-                        continue
-                    for connection, _, data in recording.read(
-                            *chosen, start=time - spread, stop=time + spread + 1):
-                        name = chosen[connection.topic]
-                        if (name, key) in found or header_stamp(data) != (
-                                None if by_time else key or None):
-                            continue
-                        try:
-                            found[name, key] = decode_frame(connection, data)
-                        except (SerdeError, ValueError) as error:
-                            troubles.append(printable(f'{connection.topic} at {key}: {error}'))
-                        if spread:
-                            break
-    except BagError as error:
-        troubles.append(printable(str(error)))
-    return found, troubles
 
 
 def _article(

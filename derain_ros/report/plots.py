@@ -47,19 +47,10 @@ _INPUT, _BEFORE = {'color': _SOFT, 'linestyle': (0, (6, 4))}, {
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a plot.
+    """A line of a plot; NaN leaves a gap.
 
-    Attributes
-    ----------
-    label
-        For the legend.
-    colour
-        Number of its colour in :data:`COLOURS`.
-    times, values
-        Of equal length; NaN leaves a gap.
-    dash
-        0 for a solid line, and up to 3 for lines of the same colour.
-
+    ``colour`` is its number in :data:`COLOURS`, ``dash`` 0 for a solid line, and up to 3 for
+    lines of the same colour.
     """
 
     label: str
@@ -81,19 +72,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """Series that share an axis of :func:`time_plot`.
+    """Series that share an axis of :func:`time_plot`: values by label, NaN leaves a gap.
 
-    Attributes
-    ----------
-    name
-        What it shows, with the unit.
-    series
-        Values by label, one per point in time; NaN leaves a gap.
-    from_zero
-        The axis begins at 0.
-    least_span
-        The axis spans at least this much, so that noise does not fill it.
-
+    ``from_zero`` begins the axis at 0, which spans ``least_span`` at least, so that noise does
+    not fill it.
     """
 
     name: str
@@ -106,15 +88,8 @@ class Panel:
 class SpeedRow:
     """A row of :func:`speed_plot`; times in ms, NaN where there is none.
 
-    Attributes
-    ----------
-    label
-        Engine, model, precision and size.
-    whole, network
-        From uint8 to uint8, and the network alone.
-    ideal, layers
-        Lower bounds of the former.
-
+    ``label`` has engine, model, precision and size; ``whole`` is from uint8 to uint8,
+    ``network`` the network alone, ``ideal`` and ``layers`` are lower bounds of the former.
     """
 
     label: str
@@ -136,16 +111,7 @@ def require() -> None:
 
 
 def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """Draw lines in one pair of axes, without a legend, as an SVG document.
-
-    Parameters
-    ----------
-    x, y
-        The axes.
-    series
-        Lines with at least one finite value each.
-
-    """
+    """Draw lines with a finite value each in one pair of axes, without a legend, as SVG."""
     def draw(figure: 'Figure') -> None:
         # A layout that is computed takes twice as long.
         axes = figure.add_axes((0.13, 0.2, 0.85, 0.77))
@@ -164,15 +130,10 @@ def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
 
 
 def cost_plot(points: Sequence[tuple[str, float, float]], input_psnr: float) -> str:
-    """Draw PSNR against cost on a logarithmic axis.
+    """Draw PSNR against cost on a logarithmic axis, as SVG.
 
-    Parameters
-    ----------
-    points
-        Model, cost in kFLOP per pixel (above 0), and PSNR in dB; at least one.
-    input_psnr
-        PSNR of the rainy pictures in dB, drawn as a line.
-
+    ``points`` are model, cost in kFLOP per pixel (above 0) and PSNR in dB; that of the rainy
+    pictures is drawn as a line.
     """
     def draw(figure: 'Figure') -> None:
         axes = figure.subplots()
@@ -195,14 +156,7 @@ def cost_plot(points: Sequence[tuple[str, float, float]], input_psnr: float) -> 
 
 
 def change_plot(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Draw a row for each picture: PSNR of the input, and of the result.
-
-    Parameters
-    ----------
-    rows
-        Name, PSNR before and PSNR after in dB; at least one.
-
-    """
+    """Draw a row for each picture, as SVG: name, PSNR of the input and of the result in dB."""
     def draw(figure: 'Figure') -> None:
         axes = _rows(figure, [shorten(name, 26) for name, _, _ in rows])
         for number, (_, before, after) in enumerate(rows):
@@ -221,17 +175,8 @@ def time_plot(
 ) -> str:
     """Draw panels above each other, as an SVG file of its own.
 
-    Parameters
-    ----------
-    title
-        Of the whole.
-    times
-        Seconds, ascending, at least two.
-    panels
-        At least one.
-    mark
-        Time of a vertical line in seconds, and what it stands for.
-
+    ``times`` are seconds, ascending, at least two; ``mark`` is the time of a vertical line in
+    seconds, and what it stands for.
     """
     def draw(figure: 'Figure') -> None:
         minutes = times[-1] - times[0] > 240
@@ -265,16 +210,7 @@ def time_plot(
 
 
 def speed_plot(rows: Sequence[SpeedRow], title: str) -> str:
-    """Draw times of engines on a logarithmic axis, as an SVG file of its own.
-
-    Parameters
-    ----------
-    rows
-        At least one.
-    title
-        Such as the name of the GPU.
-
-    """
+    """Draw times of engines on a logarithmic axis, as an SVG file of its own."""
     def draw(figure: 'Figure') -> None:
         axes = _rows(figure, [shorten(row.label, 40) for row in rows])
         times = [time for row in rows for time in row.times]

@@ -15,38 +15,20 @@ from derain_ros.text import printable
 class Entry:
     """One model in one run file: a column of a table, a line of a plot.
 
-    Attributes
-    ----------
-    letter
-        What it is called all over the page: A, B, … Z, AA, …
-    kind
-        Kind of the run file.
-    file
-        Where it was read.
-    name
-        What the user calls it, or else the name of the file.
-    about
-        Model, engine and precision, as far as known.
-    facts
-        What is known of the model; see ``Facts`` of :mod:`derain_ros.report.schemas`.
-    run
-        All of the run file, as :data:`derain_ros.report.schemas.SCHEMAS` has it.
-    data
-        What belongs to the entry: of ``pairs`` one of ``models``, else ``run``.
-    colour
-        Number of its colour; the same model has the same one in all plots where that is clear.
-
+    ``kind`` is that of the run file; ``facts`` tell what is known of the model, ``run`` is all
+    of the run file, both as :data:`derain_ros.report.schemas.SCHEMAS` has them, and ``data`` is
+    what belongs to the entry: of ``pairs`` one of ``models``, else ``run``.
     """
 
-    letter: str
+    letter: str  # what it is called all over the page: A, B, … Z, AA, …
     kind: str
     file: Path
-    name: str
-    about: str
+    name: str  # what the user calls it, or else the name of the file
+    about: str  # model, engine and precision, as far as known
     facts: Any
     run: Any
     data: Any
-    colour: int
+    colour: int  # the same model has the same one in all plots where that is clear
 
     @property
     def model(self) -> str:
@@ -60,21 +42,10 @@ class Entry:
 
 
 def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entry]:
-    """Read run files and check all that the report takes from them.
+    """Read run files, at least one, and check all that the report takes from them.
 
-    Parameters
-    ----------
-    files
-        At least one, of any kind.
-    labels
-        What to call the files, in order; may be fewer.
-
-    Raises
-    ------
-    RunFileError
-        A file cannot be read, is none of ours, or a field is missing or of the wrong type; the
-        message names file and field.
-
+    ``labels`` say what to call the first files. Raises RunFileError, which names file and
+    field, where a file cannot be read or is none of ours, or a field is missing or does not fit.
     """
     names = [*labels, *(file.name for file in files[len(labels):])]
     return make_entries([(file, name, read_run(file, SCHEMAS))
@@ -84,31 +55,26 @@ def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entr
 def make_entries(runs: Sequence[tuple[Path, str, Any]]) -> list[Entry]:
     """Return the entries of runs: file, what to call it or else its model, and the content."""
     found = []
+    makers = [(run, run.model) for _, _, run in runs if isinstance(run, SCHEMAS['bag'])]
     for file, name, run in runs:
         kind = next(kind for kind, schema in SCHEMAS.items() if isinstance(run, schema))
         for data in run.models if kind == 'pairs' else [run]:
             facts = (data if kind == 'pairs' else run.model) or Facts()
-            found.append((kind, file, printable(name or facts.model or ''), facts, run, data))
-    makers = [(run, facts) for kind, *_, facts, run, _ in found if kind == 'bag']
-    about = [_about(facts) for *_, facts, _, _ in found]
-    for number, (kind, file, name, facts, run, data) in enumerate(found):
-        if kind == 'detections' and run.model is None:
-            facts = _maker(run.source, makers) or facts
-            found[number] = kind, file, name, facts, run, data
-            about[number] = ', '.join(filter(None, ('derained as given', _about(facts))))
-    colours = _colours([(kind, facts) for kind, _, _, facts, _, _ in found])
-    return [Entry(_letter(number), kind, file, name, about[number], facts, run, data,
-                  colours[number])
-            for number, (kind, file, name, facts, run, data) in enumerate(found)]
+            name = printable(name or facts.model or '')
+            given = kind == 'detections' and run.model is None
+            if given:
+                facts = _maker(run.source, makers) or facts
+            about = ' · '.join(filter(None, (facts.model, facts.engine, facts.precision)))
+            if given:
+                about = ', '.join(filter(None, ('derained as given', about)))
+            found.append((kind, file, name, about, facts, run, data))
+    colours = _colours([(kind, facts) for kind, _, _, _, facts, _, _ in found])
+    return [Entry(_letter(number), *one, colours[number]) for number, one in enumerate(found)]
 
 
 def of_kind(entries: Sequence[Entry], kind: str) -> list[Entry]:
     """Return the entries of a kind, in order."""
     return [entry for entry in entries if entry.kind == kind]
-
-
-def _about(facts: Any) -> str:
-    return ' · '.join(filter(None, (facts.model, facts.engine, facts.precision)))
 
 
 def _maker(source: Any, makers: Sequence[tuple[Any, Any]]) -> Any:
@@ -136,9 +102,9 @@ def _colours(entries: Sequence[tuple[str, Any]]) -> list[int]:
         taken = used.setdefault(kind, set())
         colour = known.get(system)
         if colour is None or colour in taken:
-            free = [one for one in range(len(COLOURS)) if one not in taken]
-            colour = next((one for one in free if one not in chosen),
-                          free[0] if free else number % len(COLOURS))
+            # Best one that no entry has; where all are taken, one after the other.
+            free = sorted(set(range(len(COLOURS))) - taken, key=lambda one: one in chosen)
+            colour = free[0] if free else number % len(COLOURS)
         known.setdefault(system, colour)
         taken.add(colour)
         chosen.append(colour)

@@ -1,7 +1,7 @@
 """Tables of the report: figures in columns, with what changes from the first one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Form = Callable[[float | None], str]
 
@@ -18,8 +18,7 @@ share = decimals(1, '\N{NO-BREAK SPACE}%', 100)
 """Writes a share, 0–1, in percent."""
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A figure, how it differs from that of the first column, whether for the better, a note."""
 
     text: str
@@ -28,25 +27,11 @@ class Cell:
     note: str = ''
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row: one figure of all columns.
+class Row(NamedTuple):
+    """One figure of all columns; None where it is not known.
 
-    Attributes
-    ----------
-    label
-        What it is, with the unit.
-    values
-        One for each column; None where it is not known.
-    form
-        Writes a value.
-    better
-        1 where more is better, -1 where less is, 0 where it is no matter of good and bad.
-    notes
-        Below the value, one for each column; or none.
-    meaning
-        A few words.
-
+    ``label`` says what it is, with the unit, ``meaning`` in a few words; ``better`` is 1 where
+    more is better, -1 where less is, else 0; ``notes`` stand below the values.
     """
 
     label: str
@@ -76,10 +61,9 @@ class Row:
         return f'{"+" if change > 0 else "−"}{size}, {verdict}', verdict
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table of texts; the first column names the rows."""
 
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Sequence[str]] = field(default_factory=list)
+    rows: Sequence[Sequence[str]]
