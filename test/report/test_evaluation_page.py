@@ -49,7 +49,7 @@ def _evaluation(*names, model='nano', others=(), failed=(), clip=False, limit=24
     source = {'kind': 'pictures', 'rainy': model, 'clean': 'clean'}
     models = [ModelScores(_facts(model), scores)]
     models += [ModelScores(_facts(name, flops), scores) for name, flops in others]
-    return Evaluation(source, clip, models, gallery.worst_first(), list(failed))
+    return Evaluation(source, clip, models, gallery.worst_first, list(failed))
 
 
 def _render(evaluation):
@@ -108,7 +108,7 @@ def test_only_the_worst_pictures_are_kept():
     gallery = Gallery(3)
     for number, psnr in enumerate((30, 20, 40, 25, 50, 20)):
         _offer(gallery, _score(str(number), float(psnr)))
-    assert [exhibit.score.name for exhibit in gallery.worst_first()] == ['1', '5', '3']
+    assert [exhibit.score.name for exhibit in gallery.worst_first] == ['1', '5', '3']
     page = Page(_render(_evaluation('a', 'b', 'c', limit=2)))
     assert len(page.pictures) == 8 and 'worst 2 of 3' in page.text
     assert not Page(_render(_evaluation('a', limit=0))).pictures
@@ -120,7 +120,7 @@ def test_pictures_are_small_whatever_they_show():
     noise = rng.integers(0, 256, (1000, 2000, 3), dtype=np.uint8)
     gallery = Gallery(1)
     gallery.offer(_score(size=(2000, 1000)), noise, noise, noise, np.zeros((1000, 2000), np.uint8))
-    exhibit, = gallery.worst_first()
+    exhibit, = gallery.worst_first
     for file in (exhibit.rainy, exhibit.derained, exhibit.clean, exhibit.overlay):
         assert len(file) <= JPEG_BYTES
         assert cv2.imdecode(np.frombuffer(file, np.uint8), 1).shape == (
@@ -136,7 +136,7 @@ def test_pictures_are_small_whatever_they_show():
 def test_the_size_of_a_picture_is_kept_where_it_fits():
     gallery = Gallery(1)
     _offer(gallery, _score(), 300, 200)
-    exhibit, = gallery.worst_first()
+    exhibit, = gallery.worst_first
     assert (exhibit.width, exhibit.height) == (200, 300)
 
 
