@@ -1,10 +1,8 @@
 """Start derain_node with a configuration file."""
 
-import re
 import time
 from pathlib import Path
 
-import yaml
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit, OnProcessStart
 from launch.events import matches_action
@@ -16,6 +14,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
+from derain_ros.node.parameter_store import other_nodes
+from derain_ros.node.process_memory import KEPT_BYTES
 from derain_ros.node.shared_memory import profile_variable
 from launch import LaunchDescription
 
@@ -26,12 +26,6 @@ RESPAWN_DELAY_SECONDS = 1.0
 MOST_EARLY_DEATHS = 5
 EARLY_SECONDS = 10.0
 
-# glibc otherwise gives each frame buffer back to the kernel; docs/transport.md has figures.
-ALLOCATOR = {
-    'MALLOC_MMAP_THRESHOLD_': str(32 << 20),
-    'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
-    'MALLOC_TOP_PAD_': str(16 << 20),
-}
 
 # By the start of the RMW's name: the shipped profile, what goes before its path, the variable for
 # it, and what in the environment says that the user has chosen.
@@ -161,31 +155,15 @@ def _config(text: str, full_name: str) -> str:
             f'config: there is no file {path}; give the path of a parameter file, such as a copy '
             'of config/derain.yaml of this package')
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        others = other_nodes(path, full_name)
+    except ValueError as error:
         raise RuntimeError(f'config: {path} cannot be read as YAML: {error}') from error
-    names = list(_node_names(content, ''))
-    if not any(re.fullmatch(_pattern(name), full_name) for name in names):
+    if others:
         raise RuntimeError(
             f'config: {path} has no parameters for the node {full_name}, only for '
-            f'{", ".join(names) or "none"}; let them stand under "/**/{NODE_NAME}:" and '
+            f'{", ".join(others)}; let them stand under "/**/{NODE_NAME}:" and '
             '"ros__parameters:"')
     return str(path)
-
-
-def _node_names(content, name: str):
-    """Yield the full names, with their wildcards, that a parameter file has parameters for."""
-    for key, value in content.items() if isinstance(content, dict) else ():
-        if key == 'ros__parameters':
-            yield name
-        else:
-            yield from _node_names(value, f'{name}/{str(key).strip("/")}')
-
-
-def _pattern(name: str) -> str:
-    """Return what matches the names that ``*`` (one token) and ``**`` (any) stand for."""
-    return ''.join({'**': '(/[^/]+)*', '*': '/[^/]+'}.get(token, '/' + re.escape(token))
-                   for token in name.split('/')[1:])
 
 
 def _environment(dds_profile: str, context) -> dict[str, str]:
@@ -193,7 +171,7 @@ def _environment(dds_profile: str, context) -> dict[str, str]:
     present = context.environment
     found = {}
     if 'glibc.malloc.' not in present.get('GLIBC_TUNABLES', ''):
-        found = {name: value for name, value in ALLOCATOR.items() if name not in present}
+        found = {name: str(size) for name, size in KEPT_BYTES.items() if name not in present}
     rmw = present.get('RMW_IMPLEMENTATION') or 'rmw_fastrtps_cpp'
     known = next((known for start, known in PROFILES.items() if rmw.startswith(start)), None)
     if dds_profile == 'none' or (dds_profile == 'auto' and known is None):

@@ -1,48 +1,115 @@
 """The topics of one camera, and what is known of it."""
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
-from derain_ros.node.calibration import Calibration
+from derain_ros.images.cdr import CameraInfoView, CdrUnsupportedError, read_camera_info
+from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.node.camera_record import CameraRecord, CameraSnapshot
-from derain_ros.node.input_topic import InputTopic
-from derain_ros.node.messages import Received
-from derain_ros.node.output_topics import OutputTopics
+from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics
 from derain_ros.node.parameters import CameraSettings, LiveSettings, Settings
-from derain_ros.node.qos import Notice
 
 INFO_SECONDS = 3.0
 """How long frames come without a camera_info before that is told."""
+
+RECENT = 50
+"""Messages of camera_info whose frame_ids are remembered."""
+
+
+class Calibration:
+    """The latest camera_info of a topic; safe to use from several threads.
+
+    What it says of the images is compared with those that come. One of another size is given
+    out with none of them. A frame_id that names another frame is left as it is, but for a driver
+    that changes it: the one of the image is among the last ones then.
+    """
+
+    def __init__(self, topic: str):
+        self._topic = topic
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of none."""
+        with self._lock:
+            self._message: bytes | None = None
+            self._view: CameraInfoView | None = None
+            self._damage = ''
+            self._frames: deque[str] = deque(maxlen=RECENT)
+
+    def take(self, message: bytes) -> None:
+        """Take in a serialized message."""
+        view, damage = None, ''
+        try:
+            view = read_camera_info(message)
+        except CdrUnsupportedError:
+            pass  # rclpy may be able to read it
+        except ImageFormatError as error:
+            message, damage = None, f'{self._topic}: {error}'
+        with self._lock:
+            self._message, self._view, self._damage = message, view, damage
+            if view is not None:
+                self._frames.append(view.frame_id)
+
+    @property
+    def known(self) -> bool:
+        """Whether a message has come, damaged or not."""
+        with self._lock:
+            return self._message is not None or bool(self._damage)
+
+    def problem(self, size: tuple[int, int] | None, frame_id: str, image_topic: str) -> str:
+        """Say what the camera_info contradicts in images of a size and frame, and what to do."""
+        with self._lock:
+            view, damage = self._view, self._damage
+        if damage or view is None:
+            return damage
+        if _other_size(view, size):
+            sizes = ' or '.join(f'{width}x{height}' for height, width in sorted(view.sizes))
+            return (f'{self._topic} is for images of {sizes} pixels, but those on {image_topic} '
+                    f'have {size[1]}x{size[0]}; it is not published with them; set '
+                    'camera_info_topic to that of this camera')
+        if self._other_frame(view.frame_id, frame_id):
+            return (f'{self._topic} has frame_id {view.frame_id!r}, but images on {image_topic} '
+                    f'have {frame_id!r}; it is left as it is; set camera_info_topic to that of '
+                    'this camera, or one frame_id in its driver')
+        return ''
+
+    def fit(self, header: Header, size: tuple[int, int] | None) -> CameraInfo | None:
+        """Return the camera_info for a frame of a header and size, None unless there is one."""
+        with self._lock:
+            message, view = self._message, self._view
+        if message is None or (view is not None and _other_size(view, size)):
+            return None
+        try:
+            info = deserialize_message(message, CameraInfo)
+        except Exception as error:  # of several types; the frame goes out without
+            with self._lock:
+                self._message = None
+                self._damage = (f'{self._topic}: a message of {len(message)} bytes is no '
+                                f'CameraInfo ({error}); check its publisher')
+            return None
+        if self._other_frame(info.header.frame_id, header.frame_id):
+            header.frame_id = info.header.frame_id
+        info.header = header
+        return info
+
+    def _other_frame(self, own: str, frame_id: str) -> bool:
+        with self._lock:
+            known = {frame.lstrip('/') for frame in (own, *self._frames)}
+        return bool(own and frame_id) and frame_id.lstrip('/') not in known
 
 
 class Camera:
     """Inputs, outputs and record of one camera.
 
     Publishers exist from the start, subscriptions between :meth:`start` and :meth:`stop`.
-
-    Parameters
-    ----------
-    node
-        Owner of publishers and subscriptions.
-    camera
-        Topics of this camera.
-    settings
-        Settings of the node.
-    live
-        Settings at the start.
-
-    Attributes
-    ----------
-    settings
-        As given in ``camera``.
-    record
-        What is known of its frames.
-    outputs
-        Its publishers.
-
     """
 
     def __init__(
@@ -122,15 +189,8 @@ class Camera:
     ) -> list[str]:
         """Say what is wrong with the topics and what to do, and log what is new or over.
 
-        Parameters
-        ----------
-        live, frames
-            Settings and frames at this moment.
-        silent_seconds
-            Since the last image, if that is too long; else None.
-        ever
-            An image has come.
-
+        ``silent_seconds`` are those since the last image, if that is too long, else None; ``ever``
+        tells whether an image has come.
         """
         if self._image is None:
             return []
@@ -141,9 +201,9 @@ class Camera:
         found = [self._image.qos_problem(), self._info.qos_problem(), *found]
         return [problem for problem in dict.fromkeys(found) if problem]
 
-    def publish_info(self, received: Received, size: tuple[int, int] | None) -> bool:
+    def publish_info(self, header: Header, size: tuple[int, int] | None) -> bool:
         """Publish the latest camera_info under the header of a frame it fits, if there is one."""
-        info = self._calibration.fit(received, size)
+        info = self._calibration.fit(header, size)
         if info is not None:
             self.outputs.publish('camera_info', info)
         return info is not None
@@ -177,3 +237,7 @@ def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:
     group = camera.settings.sync_group
     return camera.record.may_be_wet or (bool(group) and any(
         other.record.may_be_wet for other in cameras if other.settings.sync_group == group))
+
+
+def _other_size(view: CameraInfoView, size: tuple[int, int] | None) -> bool:
+    return bool(size and view.sizes) and size not in view.sizes

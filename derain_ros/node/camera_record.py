@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,22 +32,10 @@ class Failure:
 class CameraSnapshot:
     """What is known of a camera at one moment.
 
-    Attributes
-    ----------
-    size, encoding, frame_id
-        Of the last frame read; ``size`` is height and width in pixels, None before the first.
-    faults
-        Frames so far that the engine was to derain and did not.
-    failure
-        The last one.
-    rain_intensity
-        0–1, NaN while unknown.
-    may_be_wet
-        It rains, or is not known not to.
-    latencies
-        ``<stage>_p50_ms``, ``_p95_ms`` and ``_p99_ms`` of each of :data:`STAGES`; NaN without
-        a frame.
-
+    Size (height and width in pixels), encoding and frame_id are of the last frame read; faults are
+    frames so far that the engine was to derain and did not; the failure is the last one. Rain
+    intensity is from 0 to 1, NaN while unknown. ``latencies`` has ``<stage>_p50_ms``, ``_p95_ms``
+    and ``_p99_ms`` of each of :data:`STAGES`, NaN without a frame.
     """
 
     size: tuple[int, int] | None = None
@@ -61,38 +49,28 @@ class CameraSnapshot:
 
 
 class CameraRecord:
-    """Takes in what happens to the frames of a camera; safe to use from several threads.
-
-    Parameters
-    ----------
-    gate
-        When it counts as wet and as dry.
-
-    """
+    """Takes in what happens to the frames of a camera; safe to use from several threads."""
 
     def __init__(self, gate: GateSettings):
         self._lock = threading.Lock()
         self._gate = RainGate(gate)
         self._mask_time = -math.inf
         self._seconds = {stage: deque(maxlen=WINDOW) for stage in STAGES}
-        self._size: tuple[int, int] | None = None
-        self._encoding = self._frame_id = ''
+        self._known = CameraSnapshot()
         self._largest = self._bits = 0
-        self._faults = 0
-        self._failure: Failure | None = None
 
     def snapshot(self) -> CameraSnapshot:
         """Return all that is known at this moment."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
-            known = (self._size, self._encoding, self._frame_id, self._faults, self._failure,
-                     self._gate.intensity, self._may_be_wet())
+            known = replace(self._known, rain_intensity=self._gate.intensity,
+                            may_be_wet=self._may_be_wet())
         latencies = {}
         for stage, found in seconds.items():
             points = np.percentile(found, _PERCENTILES) * 1e3 if found else [math.nan] * 3
             for percentile, point in zip(_PERCENTILES, points, strict=True):
                 latencies[f'{stage}_p{percentile}_ms'] = float(point)
-        return CameraSnapshot(*known, latencies)
+        return replace(known, latencies=latencies)
 
     def took(self, stage: str, seconds: float) -> None:
         """Note how long a stage of a frame took."""
@@ -102,18 +80,13 @@ class CameraRecord:
     def read(self, size: tuple[int, int], encoding: str, frame_id: str) -> None:
         """Note height and width in pixels, encoding and frame_id of a frame."""
         with self._lock:
-            self._size, self._encoding, self._frame_id = size, encoding, frame_id
+            self._known = replace(self._known, size=size, encoding=encoding, frame_id=frame_id)
 
-    def failed(self, reason: str, *, by_engine: bool) -> None:
-        """Note why a frame could not be read or published."""
+    def failed(self, reason: str, *, by_engine: bool, fault: bool = False) -> None:
+        """Note why a frame could not be read or published, or as a ``fault`` not be derained."""
         with self._lock:
-            self._failure = Failure(reason, by_engine)
-
-    def not_derained(self, reason: str, *, by_engine: bool) -> None:
-        """Note why the engine has no result for a frame."""
-        with self._lock:
-            self._faults += 1
-            self._failure = Failure(reason, by_engine)
+            self._known = replace(self._known, faults=self._known.faults + fault,
+                                  failure=Failure(reason, by_engine))
 
     def bits(self, samples: np.ndarray) -> tuple[int, bool]:
         """Tell how many bits the samples seen so far use, and whether that has changed.
@@ -145,14 +118,7 @@ class CameraRecord:
         return self._gate.wet or time.monotonic() - self._mask_time > FORGET_SECONDS
 
     def update_rain(self, mask: np.ndarray, settings: GateSettings) -> bool | None:
-        """Take in a rain mask, uint8, H×W, of a frame or of the patch to probe.
-
-        Returns
-        -------
-        bool or None
-            Whether it rains, if that has changed.
-
-        """
+        """Take in a rain mask, uint8, H×W; return whether it rains if that changes, else None."""
         with self._lock:
             gate, before = self._gate, self._gate.wet
             gate.settings = settings

@@ -13,19 +13,10 @@ class ClosedError(RuntimeError):
 
 
 class Job:
-    """A piece of work for an engine.
+    """A piece of work for an engine, which counts as stuck after ``limit`` seconds.
 
-    Attributes
-    ----------
-    limit
-        Seconds after which it counts as stuck.
-    preparing
-        It prepares the engine for frames and is none of them.
-    result, error
-        What it returned or raised, once :meth:`wait` has returned True.
-    seconds
-        How long it took.
-
+    ``preparing`` tells whether it prepares the engine for frames; ``result``, ``error`` and
+    ``seconds`` are known once :meth:`wait` has returned True.
     """
 
     def __init__(self, work: Callable[[Engine], Any], limit: float, preparing: bool):
@@ -69,17 +60,8 @@ class Job:
 class EngineThread:
     """Creates an engine, runs jobs on it, closes it; daemonic, as an engine may hang.
 
-    If the engine cannot be created the thread tries again.
-
-    Parameters
-    ----------
-    make
-        Creates the engine.
-    delay
-        Seconds before the first attempt.
-    again
-        Returns the seconds before the next one.
-
+    If ``make`` cannot create the engine the thread tries again: first after ``delay`` seconds,
+    then after those that ``again`` returns.
     """
 
     def __init__(

@@ -43,22 +43,9 @@ class FrameSizes:
         self._merged: dict[Size, Size] = {}
 
     def choose(self, camera: str, size: Size, now: float) -> Size:
-        """Return the size for a frame, at least its own.
+        """Return the size for a frame of a camera, at least its own; ``now`` is monotonic.
 
-        Parameters
-        ----------
-        camera
-            Name of the camera.
-        size
-            Of the frame.
-        now
-            Monotonic seconds.
-
-        Raises
-        ------
-        FaultError
-            It does not fit beside the sizes in use.
-
+        Raises FaultError where it does not fit beside the sizes in use.
         """
         seen = self._seen[camera]
         _use(seen, size, now, MEMORY_SECONDS)

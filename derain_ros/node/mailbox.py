@@ -88,20 +88,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Taken:
-    """A frame out of the mailbox.
-
-    Attributes
-    ----------
-    camera
-        Name of the camera.
-    data
-        Serialized message.
-    arrival
-        When it came in, seconds of ``time.monotonic``.
-    compressed
-        It is a ``sensor_msgs/CompressedImage``.
-
-    """
+    """A serialized message out of the mailbox, and its arrival in ``time.monotonic``."""
 
     camera: str
     data: bytes
@@ -115,15 +102,8 @@ class Mailbox:
     Cameras of a group share a slot, which holds a frame of each with stamps that belong
     together; frames that find no partner are dropped.
 
-    Parameters
-    ----------
-    groups
-        Group of each camera by name; an empty one stands for none.
-    tolerance
-        How far the stamps of a group may lie apart, seconds.
-    stamp
-        Returns the stamp of a serialized message, seconds.
-
+    ``groups`` has the group of each camera, empty for none; ``tolerance`` is how far the stamps of
+    a group may lie apart, in seconds, which ``stamp`` reads from a serialized message.
     """
 
     def __init__(
@@ -201,11 +181,7 @@ class Mailbox:
     def take(self) -> list[Taken] | None:
         """Wait for the frame of a camera, or those of a group; cameras have their turns.
 
-        Returns
-        -------
-        list of Taken, or None
-            :meth:`finish` must follow for each. None once the mailbox is closed.
-
+        :meth:`finish` must follow for each. None once the mailbox is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ready or not self._open)

@@ -30,13 +30,11 @@ from derain_ros.engines import (
 from derain_ros.engines.models import ModelError, find_model
 from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
-from derain_ros.node.diagnostics import Throttle
 from derain_ros.node.mailbox import Mailbox
-from derain_ros.node.messages import Messages
 from derain_ros.node.outputs import Outputs
 from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
-from derain_ros.node.reporter import Reporter
+from derain_ros.node.reporter import Reporter, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.node.worker import Worker
 
@@ -184,10 +182,10 @@ class DerainNode(LifecycleNode):
         self._mailbox = Mailbox(
             {camera.name: camera.sync_group for camera in settings.topics},
             settings.sync_tolerance_ms / 1e3, _stamp_seconds)
-        messages = Messages(in_place=settings.fast_path)
         self._worker = Worker(
             self, self._cameras, self._mailbox, self._supervisor,
-            Outputs(messages, settings.output_encoding, self.get_fully_qualified_name()),
+            Outputs(in_place=settings.fast_path, encoding=settings.output_encoding,
+                    node=self.get_fully_qualified_name()),
             lambda: self._live, self._reporter.rain_is_listened_to)
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
 
@@ -216,6 +214,7 @@ class DerainNode(LifecycleNode):
     def _supervise(self, settings: Settings) -> Supervisor:
         if settings.device:  # before the first engine, which starts CUDA
             os.environ['CUDA_VISIBLE_DEVICES'] = settings.device
+            os.environ.setdefault('CUDA_DEVICE_ORDER', 'PCI_BUS_ID')  # as NVML counts
         options = {'precision': settings.precision, 'options': settings.engine_options}
         names = auto_engines() if settings.engine == 'auto' else [settings.engine]
 

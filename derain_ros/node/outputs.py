@@ -1,16 +1,27 @@
-"""A frame on its way through the node, and what is published for it."""
+"""A frame on its way through the node: its message, and those that are published for it.
+
+Image messages are read and written in place, or through the classes of the message packages; both
+ways put the same bytes on the wire. The parameter ``fast_path`` chooses between them.
+"""
 
 import math
+import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
+from derain_ros.images import cdr
+from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera
 from derain_ros.node.mailbox import Outcome, Taken
-from derain_ros.node.messages import Messages, Received
 from derain_ros.node.parameters import COMPRESSED, LiveSettings
 from derain_ros.node.supervisor import FaultError
 
@@ -19,31 +30,38 @@ _SAID = {
     Outcome.DROPPED: 'dropped',
 }
 _JPEG_START = b'\xff\xd8\xff'
+JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'
+"""``format`` as image_transport writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An image message that came in, serialized (``data``) and by its ``fields``.
+
+    ``header`` is as :func:`derain_ros.images.cdr.encode_header` writes it, ``stamp`` in
+    nanoseconds since the epoch.
+    """
+
+    data: bytes
+    compressed: bool
+    fields: Any
+    header: bytes
+    stamp: int
+    frame_id: str
+
+    def header_message(self) -> Header:
+        """Return the header as a message."""
+        # Not from the sum of both: nanoseconds beyond a second have to stay what they are.
+        sec, nanosec = struct.unpack_from('<iI', self.header)
+        return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=self.frame_id)
 
 
 @dataclass(eq=False)
 class Work:
     """What is known of a frame so far.
 
-    Attributes
-    ----------
-    camera, taken, live
-        Where it comes from, and the settings that hold for it.
-    wanted
-        Outputs that are subscribed to.
-    received, frame
-        Its message, and its pixels; decoded only where somebody needs them.
-    needs_engine
-        It is to be derained.
-    reason
-        Why it is not to be derained.
-    infer_seconds
-        How long the engine took.
-    fault
-        Why the engine has no result for it.
-    outcome
-        Set once nothing remains to be done.
-
+    ``reason`` says why it is not to be derained, ``fault`` why the engine has no result for it;
+    ``outcome`` is set once nothing remains to be done.
     """
 
     camera: Camera
@@ -69,26 +87,59 @@ class Work:
 class Outputs:
     """Reads and writes the messages of a frame.
 
-    Parameters
-    ----------
-    messages
-        Way to read and write image messages.
-    encoding
-        Choice for :func:`derain_ros.images.codec.output_encoding`.
-    node
-        Full name of the node, for statuses.
-
+    ``in_place`` stands for views into the received bytes, and one copy of the pixels on the way
+    out; ``encoding`` is the parameter output_encoding, ``node`` the full name of the node.
     """
 
-    def __init__(self, messages: Messages, encoding: str, node: str):
-        self._messages = messages
+    def __init__(self, *, in_place: bool, encoding: str = 'same', node: str = ''):
+        self._in_place = in_place
         self._node = node
         self._encoding = encoding
 
+    def receive(self, data: bytes, *, compressed: bool) -> Received:
+        """Read a serialized message; raises ImageFormatError if it is none."""
+        if self._in_place:
+            with suppress(cdr.CdrUnsupportedError):  # rclpy may be able to read it
+                view = cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
+                return Received(data, compressed, view, view.header, view.stamp, view.frame_id)
+        message_type = CompressedImage if compressed else Image
+        try:
+            message = deserialize_message(data, message_type)
+        except Exception as error:
+            raise ImageFormatError(
+                f'the message of {len(data)} bytes is no {message_type.__name__} ({error});'
+                ' check the publisher') from error
+        stamp, frame_id = message.header.stamp, message.header.frame_id
+        return Received(
+            data, compressed, message, cdr.encode_header(stamp.sec, stamp.nanosec, frame_id),
+            stamp.sec * 10**9 + stamp.nanosec, frame_id)
+
+    def same(self, received: Received) -> Any:
+        """Return the message that came in."""
+        return received.data if self._in_place else received.fields
+
+    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> Any:
+        """Return a ``sensor_msgs/Image`` with the header of a received one.
+
+        ``pixels`` are uint8 and C-contiguous, rows first.
+        """
+        fields = {'height': len(pixels), 'width': width, 'encoding': encoding, 'is_bigendian': 0,
+                  'step': pixels.nbytes // len(pixels)}
+        if self._in_place:
+            return cdr.write_image(received.header, **fields, data=pixels)
+        # The constructor copies the bytes at once; assigning them checks each one on Humble.
+        return Image(header=received.header_message(), **fields, data=pixels.tobytes())
+
+    def jpeg(self, received: Received, data: np.ndarray) -> Any:
+        """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
+        if self._in_place:
+            return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
+        return CompressedImage(
+            header=received.header_message(), format=JPEG_FORMAT, data=data.tobytes())
+
     def read(self, work: Work) -> None:
         """Read the message of a frame; raises ImageFormatError."""
-        work.received = self._messages.read(
-            work.taken.data, compressed=work.taken.compressed)
+        work.received = self.receive(work.taken.data, compressed=work.taken.compressed)
         work.frame = Frame(work.received.fields, compressed=work.received.compressed)
 
     def need_pixels(self, work: Work) -> bool:
@@ -104,15 +155,15 @@ class Outputs:
         frame, wanted, strength = work.frame, work.wanted, work.live.strength
         if 'image' in wanted:
             if frame.repeats(strength, self._encoding):
-                found['image'] = self._messages.same(work.received)
+                found['image'] = self.same(work.received)
             else:
                 found['image'] = self._message(work, *frame.image(strength, self._encoding))
         if COMPRESSED in wanted:
             if frame.untouched(strength) and frame.compressed and (
                     bytes(frame.message.data[:3]) == _JPEG_START):
-                found[COMPRESSED] = self._messages.same(work.received)
+                found[COMPRESSED] = self.same(work.received)
             else:
-                found[COMPRESSED] = self._messages.jpeg(
+                found[COMPRESSED] = self.jpeg(
                     work.received, frame.jpeg(strength, work.live.jpeg_quality))
         if 'rain_mask' in wanted:
             found['rain_mask'] = self._message(work, frame.mask(), 'mono8')
@@ -121,7 +172,7 @@ class Outputs:
         return found
 
     def _message(self, work: Work, pixels: np.ndarray, encoding: str) -> Any:
-        return self._messages.image(work.received, pixels, work.frame.size[1], encoding)
+        return self.image(work.received, pixels, work.frame.size[1], encoding)
 
     def status(self, work: Work, age: float | None) -> DiagnosticArray:
         """Return what became of a frame, under its own header."""

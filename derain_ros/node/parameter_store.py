@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,13 +35,8 @@ _WAYS_BACK = {'inactive': ('cleanup',), 'active': ('deactivate', 'cleanup')}
 class ParameterStore:
     """Declares the parameters on a node and judges every change.
 
-    Parameters
-    ----------
-    node
-        The node; its parameters are declared here and now. A value that rclpy refuses does
-        not stop it: the default takes its place, and :meth:`settings` raises until it has
-        been put right.
-
+    A value that rclpy refuses does not stop the node: the default takes its place, and
+    :meth:`settings` raises until it has been put right.
     """
 
     def __init__(self, node: Node):
@@ -53,14 +49,7 @@ class ParameterStore:
         self._warn_of_unknown()
 
     def settings(self) -> Settings:
-        """Return what holds while the node is configured.
-
-        Raises
-        ------
-        ParameterError
-            A value breaks its rule or contradicts another.
-
-        """
+        """Return what holds while the node is configured, or raise ParameterError."""
         if self._refused:
             raise ParameterError('; '.join(self._refused.values()))
         return read_settings(self._values(), self._node.resolve_topic_name)
@@ -193,37 +182,35 @@ class ParameterStore:
 
 
 def unheard(arguments: Sequence[str], name: str) -> list[str]:
-    """Say what of a command line was meant for a node and does not reach it.
-
-    Parameters
-    ----------
-    arguments
-        Command line without the program's name, which rclpy could read.
-    name
-        Full name of the node.
-
-    """
+    """Say what of a command line, which rclpy could read, does not reach the node of a name."""
     own = arguments[:[*arguments, '--ros-args'].index('--ros-args')]
     problems = [
         f'{word} stands outside of --ros-args and sets no parameter; use --ros-args -p {word}'
         for word in own if ':=' in word and rule_of(word.partition(':=')[0])]
-    files = [Path(value) for option, value in pairwise(arguments)
-             if option == '--params-file']
-    if not files:
-        return problems
+    for option, file in pairwise(arguments):
+        with suppress(ValueError):  # rclpy has read it
+            if option == '--params-file' and (others := other_nodes(Path(file), name)):
+                problems.append(
+                    f'{file} has no parameters for the node {name}, only for {", ".join(others)}, '
+                    'so that it runs without them; put them under '
+                    f'"/**/{name.rpartition("/")[2]}:" as config/derain.yaml does')
+    return problems
+
+
+def other_nodes(file: Path, name: str) -> list[str]:
+    """Return the names in a parameter file, ``none`` without any; empty if one fits a node's.
+
+    Raises ValueError where the file cannot be read as YAML.
+    """
     import yaml  # comes with rclpy
 
-    for file in files:
-        try:
-            names = list(_node_names(yaml.safe_load(file.read_text(encoding='utf-8')), ''))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # rclpy has read it
-        if not any(re.fullmatch(_pattern(found), name) for found in names):
-            problems.append(
-                f'{file} has no parameters for the node {name}, only for '
-                f'{", ".join(names) or "none"}, so that it runs without them; put them under '
-                f'"/**/{name.rpartition("/")[2]}:" as config/derain.yaml does')
-    return problems
+    try:
+        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(error) from error
+    names = list(_node_names(content, ''))
+    fits = any(re.fullmatch(_pattern(found), name) for found in names)
+    return [] if fits else names or ['none']
 
 
 def _node_names(content: object, name: str) -> Iterator[str]:

@@ -85,24 +85,10 @@ _live = partial(_declared, live=True)
 class CameraSettings:
     """One camera with full topic names.
 
-    Attributes
-    ----------
-    name
-        Name of the camera.
-    inputs
-        Topics that images may come from, the likeliest first, and whether they carry
-        ``sensor_msgs/CompressedImage``: what is published there decides.
-    camera_info_topic
-        Topic subscribed to.
-    camera_info_named
-        It was given as a parameter, or remapped.
-    outputs
-        Topic published for each of :data:`OUTPUTS`.
-    sync_group
-        Cameras of one group are processed or dropped together; empty: by itself.
-    bits
-        Bits used of each sample of 16; 0: by the largest one seen.
-
+    ``inputs`` are topics that images may come from, the likeliest first, and whether they carry
+    ``sensor_msgs/CompressedImage``: what is published there decides. ``camera_info_named`` tells
+    whether that topic was given as a parameter or remapped; ``bits`` of 0 go by the largest
+    sample seen.
     """
 
     name: str
@@ -379,21 +365,9 @@ def _camera_problem(name: object) -> str | None:
 
 
 def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
-    """Check a whole set of values.
+    """Check the values of all parameters of the node and of its cameras.
 
-    Parameters
-    ----------
-    values
-        Value of each parameter of the node and of its cameras.
-    resolve
-        Turns topic names into full ones.
-
-    Returns
-    -------
-    list of str
-        One sentence for each problem, naming parameter, value and remedy; empty if there
-        is none.
-
+    Returns a sentence for each problem, naming parameter, value and remedy.
     """
     problems = [
         problem for name in NODE_RULES
@@ -416,14 +390,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
 
 
 def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
-    """Return the settings that a set of values stands for.
-
-    Raises
-    ------
-    ParameterError
-        :func:`find_problems` finds some.
-
-    """
+    """Return what values stand for; ParameterError where :func:`find_problems` finds any."""
     problems = find_problems(values, resolve)
     if problems:
         raise ParameterError('; '.join(problems))

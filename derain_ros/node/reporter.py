@@ -1,26 +1,26 @@
 """What the node says of itself: /diagnostics, the rain intensity, and warnings in the log."""
 
+import functools
 import math
+import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
 
+from derain_ros.engines import EngineInfo
 from derain_ros.node.camera import Camera, is_wet
 from derain_ros.node.camera_record import CameraSnapshot
-from derain_ros.node.diagnostics import (
-    LOG_EVERY_SECONDS,
-    CameraReport,
-    Throttle,
-    camera_status,
-    engine_status,
-    gpu_values,
-)
 from derain_ros.node.mailbox import Counts, Mailbox
 from derain_ros.node.parameters import LiveSettings
 from derain_ros.node.supervisor import Supervisor
+
+LOG_EVERY_SECONDS = 5.0
+"""An error of one kind on one camera is logged at most this often."""
 
 CLOCK_SECONDS = 3.0
 """How long simulated time stands still before that is told."""
@@ -29,19 +29,28 @@ SILENCE_LOG_SECONDS = 30.0
 """A camera without frames is logged at most this often."""
 
 
+class Throttle:
+    """Lets one message of a kind through in a while."""
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._last: dict[object, float] = {}
+
+    def allows(self, kind: object) -> bool:
+        """Return whether a message of this kind may be logged now."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last.get(kind, -math.inf) < self._seconds:
+                return False
+            self._last[kind] = now
+            return True
+
+
 class Reporter:
     """Publishes diagnostics and rain intensity.
 
-    Parameters
-    ----------
-    node
-        Owner of the publishers.
-
-    Attributes
-    ----------
-    problem
-        What the last transition failed with; empty if it did not.
-
+    ``problem`` is what the last transition failed with; empty if it did not.
     """
 
     def __init__(self, node: LifecycleNode):
@@ -59,7 +68,7 @@ class Reporter:
         self.reset()
 
     def watch(
-        self, cameras: Mapping[str, Camera], mailbox: Mailbox, supervisor: Supervisor
+        self, cameras: Mapping[str, Camera], mailbox: Mailbox | None, supervisor: Supervisor
     ) -> None:
         """Report on these from now on."""
         self.problem = ''
@@ -119,14 +128,14 @@ class Reporter:
         message.header.stamp = self._node.get_clock().now().to_msg()
         counts = {} if self._mailbox is None else self._mailbox.counts()
         frames = {name: camera.record.snapshot() for name, camera in self._cameras.items()}
-        cameras = [camera_status(self._camera_report(camera, counts[name], frames[name], now))
+        cameras = [self._camera_status(camera, counts[name], frames[name], now)
                    for name, camera in self._cameras.items()]
         message.status = [self._engine_status(), *cameras]
         self._diagnostics.publish(message)
         self._time, self._counts = now, counts
         self._faults = {name: found.faults for name, found in frames.items()}
 
-    def _engine_status(self):
+    def _engine_status(self) -> DiagnosticStatus:
         supervisor = self._supervisor
         missing = self.problem or (
             supervisor.problem if supervisor is not None and supervisor.info is None else '')
@@ -137,37 +146,32 @@ class Reporter:
             return engine_status(node, None, self.problem, 'not configured',
                                  {'state': 'none', 'failures': 0})
         values = {'state': supervisor.state(), 'failures': supervisor.failures,
-                  'activity': supervisor.activity, **gpu_values()}
+                  'activity': supervisor.activity,
+                  **gpu_values(os.environ.get('CUDA_VISIBLE_DEVICES', ''))}
         return engine_status(node, supervisor.info, self.problem or supervisor.problem,
                              'being created anew', values)
 
-    def _camera_report(
+    def _camera_status(
         self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
-    ) -> CameraReport:
+    ) -> DiagnosticStatus:
         live = None if self._live is None else self._live()
-        gate = switched_off = ''
-        if live is not None and not live.enabled:
-            switched_off = 'enabled is false'
-        elif live is not None and live.strength == 0:
-            switched_off = 'strength is 0'
-        if live is not None and live.rain_gate and live.enabled:
-            gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
-        return CameraReport(
-            node=self._node.get_fully_qualified_name(),
-            name=camera.name,
-            image_topic=camera.image_topic,
-            active=live is not None,
-            counts=counts,
-            previous=self._counts.get(camera.name, Counts()),
-            seconds=now - self._time,
-            frames=frames,
-            reliability=camera.reliability,
-            sync_group=camera.settings.sync_group,
-            faults=frames.faults - self._faults.get(camera.name, 0),
-            problems=[] if live is None else self._problems(camera, live, counts, frames),
-            gate=gate or 'off',
-            switched_off=switched_off,
-        )
+        new = counts.since(self._counts.get(camera.name, Counts()))
+        gate = 'off'
+        level, message = DiagnosticStatus.OK, 'inactive'
+        if live is not None:
+            off = ('enabled is false' if not live.enabled else
+                   'strength is 0' if live.strength == 0 else '')
+            level, message = camera_level(
+                new, frames.faults - self._faults.get(camera.name, 0), frames,
+                self._problems(camera, live, new, frames), off)
+            if live.rain_gate and live.enabled:
+                gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
+        fps = new.published / max(now - self._time, 1e-3)
+        return status(
+            f'{self._node.get_fully_qualified_name()}: {camera.name}', level, message,
+            camera.image_topic, camera_values(counts, fps, frames) | {
+                'gate': gate, 'image_topic': camera.image_topic,
+                'reliability': camera.reliability, 'sync_group': camera.settings.sync_group})
 
     def _clock_problem(self) -> str:
         """Say what is wrong with simulated time, if that is used."""
@@ -185,7 +189,7 @@ class Reporter:
             'is the bag or the simulator paused?')
 
     def _problems(
-        self, camera: Camera, live: LiveSettings, counts: Counts, frames: CameraSnapshot
+        self, camera: Camera, live: LiveSettings, new: Counts, frames: CameraSnapshot
     ) -> list[str]:
         seconds, ever = self._mailbox.silence(camera.name)
         problems = camera.problems(live, frames, silent_seconds=seconds, ever=ever)
@@ -193,15 +197,14 @@ class Reporter:
             if self._throttle.allows(clock[:30]):
                 self._node.get_logger().warning(clock)
             problems.insert(0, clock)
-        if seconds is None and (problem := self._loneliness(camera, counts)):
+        if seconds is None and (problem := self._loneliness(camera, new)):
             if self._throttle.allows(problem):
                 self._node.get_logger().warning(f'{camera.name}: {problem}')
             problems.append(problem)
         return problems
 
-    def _loneliness(self, camera: Camera, counts: Counts) -> str:
+    def _loneliness(self, camera: Camera, new: Counts) -> str:
         """Say why all frames of a camera of a group were dropped since the last report."""
-        new = counts.since(self._counts.get(camera.name, Counts()))
         group = camera.settings.sync_group
         if not group or not new.dropped or new.dropped < new.received:
             return ''
@@ -213,3 +216,122 @@ class Reporter:
                     f'silent; take sync_group {group} out if they are to be independent')
         return (f'no frame has a partner from {", ".join(others)}, of the same sync_group '
                 f'{group}; check that their stamps agree to sync_tolerance_ms')
+
+
+def status(
+    name: str, level: bytes, message: str, hardware_id: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    """Return a status whose values are shown as ``str`` has them."""
+    return DiagnosticStatus(
+        name=name, level=level, message=message, hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def camera_level(
+    new: Counts, faults: int, frames: CameraSnapshot, problems: Sequence[str],
+    switched_off: str = '',
+) -> tuple[bytes, str]:
+    """Return level and message of an active camera.
+
+    Parameters
+    ----------
+    new, faults
+        Frames since the last report; those among them that the engine was to derain and did not.
+    frames
+        What is known of the frames.
+    problems
+        What is wrong with its topics, each with the remedy.
+    switched_off
+        Why no frame is derained, if that is by a parameter.
+
+    """
+    bad, failure = new.failed + faults, frames.failure
+    if bad and failure is not None:
+        level = DiagnosticStatus.ERROR if failure.by_engine else DiagnosticStatus.WARN
+        what = 'were not derained' if faults else 'failed'
+        return level, f'{bad} frames {what}, the last one: {failure.reason}'
+    if problems:
+        return DiagnosticStatus.WARN, '; '.join(problems)
+    off = f'switched off ({switched_off}): ' if switched_off else ''
+    if not new.published and new.idle:
+        return DiagnosticStatus.OK, f'{off}idle: nobody subscribes to the outputs'
+    return DiagnosticStatus.OK, (
+        f'{off}{new.published} published, {new.dropped} dropped since the last report')
+
+
+def camera_values(counts: Counts, fps: float, frames: CameraSnapshot) -> dict[str, object]:
+    """Return what the status of a camera tells of its frames."""
+    intensity, size = frames.rain_intensity, frames.size
+    return {
+        'received': counts.received, 'published': counts.published, 'dropped': counts.dropped,
+        'failed': counts.failed, 'idle': counts.idle, 'derained': counts.derained,
+        'bypassed': counts.bypassed, 'passed_through': counts.passed_through,
+        'fps': f'{fps:.1f}',
+        **{key: f'{value:.2f}' for key, value in frames.latencies.items()},
+        'rain_intensity': '' if math.isnan(intensity) else f'{intensity:.4f}',
+        'encoding': frames.encoding,
+        'size': '' if size is None else f'{size[1]}x{size[0]}',
+    }
+
+
+def engine_status(
+    node: str, info: EngineInfo | None, problem: str, idle_reason: str,
+    values: Mapping[str, object],
+) -> DiagnosticStatus:
+    """Return the status ``<node>: engine``.
+
+    ``idle_reason`` says why there is no engine, where that is no failure; ``values`` are more of
+    it, by key.
+    """
+    if problem:
+        level, message = DiagnosticStatus.ERROR, problem
+    elif info is None:
+        level, message = DiagnosticStatus.WARN, idle_reason
+    else:
+        level, message = DiagnosticStatus.OK, f'{info.engine} on {info.device}'
+    known = {key: getattr(info, key, '')
+             for key in ('engine', 'device', 'model', 'precision', 'reason')}
+    return status(f'{node}: engine', level, message, known['device'],
+                  {'node': node, **known, **values})
+
+
+def gpu_values(device: str = '') -> dict[str, int]:
+    """Return temperature and use of an NVIDIA GPU, where its library answers.
+
+    Parameters
+    ----------
+    device
+        Index or UUID, as the parameter ``device`` has it; of several the first one counts, and
+        empty stands for the first of all.
+
+    Returns
+    -------
+    dict of str to int
+        ``gpu_temperature_c`` and ``gpu_utilisation_percent``.
+
+    """
+    nvml, handle = _gpu(device.partition(',')[0].strip())
+    if nvml is None:
+        return {}
+    try:
+        return {
+            'gpu_temperature_c': nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            'gpu_utilisation_percent': nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        }
+    except nvml.NVMLError:  # a Jetson's library has not all of it
+        return {}
+
+
+@functools.cache
+def _gpu(device: str) -> tuple[Any, Any]:
+    try:
+        import pynvml
+    except ImportError:
+        return None, None
+    try:
+        pynvml.nvmlInit()
+        return pynvml, (
+            pynvml.nvmlDeviceGetHandleByIndex(int(device or 0)) if device.isdigit() or not device
+            else pynvml.nvmlDeviceGetHandleByUUID(device))
+    except pynvml.NVMLError:
+        return None, None

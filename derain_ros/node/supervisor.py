@@ -58,19 +58,7 @@ class FaultError(Exception):
 
 
 class EngineLine:
-    """Engines in the order in which they are tried, and how they have done.
-
-    Parameters
-    ----------
-    names
-        Names of engines.
-
-    Attributes
-    ----------
-    failures
-        Failures since the start or the last :meth:`reset`.
-
-    """
+    """Engines in the order in which they are tried, and their failures since :meth:`reset`."""
 
     def __init__(self, names: Sequence[str]):
         self._names = list(names)
@@ -175,16 +163,8 @@ class Supervisor:
     """Runs inferences in a thread of their own and judges how they go.
 
     :meth:`infer` is for one caller at a time; the other methods may be called from any thread.
-
-    Parameters
-    ----------
-    line
-        Names of engines in the order in which they are tried.
-    create
-        Makes the first engine of a list of names that works; raises EngineError.
-    log
-        Gets a sentence about each change for the worse (True) or the better (False).
-
+    ``create`` makes the first engine that works of names in the order of ``line``; ``log`` gets a
+    sentence about each change for the worse (True) or the better (False).
     """
 
     def __init__(
@@ -252,17 +232,8 @@ class Supervisor:
     def open(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> str:
         """Create the first engine in line that works, calling ``meanwhile`` again and again.
 
-        Returns
-        -------
-        str
-            Why none works; it is tried again, and :attr:`info` is None until one does. Empty if
-            one works.
-
-        Raises
-        ------
-        EngineError
-            ``stop`` was set meanwhile.
-
+        Returns why none works, empty if one does; it is tried again, and :attr:`info` is None
+        until then. Raises EngineError once ``stop`` is set.
         """
         with self._lock:
             self._start(0.0)
@@ -337,13 +308,7 @@ class Supervisor:
         """Return whether the engine is warm for these shapes; if not, begin to warm it up.
 
         With ``patient`` that begins only after frames have had the engine to themselves for
-        a while since the last warm-up.
-
-        Raises
-        ------
-        FaultError
-            The engine cannot do one of them.
-
+        a while since the last warm-up. Raises FaultError where the engine cannot do one of them.
         """
         with self._lock:
             if reason := self._shapes.why_refused(shapes):

@@ -16,11 +16,11 @@ from derain_ros.images.codec import extract_samples
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera, is_wet
-from derain_ros.node.diagnostics import LOG_EVERY_SECONDS, Throttle
 from derain_ros.node.frame_sizes import FrameSizes, Size
 from derain_ros.node.mailbox import Mailbox, Outcome, Taken
 from derain_ros.node.outputs import Outputs, Work
 from derain_ros.node.parameters import LiveSettings
+from derain_ros.node.reporter import LOG_EVERY_SECONDS, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.rain_gate import PROBE_SIDE
 
@@ -31,23 +31,8 @@ LONGEST_AGE = 10.0
 class Worker:
     """Takes frames from the mailbox, derains them and publishes what is listened to.
 
-    Parameters
-    ----------
-    node
-        For its clock and its log.
-    cameras
-        Cameras by name.
-    mailbox
-        Where the frames are.
-    supervisor
-        The engine; used by this thread alone while it runs.
-    outputs
-        Reads and writes image messages.
-    live
-        Returns the settings to use for the next frame.
-    wants_intensity
-        Tells whether somebody listens to the rain intensity.
-
+    ``live`` returns the settings for the next frame, ``wants_intensity`` tells whether somebody
+    listens to the rain intensity of all cameras.
     """
 
     def __init__(
@@ -82,19 +67,7 @@ class Worker:
         self._thread.start()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Close the mailbox and wait for the frames in work.
-
-        Parameters
-        ----------
-        timeout
-            Seconds to wait at most; None waits for as long as it takes.
-
-        Returns
-        -------
-        bool
-            The thread has ended.
-
-        """
+        """Close the mailbox, wait for the frames in work; tell whether the thread has ended."""
         self._stopping = True
         self._supervisor.cancel()
         self._mailbox.close()
@@ -152,7 +125,7 @@ class Worker:
         self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
             size = None if work.frame.compressed else work.frame.size
-            published = camera.publish_info(work.received, size)
+            published = camera.publish_info(work.received.header_message(), size)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
             if published and 'status' in work.wanted:
                 work.reason = 'only camera_info is subscribed to'
@@ -291,7 +264,7 @@ class Worker:
         for output, message in messages.items():
             camera.outputs.publish(output, message)
         if 'camera_info' in work.wanted:
-            camera.publish_info(work.received, work.frame.size)
+            camera.publish_info(work.received.header_message(), work.frame.size)
         camera.record.took('encode', encoded - start)
         camera.record.took('publish', time.perf_counter() - encoded)
         age = self._age(work)
@@ -344,8 +317,8 @@ class Worker:
 
     def _note_fault(self, work: Work) -> None:
         topic = work.camera.image_topic
-        work.camera.record.not_derained(
-            f'{topic}: {work.fault}', by_engine=work.fault.serious)
+        work.camera.record.failed(
+            f'{topic}: {work.fault}', by_engine=work.fault.serious, fault=True)
 
     def _failed(self, camera: Camera, error: Exception) -> Outcome:
         if self._stopping:

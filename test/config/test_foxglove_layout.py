@@ -9,11 +9,10 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from ros_fixtures import ROOT
 
-from derain_ros.live.monitor_view import values_of
 from derain_ros.live.security_policy import read_policy
 from derain_ros.node.camera_record import CameraRecord
-from derain_ros.node.diagnostics import CameraReport, camera_status
 from derain_ros.node.mailbox import Counts
+from derain_ros.node.reporter import camera_values
 from derain_ros.rain_gate import GateSettings
 
 LAYOUT = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text(encoding='utf-8'))
@@ -66,15 +65,13 @@ def test_topics_are_those_of_the_node_with_default_parameters():
 
 
 def test_values_are_those_that_the_node_reports():
-    status = camera_status(CameraReport(
-        node='/derain', name='camera', image_topic='/camera/image_raw', active=True,
-        counts=Counts(), previous=Counts(), frames=CameraRecord(GateSettings()).snapshot()))
+    reported = camera_values(Counts(), 0.0, CameraRecord(GateSettings()).snapshot())
     keys = {found['key'] for path in paths()
             if (found := OF_CAMERA.fullmatch(FIELD.fullmatch(path)['path']))}
     assert {'fps', 'age_p50_ms', 'age_p95_ms', 'rain_intensity', 'gate'} <= keys
-    assert keys <= set(values_of(status))
+    assert keys <= {*reported, 'gate'}
     others = [path for path in paths() if not OF_CAMERA.fullmatch(FIELD.fullmatch(path)['path'])]
     assert others == ['/derain/rain_intensity.data', '/camera/derained/status.status[0].message']
     detail = PANELS['DiagnosticStatusPanel!camera']
     assert (detail['selectedName'], detail['selectedHardwareId']) == (
-        status.name, status.hardware_id)
+        '/derain: camera', '/camera/image_raw')

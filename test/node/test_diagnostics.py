@@ -1,9 +1,11 @@
 """The record of a camera, throttling, and what the statuses on /diagnostics say."""
 
 import math
+import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,24 +22,19 @@ from derain_ros.node.camera_record import (
     CameraSnapshot,
     Failure,
 )
-from derain_ros.node.diagnostics import (
-    CameraReport,
-    Throttle,
-    camera_status,
-    engine_status,
-)
 from derain_ros.node.mailbox import Counts
+from derain_ros.node.reporter import (
+    Throttle,
+    camera_level,
+    camera_values,
+    engine_status,
+    gpu_values,
+)
 from derain_ros.rain_gate import GateSettings
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-REPORT = CameraReport(
-    node='/derain', name='front', image_topic='/front/image_raw', active=True,
-    counts=Counts(9, derained=3, bypassed=1, passed_through=1, dropped=2, failed=1, idle=1),
-    previous=Counts(4, derained=2, dropped=1, failed=1),
-    seconds=2.0,
-    frames=CameraSnapshot((48, 64), 'rgb8', latencies={'infer_p50_ms': 12.3456}),
-    reliability='reliable',
-)
+NEW = Counts(5, derained=1, bypassed=1, passed_through=1, dropped=1, idle=1)
+FRAMES = CameraSnapshot((48, 64), 'rgb8', latencies={'infer_p50_ms': 12.3456})
 INFO = EngineInfo('openvino', 'a CPU', 'nano', 'f32', 'it is there')
 
 
@@ -72,7 +69,7 @@ def test_a_snapshot_is_of_one_moment():
     def write():
         for number in range(1, 3000):
             record.read((number, number), str(number), '')
-            record.not_derained(str(number), by_engine=number % 2 == 0)
+            record.failed(str(number), by_engine=number % 2 == 0, fault=True)
         done.set()
 
     writer = threading.Thread(target=write)
@@ -115,57 +112,38 @@ def test_throttle_lets_each_kind_through_now_and_then():
     assert not throttle.allows('a')
 
 
-def test_camera_status_has_counts_latencies_and_topic():
-    status = camera_status(REPORT)
-    assert status.name == '/derain: front'
-    assert status.hardware_id == '/front/image_raw'
-    assert values(status) == {
-        'received': '9', 'published': '5', 'dropped': '2', 'failed': '1', 'idle': '1',
-        'derained': '3', 'bypassed': '1', 'passed_through': '1', 'fps': '1.5',
-        'infer_p50_ms': '12.35', 'image_topic': '/front/image_raw', 'encoding': 'rgb8',
-        'size': '64x48', 'reliability': 'reliable', 'sync_group': '', 'gate': 'off',
-        'rain_intensity': '',
-    }
-    assert (status.level, status.message) == (OK, '3 published, 1 dropped since the last report')
+def test_a_camera_has_counts_latencies_and_what_is_known_of_its_frames():
+    counts = Counts(9, derained=3, bypassed=1, passed_through=1, dropped=2, failed=1, idle=1)
+    assert camera_values(counts, 1.5, FRAMES) == {
+        'received': 9, 'published': 5, 'dropped': 2, 'failed': 1, 'idle': 1, 'derained': 3,
+        'bypassed': 1, 'passed_through': 1, 'fps': '1.5', 'infer_p50_ms': '12.35',
+        'encoding': 'rgb8', 'size': '64x48', 'rain_intensity': ''}
+    rain = replace(FRAMES, rain_intensity=0.12345)
+    assert camera_values(counts, 1.5, rain)['rain_intensity'] == '0.1235'
 
 
-def test_old_failures_do_not_raise_the_level():
-    frames = CameraSnapshot(failure=Failure('a bad frame', by_engine=False))
-    assert camera_status(replace(REPORT, frames=frames)).level == OK
+def failed(reason, by_engine):
+    return replace(FRAMES, failure=Failure(reason, by_engine=by_engine))
 
 
-@pytest.mark.parametrize(('by_engine', 'level'), [(False, WARN), (True, ERROR)])
-def test_new_failures_raise_the_level_and_say_why(by_engine, level):
-    report = replace(
-        REPORT, previous=Counts(), problems=['no publisher'],
-        frames=CameraSnapshot(failure=Failure('step is 3', by_engine=by_engine)))
-    status = camera_status(report)
-    assert status.level == level
-    assert status.message == '1 frames failed, the last one: step is 3'
-
-
-def test_frames_that_the_engine_left_are_told():
-    frames = CameraSnapshot(failure=Failure('it hangs', by_engine=True))
-    status = camera_status(replace(REPORT, faults=3, frames=frames))
-    assert (status.level, status.message) == (
-        ERROR, '3 frames were not derained, the last one: it hangs')
-    assert camera_status(replace(REPORT, frames=frames)).level == OK
-
-
-def test_weather_and_misfits_are_shown():
-    status = camera_status(replace(
-        REPORT, frames=CameraSnapshot(rain_intensity=0.12345), gate='wet', sync_group='pair'))
-    assert (values(status)['rain_intensity'], values(status)['gate']) == ('0.1235', 'wet')
-    assert values(status)['sync_group'] == 'pair'
-    status = camera_status(replace(REPORT, problems=['silent', 'durability on /x']))
-    assert (status.level, status.message) == (WARN, 'silent; durability on /x')
-
-
-def test_a_camera_may_be_idle_or_inactive():
-    idle = camera_status(replace(REPORT, counts=Counts(idle=3), previous=Counts(idle=1)))
-    assert (idle.level, idle.message) == (OK, 'idle: nobody subscribes to the outputs')
-    inactive = camera_status(replace(REPORT, active=False, problems=['no publisher']))
-    assert (inactive.level, inactive.message) == (OK, 'inactive')
+@pytest.mark.parametrize(('new', 'faults', 'frames', 'problems', 'off', 'level', 'message'), [
+    (NEW, 0, FRAMES, [], '', OK, '3 published, 1 dropped since the last report'),
+    (NEW, 0, FRAMES, [], 'strength is 0',
+     OK, 'switched off (strength is 0): 3 published, 1 dropped since the last report'),
+    # Old failures do not raise the level.
+    (NEW, 0, failed('a bad frame', False), [],
+     '', OK, '3 published, 1 dropped since the last report'),
+    (Counts(failed=1), 0, failed('step is 3', False), ['no publisher'],
+     '', WARN, '1 frames failed, the last one: step is 3'),
+    (Counts(failed=1), 0, failed('step is 3', True), ['no publisher'],
+     '', ERROR, '1 frames failed, the last one: step is 3'),
+    (NEW, 3, failed('it hangs', True), [],
+     '', ERROR, '3 frames were not derained, the last one: it hangs'),
+    (NEW, 0, FRAMES, ['silent', 'durability on /x'], '', WARN, 'silent; durability on /x'),
+    (Counts(idle=2), 0, FRAMES, [], '', OK, 'idle: nobody subscribes to the outputs'),
+])
+def test_level_and_message_of_a_camera(new, faults, frames, problems, off, level, message):
+    assert camera_level(new, faults, frames, problems, off) == (level, message)
 
 
 def test_engine_status():
@@ -181,3 +159,18 @@ def test_engine_status():
     none = engine_status('/derain', None, '', 'not configured', {'state': 'none', 'failures': 0})
     assert (none.level, none.message) == (WARN, 'not configured')
     assert set(values(none)) == set(values(good))
+
+
+def test_figures_of_the_gpu_are_those_of_the_device_in_use(monkeypatch):
+    gpus = {'0': 40, 'GPU-abc': 61}
+    nvml = SimpleNamespace(
+        NVMLError=LookupError, NVML_TEMPERATURE_GPU=0, nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: str(index),
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTemperature=lambda handle, kind: gpus[handle],
+        nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=7))
+    monkeypatch.setitem(sys.modules, 'pynvml', nvml)
+    for device, degrees in (('', 40), ('0,1', 40), ('GPU-abc', 61)):
+        assert gpu_values(device) == {
+            'gpu_temperature_c': degrees, 'gpu_utilisation_percent': 7}
+    assert gpu_values('5') == {}  # there is none

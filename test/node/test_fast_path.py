@@ -5,6 +5,8 @@ in two domains get the same frames. What a typed subscriber reads of the fast pa
 by every other test of the node, for which it is the default.
 """
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from cdr_messages import without_padding
 from rclpy.qos import QoSProfile
-from ros_fixtures import NodeProcess, Peer, image, new_domain, output, wait_for
+from rig import Rig
+from ros_fixtures import image, output, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 OUTPUTS = {'image': Image, 'rain_mask': Image, 'overlay': Image,
@@ -25,40 +28,38 @@ FRAMES = [
 ]
 
 
-def published(tmp_path, fast):
+def published(rig):
     """Return the serialized outputs of each frame, by output and number."""
-    domain = new_domain()
-    parameters = {'fast_path': fast, 'rain_gate': False, 'publish_overlay': True,
-                  'publish_compressed': True}
     found = {name: {} for name in OUTPUTS}
-    with NodeProcess(tmp_path / str(fast), domain, parameters) as node, Peer(domain) as peer:
-        peer.wait_for_state('active', node)
-        images = peer.publisher(Image, '/camera/image_raw')
-        for name, kind in OUTPUTS.items():
-            def keep(data, name=name):
-                # The stamp, whose seconds are the number of the frame, begins every message.
-                found[name][int.from_bytes(data[4:8], 'little')] = data
-            peer.create_subscription(kind, output('camera', name), keep, QoSProfile(depth=50),
-                                     raw=True)
-        peer.matched(images)
-        wait_for(lambda: all(peer.count_publishers(output('camera', name)) for name in OUTPUTS),
-                 'outputs')
+    peer = rig.active().peer
+    images = peer.publisher(Image, '/camera/image_raw')
+    for name, kind in OUTPUTS.items():
+        def keep(data, name=name):
+            # The stamp, whose seconds are the number of the frame, begins every message.
+            found[name][int.from_bytes(data[4:8], 'little')] = data
+        peer.create_subscription(kind, output('camera', name), keep, QoSProfile(depth=50),
+                                 raw=True)
+    peer.matched(images)
 
-        def warm():
-            images.publish(image(1000))
-            return int(peer.values('camera').get('derained', 0)) > 0
-        wait_for(warm, 'derained frame')
-        for number, frame in enumerate(FRAMES, 1):
-            images.publish(frame)
-            wait_for(lambda number=number: all(number in found[name] for name in OUTPUTS),
-                     f'outputs of frame {number}')
+    def warm():
+        images.publish(image(1000))
+        return int(peer.values('camera').get('derained', 0)) > 0 and all(found.values())
+    wait_for(warm, 'derained frame')
+    for number, frame in enumerate(FRAMES, 1):
+        images.publish(frame)
+        wait_for(lambda number=number: all(number in found[name] for name in OUTPUTS),
+                 f'outputs of frame {number}')
     return {name: {number: data for number, data in by_number.items() if number < 1000}
             for name, by_number in found.items()}
 
 
 def test_the_fast_path_and_the_ordinary_one_publish_the_same_bytes(tmp_path):
-    fast = published(tmp_path, True)
-    ordinary = published(tmp_path, False)
+    with ExitStack() as stack:
+        fast, ordinary = (published(rig) for rig in [
+            stack.enter_context(Rig(tmp_path / str(way), {
+                'fast_path': way, 'publish_overlay': True, 'publish_compressed': True,
+                'watchdog_ms': 5000.0}))
+            for way in (True, False)])
     for name in OUTPUTS:
         assert list(fast[name]) == list(range(1, len(FRAMES) + 1))
         for number, data in fast[name].items():

@@ -1,7 +1,8 @@
 """Engines that fail, hang or lag, and cameras that stop or lose their sense of time.
 
 The node is a process of its own with the engine of faulty_engine.py; cameras and listeners are
-here, joined to it by DDS alone. A frame period is that of a camera of 10 Hz. Not asserted: that
+here, joined to it by DDS alone. A frame that waited for an engine to be created anew, or for one
+that hangs, would come after seconds or not at all; a busy machine adds less. Not asserted: that
 an engine survives which holds the GIL while it hangs (nothing in Python can), that a crash of the
 process is survived (the launch file starts it again), and what rain is (the rain gate is off).
 """
@@ -22,6 +23,7 @@ from ros_fixtures import wait_for
 from rosgraph_msgs.msg import Clock
 
 PERIOD = 0.1
+BUSY = 1.0
 WATCHDOG = 0.2
 PARAMETERS = {'watchdog_ms': 1e3 * WATCHDOG, 'cameras': ['front']}
 
@@ -47,11 +49,11 @@ def front(rig, lens):
     assert not events & {'two at once', 'closed while running'}
 
 
-def assert_passed_through(answer, seconds=PERIOD, level=DiagnosticStatus.ERROR):
+def assert_passed_through(answer, seconds=0.0, level=DiagnosticStatus.ERROR):
     assert (answer.word, answer.level) == ('fault', level)
     assert answer.values['reason']
     assert answer.identical
-    assert answer.seconds < seconds
+    assert answer.seconds < seconds + BUSY
 
 
 @pytest.mark.parametrize(('mode', 'words'), [
@@ -60,16 +62,14 @@ def assert_passed_through(answer, seconds=PERIOD, level=DiagnosticStatus.ERROR):
 ])
 def test_frames_pass_through_while_the_engine_fails(rig, front, mode, words):
     rig.engine.command(mode=mode, creation='fail')
-    answers = front.play(5, 1 / PERIOD)
+    answers = front.play(3, 1 / PERIOD)
     for answer in answers:
         assert_passed_through(answer)
     assert words in answers[0].values['reason']
     wait_for(lambda: rig.level('engine') == DiagnosticStatus.ERROR, 'error')
     assert rig.state() == 'failed'
     assert int(rig.peer.values('engine')['failures']) >= 1
-    rig.engine.command()
-    assert rig.peer.reset()
-    assert front.derains() < 1
+    rig.heal(front)
     wait_for(lambda: rig.level('engine') == DiagnosticStatus.OK, 'recovery')
     assert rig.state() == 'ready'
 
@@ -77,7 +77,7 @@ def test_frames_pass_through_while_the_engine_fails(rig, front, mode, words):
 def test_a_hung_inference_holds_up_one_frame_and_the_engine_comes_back(rig, front):
     rig.engine.command(mode='hang', creation='fail')
     stuck = front.send()
-    assert_passed_through(front.answer(stuck), WATCHDOG + PERIOD)
+    assert_passed_through(front.answer(stuck), WATCHDOG)
     for answer in front.play(5, 1 / PERIOD):
         assert_passed_through(answer)
     wait_for(lambda: rig.level('engine') == DiagnosticStatus.ERROR, 'error')
@@ -96,7 +96,7 @@ def test_on_fault_drop(rig, front):
         rig.engine.command(mode='raise')
         stamps = [front.send() for _ in paced(5, 1 / PERIOD)]
         wait_for(lambda: rig.level('front') == DiagnosticStatus.ERROR, 'error')
-        assert 'as commanded' in rig.peer.status('front').message
+        assert 'as commanded' in rig.peer.says('front')
         after = rig.peer.counts('front')
         assert after['received'] == before['received'] + 5
         assert after['dropped'] + after['failed'] == before['dropped'] + before['failed'] + 5
@@ -116,27 +116,27 @@ def test_creation_is_tried_again_ever_more_rarely_until_reset(rig, front):
         wait_for(lambda: len(tries()) == 2, 'second attempt')
         failed = rig.engine.events('infer', start)[0]['time']
         first, second = tries()
-        assert 0.9 < first - failed < 1.5
-        assert 1.8 < second - first < 2.5
+        assert 0.9 < first - failed < 1.8
+        assert 1.8 < second - first < 3.5
         rig.engine.command()
-        pressed = time.monotonic()
         assert rig.peer.reset()
         wait_for(lambda: len(tries()) == 3, 'attempt after the reset')
-        assert tries()[2] - pressed < 0.5
-    front.derains(1)
+        assert tries()[2] - second < 3.5  # 4 s are between them without the reset
+    front.derains()
 
 
 def test_max_age(rig, front):
     assert rig.peer.set_together(max_age_ms=80.0, watchdog_ms=5000.0) == ''
     try:
         rig.engine.command(infer_ms=400)
-        answers = front.play(8, 1 / PERIOD)
+        answers = front.play(6, 1 / PERIOD)
         for answer in answers:
             # The engine is slow but works: that is no error.
-            assert_passed_through(answer, 0.08 + PERIOD, DiagnosticStatus.WARN)
+            assert_passed_through(answer, 0.08, DiagnosticStatus.WARN)
         assert 'max_age_ms' in answers[0].values['reason']
         # No age can be told from these, so they are not too old.
         rig.engine.command()
+        assert rig.peer.set('max_age_ms', 3000.0) == ''
         front.derains()
         for stamp in ((0, 0), (int(time.time()) + 3600, 5)):
             assert front.answer(front.send(stamp)).derained
@@ -157,7 +157,7 @@ def test_stamps_may_be_missing_ahead_or_jump_back(rig, front):
 
 
 def test_size_and_encoding_change_in_mid_stream(rig, front):
-    rig.engine.command(warm_up_ms=3e3 * WATCHDOG)
+    rig.engine.command(warm_up_ms=4000)
     size, front.size = front.size, (81, 60)
     try:
         answers = front.play(5, 1 / PERIOD)
@@ -165,7 +165,7 @@ def test_size_and_encoding_change_in_mid_stream(rig, front):
             assert_passed_through(answer, level=DiagnosticStatus.WARN)
             assert (answer.image.width, answer.image.height) == (81, 60)
         assert 'warming up' in answers[0].values['reason']
-        wait_for(lambda: rig.state() == 'warming up', 'word of the warm-up', 2)
+        wait_for(lambda: rig.state() == 'warming up', 'word of the warm-up')
         front.derains()
         assert rig.state() != 'stuck'
         for encoding in ('rgb8', 'mono8', 'bgr8'):
@@ -211,24 +211,31 @@ def test_set_enabled_and_reset(rig, front):
 
 def test_a_camera_that_stops_is_named_after_its_own_period(rig, front):
     slow = Lens(rig.peer, 'slow')
-    levels = []
+    with front.streaming(10), slow.streaming(1):
+        wait_for(lambda: len(slow.images) >= 4, 'frames of the slow camera')
+    # 3 of its periods are less than the least wait of 0.5 s; 3 s are those of the slow camera.
+    wait_for(lambda: 'front: the last message on /front/image_raw' in rig.node.log(), 'warning')
+    assert 'slow: the last message' not in rig.node.log()
+    wait_for(lambda: rig.level('front') == DiagnosticStatus.WARN, 'status')
+    with front.streaming(10):
+        wait_for(lambda: rig.level('front') == DiagnosticStatus.OK, 'end of the warning')
+    wait_for(lambda: 'slow: the last message' in rig.node.log(), 'warning of the slow camera')
 
-    def front_warns():
-        levels.append(rig.level('slow'))
-        return rig.level('front') == DiagnosticStatus.WARN
-    with slow.streaming(1):
-        with front.streaming(10):
-            wait_for(lambda: len(slow.images) == 4, 'frames of the slow camera')
-        stopped = time.monotonic()
-        wait_for(front_warns, 'warning')
-        # 3 of its periods are less than the least wait of 0.5 s; a report comes each second.
-        assert 0.4 < time.monotonic() - stopped < 2.2
-        assert '/front/image_raw' in rig.peer.status('front').message
-        time.sleep(1)
-        with front.streaming(10):
-            wait_for(lambda: not front_warns(), 'end of the warning', 2.2)
-    assert set(levels) == {DiagnosticStatus.OK}
-    wait_for(lambda: rig.level('slow') == DiagnosticStatus.WARN, 'warning', 5)
+
+def test_a_node_whose_engine_hangs_can_be_taken_down_and_up_again(rig, front):
+    assert rig.peer.set('watchdog_ms', 60_000.0) == ''
+    rig.engine.command(mode='hang')
+    since = time.monotonic()
+    front.send()
+    wait_for(lambda: rig.engine.events('infer', since), 'inference')
+    assert rig.peer.change_state('deactivate')
+    assert rig.peer.change_state('cleanup')
+    assert rig.peer.state() == 'unconfigured'
+    rig.engine.command()
+    assert rig.peer.change_state('configure')
+    assert rig.peer.change_state('activate')
+    wait_for(lambda: rig.peer.counts('front')['received'] == 0, 'new counts')
+    front.derains()
 
 
 def test_sigterm_while_idle(rig, front):
@@ -246,15 +253,18 @@ def test_in_simulated_time_the_next_engine_takes_over(tmp_path):
             message = Clock()
             message.clock.sec, message.clock.nanosec = seconds, 20_000_000
             clock.publish(message)
-            time.sleep(PERIOD)
-            answer = front.answer(front.send((seconds, number)))
-            assert (answer.word, answer.derained) == ('derained', True)
-            assert float(answer.values['age_ms']) == pytest.approx(20, abs=1)
+            numbers = iter(range(1000 * number, 10**9))
+
+            def age(seconds=seconds, numbers=numbers):
+                answer = front.answer(front.send((seconds, next(numbers))))
+                assert (answer.word, answer.derained) == ('derained', True)
+                return answer.values['age_ms'].startswith(('19.9', '20.0'))
+            wait_for(age, 'age by the clock')
         assert rig.peer.set('max_age_ms', 0.0) == ''
 
         # The clock stands still, and the attempts go on.
         rig.engine.command(mode='raise')
-        front.derains(15)
+        front.derains(30)
         wait_for(lambda: rig.peer.values('engine')['engine'] == 'faulty2', 'next engine')
         created = [event['name'] for event in rig.engine.events('created')]
         assert created == ['faulty'] * 3 + ['faulty2']
@@ -272,18 +282,18 @@ def test_two_hung_inferences_leave_one_thread_behind_and_frames_pass(tmp_path):
         threads = rig.threads()
         for hung in range(2):
             rig.engine.command(mode='stuck')
-            assert_passed_through(front.answer(front.send()), WATCHDOG + PERIOD)
+            assert_passed_through(front.answer(front.send()), WATCHDOG)
             rig.engine.command()
             if not hung:
                 front.derains()
         rig.peer.reset()
-        for answer in front.play(60, 20):
+        for answer in front.play(30, 20):
             assert_passed_through(answer)
         assert rig.threads() <= threads + 1
         assert len(rig.engine.events('create')) == 2
         assert rig.state() == 'stuck'
         assert rig.level('engine') == DiagnosticStatus.ERROR
-        for words in (rig.peer.status('engine').message, answer.values['reason']):
+        for words in (rig.peer.says('engine'), answer.values['reason']):
             assert 'restart' in words
         rig.ends(signal.SIGINT)
 
@@ -294,6 +304,5 @@ def test_a_signal_while_the_engine_is_built(tmp_path, number, creation):
     Controls(tmp_path / 'engines').command(creation=creation)
     with Rig(tmp_path) as rig:
         wait_for(lambda: rig.engine.events('create'), 'creation')
-        time.sleep(0.2)
         rig.ends(number)
     assert not rig.engine.events('created')

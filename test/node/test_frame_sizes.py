@@ -97,11 +97,11 @@ def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
         with ExitStack() as streams:
             streams.enter_context(steady.streaming(10))
             start = time.monotonic()
-            stamps = [many.send(picture=pictures[number % 14]) for number in paced(200, 8)]
+            stamps = [many.send(picture=pictures[number % 14]) for number in paced(160, 8)]
             end = time.monotonic()
         answers = [steady.answer(stamp) for stamp, (sent, _) in list(steady.sent.items())
                    if start + 15 < sent < end and stamp in steady.images]
-        assert len(answers) > 10
+        assert answers
         assert sum(answer.derained for answer in answers) >= 0.8 * len(answers)
         late = [many.answer(stamp) for stamp in stamps[-14:] if stamp in many.images]
         assert sum(answer.derained for answer in late) >= 0.8 * len(late) > 0
@@ -114,24 +114,21 @@ def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
 
 
 def test_a_size_that_does_not_fit_is_told_of_and_harms_no_other(tmp_path):
-    shapes = [(2800, 2000), (5000, 1200), (1200, 5000), (2400, 2400), (7000, 900)]
-    cameras = [f'wide{number}' for number in range(5)]
-    parameters = {'cameras': [*cameras, 'small'], 'watchdog_ms': 5000.0, 'fast_path': True}
+    # Twelve sizes, of which none holds another, are what the engine keeps.
+    shapes = [(40 + 10 * number, round(9000 / 1.3 ** number)) for number in range(12)]
+    parameters = {'cameras': ['one', 'two', 'three', 'last'], 'watchdog_ms': 5000.0}
     with Rig(tmp_path, parameters) as rig:
         rig.active()
-        wide = [Lens(rig.peer, camera, size)
-                for camera, size in zip(cameras, shapes, strict=True)]
-        small = Lens(rig.peer, 'small')
-        for lens in wide[:4]:
-            lens.derains(60, rate=2)
-        small.derains(60)
-        refused = wide[4]
+        lenses = [Lens(rig.peer, camera) for camera in parameters['cameras']]
+        for number, (height, width) in enumerate(shapes):
+            lens = lenses[number // 4]
+            lens.size = width, height
+            lens.derains(60)
+        lenses[3].size = 16_000, 36
 
         def told():
-            refused.send()
-            time.sleep(0.5)
-            status = rig.peer.status('wide4')
-            return status and '7000x900 does not fit' in status.message
-        wait_for(told, 'refusal', 60)
-        small.derains(60)
-        wide[0].derains(60, rate=2)
+            lenses[3].send()
+            time.sleep(0.1)
+            return '16000x36 does not fit' in rig.peer.says('last')
+        wait_for(told, 'refusal')
+        lenses[0].derains(60)

@@ -1,8 +1,6 @@
 """Names, files and questions that a node meets when it starts, with real processes over DDS."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,12 +17,13 @@ from ros_fixtures import (
     image,
     new_domain,
     process_ended,
-    ros_environment,
     send_until,
     wait_for,
 )
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+
+from derain_ros.node.parameter_store import other_nodes, unheard
 
 
 def test_two_robots_in_namespaces_keep_to_their_topics(tmp_path):
@@ -52,102 +51,106 @@ def test_two_robots_in_namespaces_keep_to_their_topics(tmp_path):
                 for what in ('engine', 'camera')}, 'statuses of both')
 
 
-@pytest.mark.parametrize(('text', 'parts'), [
-    ('derain_node:\n  ros__parameters:\n    model: base\n', ['/derain_node', '/derain,']),
-    ('/robot1/derain:\n  ros__parameters:\n    model: base\n', ['/robot1/derain', '/derain,']),
-])
-def test_a_parameter_file_for_another_node_is_told_of(tmp_path, text, parts):
-    file = tmp_path / 'mine.yaml'
-    file.write_text(text)
-    with Rig(tmp_path, arguments=('--params-file', str(file))) as rig:
-        wait_for(lambda: f'{file} has no parameters for the node' in rig.node.log(), 'warning')
-        assert all(part in rig.node.log() for part in parts)
-        rig.active()
-
-
-@pytest.mark.parametrize('key', ['derain', '/derain', '/**', '/**/derain', '/*'])
-def test_a_parameter_file_for_this_node_is_not(tmp_path, key):
+@pytest.mark.parametrize(('key', 'fits'), [
+    ('derain', True), ('/derain', True), ('/**', True), ('/**/derain', True), ('/*', True),
+    ('/**/**', True), ('derain_node', False), ('/robot1/derain', False), ('/*/derain', False)])
+def test_a_parameter_file_names_the_node_in_every_way_that_ros_knows(tmp_path, key, fits):
     file = tmp_path / 'mine.yaml'
     file.write_text(f'{key}:\n  ros__parameters:\n    strength: 0.5\n')
-    with Rig(tmp_path, arguments=('--params-file', str(file))) as rig:
+    names = [key if key.startswith('/') else f'/{key}']
+    assert other_nodes(file, '/derain') == ([] if fits else names)
+    told = unheard(['--ros-args', '--params-file', str(file)], '/derain')
+    assert len(told) == (not fits)
+    assert all(f'{file} has no parameters for the node /derain, only for {names[0]}' in text
+               for text in told)
+
+
+def test_what_does_not_reach_the_node_is_told_of(tmp_path):
+    stranger, fitting = tmp_path / 'stranger.yaml', tmp_path / 'fitting.yaml'
+    stranger.write_text('/robot1/derain:\n  ros__parameters:\n    strength: 0.2\n')
+    fitting.write_text('/*:\n  ros__parameters:\n    strength: 0.5\n')
+    files = ('--params-file', str(stranger), '--params-file', str(fitting))
+    with Rig(tmp_path, arguments=files, words=('model:=nano',)) as rig:
+        wait_for(lambda: f'{stranger} has no parameters for the node' in rig.node.log(), 'warning')
+        assert '--ros-args -p model:=nano' in rig.node.log()
         assert rig.active().peer.get('strength') == [0.5]
-        assert 'has no parameters' not in rig.node.log()
+        assert str(fitting) not in rig.node.log()
 
 
-@pytest.mark.parametrize('text', [
-    'derain:\n  model: nano\n', '/**/derain:\n\tros__parameters:\n\t\tmodel: nano\n'])
-def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text):
+@pytest.mark.parametrize(('text', 'part'), [
+    ('derain:\n  model: nano\n', 'config/derain.yaml'),
+    pytest.param('/**/derain:\n\tros__parameters:\n\t\tmodel: nano\n', 'ros__parameters',
+                 marks=pytest.mark.slow),
+    pytest.param('/**: {ros__parameters: {cameras: [front, 5]}}', 'cannot start',
+                 marks=pytest.mark.slow)])
+def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text, part):
     file = tmp_path / 'bad.yaml'
     file.write_text(text)
     with NodeProcess(tmp_path, new_domain(), arguments=('--params-file', str(file))) as node:
         assert node.process.wait(60) == 1
-        assert 'config/derain.yaml' in node.log() and 'ros__parameters' in node.log()
+        assert part in node.log() and 'Traceback' not in node.log()
 
 
-def test_a_parameter_outside_of_ros_args_is_told_of(tmp_path):
-    with (tmp_path / 'log').open('wb') as log:
-        node = subprocess.Popen(
-            [sys.executable, '-m', 'derain_ros.node.main', 'model:=nano'], stdout=log, stderr=log,
-            env=ros_environment(new_domain()))
-        try:
-            wait_for(lambda: '--ros-args -p model:=nano' in (tmp_path / 'log').read_text(),
-                     'warning', 60)
-        finally:
-            node.kill()
-            node.wait()
+@pytest.fixture(scope='module')
+def rig(tmp_path_factory):
+    with Rig(tmp_path_factory.mktemp('start')) as rig:
+        yield rig.active()
 
 
-def test_refusals_of_parameters_and_transitions_say_what_to_do(tmp_path):
-    with Rig(tmp_path) as rig:
-        peer = rig.active().peer
-        assert 'did you mean publish_overlay?' in peer.set('publish_overlays', True)
-        assert 'camera.image_topic?' in peer.set('camera.image_topik', '/x')
-        assert 'wagon is not among cameras (camera)' in peer.set('wagon.image_topic', '/x')
-        assert not peer.change_state('configure')
-        wait_for(lambda: "'configure' refused" in rig.node.log(), 'reason')
-        assert 'autostart to false' in rig.node.log()
-        reason = peer.set('model', 'base')
-        assert 'set /derain deactivate", then "ros2 lifecycle set /derain cleanup"' in reason
-        assert peer.change_state('deactivate')
-        assert 'inactive now' in rig.node.log()
-        reason = peer.set('model', 'base')
-        assert 'set /derain cleanup"' in reason and 'deactivate' not in reason
-        assert peer.change_state('cleanup')
-        assert peer.set('model', 'base') == ''
+def test_what_is_switched_off_is_logged_and_shown(rig):
+    peer = rig.peer
+    camera = peer.publisher(Image, '/camera/image_raw')
+    peer.listen(Image, '/camera/derained/image')
+    peer.matched(camera)
+    assert peer.set_enabled(False)
+    wait_for(lambda: 'enabled is False now' in rig.node.log(), 'word in the log')
+    send_until(camera, image,
+               lambda: 'switched off (enabled is false)' in peer.says('camera'), 'word')
+    assert peer.set_together(enabled=True, strength=0.0) == ''
+    wait_for(lambda: 'strength is 0.0 now' in rig.node.log(), 'word in the log')
+    send_until(camera, image,
+               lambda: 'switched off (strength is 0)' in peer.says('camera'), 'word')
 
 
-def test_what_is_switched_off_is_logged_and_shown(tmp_path):
-    with Rig(tmp_path) as rig:
-        peer = rig.active().peer
-        camera = peer.publisher(Image, '/camera/image_raw')
-        peer.listen(Image, '/camera/derained/image')
-        assert peer.set_enabled(False)
-        assert 'enabled is False now' in rig.node.log()
-        send_until(camera, image, lambda: 'switched off (enabled is false)' in peer.status(
-            'camera').message, 'word')
-        assert peer.set_together(enabled=True, strength=0.0) == ''
-        assert 'strength is 0.0 now' in rig.node.log()
-        send_until(camera, image, lambda: 'switched off (strength is 0)' in peer.status(
-            'camera').message, 'word')
+def test_refusals_of_parameters_and_transitions_say_what_to_do(rig):
+    peer = rig.peer
+    assert 'did you mean publish_overlay?' in peer.set('publish_overlays', True)
+    assert 'camera.image_topic?' in peer.set('camera.image_topik', '/x')
+    assert 'wagon is not among cameras (camera)' in peer.set('wagon.image_topic', '/x')
+    assert not peer.change_state('configure')
+    wait_for(lambda: "'configure' refused" in rig.node.log(), 'reason')
+    assert 'autostart to false' in rig.node.log()
+    for name, value in (('model', 'base'), ('output_encoding', 'rgb8'), ('cameras', ['left']),
+                        ('camera.image_topic', '/other')):
+        reason = peer.set(name, value)
+        assert name in reason and (
+            'set /derain deactivate", then "ros2 lifecycle set /derain cleanup"' in reason)
+    assert peer.set('model', 'nano') == ''  # as it is
+    assert 'autostart' in peer.set('autostart', False)
+    assert 'strength is 7' in peer.set_together(enabled=False, strength=7)
+    assert peer.get('enabled', 'strength') == [True, 0.0]
+    assert peer.change_state('deactivate')
+    wait_for(lambda: 'inactive now' in rig.node.log(), 'word in the log')
+    reason = peer.set('model', 'base')
+    assert 'set /derain cleanup"' in reason and 'deactivate' not in reason
+    assert peer.change_state('cleanup')
+    assert peer.set('model', 'base') == ''
 
 
 def test_the_state_is_told_while_configuring_warms_up(tmp_path):
     parameters = {'warm_up_sizes': '64x48', 'wait_for_warm_up': True, 'autostart': False}
     with Rig(tmp_path, parameters) as rig:
-        rig.engine.command(warm_up_ms=3000)
+        rig.engine.command(mode='hang')
         rig.peer.wait_for_state('unconfigured', rig.node)
         answers = []
         asker = threading.Thread(
             target=lambda: answers.append(rig.peer.change_state('configure')))
         asker.start()
-        states = []
-        while asker.is_alive():
-            start = time.monotonic()
-            states.append(rig.peer.state(5.0))
-            assert time.monotonic() - start < 1.5
-            time.sleep(0.2)
+        for _ in range(3):
+            wait_for(lambda: rig.peer.state(5.0) == 'configuring', 'word of it')
+        rig.engine.command()
+        asker.join()
         assert answers == [True]
-        assert states.count('configuring') >= 3
         assert rig.peer.state() == 'inactive'
         assert rig.peer.change_state('activate')
 
@@ -155,8 +158,7 @@ def test_the_state_is_told_while_configuring_warms_up(tmp_path):
 def test_simulated_time_that_does_not_pass_is_told_of(tmp_path):
     with Rig(tmp_path, {'use_sim_time': True}) as rig:
         peer = rig.active().peer
-        wait_for(lambda: peer.status('camera') and 'nothing publishes /clock' in peer.status(
-            'camera').message, 'word')
+        wait_for(lambda: 'nothing publishes /clock' in peer.says('camera'), 'word')
         assert 'nothing publishes /clock' in rig.node.log()
         clock = peer.publisher(Clock, '/clock')
         now = Clock()
@@ -165,18 +167,19 @@ def test_simulated_time_that_does_not_pass_is_told_of(tmp_path):
         def still():
             clock.publish(now)
             time.sleep(0.1)
-            return 'stood still' in peer.status('camera').message
+            return 'stood still' in peer.says('camera')
         wait_for(still, 'word of a clock that stands still')
 
         def passes():
             now.clock.sec += 1
             clock.publish(now)
             time.sleep(0.1)
-            return 'stood still' not in peer.status('camera').message
+            return 'stood still' not in peer.says('camera')
         wait_for(passes, 'end of it')
 
 
-@pytest.mark.parametrize('delay', [0.0, 0.3, 0.7, 1.5])
+@pytest.mark.parametrize('delay', [0.0, *(
+    pytest.param(delay, marks=pytest.mark.slow) for delay in (0.3, 0.7, 1.5))])
 def test_an_end_in_the_first_moments_is_quiet(tmp_path, delay):
     with NodeProcess(tmp_path, new_domain()) as node:
         status = Path(f'/proc/{node.process.pid}/status')

@@ -37,8 +37,8 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
         assert 'batch_wait_ms is no parameter any more' in node.log()
         assert 'batch_wait_ms is no parameter any more' in peer.set('batch_wait_ms', 5.0)
         wait_for(lambda: peer.status('engine'), 'status of the engine')
-        assert peer.status('engine').level == DiagnosticStatus.ERROR
-        assert 'nope' in peer.status('engine').message
+        assert peer.level('engine') == DiagnosticStatus.ERROR
+        assert 'nope' in peer.says('engine')
         assert not peer.change_state('configure')
         assert not peer.change_state('activate')
         assert peer.state() == 'unconfigured'
@@ -51,13 +51,13 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
             model='nano', cameras=['front', 'rear'], rear__image_topic='/tail/image') == ''
         assert peer.change_state('configure')
         assert peer.state() == 'inactive'
-        assert peer.status('engine').level in (DiagnosticStatus.ERROR, DiagnosticStatus.OK)
+        assert peer.level('engine') in (DiagnosticStatus.ERROR, DiagnosticStatus.OK)
         assert peer.count_publishers(output('rear')) == 1
         assert peer.count_subscribers('/tail/image') == 0
         assert peer.change_state('activate')
         assert not peer.change_state('activate')
         wait_for(lambda: peer.count_subscribers('/tail/image') == 1, 'subscription')
-        wait_for(lambda: peer.status('engine').level == DiagnosticStatus.OK, 'engine')
+        wait_for(lambda: peer.level('engine') == DiagnosticStatus.OK, 'engine')
 
         images = peer.publisher(Image, '/tail/image')
         peer.listen(Image, output('rear'))
@@ -73,7 +73,7 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
             assert peer.change_state('activate')
         status, seconds = process_ended(node.process, signal.SIGTERM)
         assert (status, 'Traceback' in node.log()) == (0, False), node.log()
-        assert seconds < 2
+        assert seconds < 5
 
 
 def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path):
@@ -97,24 +97,14 @@ def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path)
             assert max(segment.stat().st_size for segment in segments) >= 64 << 20
         status, seconds = process_ended(node.process, signal.SIGINT)
         assert (status, 'Traceback' in node.log()) == (0, False), node.log()
-        assert seconds < 2
+        assert seconds < 5
 
 
-@pytest.mark.parametrize(('parameters', 'parts'), [
-    ({'cameras': []}, ['cameras is empty']),
-    ({'strength': 2.0, 'model': 5}, ['strength is 2.0', 'model is 5']),
-])
-def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path, parameters, parts):
-    domain = new_domain()
-    with NodeProcess(tmp_path, domain, parameters) as node:
+def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path):
+    parameters = {'cameras': [], 'strength': 2.0, 'model': 5}
+    with NodeProcess(tmp_path, new_domain(), parameters) as node:
         wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
-        assert all(part in node.log() for part in parts), node.log()
+        for part in ('cameras is empty', 'strength is 2.0', 'model is 5'):
+            assert part in node.log()
         assert node.process.poll() is None
         assert process_ended(node.process, signal.SIGINT)[0] == 0
-
-
-def test_arguments_that_cannot_be_read_end_the_process(tmp_path):
-    with NodeProcess(tmp_path, new_domain(), None, ('-p', 'cameras:=[front, 5]')) as node:
-        assert node.process.wait(60) == 1
-        assert 'cannot start' in node.log()
-        assert 'Traceback' not in node.log()

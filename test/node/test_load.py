@@ -114,7 +114,7 @@ def test_cameras_and_listeners_may_be_killed_and_come_back(rig):
             os.kill(camera.pid, signal.SIGKILL)
         threads.append(rig.threads())
     assert threads[1] <= threads[0]
-    wait_for(lambda: rig.peer.status('front').level == DiagnosticStatus.WARN, 'warning', 3)
+    wait_for(lambda: rig.peer.level('front') == DiagnosticStatus.WARN, 'warning', 3)
     assert rig.node.process.poll() is None
     rig.peer.ignore(output('front'))
 

@@ -10,9 +10,9 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.images.codec import ImageFormatError, arrange_pixels, decode_image
-from derain_ros.node.messages import Messages
+from derain_ros.node.outputs import Outputs
 
-FAST, ORDINARY = Messages(in_place=True), Messages(in_place=False)
+FAST, ORDINARY = Outputs(in_place=True), Outputs(in_place=False)
 PICTURE = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
 
 
@@ -35,8 +35,8 @@ def compressed(data=b'\xff\xd8\xff\xe0jpeg'):
 def test_images_are_written_as_rclpy_writes_them(frame_id, encoding):
     data = serialize_message(image(frame_id))
     pixels = arrange_pixels(PICTURE, encoding)
-    fast = FAST.image(FAST.read(data, compressed=False), pixels, 10, encoding)
-    ordinary = ORDINARY.image(ORDINARY.read(data, compressed=False), pixels, 10, encoding)
+    fast = FAST.image(FAST.receive(data, compressed=False), pixels, 10, encoding)
+    ordinary = ORDINARY.image(ORDINARY.receive(data, compressed=False), pixels, 10, encoding)
     assert fast == without_padding(serialize_message(ordinary), Image)
 
 
@@ -44,22 +44,22 @@ def test_jpegs_are_written_as_rclpy_writes_them():
     jpeg = np.frombuffer(b'\xff\xd8\xff some bytes', np.uint8)
     for message, kind in ((image(), False), (compressed(), True)):
         data = serialize_message(message)
-        fast = FAST.jpeg(FAST.read(data, compressed=kind), jpeg)
-        ordinary = ORDINARY.jpeg(ORDINARY.read(data, compressed=kind), jpeg)
+        fast = FAST.jpeg(FAST.receive(data, compressed=kind), jpeg)
+        ordinary = ORDINARY.jpeg(ORDINARY.receive(data, compressed=kind), jpeg)
         assert fast == without_padding(serialize_message(ordinary), CompressedImage)
 
 
 @pytest.mark.parametrize(('message', 'kind'), [(image(), False), (compressed(), True)])
 def test_a_repeated_message_is_the_one_that_came(message, kind):
     data = serialize_message(message)
-    assert FAST.same(FAST.read(data, compressed=kind)) == data
-    assert ORDINARY.same(ORDINARY.read(data, compressed=kind)) == message
+    assert FAST.same(FAST.receive(data, compressed=kind)) == data
+    assert ORDINARY.same(ORDINARY.receive(data, compressed=kind)) == message
 
 
 @pytest.mark.parametrize('stamp', [(3, 4), (0, 0), (-5, 7), (9, 2_000_000_000)])
 def test_headers_are_read_alike(stamp):
     data = serialize_message(image(sec=stamp[0], nanosec=stamp[1]))
-    fast, ordinary = (way.read(data, compressed=False) for way in (FAST, ORDINARY))
+    fast, ordinary = (way.receive(data, compressed=False) for way in (FAST, ORDINARY))
     assert fast.header == ordinary.header
     assert fast.stamp == ordinary.stamp == stamp[0] * 10**9 + stamp[1]
     assert fast.header_message() == ordinary.header_message() == image(
@@ -68,7 +68,7 @@ def test_headers_are_read_alike(stamp):
 
 def test_pixels_are_read_in_place():
     data = serialize_message(image())
-    frame = decode_image(FAST.read(data, compressed=False).fields)
+    frame = decode_image(FAST.receive(data, compressed=False).fields)
     assert np.array_equal(frame, PICTURE)
     assert np.shares_memory(frame, np.frombuffer(data, np.uint8))
 
@@ -77,16 +77,16 @@ def test_pixels_are_read_in_place():
 @pytest.mark.parametrize('kind', [False, True])
 def test_what_is_no_message_is_refused(way, kind):
     with pytest.raises(ImageFormatError, match='publisher'):
-        way.read(b'\0\1\0\0\1\2\3', compressed=kind)
+        way.receive(b'\0\1\0\0\1\2\3', compressed=kind)
 
 
 def test_another_encapsulation_is_left_to_rclpy():
     data = serialize_message(image())
     other = b'\0\7' + data[2:]
     try:
-        expected = ORDINARY.read(other, compressed=False)
+        expected = ORDINARY.receive(other, compressed=False)
     except ImageFormatError:
         with pytest.raises(ImageFormatError):
-            FAST.read(other, compressed=False)
+            FAST.receive(other, compressed=False)
     else:
-        assert FAST.read(other, compressed=False).header == expected.header
+        assert FAST.receive(other, compressed=False).header == expected.header

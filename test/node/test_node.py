@@ -206,8 +206,8 @@ def test_only_the_mask_is_made_when_only_the_mask_is_wanted(stream):
     with streaming(images):
         before = {'idle': 0}
         wait_for(idles, 'idle frames')
-        wait_for(lambda: peer.status('mask').message.startswith('idle'), 'word of idleness')
-        assert peer.status('mask').level == DiagnosticStatus.OK
+        wait_for(lambda: peer.says('mask').startswith('idle'), 'word of idleness')
+        assert peer.level('mask') == DiagnosticStatus.OK
         assert peer.counts('mask')['published'] == 0
         peer.listen(Image, output('mask', 'rain_mask'))
         wait_for(lambda: peer.received[output('mask', 'rain_mask')], 'mask')
@@ -225,9 +225,9 @@ def test_a_best_effort_publisher_that_comes_late_is_heard(stream):
     _, peer = stream
     peer.listen(Image, output('lossy'))
     wait_for(lambda: peer.values('lossy').get('reliability') == 'reliable', 'first subscription')
-    wait_for(lambda: 'no publisher on /lossy/image_raw' in peer.status('lossy').message,
+    wait_for(lambda: 'no publisher on /lossy/image_raw' in peer.says('lossy'),
              'complaint that nobody publishes')
-    assert peer.status('lossy').level == DiagnosticStatus.WARN
+    assert peer.level('lossy') == DiagnosticStatus.WARN
     images = peer.publisher(Image, '/lossy/image_raw', reliable=False)
     send_until(images, image, lambda: peer.received[output('lossy')], 'image')
     wait_for(lambda: peer.values('lossy')['reliability'] == 'best_effort', 'best effort')
@@ -255,7 +255,7 @@ def test_a_bad_frame_is_counted_and_named_and_the_next_is_served(stream):
         images.publish(bad)
         # The report that first counts it names it; the next says that all is well again.
         wait_for(lambda parts=parts: all(
-            part in peer.status('hurt').message for part in ('/hurt/image_raw', *parts)),
+            part in peer.says('hurt') for part in ('/hurt/image_raw', *parts)),
             f'warning about {parts}')
     assert peer.counts('hurt')['failed'] == before + 3
     assert '/hurt/image_raw' in node.log()
@@ -272,30 +272,24 @@ def test_counts_add_up_under_overload(stream):
         peer.listen(Image, output('busy', name))
     peer.matched(images)
     large = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    reports = []
-    deadline = None
+    reports = [dict.fromkeys(('received', 'published', 'dropped', 'failed', 'idle'), 0)]
     sent = 0
-    while deadline is None or time.monotonic() < deadline:
-        if deadline is None and derained_one(peer, 'busy'):
-            deadline = time.monotonic() + 3
-        assert sent < 60 * 60, 'the engine is not warm after a minute'
-        images.publish(image(sent + 1, large))
+
+    def overloaded():
+        nonlocal sent
         sent += 1
-        values = peer.values('busy')
-        if values:
-            reports.append({key: int(values[key]) for key in (
-                'received', 'published', 'dropped', 'failed', 'idle')})
+        images.publish(image(sent, large))
         time.sleep(1 / 60)
+        values = peer.values('busy')
+        reports.append({key: int(values.get(key, 0)) for key in reports[0]})
+        return derained_one(peer, 'busy') and all(
+            reports[-1][key] > 10 for key in ('published', 'dropped'))
+    wait_for(overloaded, 'frames that are dropped and published', 60)
     for counts in reports:
-        done = counts['published'] + counts['dropped'] + counts['failed'] + counts['idle']
-        assert counts['received'] - done in (0, 1)
+        assert 2 * counts['received'] - sum(counts.values()) in (0, 1)
     end = wait_for(
         lambda: adds_up(counts := peer.counts('busy')) and counts, 'end of the work')
-    assert end['failed'] == 0
-    assert end['dropped'] > 0
-    assert end['published'] + end['idle'] > 0
-    # What the transport loses on a busy machine never reaches the node.
-    assert sent / 2 <= end['received'] <= sent
+    assert end['failed'] == 0 and end['received'] <= sent
     made = wait_for(
         lambda: len(peer.received[output('busy')]) == end['published'] and end['published'],
         'every published image')
@@ -306,18 +300,3 @@ def test_counts_add_up_under_overload(stream):
         low, high = (float(peer.values('busy')[f'{stage}_p{percentile}_ms'])
                      for percentile in (50, 99))
         assert 0 < low <= high
-
-
-def test_what_takes_effect_at_configure_is_refused_while_active(stream):
-    _, peer = stream
-    for name, value in (('model', 'base'), ('output_encoding', 'rgb8'), ('cameras', ['left']),
-                        ('left.image_topic', '/other')):
-        reason = peer.set(name, value)
-        assert name in reason
-        assert 'ros2 lifecycle set /derain deactivate' in reason
-    assert peer.set('model', 'nano') == ''
-    assert 'strength is 2.0' in peer.set('strength', 2.0)
-    assert 'autostart' in peer.set('autostart', False)
-    reason = peer.set_together(enabled=False, strength=7)
-    assert 'strength is 7' in reason
-    assert peer.get('enabled', 'strength') == [True, 1.0]

@@ -20,8 +20,8 @@ class Rig:
         For log, parameters and commands.
     parameters
         Of the node, besides :data:`PARAMETERS`.
-    arguments
-        Of the node, after ``--ros-args``.
+    arguments, words
+        Of the node, after ``--ros-args`` and before it.
     environment
         Variables of the node's process.
 
@@ -30,12 +30,13 @@ class Rig:
     def __init__(
         self, directory: Path, parameters: Mapping[str, object] | None = None,
         arguments: tuple[str, ...] = (), environment: Mapping[str, str] | None = None,
+        words: tuple[str, ...] = (),
     ):
         self.engine = Controls(directory / 'engines')
         self.domain = new_domain()
         self.node = NodeProcess(
             directory, self.domain, PARAMETERS | dict(parameters or {}), arguments,
-            self.engine.environment | dict(environment or {}), NODE)
+            self.engine.environment | dict(environment or {}), (*NODE, *words))
         self.peer = Peer(self.domain)
 
     def __enter__(self):
@@ -66,8 +67,7 @@ class Rig:
 
     def level(self, name: str) -> bytes | None:
         """Return the level of a status of /diagnostics, None before the first."""
-        status = self.peer.status(name)
-        return None if status is None else status.level
+        return self.peer.level(name)
 
     def threads(self) -> int:
         """Return how many threads the node has."""
@@ -78,4 +78,4 @@ class Rig:
         """Send a signal, after which the node has to end as it should."""
         status, seconds = process_ended(self.node.process, number)
         assert (status, 'Traceback' in self.node.log()) == (0, False), self.node.log()
-        assert seconds < 2
+        assert seconds < 5

@@ -212,6 +212,14 @@ class Peer(Node):
         """Return the newest status of a name, None before the first."""
         return self._statuses.get(f'{self._target}: {name}')
 
+    def says(self, name: str) -> str:
+        """Return the message of the newest status of a name, '' before the first."""
+        return '' if (status := self.status(name)) is None else status.message
+
+    def level(self, name: str) -> bytes | None:
+        """Return the level of the newest status of a name, None before the first."""
+        return None if (status := self.status(name)) is None else status.level
+
     def values(self, name: str) -> dict[str, str]:
         """Return the values of the newest status of a name."""
         status = self.status(name)

@@ -28,10 +28,8 @@ from rclpy.serialization import deserialize_message
 from ros_fixtures import image, localhost, new_domain, ros_environment, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
-from derain_ros.node.input_topic import InputTopic
-from derain_ros.node.output_topics import OutputTopics
+from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics, misfits
 from derain_ros.node.parameters import NODE_RULES, default_of, read_live_settings
-from derain_ros.node.qos import Notice, misfits
 
 TOPIC = '/front/image_raw'
 OUTPUT = '/front/derained/image'

@@ -1,0 +1,436 @@
+"""A camera's subscriptions and publishers, and what keeps messages from getting through.
+
+DDS connects a publisher and a subscription only if the publisher offers at least what the
+subscription asks for. Otherwise no message passes, and nothing else tells why.
+"""
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSLivelinessPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
+from std_msgs.msg import Header
+
+from derain_ros.node.parameters import COMPRESSED, SWITCHES, LiveSettings
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+RELIABLE = QoSReliabilityPolicy.RELIABLE
+BEST_EFFORT = QoSReliabilityPolicy.BEST_EFFORT
+
+INPUT_DEPTH = 4
+"""Messages that may wait for the executor, which only moves them to a newest-frame slot.
+
+So they add no latency, and while Python is busy fewer are lost unseen: of 240 frames at 60 Hz,
+640×480, on two busy cores, 240 came in, against 236 (reliable) and 213 (best effort) at depth 1.
+"""
+
+OUTPUT_DEPTH = 5
+
+_TYPES = {
+    'camera_info': CameraInfo, COMPRESSED: CompressedImage, 'status': DiagnosticArray,
+    # The one standard message of a header and a share from 0 to 1.
+    'rain_intensity': RelativeHumidity,
+}
+_OF_PUBLISHERS = {
+    'reliability': 'set input_reliability to auto, or let it publish reliable',
+    'durability': 'let it publish transient_local',
+    'deadline': 'let it offer a shorter deadline',
+    'liveliness': 'let it offer a stronger liveliness',
+}
+_OF_SUBSCRIBERS = {
+    'reliability': 'set output_reliability to reliable, or let it ask for best_effort',
+    'durability': 'let it ask for durability volatile: images are not kept for late subscribers',
+    'deadline': 'take the deadline out of its QoS',
+    'liveliness': 'let it ask for liveliness automatic, without a lease duration',
+}
+
+NOTICE_SECONDS = 0.5
+"""How long a problem lasts before it is logged.
+
+Fast DDS knows the name of a node some 0.1 s after its endpoints (Cyclone DDS as well).
+"""
+
+_LEVELS = (
+    ('reliability', QoSReliabilityPolicy.BEST_EFFORT, QoSReliabilityPolicy.RELIABLE),
+    ('durability', QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL),
+    ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
+)
+_UNKNOWN_NAME = '_NODE_NAME_UNKNOWN_'
+_LONGEST = 2**63 - 1
+
+
+class Notice:
+    """Logs a problem by ``warn`` once it has lasted for a while, and ``end`` by ``relieve``."""
+
+    def __init__(self, warn: Callable[[str], object], relieve: Callable[[str], object], end: str):
+        self._warn, self._relieve, self._end = warn, relieve, end
+        self._seen = self._told = ''
+        self._since = 0.0
+
+    def look(self, problem: str) -> None:
+        """Take note of the problem there is now; empty is none. To be called again and again."""
+        now = time.monotonic()
+        if problem != self._seen:
+            self._seen, self._since = problem, now
+        if problem == self._told or now - self._since < NOTICE_SECONDS:
+            return
+        self._told = problem
+        if problem:
+            self._warn(problem)
+        elif self._end:
+            self._relieve(self._end)
+
+
+class InputTopic:
+    """A subscription to serialized messages that follows what the publishers offer.
+
+    Of the candidates, full topic names and message classes, ``topic`` and ``message_type`` are the
+    first that has a publisher of its type. The callback gets each message and its class.
+    Reliability ``auto`` is reliable as long as every publisher offers that, as a reliable
+    subscription gets nothing from a best-effort publisher. A parameter
+    ``qos_overrides.<topic>.subscription.reliability`` goes before.
+    """
+
+    def __init__(
+        self, node: Node, candidates: Sequence[tuple[str, type]],
+        callback: Callable[[bytes, type], None], reliability: str,
+    ):
+        self._node = node
+        self._candidates = candidates
+        self._callback = callback
+        self._wanted = reliability
+        # Best effort would lose frames until a reliable publisher is known to be one.
+        self._reliability = BEST_EFFORT if reliability == 'best_effort' else RELIABLE
+        self._subscription = None
+        self.topic, self.message_type = '', type(None)
+        self.topic, self.message_type = self._choice()
+        self._reliability = self._fitting(self._publishers())
+        self._subscribe()
+        logger = node.get_logger()
+        self._notice = Notice(
+            logger.warning, logger.info, f'{self.topic}: the QoS of every publisher fits again')
+
+    @property
+    def reliability(self) -> str:
+        """The reliability in use, ``reliable`` or ``best_effort``."""
+        return 'reliable' if self._qos.reliability == RELIABLE else 'best_effort'
+
+    def follow_publishers(self) -> None:
+        """Subscribe anew if the publishers now ask for something else; warn of misfits."""
+        if self._choice() != (self.topic, self.message_type):
+            # A topic cannot be subscribed to with two types, and the executor holds the old
+            # subscription until it spins: the next call makes the new one.
+            self.close()
+            self.topic, self.message_type = self._choice()
+            return
+        publishers = self._publishers()
+        if self._subscription is None:
+            self._reliability = self._fitting(publishers)
+            self._subscribe()
+            self._node.get_logger().info(
+                f'{self.topic}: subscribing to {type_name(self.message_type)} now, as its '
+                'publisher sends that')
+        fitting = self._fitting(publishers)
+        if fitting != self._reliability:
+            self._reliability = fitting
+            self._subscribe()
+            self._node.get_logger().info(
+                f'{self.topic}: subscribing {self.reliability} now, as its publishers do not '
+                'all offer reliable' if fitting == BEST_EFFORT else
+                f'{self.topic}: subscribing reliable now, as every publisher offers it')
+        self._notice.look(self._problem(publishers))
+
+    def qos_problem(self) -> str:
+        """Say which publishers are not heard as their QoS is too weak, and what to set.
+
+        Empty if there is none, and with ``auto`` while only their reliability is:
+        :meth:`follow_publishers` puts that right.
+        """
+        return self._problem(self._publishers())
+
+    def type_problem(self) -> str:
+        """Say which other types the publishers send, if all of them do; else empty."""
+        types = {publisher.topic_type for topic in self._topics()
+                 for publisher in self._node.get_publishers_info_by_topic(topic)}
+        wanted = {type_name(message_type) for _, message_type in self._candidates}
+        if not types or types & wanted:
+            return ''
+        return (f'publishers on {self.topic} send {", ".join(sorted(types))}, not '
+                f'{" or ".join(sorted(wanted))}; name another topic')
+
+    def silence(self, seconds: float, *, ever: bool) -> str:
+        """Say why no message has come in for so many seconds, or ``ever``, and what to do."""
+        if problem := self.type_problem():
+            return problem
+        publishers = self._publishers()
+        if not publishers:
+            close = self._like()
+            hint = f'did you mean {close}, which has one?' if close else (
+                'check that the camera driver runs and, with ros2 topic list, what its topic is '
+                'called')
+            return f'no publisher on {" or ".join(self._topics())}; {hint}'
+        if problem := self._problem(publishers):
+            return problem
+        names = join_problems(node_name(publisher) or 'a node' for publisher in publishers)
+        if ever:
+            return (f'the last message on {self.topic} came {seconds:.1f} s ago, although '
+                    f'{names} still publishes it; check the camera')
+        return (f'no message on {self.topic} for {seconds:.0f} s, although {names} publishes it; '
+                'check the camera. If its driver runs as another user or in another container, '
+                'shared memory is what fails: run both as one user and with --ipc=host, or do '
+                'without shared memory; if it runs on another host, check ROS_DOMAIN_ID and '
+                'network')
+
+    def close(self) -> None:
+        """Stop receiving."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _like(self) -> str:
+        """Return a topic of the type and a similar name that the node has nothing to do with."""
+        own, node = self._node.get_fully_qualified_name(), self._node
+        there = [name for name, types in node.get_topic_names_and_types()
+                 if type_name(self.message_type) in types]
+        for name in difflib.get_close_matches(self.topic, there, n=3, cutoff=0.7):
+            publishers = node.get_publishers_info_by_topic(name)
+            others = [*publishers, *node.get_subscriptions_info_by_topic(name)]
+            if publishers and own not in map(node_name, others):
+                return name
+        return ''
+
+    def _topics(self) -> list[str]:
+        return list(dict.fromkeys(topic for topic, _ in self._candidates))
+
+    def _choice(self) -> tuple[str, type]:
+        """Return the topic and class to subscribe to: no other where the present one is served."""
+        current = [(self.topic, self.message_type)] if self.topic else []
+        if len(self._candidates) > 1:
+            for topic, message_type in (*current, *self._candidates):
+                if self._publishers_of(topic, message_type):
+                    return topic, message_type
+        return (*current, *self._candidates)[0]
+
+    def _publishers(self) -> list[TopicEndpointInfo]:
+        return self._publishers_of(self.topic, self.message_type)
+
+    def _publishers_of(self, topic: str, message_type: type) -> list[TopicEndpointInfo]:
+        return [publisher for publisher in self._node.get_publishers_info_by_topic(topic)
+                if publisher.topic_type == type_name(message_type)]
+
+    def _automatic(self) -> bool:
+        return self._wanted == 'auto' and QoSPolicyKind.RELIABILITY not in overrides(
+            self._node, self.topic, 'subscription')
+
+    def _fitting(self, publishers: list[TopicEndpointInfo]) -> QoSReliabilityPolicy:
+        if not publishers or not self._automatic():
+            return self._reliability
+        offers = {publisher.qos_profile.reliability for publisher in publishers}
+        return RELIABLE if offers == {RELIABLE} else BEST_EFFORT
+
+    def _subscribe(self) -> None:
+        self.close()
+        self._qos = QoSProfile(depth=INPUT_DEPTH, reliability=self._reliability)
+        self._subscription = self._node.create_subscription(
+            self.message_type, self.topic,
+            partial(self._callback, message_type=self.message_type), self._qos, raw=True,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            qos_overriding_options=overriding_options(self._node, self.topic, 'subscription'))
+
+    def _misfits(self, publisher: TopicEndpointInfo) -> dict[str, tuple[str, str]]:
+        if self._subscription is None:
+            return {}
+        found = misfits(publisher.qos_profile, self._qos)
+        if self._automatic():
+            found.pop('reliability', None)
+        return found
+
+    def _problem(self, publishers: list[TopicEndpointInfo]) -> str:
+        return join_problems(
+            misfit_sentence(
+                f'{self.topic}: {node_name(one) or "a publisher"} is not heard, as it offers',
+                '{has} where {wants} is asked for', found, _OF_PUBLISHERS)
+            for one in publishers if (found := self._misfits(one)))
+
+
+class OutputTopics:
+    """Publishers of a camera's outputs, ``topics``; they exist from the start.
+
+    Parameters ``qos_overrides.<topic>.publisher.<policy>`` go before ``reliability``.
+    """
+
+    def __init__(self, node: Node, topics: Mapping[str, str], reliability: str):
+        self._node = node
+        self._topics = topics
+        self._publishers = {}
+        reliability = BEST_EFFORT if reliability == 'best_effort' else RELIABLE
+        self._qos = {
+            output: QoSProfile(depth=OUTPUT_DEPTH, reliability=reliability,
+                               liveliness=QoSLivelinessPolicy.AUTOMATIC) for output in topics}
+        try:
+            for output, topic in topics.items():
+                self._publishers[output] = node.create_publisher(
+                    _TYPES.get(output, Image), topic, self._qos[output],
+                    event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
+                    qos_overriding_options=overriding_options(node, topic, 'publisher'))
+        except Exception:
+            self.close()
+            raise
+
+    def wanted(self, live: LiveSettings) -> set[str]:
+        """Return the outputs that are switched on and that somebody subscribes to.
+
+        Empty where nothing but the status is subscribed to: it tells of frames published. The
+        rain intensity needs no frame to be published, and is not among them.
+        """
+        wanted = {output for output, publisher in self._publishers.items()
+                  if publisher.get_subscription_count() and _is_on(output, live)}
+        wanted.discard('rain_intensity')
+        return wanted if wanted != {'status'} else set()
+
+    def wants_intensity(self) -> bool:
+        """Tell whether somebody subscribes to the rain intensity of this camera."""
+        return self._publishers['rain_intensity'].get_subscription_count() > 0
+
+    def publish_intensity(self, header: Header, intensity: float) -> None:
+        """Publish the rain intensity, 0–1, under the header of a frame."""
+        self.publish('rain_intensity', RelativeHumidity(
+            header=header, relative_humidity=intensity))
+
+    def publish(self, output: str, message: Any) -> None:
+        """Publish a message, serialized or not."""
+        self._publishers[output].publish(message)
+
+    def problem(self, live: LiveSettings) -> str:
+        """Say who gets nothing, or not from this node alone, and what to do; else empty."""
+        problems, rivals = [], {}
+        for output, publisher in self._publishers.items():
+            topic = self._topics[output]
+            # Both counts cost little; the endpoints are asked for only where they differ.
+            subscriptions = self._node.count_subscribers(topic)
+            if subscriptions and not _is_on(output, live):
+                problems.append(f'{topic} is subscribed to, but switched off; set '
+                                f'{SWITCHES[output]} to true, which takes effect at once')
+            elif subscriptions > publisher.get_subscription_count():
+                problems += self._misfits(output)
+            if self._node.count_publishers(topic) > 1:
+                for name in self._rivals(topic):
+                    rivals.setdefault(name, []).append(topic)
+        problems += [
+            f'{name} publishes {", ".join(topics)} too, so that frames of both are mixed; stop '
+            'one of them, or change output_namespace' for name, topics in rivals.items()]
+        return join_problems(problems)
+
+    def close(self) -> None:
+        """Take the outputs down."""
+        while self._publishers:
+            self._node.destroy_publisher(self._publishers.popitem()[1])
+
+    def _rivals(self, topic: str) -> set[str]:
+        own = self._node.get_fully_qualified_name()
+        names = [node_name(found) for found in self._node.get_publishers_info_by_topic(topic)]
+        if own in names:
+            names.remove(own)
+        return {f'another node named {own}' if name == own else name or 'another node'
+                for name in names}
+
+    def _misfits(self, output: str) -> list[str]:
+        topic, kind = self._topics[output], type_name(_TYPES.get(output, Image))
+        return [
+            misfit_sentence(
+                f'{topic}: {node_name(found) or "a subscriber"} gets nothing, as it asks for',
+                '{wants} where {has} is offered', policies, _OF_SUBSCRIBERS)
+            for found in self._node.get_subscriptions_info_by_topic(topic)
+            if found.topic_type == kind
+            and (policies := misfits(self._qos[output], found.qos_profile))]
+
+
+def overrides(node: Node, topic: str, kind: str) -> dict[QoSPolicyKind, object]:
+    """Return what parameters ``qos_overrides.<topic>.<kind>.<policy>`` are given, by policy.
+
+    ``kind`` is ``publisher`` or ``subscription``, ``topic`` a full name.
+    """
+    given = getattr(node, '_parameter_overrides', {})  # rclpy has no public name for these
+    start = f'qos_overrides.{topic}.{kind}.'
+    return {policy: given[start + policy.name.lower()].value for policy in QoSPolicyKind
+            if start + policy.name.lower() in given}
+
+
+def overriding_options(node: Node, topic: str, kind: str) -> QoSOverridingOptions:
+    """Return what makes rclpy apply :func:`overrides` to a new publisher or subscription."""
+    # Only what is given: rclpy would keep the first value of all others for ever.
+    return QoSOverridingOptions(tuple(overrides(node, topic, kind)))
+
+
+def misfits(offered: QoSProfile, requested: QoSProfile) -> dict[str, tuple[str, str]]:
+    """Return what is offered and what is asked for, by policy, where the one is too little.
+
+    Policies are ``reliability``, ``durability``, ``deadline`` and ``liveliness``.
+    """
+    found = {}
+    for policy, weak, strong in _LEVELS:
+        if getattr(offered, policy) == weak and getattr(requested, policy) == strong:
+            found[policy] = weak.name.lower(), strong.name.lower()
+    for policy, limit in (('deadline', 'deadline'), ('liveliness', 'liveliness_lease_duration')):
+        has, wants = _nanoseconds(getattr(offered, limit)), _nanoseconds(getattr(requested, limit))
+        if has > wants:
+            found.setdefault(policy, (_seconds(has), _seconds(wants)))
+    return found
+
+
+def misfit_sentence(
+    start: str, end: str, found: Mapping[str, tuple[str, str]], remedies: Mapping[str, str]
+) -> str:
+    """Put what :func:`misfits` has found, in the words of ``end``, and the remedies together."""
+    policies = ' and '.join(
+        f'{policy} {end.format(has=has, wants=wants)}' for policy, (has, wants) in found.items())
+    return f'{start} {policies}; {", and ".join(remedies[policy] for policy in found)}'
+
+
+def node_name(endpoint: TopicEndpointInfo) -> str:
+    """Return the full name of the node that an endpoint belongs to; empty if not known yet."""
+    if _UNKNOWN_NAME in endpoint.node_name:
+        return ''
+    return f'{endpoint.node_namespace.rstrip("/")}/{endpoint.node_name}'
+
+
+def type_name(message_type: type) -> str:
+    """Return the name of a message class as the graph has it: ``sensor_msgs/msg/Image``."""
+    package = message_type.__module__.partition('.')[0]
+    return f'{package}/msg/{message_type.__name__}'
+
+
+def join_problems(sentences: Iterable[str]) -> str:
+    """Put sentences into one line, each once, always in the same order."""
+    return '; '.join(sorted(set(sentences)))
+
+
+def _nanoseconds(duration: Duration) -> int:
+    # Zero is the default, and stands for no limit.
+    return duration.nanoseconds or _LONGEST
+
+
+def _seconds(nanoseconds: int) -> str:
+    return 'no limit' if nanoseconds == _LONGEST else f'{nanoseconds / 1e9:g} s'
+
+
+def _is_on(output: str, live: LiveSettings) -> bool:
+    return getattr(live, SWITCHES[output]) if output in SWITCHES else True
