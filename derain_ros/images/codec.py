@@ -20,7 +20,7 @@ from derain_ros.images.message_fields import (
     refuse,
     shown,
 )
-from derain_ros.images.pixel_formats import PIXEL_FORMATS, PixelFormat, samples_16
+from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, PixelFormat, samples_16
 
 __all__ = [
     'SUPPORTED_ENCODINGS',
@@ -53,7 +53,7 @@ _DEPTH_ENCODINGS = ('16UC1', '32FC1', '64FC1')
 _CHECK_SIZE = 'check the size that the camera driver publishes'
 
 
-def decode_image(msg: Any, bits: int = 16) -> np.ndarray:
+def decode_image(msg: Any, bits: Bits = 16) -> np.ndarray:
     """Read a ``sensor_msgs/Image``.
 
     ``data`` must hold exactly ``step * height`` bytes (``step * height * 3 / 2`` for nv12 and
@@ -67,7 +67,7 @@ def decode_image(msg: Any, bits: int = 16) -> np.ndarray:
         Object with the fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``
         and ``data`` (anything with the buffer protocol).
     bits
-        How many bits of a sample are used, from the lowest, 8 to 16, in encodings of 16 bits.
+        See :data:`derain_ros.images.pixel_formats.Bits`; for encodings of 16 bits.
 
     Returns
     -------

@@ -17,7 +17,13 @@ from derain_ros.images.message_fields import (
     refuse,
     shown,
 )
-from derain_ros.images.pixel_formats import BAYER_PATTERNS, PIXEL_FORMATS, demosaic
+from derain_ros.images.pixel_formats import (
+    BAYER_PATTERNS,
+    PIXEL_FORMATS,
+    Bits,
+    demosaic,
+    eight_bits,
+)
 
 MAXIMUM_COMPRESSED_PIXELS = 64_000_000
 """Most pixels that a compressed image may unfold to."""
@@ -60,7 +66,7 @@ _CHECK_LINK = 'check the publisher and the link'
 
 @dataclass(frozen=True)
 class _Header:
-    """What the data announce: size in pixels as stored, whether there is one channel.
+    """What the data announce: size in pixels as stored, one channel or more, samples of 16 bits.
 
     ``least_bytes`` are the fewest that this size can take.
     """
@@ -70,6 +76,7 @@ class _Header:
     width: int
     grey: bool
     least_bytes: int = 0
+    deep: bool = False
 
 
 def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's name
@@ -89,7 +96,7 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
     return not words or words[0] in ('jpeg', 'jpg', 'png')
 
 
-def decode_compressed(msg: Any) -> np.ndarray:
+def decode_compressed(msg: Any, bits: Bits = 16) -> np.ndarray:
     """Read a ``sensor_msgs/CompressedImage`` that holds a JPEG or PNG.
 
     The codec is told by the data, so a JPEG announced as PNG is read. Bayer mosaics that were
@@ -101,6 +108,8 @@ def decode_compressed(msg: Any) -> np.ndarray:
     msg
         Object with the fields ``format``, as image_transport writes it or a bare codec name,
         and ``data`` (anything with the buffer protocol).
+    bits
+        See :data:`derain_ros.images.pixel_formats.Bits`; for a PNG of 16 bits.
 
     Returns
     -------
@@ -140,10 +149,17 @@ def decode_compressed(msg: Any) -> np.ndarray:
         refuse('data', found, 'at least a bit for each 8x8 pixels', _CHECK_LINK)
     encoding, _, target = (part.strip() for part in msg.format.partition(';'))
     mosaic = encoding.startswith('bayer_') and header.grey
-    image = _imdecode(data, cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR)
+    fewer = header.deep and bits != 16
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED if fewer else
+                      cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR)
     if image is None or image.shape[:2] != (header.height, header.width):
         found = f'a damaged {header.codec} of {len(data)} bytes'
         refuse('data', found, 'a whole one', _CHECK_LINK)
+    if fewer:
+        image = eight_bits(image, bits)
+        if not mosaic:
+            image = (cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2
+                     else np.ascontiguousarray(image[..., :3]))
     if mosaic:
         return _interpolate(image, encoding)
     if 'compressed rgb' in target:  # red and blue were exchanged before compression
@@ -245,7 +261,7 @@ def _read_png_header(data: bytes) -> _Header:
     row = 1 + (width * depth * _PNG_CHANNELS.get(colour, 4) + 7) // 8
     # Interlaced images have more and shorter rows, never twice as many bytes.
     _check_deflate(data, pixels, 2 * row * height)
-    return _Header('PNG', height, width, colour == _PNG_GREY)
+    return _Header('PNG', height, width, colour == _PNG_GREY, deep=depth == 16)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -21,6 +21,7 @@ from derain_ros.images.codec import (
 )
 from derain_ros.images.compressed import decode_compressed
 from derain_ros.images.overlay import blend, draw_overlay
+from derain_ros.images.pixel_formats import Bits
 
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """``Engine.infer``: a batch of frames to derained frames and rain masks."""
@@ -39,8 +40,8 @@ class Frame:
     bgr
         The pixels where there is no message: uint8, H×W×3, BGR.
     bits
-        How many bits of a sample are used in encodings of 16 bits; may be set until
-        :meth:`decode`.
+        See :data:`derain_ros.images.pixel_formats.Bits`; may be set until :meth:`decode`, and is
+        a number then.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class Frame:
 
     def __init__(
         self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None,
-        bits: int = 16,
+        bits: Bits = 16,
     ):
         self.message = message
         self.bits = bits
@@ -88,9 +89,14 @@ class Frame:
 
         """
         if self.bgr is None:
-            self.bgr = (decode_compressed(self.message) if self.compressed
-                        else decode_image(self.message, self.bits))
+            decode = decode_compressed if self.compressed else decode_image
+            self.bgr = decode(
+                self.message, self._choose_bits if callable(self.bits) else self.bits)
         return self.bgr
+
+    def _choose_bits(self, samples: np.ndarray) -> int:
+        self.bits = self.bits(samples)
+        return self.bits
 
     def check(self) -> None:
         """Raise ImageFormatError unless :meth:`decode` can read the frame, decoding if it must."""
@@ -154,8 +160,10 @@ class Frame:
 
         """
         encoding = output_encoding(self.encoding, choice)
-        if encoding == self.encoding == 'mono16' and self.bits < 16:
-            return self._mono16(strength), encoding
+        if encoding == self.encoding == 'mono16':
+            self.decode()
+            if self.bits < 16:
+                return self._mono16(strength), encoding
         alpha = None
         if encoding in ('bgra8', 'rgba8') and self.message is not None:
             alpha = extract_alpha(self.message)

@@ -16,6 +16,9 @@ _BAYER_CODES = {
 }
 BAYER_PATTERNS = tuple(_BAYER_CODES)
 
+Bits = int | Callable[[np.ndarray], int]
+"""How many bits of a sample of 16 are used, from the lowest: 8 to 16, or a choice by samples."""
+
 
 @dataclass(frozen=True)
 class PixelFormat:
@@ -25,8 +28,7 @@ class PixelFormat:
     ----------
     to_bgr
         Turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8
-        H×W×3 BGR; the second argument says whether samples of 16 bits are big-endian, the
-        third how many of the bits are used, from the lowest.
+        H×W×3 BGR; the second argument says whether samples of 16 bits are big-endian.
     pixel_bytes
         Bytes per pixel in a row (of the luma plane, where planes are separate).
     even_width, even_height
@@ -38,7 +40,7 @@ class PixelFormat:
 
     """
 
-    to_bgr: Callable[[np.ndarray, bool, int], np.ndarray]
+    to_bgr: Callable[[np.ndarray, bool, Bits], np.ndarray]
     pixel_bytes: int
     even_width: bool = False
     even_height: bool = False
@@ -74,43 +76,47 @@ def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     return cv2.cvtColor(mirrored, code)[2:-2, 2:-2]
 
 
-def _bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+def _bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
     return rows.reshape(len(rows), -1, 3)
 
 
-def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool, int], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
         return cv2.cvtColor(rows.reshape(len(rows), -1, channels), code)
 
     return to_bgr
 
 
-def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool, int], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
+    def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
         pixels = _high_bytes(rows, big_endian, bits).reshape(len(rows), -1, channels)
         return pixels if code is None else cv2.cvtColor(pixels, code)
 
     return to_bgr
 
 
-def _mono16(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
+def _mono16(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
     return cv2.cvtColor(_high_bytes(rows, big_endian, bits), cv2.COLOR_GRAY2BGR)
 
 
-def _bayer8(pattern: str) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+def _bayer8(pattern: str) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
     return lambda rows, big_endian, bits: demosaic(rows, pattern)
 
 
-def _bayer16(pattern: str) -> Callable[[np.ndarray, bool, int], np.ndarray]:
+def _bayer16(pattern: str) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
     return lambda rows, big_endian, bits: demosaic(
         _high_bytes(rows, big_endian, bits), pattern)
 
 
-def _high_bytes(rows: np.ndarray, big_endian: bool, bits: int) -> np.ndarray:
-    """Return the upper 8 of the bits that are used; samples beyond these are full."""
+def _high_bytes(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
     if bits == 16:
         return np.ascontiguousarray(rows[:, 0 if big_endian else 1::2])
-    shifted = samples_16(rows, big_endian) >> (bits - 8)
+    return eight_bits(samples_16(rows, big_endian), bits)
+
+
+def eight_bits(samples: np.ndarray, bits: Bits) -> np.ndarray:
+    """Return the upper 8 of the bits that are used of uint16 samples, those beyond as 255."""
+    shifted = samples >> ((bits(samples) if callable(bits) else bits) - 8)
     return np.minimum(shifted, 255, out=shifted).astype(np.uint8)
 
 

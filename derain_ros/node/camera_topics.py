@@ -5,6 +5,7 @@ subscription asks for. Otherwise no message passes, and nothing else tells why.
 """
 
 import difflib
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -73,6 +74,7 @@ _LEVELS = (
     ('durability', QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL),
     ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
 )
+_SECONDS = re.compile(r'\d+(\.\d+)? s\b')  # do not make another problem of it
 _UNKNOWN_NAME = '_NODE_NAME_UNKNOWN_'
 _LONGEST = 2**63 - 1
 
@@ -87,12 +89,12 @@ class Notice:
 
     def look(self, problem: str) -> None:
         """Take note of the problem there is now; empty is none. To be called again and again."""
-        now = time.monotonic()
-        if problem != self._seen:
-            self._seen, self._since = problem, now
-        if problem == self._told or now - self._since < NOTICE_SECONDS:
+        now, kind = time.monotonic(), _SECONDS.sub('', problem)
+        if kind != self._seen:
+            self._seen, self._since = kind, now
+        if kind == self._told or now - self._since < NOTICE_SECONDS:
             return
-        self._told = problem
+        self._told = kind
         if problem:
             self._warn(problem)
         elif self._end:

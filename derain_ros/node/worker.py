@@ -6,13 +6,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from rclpy.node import Node
 
 from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
-from derain_ros.images.codec import extract_samples
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera, is_wet
@@ -148,7 +148,7 @@ class Worker:
 
     def _read(self, work: Work, *, decode: bool) -> None:
         if decode:
-            self._choose_bits(work)
+            work.frame.bits = work.camera.settings.bits or partial(self._bits, work)
             work.frame.decode()
         else:
             work.frame.check()
@@ -160,19 +160,15 @@ class Worker:
         work.camera.record.read(
             work.frame.size, work.frame.encoding, work.received.frame_id)
 
-    def _choose_bits(self, work: Work) -> None:
-        frame, camera = work.frame, work.camera
-        if frame.compressed or not str(frame.encoding).endswith('16'):
-            return
-        if camera.settings.bits:
-            frame.bits = camera.settings.bits
-        elif (samples := extract_samples(frame.message)) is not None:
-            frame.bits, changed = camera.record.bits(samples)
-            if changed:
-                self._node.get_logger().info(
-                    f'{camera.image_topic}: {frame.bits} bits of {frame.encoding} are taken to be '
-                    f'used, by the largest sample so far; set {camera.name}.bit_depth if that is '
-                    'wrong')
+    def _bits(self, work: Work, samples: np.ndarray) -> int:
+        camera, message = work.camera, work.frame.message
+        bits, changed = camera.record.bits(samples)
+        if changed:
+            encoding = message.format if work.frame.compressed else message.encoding
+            self._node.get_logger().info(
+                f'{camera.image_topic}: {bits} bits of {encoding} are taken to be used, by the '
+                f'largest sample so far; set {camera.name}.bit_depth if that is wrong')
+        return bits
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):

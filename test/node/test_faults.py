@@ -211,9 +211,9 @@ def test_set_enabled_and_reset(rig, front):
 
 def test_a_camera_that_stops_is_named_after_its_own_period(rig, front):
     slow = Lens(rig.peer, 'slow')
-    with front.streaming(10), slow.streaming(1):
-        wait_for(lambda: len(slow.images) >= 4, 'frames of the slow camera')
-    # 3 of its periods are less than the least wait of 0.5 s; 3 s are those of the slow camera.
+    with front.streaming(10), slow.streaming(0.5):
+        wait_for(lambda: len(slow.images) >= 3, 'frames of the slow camera')
+    # 3 of its periods are less than the least wait of 0.5 s; 6 s are those of the slow camera.
     wait_for(lambda: 'front: the last message on /front/image_raw' in rig.node.log(), 'warning')
     assert 'slow: the last message' not in rig.node.log()
     wait_for(lambda: rig.level('front') == DiagnosticStatus.WARN, 'status')
