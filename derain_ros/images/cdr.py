@@ -49,10 +49,7 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class CompressedImageView:
-    """A ``sensor_msgs/CompressedImage`` whose data stay where they are in the message.
-
-    Attributes are as of :class:`ImageView`, and ``format`` as in the message.
-    """
+    """A ``sensor_msgs/CompressedImage`` whose data stay in the message, as :class:`ImageView`."""
 
     header: bytes
     stamp: int
@@ -112,14 +109,7 @@ def read_image(message: bytes) -> ImageView:
 
 
 def read_compressed_image(message: bytes) -> CompressedImageView:
-    """Read a serialized ``sensor_msgs/CompressedImage`` without copying its data.
-
-    Raises
-    ------
-    ImageFormatError, CdrUnsupportedError
-        As :func:`read_image` does.
-
-    """
+    """Read a serialized ``sensor_msgs/CompressedImage`` as :func:`read_image` does an Image."""
     reader = _Reader(message, 'sensor_msgs/CompressedImage')
     header, stamp, frame_id = reader.header()
     announced = reader.text('format')
@@ -142,12 +132,7 @@ def read_camera_info(message: bytes) -> CameraInfoView:
     """Read a serialized ``sensor_msgs/CameraInfo`` as far as rclpy could.
 
     Trying rclpy would leave a line of the middleware's on stderr for each one that it cannot.
-
-    Raises
-    ------
-    ImageFormatError, CdrUnsupportedError
-        As :func:`read_image` does.
-
+    Errors are those of :func:`read_image`.
     """
     reader = _Reader(message, 'sensor_msgs/CameraInfo')
     _, _, frame_id = reader.header()
@@ -169,15 +154,8 @@ def encode_header(sec: int, nanosec: int, frame_id: str) -> bytes:
     """Serialize a ``std_msgs/Header``.
 
     The result is little-endian CDR, without encapsulation and without padding at the end. As
-    with rclpy, ``frame_id`` ends at its first NUL.
-
-    Raises
-    ------
-    struct.error
-        A number that does not fit.
-    UnicodeEncodeError
-        A lone surrogate in ``frame_id``.
-
+    with rclpy, ``frame_id`` ends at its first NUL. Raises struct.error where a number does not
+    fit, UnicodeEncodeError for a lone surrogate.
     """
     return struct.pack('<iI', sec, nanosec) + _encode_text(frame_id)
 
@@ -210,20 +188,6 @@ def write_image(
         ``data`` are not C-contiguous, or longer than a message can hold.
 
     """
-    return b''.join(image_parts(
-        header, height=height, width=width, encoding=encoding, is_bigendian=is_bigendian,
-        step=step, data=data))
-
-
-def image_parts(
-    header: bytes, *, height: int, width: int, encoding: str, is_bigendian: int = 0, step: int,
-    data: Any,
-) -> tuple[bytes, memoryview]:
-    """Serialize a ``sensor_msgs/Image`` without copying its pixels.
-
-    Returns what :func:`write_image` does as two parts, of which the second are ``data``;
-    parameters and errors are as there.
-    """
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
     message += struct.pack('<II', height, width)
@@ -242,7 +206,7 @@ def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
     message += _encode_text(format)
-    return b''.join(_with_sequence(message, data))
+    return _with_sequence(message, data)
 
 
 class _Reader:
@@ -310,8 +274,8 @@ def _align(message: bytearray) -> None:
     message += bytes(-len(message) % 4)
 
 
-def _with_sequence(message: bytearray, data: Any) -> tuple[bytes, memoryview]:
-    """Return the message up to a sequence of bytes at its end, and the sequence."""
+def _with_sequence(message: bytearray, data: Any) -> bytes:
+    """Return the message with a sequence of bytes at its end."""
     view = memoryview(data)
     if not view.c_contiguous or view.nbytes > _LARGEST_COUNT:
         raise ValueError(
@@ -319,4 +283,4 @@ def _with_sequence(message: bytearray, data: Any) -> tuple[bytes, memoryview]:
             f'{_LARGEST_COUNT} in C order, so pass them through numpy.ascontiguousarray')
     _align(message)
     message += struct.pack('<I', view.nbytes)
-    return bytes(message), view
+    return b''.join((message, view))

@@ -23,16 +23,9 @@ from derain_ros.images.message_fields import (
 from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, PixelFormat, samples_16
 
 __all__ = [
-    'SUPPORTED_ENCODINGS',
-    'ImageFormatError',
-    'arrange_pixels',
-    'check_image',
-    'decode_compressed',
-    'decode_image',
-    'extract_alpha',
-    'extract_samples',
-    'is_compressed_supported',
-    'output_encoding',
+    'SUPPORTED_ENCODINGS', 'ImageFormatError', 'arrange_pixels', 'check_image',
+    'decode_compressed', 'decode_image', 'extract_alpha', 'extract_samples',
+    'is_compressed_supported', 'output_encoding',
 ]
 
 SUPPORTED_ENCODINGS = frozenset(PIXEL_FORMATS)
@@ -103,11 +96,7 @@ def check_image(msg: Any) -> None:
 def extract_samples(msg: Any) -> np.ndarray | None:
     """Return the samples of an image of 16 bits, uint16, H rows, a copy; None of others.
 
-    Raises
-    ------
-    ImageFormatError
-        As :func:`decode_image`.
-
+    Raises ImageFormatError as :func:`decode_image` does.
     """
     encoding = _encoding(msg)
     if not encoding.endswith('16') or encoding not in PIXEL_FORMATS:
@@ -120,11 +109,7 @@ def extract_samples(msg: Any) -> np.ndarray | None:
 def extract_alpha(msg: Any) -> np.ndarray | None:
     """Return the alpha channel (uint8, H×W, a copy) of a bgra8 or rgba8 image, else None.
 
-    Raises
-    ------
-    ImageFormatError
-        As :func:`decode_image`.
-
+    Raises ImageFormatError as :func:`decode_image` does.
     """
     if _encoding(msg) not in ('bgra8', 'rgba8'):
         return None
@@ -134,26 +119,11 @@ def extract_alpha(msg: Any) -> np.ndarray | None:
 
 
 def output_encoding(input_encoding: str, choice: str) -> str:
-    """Choose the encoding of a derained image.
+    """Choose the encoding of a derained image, one that :func:`arrange_pixels` writes.
 
-    Parameters
-    ----------
-    input_encoding
-        Encoding of the received image; ``bgr8`` for a compressed one.
-    choice
-        ``bgr8`` or ``rgb8`` always, or ``same``: keep the input's encoding where it can be
-        written, and ``bgr8`` for Bayer, YUV and whatever cv_bridge read.
-
-    Returns
-    -------
-    str
-        An encoding that :func:`arrange_pixels` writes.
-
-    Raises
-    ------
-    ValueError
-        Another ``choice``.
-
+    ``input_encoding`` is that of the received image, ``bgr8`` for a compressed one. ``choice`` is
+    ``bgr8`` or ``rgb8``, or ``same`` to keep the input's where it can be written, and ``bgr8`` for
+    Bayer, YUV and whatever cv_bridge read; ValueError for another.
     """
     if choice in ('bgr8', 'rgb8'):
         return choice

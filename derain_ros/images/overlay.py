@@ -19,23 +19,8 @@ _RAMP = np.clip((np.arange(256, dtype=np.float32) - 64) / 128, 0, 1) * TINT_OPAC
 def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
     """Tint the rainy parts of a frame: not at all up to mask 64, fully from 192 on.
 
-    Parameters
-    ----------
-    bgr
-        Frame, uint8, H×W×3, BGR, 0–255.
-    rain_mask
-        Rain per pixel, uint8, H×W, 0 = dry, 255 = rain.
-
-    Returns
-    -------
-    numpy.ndarray
-        A new uint8 H×W×3 BGR image; dry pixels are those of the input.
-
-    Raises
-    ------
-    ValueError
-        Type or size of one of the arrays is another one.
-
+    The frame is uint8, H×W×3, BGR, its mask uint8, H×W, 0 = dry, 255 = rain; ValueError for
+    others. The result is a new image, whose dry pixels are those of the frame.
     """
     _check_image('bgr', bgr)
     if rain_mask.dtype != np.uint8 or rain_mask.shape != bgr.shape[:2]:
@@ -60,11 +45,6 @@ def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarra
         Share of the derained image, 0 to 1.5. Above 1 the difference of the two is
         overdone: more of faint rain goes, and more of fine detail. At 1 ``derained`` itself
         is returned, at 0 ``rainy`` itself; nothing is copied.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, H×W×3, BGR.
 
     Raises
     ------

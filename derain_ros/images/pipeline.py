@@ -142,22 +142,11 @@ class Frame:
         return self._blended[1]
 
     def image(self, strength: float = 1.0, choice: str = 'same') -> tuple[np.ndarray, str]:
-        """Encode the picture to show for a ``sensor_msgs/Image``.
+        """Encode the picture to show for a ``sensor_msgs/Image`` of an :func:`output_encoding`.
 
-        Parameters
-        ----------
-        strength
-            Share of the derained image, 0–1.
-        choice
-            See :func:`derain_ros.images.codec.output_encoding`.
-
-        Returns
-        -------
-        tuple of numpy.ndarray and str
-            Pixels as they lie in the message, uint8, C-contiguous, H rows; and their encoding.
-            The alpha channel of the input is kept, and so are the grey levels and the range
-            of mono16 of fewer bits: what deraining has changed, in steps of 8 bits, is added.
-
+        Returns pixels as they lie in the message, uint8, C-contiguous, H rows, and their encoding.
+        The alpha channel of the input is kept, and so are the grey levels and the range of mono16
+        of fewer bits: what deraining has changed, in steps of 8 bits, is added.
         """
         encoding = output_encoding(self.encoding, choice)
         if encoding == self.encoding == 'mono16':
@@ -172,10 +161,11 @@ class Frame:
     def _mono16(self, strength: float) -> np.ndarray:
         grey, before = (cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.int32)
                         for image in (self.blended(strength), self.decode()))
-        samples = extract_samples(self.message) + ((grey - before) << (self.bits - 8))
+        samples = extract_samples(self.message)
         # A sample beyond the bits stays what it is unless it is changed.
-        most = np.maximum(extract_samples(self.message), (1 << self.bits) - 1)
-        return np.clip(samples, 0, most).astype('<u2').view(np.uint8)
+        most = np.maximum(samples, (1 << self.bits) - 1)
+        changed = samples + ((grey - before) << (self.bits - 8))
+        return np.clip(changed, 0, most).astype('<u2').view(np.uint8)
 
     def mask(self) -> np.ndarray:
         """Return the rain mask, uint8, H×W, 255 = rain; 0 everywhere where it was not derained."""

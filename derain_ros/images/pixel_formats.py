@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,20 +54,9 @@ class PixelFormat:
 
 
 def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
-    """Interpolate a Bayer mosaic bilinearly.
+    """Interpolate a Bayer mosaic, uint8, H×W, sides at least 2, bilinearly to H×W×3, BGR.
 
-    Parameters
-    ----------
-    mosaic
-        uint8, H×W, both sides at least 2.
-    pattern
-        Colours of the top left 2×2 pixels, row by row: ``rggb``, ``bggr``, ``gbrg``, ``grbg``.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, H×W×3, BGR.
-
+    ``pattern`` has the colours of the top left 2×2 pixels, row by row: ``rggb``, for example.
     """
     code = _BAYER_CODES[pattern]
     if min(mosaic.shape) > 2:
@@ -74,38 +64,6 @@ def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     # OpenCV leaves images of two rows or columns black; mirroring keeps the pattern's phase.
     mirrored = cv2.copyMakeBorder(mosaic, 2, 2, 2, 2, cv2.BORDER_REFLECT_101)
     return cv2.cvtColor(mirrored, code)[2:-2, 2:-2]
-
-
-def _bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
-    return rows.reshape(len(rows), -1, 3)
-
-
-def _convert(code: int, channels: int) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
-        return cv2.cvtColor(rows.reshape(len(rows), -1, channels), code)
-
-    return to_bgr
-
-
-def _colour16(code: int | None, channels: int) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
-    def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
-        pixels = _high_bytes(rows, big_endian, bits).reshape(len(rows), -1, channels)
-        return pixels if code is None else cv2.cvtColor(pixels, code)
-
-    return to_bgr
-
-
-def _mono16(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
-    return cv2.cvtColor(_high_bytes(rows, big_endian, bits), cv2.COLOR_GRAY2BGR)
-
-
-def _bayer8(pattern: str) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
-    return lambda rows, big_endian, bits: demosaic(rows, pattern)
-
-
-def _bayer16(pattern: str) -> Callable[[np.ndarray, bool, Bits], np.ndarray]:
-    return lambda rows, big_endian, bits: demosaic(
-        _high_bytes(rows, big_endian, bits), pattern)
 
 
 def _high_bytes(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
@@ -125,36 +83,40 @@ def samples_16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
     return np.ascontiguousarray(rows).view('>u2' if big_endian else '<u2').astype(np.uint16)
 
 
+def _format(
+    code: int | str | None, channels: int, *, deep: bool = False, **more: Any
+) -> PixelFormat:
+    """Return a format by its conversion of OpenCV, or Bayer pattern; ``deep`` is of 16 bits."""
+    def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
+        pixels = _high_bytes(rows, big_endian, bits) if deep else rows
+        pixels = pixels.reshape(len(rows), -1, channels)
+        if isinstance(code, str):
+            return demosaic(pixels[..., 0], code)
+        return pixels if code is None else cv2.cvtColor(pixels, code)
+
+    return PixelFormat(to_bgr, 2 * channels if deep else channels, **more)
+
+
 def _formats() -> dict[str, PixelFormat]:
-    bgr8 = PixelFormat(_bgr, 3)
-    mono8 = PixelFormat(_convert(cv2.COLOR_GRAY2BGR, 1), 1)
-    uyvy = PixelFormat(_convert(cv2.COLOR_YUV2BGR_UYVY, 2), 2, even_width=True)
-    yuyv = PixelFormat(_convert(cv2.COLOR_YUV2BGR_YUY2, 2), 2, even_width=True)
     semi_planar = {'even_width': True, 'even_height': True, 'half_height_chroma': True}
     formats = {
-        'bgr8': bgr8,
-        '8UC3': bgr8,
-        'rgb8': PixelFormat(_convert(cv2.COLOR_RGB2BGR, 3), 3),
-        'bgra8': PixelFormat(_convert(cv2.COLOR_BGRA2BGR, 4), 4),
-        'rgba8': PixelFormat(_convert(cv2.COLOR_RGBA2BGR, 4), 4),
-        'bgr16': PixelFormat(_colour16(None, 3), 6),
-        'rgb16': PixelFormat(_colour16(cv2.COLOR_RGB2BGR, 3), 6),
-        'bgra16': PixelFormat(_colour16(cv2.COLOR_BGRA2BGR, 4), 8),
-        'rgba16': PixelFormat(_colour16(cv2.COLOR_RGBA2BGR, 4), 8),
-        'mono8': mono8,
-        '8UC1': mono8,
-        'mono16': PixelFormat(_mono16, 2),
-        'yuv422': uyvy,
-        'uyvy': uyvy,
-        'yuv422_yuy2': yuyv,
-        'yuyv': yuyv,
-        'nv12': PixelFormat(_convert(cv2.COLOR_YUV2BGR_NV12, 1), 1, **semi_planar),
-        'nv21': PixelFormat(_convert(cv2.COLOR_YUV2BGR_NV21, 1), 1, **semi_planar),
+        'mono8': _format(cv2.COLOR_GRAY2BGR, 1),
+        'mono16': _format(cv2.COLOR_GRAY2BGR, 1, deep=True),
+        'uyvy': _format(cv2.COLOR_YUV2BGR_UYVY, 2, even_width=True),
+        'yuyv': _format(cv2.COLOR_YUV2BGR_YUY2, 2, even_width=True),
+        'nv12': _format(cv2.COLOR_YUV2BGR_NV12, 1, **semi_planar),
+        'nv21': _format(cv2.COLOR_YUV2BGR_NV21, 1, **semi_planar),
     }
-    for pattern in _BAYER_CODES:
-        formats[f'bayer_{pattern}8'] = PixelFormat(_bayer8(pattern), 1, smallest_side=2)
-        formats[f'bayer_{pattern}16'] = PixelFormat(_bayer16(pattern), 2, smallest_side=2)
-    return formats
+    for colours, code, channels in (
+        ('bgr', None, 3), ('rgb', cv2.COLOR_RGB2BGR, 3), ('bgra', cv2.COLOR_BGRA2BGR, 4),
+        ('rgba', cv2.COLOR_RGBA2BGR, 4), *((f'bayer_{name}', name, 1) for name in _BAYER_CODES),
+    ):
+        least = {'smallest_side': 2} if channels == 1 else {}
+        formats[f'{colours}8'] = _format(code, channels, **least)
+        formats[f'{colours}16'] = _format(code, channels, deep=True, **least)
+    return formats | {
+        '8UC1': formats['mono8'], '8UC3': formats['bgr8'], 'yuv422': formats['uyvy'],
+        'yuv422_yuy2': formats['yuyv']}
 
 
 PIXEL_FORMATS = _formats()

@@ -94,6 +94,18 @@ def test_compressed_mosaic_is_interpolated():
         decode_compressed(compressed('bayer_rgbw8; png compressed ', data))
 
 
+@pytest.mark.parametrize(('kind', 'pixels'), [
+    ('mono', textured(8, 10)[..., 0]), ('bgr', textured(8, 10)),
+    ('bgra', cv2.cvtColor(textured(8, 10), cv2.COLOR_BGR2BGRA)),
+    ('bayer_rggb', mosaic('rggb', 8, 10))])
+@pytest.mark.parametrize('bits', [8, 10, 12, 14])
+def test_a_png_of_fewer_bits_is_as_bright_as_one_of_eight(kind, pixels, bits):
+    deep = compressed(f'{kind}16; png compressed ', png(pixels.astype(np.uint16) << bits - 8))
+    expected = decode_compressed(compressed(f'{kind}8; png compressed ', png(pixels)))
+    np.testing.assert_array_equal(decode_compressed(deep, bits), expected)
+    np.testing.assert_array_equal(decode_compressed(deep, lambda samples: bits), expected)
+
+
 def test_exif_orientation_is_ignored():
     pixels = textured(24, 40)
     # One IFD entry: tag 0x112 (orientation), short, count 1, value 6 (turn by 90 degrees).

@@ -30,10 +30,11 @@ from derain_ros.images.pixel_formats import PIXEL_FORMATS
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'binned', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'varied']
+           'twelve', 'given', 'mosaic', 'rainy', 'varied', 'png']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12},
+    'png': {'transport': 'compressed'},
     'misspelt': {'camera_info_topic': '/misspelt/camera_inof'},
     'packed': {'image_topic': '/packed/image_rect_compressed'},
     'chosen': {'image_topic': '/chosen/image_rect_compressed', 'transport': 'compressed'},
@@ -274,12 +275,18 @@ def test_grey_levels_of_twelve_bits_come_out_as_such(rig, camera):
     assert f'/{camera}/image_raw: 12 bits of mono16' in rig.node.log() or camera == 'given'
 
 
-def test_a_mosaic_of_twelve_bits_is_not_dark(rig):
+@pytest.mark.parametrize('camera', ['mosaic', 'png'])
+def test_a_mosaic_of_twelve_bits_is_not_dark(rig, camera):
     grey = np.full((48, 64), 3000, np.uint16)
-    stream = Stream(rig, 'mosaic', messages=lambda number: image(number, grey, 'bayer_rggb16'))
+    packed = CompressedImage(format='bayer_rggb16; png compressed ',
+                             data=cv2.imencode('.png', grey)[1].tobytes())
+    stream = (Stream(rig, camera, messages=lambda number: image(number, grey, 'bayer_rggb16'))
+              if camera == 'mosaic' else
+              Stream(rig, camera, CompressedImage, '/png/image_raw/compressed', lambda _: packed))
     images = stream.listen()
     stream.until(lambda: images and set(images[-1].data) == {3000 >> 4 ^ 16}, 'image')
     assert images[-1].encoding == 'bgr8'
+    assert '/image_raw/compressed: 12 bits of bayer_rggb16' in rig.node.log() or camera != 'png'
 
 
 def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
