@@ -53,7 +53,7 @@ def peer():
             with Peer(domain) as peer:
                 yield peer
         finally:
-            process.terminate()
+            process.kill()
 
 
 def send(peer, message_type, messages, expected):
