@@ -69,6 +69,7 @@ WHEELS = {'ros', 'kilted'}
 """Extras that stand in for a ROS installation."""
 
 OURS = imported('derain_ros') | BY_NAME
+NODE = imported('launch', 'derain_ros/node')
 THEIRS = imported('test')
 OF_ROS = {'rclpy', 'launch', 'launch_ros', 'cv_bridge'} | {
     name for name in OURS | THEIRS | imported('launch')
@@ -96,9 +97,9 @@ def test_what_tests_import_is_required_for_them():
 
 
 def test_package_xml_has_what_the_package_and_its_launch_files_import():
-    used = OURS | imported('launch')
+    used = OURS | NODE
     assert used & OF_ROS | {ROSDEP[name] for name in used & set(ROSDEP)
-                            if name in imported('launch') or PIP.get(name, name) in REQUIRED['']
+                            if name in NODE or PIP.get(name, name) in REQUIRED['']
                             } - TOOLS == EXEC - TOOLS
 
 
