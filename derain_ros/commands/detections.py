@@ -47,6 +47,12 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import share
+from derain_ros.commands.pair_sources import (
+    add_source_options,
+    check_outputs,
+    check_sources,
+    write_figures,
+)
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.detection.comparison import Comparison
@@ -56,22 +62,12 @@ if TYPE_CHECKING:
     from derain_ros.files.frame_sources import FrameSource
 
 _SHOWN = 10
+_VERSIONS = 'rainy', 'derained', 'clean'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
-                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
-    parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
-    parser.add_argument('--derained-topic', metavar='TOPIC',
-                        help='derained topic of BAG (default: the one of `derain bag`, '
-                             '<namespace>/derained/image, if there is one)')
-    parser.add_argument('--clean-topic', metavar='TOPIC', help='image topic of BAG without rain')
-    parser.add_argument('--rainy', type=Path, metavar='DIR', help='folder of rainy pictures')
-    parser.add_argument('--derained', type=Path, metavar='DIR',
-                        help='folder of the same pictures, derained')
-    parser.add_argument('--clean', type=Path, metavar='DIR',
-                        help='folder of the same pictures without rain')
+    add_source_options(parser, *_VERSIONS)
     group = parser.add_argument_group('detector and truth')
     group.add_argument('--detector', required=True, metavar='YAML',
                        help='description of the detector: a file, yolov8 or fastestdet')
@@ -112,8 +108,7 @@ def run(args: argparse.Namespace) -> int:
     figures = comparison.figures()
     for line in summarise(figures, verbose=args.verbose):
         print(line)
-    if args.json:
-        _write(args.json, figures)
+    write_figures(args.json, figures)
     return FAILURE if comparison.failed else 0
 
 
@@ -123,58 +118,24 @@ def _open(
     """Open everything that can be wrong before the work begins."""
     from derain_ros.evaluation.detection.detector import Detector, DetectorError
     from derain_ros.evaluation.detection.labels import read_labels
-    from derain_ros.files.run_files import check_output
+    from derain_ros.files.frame_sources import BagFrames, FolderFrames
 
-    _check_sources(args)
-    with refusing(ValueError, DetectorError):
-        if args.json:
-            check_output(args.json)
-        description = _describe(args)
-        classes = _classes(args, description)
-        labels = read_labels(args.labels, description.classes) if args.labels else None
-        print_notes(*(labels.notes if labels else ()))
-        if args.bag is None:
-            from derain_ros.files.frame_sources import FolderFrames
-
-            source = FolderFrames(args.rainy, args.derained, args.clean)
-        else:
-            from derain_ros.files.frame_sources import BagFrames
-
-            source = BagFrames(
-                args.bag, args.rainy_topic, args.derained_topic, args.clean_topic)
-            print_notes(*source.notes)
-        return source, Detector(description), labels, classes
-
-
-def _check_sources(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together, or are missing."""
-    for_bag = {'--rainy-topic': args.rainy_topic, '--derained-topic': args.derained_topic,
-               '--clean-topic': args.clean_topic}
-    for_folders = {'--rainy': args.rainy, '--derained': args.derained, '--clean': args.clean}
-    unwanted, kind = (for_bag, 'pictures') if args.bag is None else (for_folders, 'a bag')
-    for option, value in unwanted.items():
-        if value is not None:
-            raise CommandError(f'{option} does not go with {kind}; choose a bag with '
-                               '--rainy-topic, or pictures with --rainy', USAGE)
-    if args.bag is None and args.rainy is None:
-        raise CommandError(
-            'name the pictures with --rainy, or a bag with --rainy-topic', USAGE)
-    if args.bag is not None and args.rainy_topic is None:
-        raise CommandError(
-            f'--rainy-topic is missing; image topics of {args.bag}: {_topics(args.bag)}', USAGE)
+    check_sources(args, _VERSIONS, ['rainy'])
     if not (args.labels or args.clean or args.clean_topic):
         other = '--clean' if args.bag is None else '--clean-topic'
         raise CommandError(
             f'the ground truth is missing: name the frames without rain with {other}, or '
             '--labels', USAGE)
-
-
-def _topics(bag: Path) -> str:
-    from derain_ros.bags.damage import BagError
-    from derain_ros.bags.recording import Recording
-
-    with refusing(BagError), Recording(bag) as recording:
-        return printable(', '.join(recording.image_topics) or 'none')
+    check_outputs(args.json)
+    with refusing(ValueError, DetectorError):
+        description = _describe(args)
+        classes = _classes(args, description)
+        labels = read_labels(args.labels, description.classes) if args.labels else None
+        print_notes(*(labels.notes if labels else ()))
+        source = FolderFrames(args.rainy, args.derained, args.clean) if args.bag is None else (
+            BagFrames(args.bag, args.rainy_topic, args.derained_topic, args.clean_topic))
+        print_notes(*(source.notes if args.bag else ()))
+        return source, Detector(description), labels, classes
 
 
 def _describe(args: argparse.Namespace) -> 'Description':
@@ -222,11 +183,3 @@ def _report(comparison: 'Comparison') -> None:
     if not comparison.frames:
         raise CommandError('no frame could be measured' + (
             '; labels go by file name, or by stamp in a bag' if unlabelled else ''))
-
-
-def _write(path: Path, figures: dict) -> None:
-    from derain_ros.files.run_files import RunFileError, write_run
-
-    with giving_up(RunFileError):
-        write_run(path, figures)
-    print(f'{printable(path)} written')

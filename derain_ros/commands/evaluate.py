@@ -37,22 +37,20 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import count_or_none
+from derain_ros.commands.pair_sources import (
+    add_source_options,
+    check_outputs,
+    check_sources,
+    write_figures,
+)
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
-    from derain_ros.files.pairs import PairSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
-                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
-    parser.add_argument('--rainy-topic', metavar='TOPIC', help='image topic of BAG with rain')
-    parser.add_argument('--clean-topic', metavar='TOPIC', help='image topic of BAG without')
-    parser.add_argument('--rainy', type=Path, metavar='DIR',
-                        help='folder of rainy pictures (or one file)')
-    parser.add_argument('--clean', type=Path, metavar='DIR',
-                        help='folder of the same pictures without rain (or one file)')
+    add_source_options(parser, 'rainy', 'clean')
     parser.add_argument('--sweep', choices=('direction', 'speed', 'rate'),
                         help='render rain over the pictures of --clean, in every direction, at '
                              'every speed or rate, and tell where deraining stops to help')
@@ -75,11 +73,17 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate as ``args`` say; 1 if a pair failed."""
     from derain_ros.engines.model_facts import model_facts
     from derain_ros.evaluation.pair_evaluation import evaluate
+    from derain_ros.files.frame_sources import BagPairs
+    from derain_ros.files.pairs import FolderPairs
 
     if args.sweep:
         return _sweep(args)
-    source = _open_source(args)
+    check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
+    with refusing(ValueError):
+        source = FolderPairs(args.rainy, args.clean) if args.bag is None else BagPairs(
+            args.bag, args.rainy_topic, args.clean_topic)
+    print_notes(*(source.notes if args.bag else ()))
     names = list(dict.fromkeys([args.model, *args.against]))
     with giving_up(ValueError), ExitStack() as stack:
         models = []
@@ -134,6 +138,7 @@ def _sweep(args: argparse.Namespace) -> int:
         for point in points:
             print(f'  {point.value:>6g}  {point.rainy:>9.2f}  {point.derained:>8.2f}  '
                   f'{point.derained - point.rainy:>5.2f}  {_share(point.f1):>7}')
+
     def page() -> str:
         from derain_ros.report.page import make_sweep_page
 
@@ -146,61 +151,11 @@ def _sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_source(args: argparse.Namespace) -> 'PairSource':
-    """Find the pairs, from a bag or from folders."""
-    for_bag = {'--rainy-topic': args.rainy_topic, '--clean-topic': args.clean_topic}
-    for_folders = {'--rainy': args.rainy, '--clean': args.clean}
-    if args.bag is None:
-        wanted, unwanted, kind = for_folders, for_bag, 'pictures'
-        if not any(for_folders.values()):
-            raise CommandError(
-                'name the pictures with --rainy and --clean, or a bag with --rainy-topic and '
-                '--clean-topic', USAGE)
-    else:
-        wanted, unwanted, kind = for_bag, for_folders, 'a bag'
-    for option, value in unwanted.items():
-        if value is not None:
-            raise CommandError(f'{option} does not go with {kind}; choose a bag with '
-                               '--rainy-topic and --clean-topic, or --rainy and --clean', USAGE)
-    missing = [option for option, value in wanted.items() if value is None]
-    try:
-        if args.bag is None:
-            from derain_ros.files.pairs import FolderPairs
-
-            if missing:
-                raise CommandError(f'{missing[0]} is missing: pictures need both --rainy and '
-                                   '--clean', USAGE)
-            return FolderPairs(args.rainy, args.clean)
-        return _open_bag(args, missing)
-    except ValueError as error:
-
-        raise CommandError(printable(error), USAGE) from error
-
-
-def _open_bag(args: argparse.Namespace, missing: list[str]) -> 'PairSource':
-    from derain_ros.bags.recording import Recording
-    from derain_ros.files.frame_sources import BagPairs
-
-    if missing:
-        with Recording(args.bag) as recording:
-            topics = ', '.join(recording.image_topics) or 'none'
-        raise CommandError(
-            f'{missing[0]} is missing; image topics of {args.bag}: {topics}', USAGE)
-    source = BagPairs(args.bag, args.rainy_topic, args.clean_topic)
-    print_notes(*source.notes)
-    return source
-
-
 def _check_outputs(args: argparse.Namespace) -> None:
     """Find out before the work that its results can be written."""
-    from derain_ros.files.run_files import RunFileError, check_output
-
-    outputs = [path for path in (args.json, args.html) if path]
-    if len({path.absolute() for path in outputs}) < len(outputs):
+    check_outputs(args.json, args.html)
+    if args.json and args.html and args.json.absolute() == args.html.absolute():
         raise CommandError(f'--json and --html both name {args.json}; give two names', USAGE)
-    for path in outputs:
-        with refusing(RunFileError):
-            check_output(path)
     if args.html:
         from derain_ros.report import page, plots  # noqa: F401
 
@@ -242,18 +197,14 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
         print(f'  {label:<14} {text}')
 
 
-def _write_outputs(
-    args: argparse.Namespace, figures: dict, page: Callable[[], str]
-) -> None:
-    from derain_ros.files.run_files import RunFileError, write_run, write_text
+def _write_outputs(args: argparse.Namespace, figures: dict, page: Callable[[], str]) -> None:
+    from derain_ros.files.run_files import RunFileError, write_text
 
-    with giving_up(RunFileError):
-        if args.json:
-            write_run(args.json, figures)
-            print(f'{printable(args.json)} written')
-        if args.html:
+    write_figures(args.json, figures)
+    if args.html:
+        with giving_up(RunFileError):
             write_text(args.html, page())
-            print(f'{printable(args.html)} written')
+        print(f'{printable(args.html)} written')
 
 
 def _page(figures: dict, evaluation: 'Evaluation') -> str:

@@ -20,7 +20,7 @@ exit status: 0 all done, 1 a clip or some frames failed (ten are named), 2 wrong
 """
 
 import argparse
-import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +31,6 @@ from derain_ros.commands import (
     CommandError,
     SlowBar,
     add_engine_options,
-    giving_up,
     open_engine,
     printable,
     refusing,
@@ -44,6 +43,7 @@ from derain_ros.commands.arguments import (
     share,
 )
 from derain_ros.commands.clip_paths import add_clip_options, open_clip
+from derain_ros.commands.pair_sources import check_outputs, write_figures
 
 if TYPE_CHECKING:
     from derain_ros.evaluation.gate_trial import GateTrial
@@ -79,19 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
     from derain_ros.evaluation.gate_trial import as_text, summarise, try_gate
-    from derain_ros.files.run_files import RunFileError, check_output
+    from derain_ros.files.run_files import host, versions
     from derain_ros.rain_gate import GateSettings
 
+    check_outputs(args.json)
     try:
         settings = GateSettings(**{
             name: getattr(args, name) for name in ('wet_above', 'dry_below', 'dry_after')
             if getattr(args, name) is not None})
-        if args.json:
-            check_output(args.json)
-    except RunFileError as error:
-        raise CommandError(printable(error), USAGE) from error
     except ValueError as error:
-        raise CommandError(_as_options(str(error)), USAGE) from error
+        raise CommandError(re.sub(
+            '(wet|dry)_(above|below|after)', r'--\1-\2', str(error)), USAGE) from error
     trials: dict[str, GateTrial] = {}
     broken = []
     seed = args.seed
@@ -116,11 +114,11 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError('no clip could be read')
     summary = summarise(trials.values())
     print(as_text(trials, summary, settings))
-    if args.json:
-        _write(args, {
-            'model': info.model, 'engine': info.engine, 'precision': info.precision,
-            'settings': asdict(settings), 'seed': args.seed, 'summary': summary,
-            'clips': {name: trial.describe() for name, trial in trials.items()}})
+    write_figures(args.json, {
+        'versions': versions(), 'host': host(),
+        'model': info.model, 'engine': info.engine, 'precision': info.precision,
+        'settings': asdict(settings), 'seed': args.seed, 'summary': summary,
+        'clips': {name: trial.describe() for name, trial in trials.items()}})
     return status
 
 
@@ -146,20 +144,6 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
     for job in jobs:
         yield printable(job.source), lambda job=job: PannedClip(
             job.source, args.duration or _PANNED_SECONDS)
-
-
-def _write(args: argparse.Namespace, figures: dict) -> None:
-    from derain_ros.files.run_files import RunFileError, host, versions, write_text
-
-    figures = {'versions': versions(), 'host': host(), **figures}
-    with giving_up(RunFileError):
-        write_text(args.json, json.dumps(figures, indent=2, allow_nan=False) + '\n')
-
-
-def _as_options(text: str) -> str:
-    for name in ('wet_above', 'dry_below', 'dry_after'):
-        text = text.replace(name, f'--{name.replace("_", "-")}')
-    return text
 
 
 def _gap(text: str) -> float:

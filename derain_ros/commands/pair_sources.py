@@ -1,0 +1,71 @@
+"""What commands that measure rainy frames beside other versions of them share."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from derain_ros.commands import USAGE, CommandError, giving_up, printable, refusing
+
+_HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
+
+
+def add_source_options(parser: argparse.ArgumentParser, *versions: str) -> None:
+    """Add BAG, and for each version ``--<version>-topic`` of it and ``--<version>``, a folder."""
+    parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
+                        help='rosbag2 folder (or a bare .mcap or .db3 file)')
+    for version in versions:
+        usual = (' (default: the one of `derain bag`, <namespace>/derained/image, if there is '
+                 'one)' if version == 'derained' else '')
+        parser.add_argument(f'--{version}-topic', metavar='TOPIC',
+                            help=f'image topic of BAG, {_HELP[version]}{usual}')
+    for version in versions:
+        same = 'pictures' if version == 'rainy' else 'the same pictures'
+        parser.add_argument(f'--{version}', type=Path, metavar='DIR',
+                            help=f'folder of {same} (or one file), {_HELP[version]}')
+
+
+def check_sources(
+    args: argparse.Namespace, versions: Sequence[str], required: Sequence[str]
+) -> None:
+    """Refuse options for pictures with a bag, those for a bag without, and missing ones."""
+    given, other = ('_topic', '') if args.bag else ('', '_topic')
+    choose = ('name the pictures with ' + ' and '.join(f'--{one}' for one in required)
+              + ', or a bag with ' + ' and '.join(f'--{one}-topic' for one in required))
+    for version in versions:
+        if getattr(args, version + other) is not None:
+            raise CommandError(
+                f'--{version}{other.replace("_", "-")} does not go with '
+                f'{"a bag" if args.bag else "pictures"}; {choose}', USAGE)
+    for version in required:
+        if getattr(args, version + given) is None:
+            if args.bag:
+                choose = f'image topics of {printable(args.bag)}: {_topics(args.bag)}'
+            raise CommandError(
+                f'--{version}{given.replace("_", "-")} is missing; {choose}', USAGE)
+
+
+def _topics(bag: Path) -> str:
+    from derain_ros.bags.damage import BagError
+    from derain_ros.bags.recording import Recording
+
+    with refusing(BagError), Recording(bag) as recording:
+        return printable(', '.join(recording.image_topics) or 'none')
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Find out before the work that its results can be written."""
+    from derain_ros.files.run_files import RunFileError, check_output
+
+    with refusing(RunFileError):
+        for path in filter(None, paths):
+            check_output(path)
+
+
+def write_figures(path: Path | None, figures: dict) -> None:
+    """Write the file of ``--json``, if it is asked for."""
+    from derain_ros.files.run_files import RunFileError, write_run
+
+    if path:
+        with giving_up(RunFileError):
+            write_run(path, figures)
+        print(f'{printable(path)} written')
