@@ -7,8 +7,6 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from report_page import HOSTILE, Page, check_structure
 
 from derain_ros.commands.evaluate import _page
@@ -19,7 +17,6 @@ from derain_ros.evaluation.rain_metrics import MaskCounts
 from derain_ros.evaluation.scores import ImageScore
 from derain_ros.files.pairs import BadPair
 from derain_ros.report.plots import change_plot, cost_plot
-from derain_ros.text import printable
 
 RED, GREEN, BLUE = (30, 30, 200), (30, 160, 30), (200, 30, 30)
 
@@ -41,85 +38,69 @@ def _offer(gallery, score, height=48, width=64):
                   np.zeros((height, width), np.uint8))
 
 
-def _evaluation(*names, model='nano', others=(), failed=(), clip=False, limit=24):
+def _render(*names, model='nano', others=(), failed=(), limit=24):
     gallery = Gallery(limit)
     scores = [_score(name, 30.0 - number) for number, name in enumerate(names)]
     for score in scores:
         _offer(gallery, score)
-    source = {'kind': 'pictures', 'rainy': model, 'clean': 'clean'}
-    models = [ModelScores(_facts(model), scores)]
-    models += [ModelScores(_facts(name, flops), scores) for name, flops in others]
-    return Evaluation(source, clip, models, gallery.worst_first, list(failed))
-
-
-def _render(evaluation):
+    evaluation = Evaluation(
+        {'kind': 'pictures', 'rainy': model, 'clean': 'clean'}, False,
+        [ModelScores(_facts(*facts), scores) for facts in ((model,), *others)],
+        gallery.worst_first, list(failed))
     return _page(json.loads(json.dumps(evaluation.figures(), allow_nan=False)), evaluation)
 
 
 def test_pictures_have_names_and_stand_worst_first():
-    page = Page(_render(_evaluation('a.png', 'b.png', clip=True)))
+    page = Page(_render('a.png', 'b.png', 'c.png', limit=2))
     check_structure(page)
     assert [(alt, view) for alt, view, _ in page.pictures[:4]] == [
-        ('Derained by A: nano: b.png', 'A'), ('Rainy: b.png', 'rainy'),
-        ('Rainy, with the rain mask of A: nano tinted magenta: b.png', 'mask-A'),
-        ('Ground truth: b.png', 'clean')]
-    assert len(page.pictures) == 8 and '1. b.png' in page.text
+        ('Derained by A: nano: c.png', 'A'), ('Rainy: c.png', 'rainy'),
+        ('Rainy, with the rain mask of A: nano tinted magenta: c.png', 'mask-A'),
+        ('Ground truth: c.png', 'clean')]
+    assert len(page.pictures) == 8 and '1. c.png' in page.text and 'worst 2 of 3' in page.text
     colours = [cv2.imdecode(np.frombuffer(data, np.uint8), 1)[24, 32]
                for _, _, data in page.pictures[:4]]
     assert np.abs(np.array(colours, int) - [GREEN, RED, RED, BLUE]).max() <= 6
 
 
 def test_figures_and_failures_are_on_the_page():
-    page = Page(_render(_evaluation(
-        'a.png', others=[('base', 40_000), ('odd', None)],
-        failed=[BadPair('x.png', 'x.png: the file is empty')])))
+    page = Page(_render('a.png', others=[('base', 40_000), ('odd', None)], limit=0,
+                        failed=[BadPair('x.png', 'x.png: the file is empty')]))
     for text in ('25.00', '30.00', '0.9000', '10.0\N{NO-BREAK SPACE}%', '75.0\N{NO-BREAK SPACE}%',
                  '40.0', 'x.png: the file is empty', '1 pair could not be measured',
                  'nano on 1 pair', 'Models nano, base, odd'):
         assert text in page.text
-    assert 'flicker' not in page.text
+    assert 'flicker' not in page.text and not page.pictures
     costs, changes = page.plots
     assert 'nano: 7.3 kFLOP per pixel, 30.00 dB' in costs and 'base: 40 kFLOP' in costs
     assert 'odd' not in costs and '0 of them made worse' in changes
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.text(
-    st.one_of(st.sampled_from('<>"\'&;/=-$_ '), st.characters()), min_size=1, max_size=40))
-def test_a_name_never_becomes_markup(name):
-    name = printable(name)
-
-    def render(used):
-        page = Page(_render(_evaluation(
-            used, model=used, others=[(used + 'x', 500)], failed=[BadPair(used, used)])))
-        check_structure(page)
-        return page.skeleton()
-
-    assert render(name) == render('name')
-
-
 def test_a_hostile_name_is_shown_as_it_is():
-    page = Page(_render(_evaluation(HOSTILE, model=HOSTILE)))
-    assert page.text.count(HOSTILE) >= 3
-    assert page.pictures[0][0] == f'Derained by A: {HOSTILE}: {HOSTILE}'
+    def page(name):
+        return Page(_render(name, model=name, others=[(name + 'x', 500)],
+                            failed=[BadPair(name, name)]))
+
+    hostile = page(HOSTILE)
+    check_structure(hostile)
+    assert hostile.skeleton() == page('name').skeleton()
+    assert hostile.text.count(HOSTILE) >= 3
+    assert hostile.pictures[0][0] == f'Derained by A: {HOSTILE}: {HOSTILE}'
 
 
 def test_only_the_worst_pictures_are_kept():
     gallery = Gallery(3)
     for number, psnr in enumerate((30, 20, 40, 25, 50, 20)):
-        _offer(gallery, _score(str(number), float(psnr)))
-    assert [exhibit.score.name for exhibit in gallery.worst_first] == ['1', '5', '3']
-    page = Page(_render(_evaluation('a', 'b', 'c', limit=2)))
-    assert len(page.pictures) == 8 and 'worst 2 of 3' in page.text
-    assert not Page(_render(_evaluation('a', limit=0))).pictures
+        _offer(gallery, _score(str(number), float(psnr)), 30, 20)
+    assert [one.score.name for one in gallery.worst_first] == ['1', '5', '3']
+    assert {(one.width, one.height) for one in gallery.worst_first} == {(20, 30)}
 
 
 def test_pictures_are_small_whatever_they_show():
     """Noise is the worst case of JPEG: fifteen pairs of it stay under 10 MB."""
-    rng = np.random.default_rng(1)
-    noise = rng.integers(0, 256, (1000, 2000, 3), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (500, 1000, 3), dtype=np.uint8)
     gallery = Gallery(1)
-    gallery.offer(_score(size=(2000, 1000)), noise, noise, noise, np.zeros((1000, 2000), np.uint8))
+    gallery.offer(_score(), noise, noise, noise, np.zeros((500, 1000), np.uint8))
     exhibit, = gallery.worst_first
     for file in (exhibit.rainy, exhibit.derained, exhibit.clean, exhibit.overlay):
         assert len(file) <= JPEG_BYTES
@@ -127,17 +108,8 @@ def test_pictures_are_small_whatever_they_show():
             exhibit.height, exhibit.width, 3)
     assert 64 < exhibit.width <= LONGEST_SIDE
     assert exhibit.width / exhibit.height == pytest.approx(2, rel=0.02)
-    base = len(_render(Evaluation(
-        {'kind': 'pictures', 'rainy': '', 'clean': ''}, False,
-        [ModelScores(_facts('nano'), [_score()] * 15)], [], [])))
-    assert base + 15 * (4 * JPEG_BYTES * 4 / 3 + 2000) < 10e6
-
-
-def test_the_size_of_a_picture_is_kept_where_it_fits():
-    gallery = Gallery(1)
-    _offer(gallery, _score(), 300, 200)
-    exhibit, = gallery.worst_first
-    assert (exhibit.width, exhibit.height) == (200, 300)
+    page = _render(*map(str, range(15)), limit=0)
+    assert len(page) + 15 * (4 * JPEG_BYTES * 4 / 3 + 2000) < 10e6
 
 
 def _marks(svg):
@@ -147,7 +119,7 @@ def _marks(svg):
 
 
 @pytest.mark.parametrize('points', [
-    [('a', 7.3, 30.94)], [('a', 7.3, 30.0), ('b', 7.3, 30.0)],
+    [('a', 7.3, 30.0), ('b', 7.3, 30.0)],
     [('a', 0.01, 10.0), ('b', 1e5, 60.0), ('c', 40.0, 35.0)],
 ])
 def test_points_of_the_cost_plot_lie_where_they_belong(points):
