@@ -105,16 +105,13 @@ def test_names_of_the_json_are_stable(tmp_path, models):
     assert list(model) == [
         'model', 'file', 'sha256', 'engine', 'device', 'precision', 'reason', 'parameters',
         'flops_per_pixel', 'summary', 'images']
-    assert sorted(model['summary']) == sorted([
-        'pairs', 'input_psnr', 'psnr', 'worst_psnr', 'worst_psnr_image', 'input_ssim', 'ssim',
-        'worst_ssim', 'worst_ssim_image', 'made_worse', 'mask_precision', 'mask_recall',
-        'mask_f1', 'mask_iou', 'streak_energy_left', 'clean_psnr', 'worst_clean_psnr',
-        'worst_clean_psnr_image', 'clean_ssim', 'clean_mask_coverage', 'flicker_steps',
-        'input_flicker', 'flicker'])
-    assert sorted(model['images'][0]) == sorted([
-        'name', 'width', 'height', 'input_psnr', 'psnr', 'input_ssim', 'ssim', 'mask_precision',
-        'mask_recall', 'mask_f1', 'mask_iou', 'streak_energy_left', 'clean_psnr', 'clean_ssim',
-        'clean_mask_coverage', 'input_flicker', 'flicker'])
+    both = {'input_psnr', 'psnr', 'input_ssim', 'ssim', 'mask_precision', 'mask_recall', 'mask_f1',
+            'mask_iou', 'streak_energy_left', 'clean_psnr', 'clean_ssim', 'clean_mask_coverage',
+            'input_flicker', 'flicker'}
+    assert set(model['summary']) == both | {
+        'pairs', 'made_worse', 'flicker_steps', 'worst_psnr', 'worst_psnr_image', 'worst_ssim',
+        'worst_ssim_image', 'worst_clean_psnr', 'worst_clean_psnr_image'}
+    assert set(model['images'][0]) == both | {'name', 'width', 'height'}
 
 
 def test_cost_is_read_from_the_facts_beside_a_model(tmp_path, models):
@@ -178,20 +175,6 @@ def test_a_bag_gives_the_same_figures_and_flicker(tmp_path, models, capsys):
     captured = capsys.readouterr()
     assert 'flicker' in captured.out
     assert '/cam/dry: 1 frames' in captured.err
-
-
-def test_the_clip_of_the_demo(tmp_path, models):
-    """Real JPEG frames: the input's figures, whatever the model."""
-    out = tmp_path / 'f.json'
-    assert main(['evaluate', str(ROOT / 'test' / 'data' / 'driving_rain'),
-                 '--rainy-topic', '/camera/image_raw', '--clean-topic', '/camera_clean/image_raw',
-                 '--model', models['all'], '--precision', 'f32', '--json', str(out)]) == 0
-    summary = _figures(out)['models'][0]['summary']
-    assert (summary['pairs'], summary['flicker_steps']) == (24, 23)
-    # A model that changes nothing flickers as its input does.
-    assert summary['psnr'] == summary['input_psnr'] < 40
-    assert summary['flicker'] == summary['input_flicker'] > 1
-    assert summary['streak_energy_left'] == pytest.approx(1)
 
 
 def test_bad_pairs_are_named_and_the_others_measured(tmp_path, models, capsys):
@@ -288,29 +271,21 @@ def test_the_report_of_hostile_file_names(tmp_path, models, capsys):
 
 
 def test_memory_does_not_grow_with_the_pairs(tmp_path, models):
-    names = [f'{number}.png' for number in range(12)]
-    for name in names:
-        write_picture(tmp_path / 'rainy' / name, rainy_picture(20, 480, 640))
-        write_picture(tmp_path / 'clean' / name, clean_picture(480, 640))
+    facts = ModelFacts('half', '', '', 'openvino', '', 'f32', '', None, None)
     peaks = []
-    engine = create_engine('openvino', models['half'], precision='f32')
-    with closing(engine):
-        facts = ModelFacts('half', '', '', 'openvino', '', 'f32', '', None, None)
-        for count in (3, 12):
-            for name in names[count:]:
-                for side in ('rainy', 'clean'):
-                    (tmp_path / side / name).rename(tmp_path / f'{side}-{name}')
+    with closing(create_engine('openvino', models['half'], precision='f32')) as engine:
+        for count in (2, 7):
+            for number in range(count):
+                write_picture(tmp_path / 'rainy' / f'{number}.png', rainy_picture(20, 240, 320))
+                write_picture(tmp_path / 'clean' / f'{number}.png', clean_picture(240, 320))
             source = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
             assert len(source) == count
             tracemalloc.start()
-            evaluate(source, [(engine, facts)], clip=True, pictures=2)
+            evaluate(source, [(engine, facts)], clip=True, pictures=1)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-            for name in names[count:]:
-                for side in ('rainy', 'clean'):
-                    (tmp_path / f'{side}-{name}').rename(tmp_path / side / name)
-    # One more pair alone is 1.8 MB.
-    assert peaks[1] < peaks[0] + 1e6
+    # One more pair alone is 0.46 MB.
+    assert peaks[1] < peaks[0] + 0.25e6
 
 
 def test_pictures_are_as_the_engine_gets_them(tmp_path, models):

@@ -174,7 +174,7 @@ _JSON = st.recursive(
         inner, max_size=5), max_leaves=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(key=st.sampled_from(['images', 'annotations', 'categories']), value=_JSON)
 def test_no_json_gives_another_error(tmp_path_factory, key, value):
     path = tmp_path_factory.mktemp('labels') / 'labels.json'

@@ -115,7 +115,7 @@ _ROWS = st.lists(st.tuples(_BOXES, st.sampled_from([0.2, 0.4, 0.6, 0.8]), st.int
 _THERE = st.lists(st.tuples(_BOXES, st.integers(0, 1), st.booleans()), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=_ROWS, there=_THERE, seed=st.randoms())
 def test_matching_does_not_depend_on_order_or_on_lower_scores(rows, there, seed):
     truths = _there(*((*box, number, ignored) for box, number, ignored in there))
@@ -135,7 +135,7 @@ def test_matching_does_not_depend_on_order_or_on_lower_scores(rows, there, seed)
     assert all(0 <= average <= 1 for average in averages)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=_ROWS)
 def test_what_is_kept_above_a_score_does_not_depend_on_what_is_below(rows):
     found = _found(*((*box, score, number) for box, score, number in rows))

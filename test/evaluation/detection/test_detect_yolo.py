@@ -1,8 +1,7 @@
-"""YOLOv8 and YOLO11 through ``config/detectors/yolov8.yaml``: their head, at its true size.
+"""YOLOv8 and YOLO11 through ``config/detectors/yolov8.yaml``: the output of their head.
 
-The head of Ultralytics (``Detect``, as ``yolo export format=onnx`` writes it) is built here from
-its raw numbers: per cell 4 distances, each as 16 bins (DFL), and 80 logits, on grids of 80x80,
-40x40 and 20x20 cells. Both families end in it, and put out 1x84x8400.
+``yolo export format=onnx`` writes 1x84x8400 numbers for pictures of 640x640: of each cell on
+grids of 80x80, 40x40 and 20x20 centre and size of a box in pixels, and 80 scores.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ from derain_ros.evaluation.detection.detector import Detector
 onnx = pytest.importorskip('onnx')
 
 SHIPPED = Path(__file__).resolve().parents[3] / 'config' / 'detectors' / 'yolov8.yaml'
-SIDE, BINS, CLASSES, STRIDES = 640, 16, 80, (8, 16, 32)
+SIDE, CLASSES, STRIDES = 640, 80, (8, 16, 32)
 PERSON, CAR, TRUCK = 0, 2, 7
 
 # Stride, column, row of a cell; distances to left, top, right, bottom in strides; class, score.
@@ -34,77 +33,37 @@ PLACED = [
 
 
 def _head():
-    """Return the raw output of the three grids, 1×144×rows×columns: noise, and what is placed."""
+    """Return what the head puts out, 1×84×8400: noise, and what is placed."""
     rng = np.random.default_rng(8)
-    grids = {}
+    grids = []
     for stride in STRIDES:
         cells = SIDE // stride
-        grid = rng.normal(0, 1, (4 * BINS + CLASSES, cells, cells))
-        # The best of all cells and classes then scores about 0.02.
-        grid[4 * BINS:] -= 9
-        grids[stride] = grid
-    for stride, column, row, distances, number, score in PLACED:
-        values = grids[stride][:, row, column]
-        for side, distance in enumerate(distances):
-            bins = values[side * BINS:(side + 1) * BINS]
-            low, share = int(distance), distance % 1
-            # A softmax over these has the distance for its mean.
-            bins[:] = -60
-            bins[low] = np.log(1 - share)
-            if share:
-                bins[low + 1] = np.log(share)
-        values[4 * BINS + number] = np.log(score / (1 - score))
-    return [grids[stride][np.newaxis].astype(np.float32) for stride in STRIDES]
+        logits = rng.normal(-9, 1, (CLASSES, cells, cells))  # the best score is about 0.02
+        distances = rng.uniform(0, 15, (4, cells, cells))
+        for its_stride, column, row, placed, number, score in PLACED:
+            if its_stride == stride:
+                distances[:, row, column] = placed
+                logits[number, row, column] = np.log(score / (1 - score))
+        y, x = np.mgrid[:cells, :cells] + 0.5
+        left, top, right, bottom = distances
+        boxes = np.stack([x + (right - left) / 2, y + (bottom - top) / 2,
+                          left + right, top + bottom]) * stride
+        grids.append(np.concatenate([boxes, 1 / (1 + np.exp(-logits))]).reshape(4 + CLASSES, -1))
+    return np.concatenate(grids, 1)[np.newaxis]
 
 
 def _write(path, opset, batch, kind):
-    """Write the head as Ultralytics exports it; the pictures are weighed by 0."""
-    helper, numpy_helper, types = onnx.helper, onnx.numpy_helper, onnx.TensorProto
-    dtype = {'FLOAT': np.float32, 'FLOAT16': np.float16}[kind]
-    anchors = [np.stack(np.meshgrid(*[np.arange(SIDE // stride) + 0.5] * 2)).reshape(2, -1)
-               for stride in STRIDES]
-    count = sum(found.shape[1] for found in anchors)
-    strides = np.repeat(STRIDES, [found.shape[1] for found in anchors])
-    constants = {
-        'anchors': np.concatenate(anchors, 1)[np.newaxis].astype(dtype),
-        'strides': strides.reshape(1, 1, -1).astype(dtype),
-        'bins': np.arange(BINS, dtype=dtype).reshape(1, BINS, 1, 1),
-        'split': np.array([4 * BINS, CLASSES]), 'halves': np.array([2, 2]),
-        'flat': np.array([1, 4 * BINS + CLASSES, -1]), 'sides': np.array([1, 4, BINS, count]),
-        'four': np.array([1, 4, count]), 'half': np.array(0.5, dtype), 'none': np.array(0, dtype),
-        **{f'grid{place}': grid.astype(dtype) for place, grid in enumerate(_head())}}
-    nodes = []
-
-    def node(kind, inputs, outputs, **more):
-        nodes.append(helper.make_node(kind, inputs.split(), outputs.split(), **more))
-
-    node('ReduceMean', 'images', 'mean', keepdims=0)
-    node('Mul', 'mean none', 'nothing')
-    for place in range(3):
-        node('Reshape', f'grid{place} flat', f'cells{place}')
-    node('Concat', 'cells0 cells1 cells2', 'quiet', axis=2)
-    node('Add', 'quiet nothing', 'head')
-    node('Split', 'head split', 'distances logits', axis=1)
-    node('Reshape', 'distances sides', 'by_side')
-    node('Transpose', 'by_side', 'by_bin', perm=[0, 2, 1, 3])
-    node('Softmax', 'by_bin', 'shares', axis=1)
-    node('Conv', 'shares bins', 'mean_bin', kernel_shape=[1, 1])
-    node('Reshape', 'mean_bin four', 'ltrb')
-    node('Split', 'ltrb halves', 'before after', axis=1)
-    node('Sub', 'anchors before', 'first')
-    node('Add', 'anchors after', 'second')
-    node('Add', 'first second', 'sum')
-    node('Mul', 'sum half', 'centre')
-    node('Sub', 'second first', 'size')
-    node('Concat', 'centre size', 'boxes_in_cells', axis=1)
-    node('Mul', 'boxes_in_cells strides', 'boxes')
-    node('Sigmoid', 'logits', 'scores')
-    node('Concat', 'boxes scores', 'output0', axis=1)
-    tensor = getattr(types, kind)
+    """Write a network that puts this out, with the ends of an export of Ultralytics."""
+    helper, dtype = onnx.helper, {'FLOAT': np.float32, 'FLOAT16': np.float16}[kind]
+    tensor, head = getattr(onnx.TensorProto, kind), _head().astype(dtype)
     graph = helper.make_graph(
-        nodes, 'yolo', [helper.make_tensor_value_info('images', tensor, [batch, 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info('output0', tensor, [1, 4 + CLASSES, count])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()])
+        [helper.make_node('ReduceMean', ['images'], ['mean'], keepdims=0),
+         helper.make_node('Mul', ['mean', 'none'], ['nothing']),
+         helper.make_node('Add', ['head', 'nothing'], ['output0'])],
+        'yolo', [helper.make_tensor_value_info('images', tensor, [batch, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info('output0', tensor, head.shape)],
+        [onnx.numpy_helper.from_array(value, name)
+         for name, value in (('head', head), ('none', np.array(0, dtype)))])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', opset)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
