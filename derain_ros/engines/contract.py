@@ -100,6 +100,8 @@ class EngineOptions:
         Where compiled engines are kept; None takes the default folder.
     cache_limit
         Bytes that they may take there.
+    threads
+        OpenVINO only: threads of an inference; 0 takes as many as there are cores.
     workspace
         Most bytes of scratch memory of the GPU; None leaves it to the back end.
     kernels
@@ -109,6 +111,7 @@ class EngineOptions:
 
     cache_directory: Path | None = None
     cache_limit: int = 4 << 30
+    threads: int = 0
     workspace: int | None = None
     kernels: str = 'plain'
 

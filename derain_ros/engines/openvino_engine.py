@@ -36,7 +36,7 @@ def probe() -> tuple[str, str]:
 
 def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
     """Load a model; ``precision`` is auto, f32 or bf16. Raises EngineError, ModelError."""
-    return OpenVinoEngine(model, precision)
+    return OpenVinoEngine(model, precision, options.threads)
 
 
 def _import():
@@ -57,6 +57,8 @@ class OpenVinoEngine(Engine):
     precision
         ``f32``, ``bf16``, or ``auto``: bf16 where the CPU computes in it and the
         result agrees with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`.
+    threads
+        Threads of an inference; 0 takes as many as there are cores.
 
     Raises
     ------
@@ -67,8 +69,9 @@ class OpenVinoEngine(Engine):
 
     """
 
-    def __init__(self, model: ModelInfo, precision: str) -> None:
+    def __init__(self, model: ModelInfo, precision: str, threads: int = 0) -> None:
         self._openvino = openvino = _import()
+        self._threads = threads
         content = model.read(model.onnx)
         check_one_file(model.onnx, content)
         self._core = openvino.Core()
@@ -138,8 +141,8 @@ class OpenVinoEngine(Engine):
             # The driver, DDS and the detector share these cores.
             'ENABLE_CPU_PINNING': False,
         }
-        if math.prod(shape[:3]) <= SMALL_PIXELS:
-            options['INFERENCE_NUM_THREADS'] = 1
+        if threads := 1 if math.prod(shape[:3]) <= SMALL_PIXELS else self._threads:
+            options['INFERENCE_NUM_THREADS'] = threads
         try:
             model = self._model.clone()
             model.reshape(list(shape))

@@ -17,7 +17,7 @@ FIRST_WAIT = 2.0
 HABIT_BREAKS, HABIT_SECONDS = 3, 20.0
 """So many breaks of about one length, within so many seconds, are a camera's habit."""
 
-_INTERVALS = 20
+_INTERVALS, _FEW = 20, 5
 
 
 class _Pace:
@@ -223,6 +223,14 @@ class Mailbox:
             seconds = time.monotonic() - (pace.last or self._opened)
             limit = pace.limit() if len(pace.intervals) else FIRST_WAIT
             return (seconds if seconds > limit else None), pace.last > 0
+
+    def rate(self, camera: str) -> float | None:
+        """Return the frames a second of a camera, 0 if it is overdue; None before a few."""
+        if self.silence(camera)[0] is not None:
+            return 0.0
+        with self._changed:
+            intervals = self._paces[camera].intervals
+            return None if len(intervals) < _FEW else 1 / max(statistics.median(intervals), 1e-3)
 
     def _drop(self, frames: Iterable[Taken]) -> None:
         for taken in frames:

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from lifecycle_msgs.srv import (
     ChangeState,
@@ -31,6 +32,7 @@ from derain_ros.engines.models import ModelError, find_model
 from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
 from derain_ros.node.mailbox import Mailbox
+from derain_ros.node.model_choice import ModelChoice
 from derain_ros.node.outputs import Outputs
 from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
@@ -195,7 +197,8 @@ class DerainNode(LifecycleNode):
         if settings.engine not in ('auto', *ENGINES):
             raise EngineError(
                 f'unknown engine {settings.engine!r}; known: auto, {", ".join(ENGINES)}')
-        find_model(settings.model)
+        if settings.model != 'auto':
+            find_model(settings.model)
         self._supervisor = self._supervise(settings)
         failure = self._supervisor.open(self._stop, self._answer_queries)
         info = self._supervisor.info
@@ -218,10 +221,18 @@ class DerainNode(LifecycleNode):
         options = {'precision': settings.precision, 'options': settings.engine_options}
         names = auto_engines() if settings.engine == 'auto' else [settings.engine]
 
-        def create(names: list[str]) -> Engine:
+        def make(names: list[str], model: str) -> Engine:
             if settings.engine == 'auto':
-                return create_first(names, settings.model, **options)
-            return create_engine(names[0], settings.model, **options)
+                return create_first(names, model, **options)
+            return create_engine(names[0], model, **options)
+
+        def create(names: list[str]) -> Engine:
+            if settings.model != 'auto':
+                return make(names, settings.model)
+            return ModelChoice(
+                partial(make, names), lambda: self._worker and self._worker.demand(),
+                settings.cpu_budget, f'{settings.precision} {settings.engine_threads}',
+                settings.engine_options.cache_directory, self.get_logger().info)
 
         return Supervisor(names, create, self._log_engine)
 

@@ -109,7 +109,14 @@ class CameraSettings:
 class Settings:
     """Settings that hold from configuring to cleaning up, named as the parameters are."""
 
-    model: str = _declared('nano', 'Name of a model, or the path of an ONNX file.')
+    model: str = _declared(
+        'nano', 'Name of a model, the path of an ONNX file, or auto: the best installed model '
+        'that keeps the rate of the cameras on this machine.')
+    cpu_budget: float = _declared(
+        1.0, 'Share of all CPU cores that inference may take where model is auto.',
+        limits=(0.01, 1.0))
+    engine_threads: int = _declared(
+        0, 'Threads of an inference in OpenVINO; 0: as many as there are cores.', limits=(0, 256))
     engine: str = _declared('auto', 'Inference back end; auto takes the best one present.')
     precision: str = _declared(
         'auto', 'Arithmetic of the engine; auto takes the fastest that agrees with f32.',
@@ -164,6 +171,7 @@ class Settings:
         return EngineOptions(
             cache_directory=Path(self.engine_cache).expanduser() if self.engine_cache else None,
             cache_limit=self.engine_cache_limit_mib << 20,
+            threads=self.engine_threads,
             workspace=self.engine_workspace_mib << 20 or None)
 
     @property

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -53,6 +54,7 @@ class Worker:
         self._live = live
         self._wants_intensity = wants_intensity
         self._sizes = FrameSizes()
+        self._derained_in: dict[str, Size] = {}
         self._throttle = Throttle(LOG_EVERY_SECONDS)
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -77,6 +79,15 @@ class Worker:
                 return False
             self._thread = None
         return True
+
+    def demand(self) -> dict[Size, float] | None:
+        """Return the frames a second by the size they are derained in; None while not known."""
+        demand = defaultdict(float)
+        for camera, size in tuple(self._derained_in.items()):
+            if (rate := self._mailbox.rate(camera)) is None:
+                return None
+            demand[size] += rate
+        return demand
 
     def _run(self) -> None:
         while (taken := self._mailbox.take()) is not None:
@@ -205,7 +216,7 @@ class Worker:
             return result
 
         try:
-            size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
+            size = self._engine_size(work)
             # Warm for what the rain gate looks at while it is dry, too.
             shapes = [size, patch_size(size)] if work.live.rain_gate else [size]
             if not self._supervisor.prepare(
@@ -223,6 +234,11 @@ class Worker:
             return
         work.camera.record.took('infer', work.infer_seconds)
         self._update_rain(work, work.frame.rain_mask)
+
+    def _engine_size(self, work: Work) -> Size:
+        size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
+        self._derained_in[work.camera.name] = size
+        return size
 
     def _update_rain(self, work: Work, mask: np.ndarray) -> None:
         camera = work.camera
@@ -291,7 +307,7 @@ class Worker:
         # FaultError is told by the status of the engine.
         with suppress(FaultError):
             # The whole frame, too, so that nothing is to be compiled when the rain comes.
-            size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
+            size = self._engine_size(work)
             if self._supervisor.prepare([(1, *size, 3), (1, *patch_size(size), 3)]):
                 patch.derain(infer, patch_size(size))
                 self._update_rain(work, patch.rain_mask)

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,8 @@ class Command:
         ``ok``, ``fail`` (EngineError), ``hang`` (as above) or ``stuck`` (as above).
     infer_ms, warm_up_ms
         How long one inference, and the warm-up of one size, take besides.
+    model_ms
+        How long one inference of a model takes in place of ``infer_ms``.
     mask
         Rain probability of every pixel, 0–255; -1 takes the first value of each image.
 
@@ -50,6 +52,7 @@ class Command:
     creation: str = 'ok'
     infer_ms: float = 0.0
     warm_up_ms: float = 0.0
+    model_ms: dict[str, float] = field(default_factory=dict)
     mask: int = 200
 
 
@@ -130,7 +133,7 @@ class FaultyEngine(Engine):
             raise EngineError(f'{self._name}: the engine is closed')
         check_images(images)
         command = _command(self._name)
-        time.sleep(command.infer_ms * 1e-3)
+        time.sleep(command.model_ms.get(self.info.model, command.infer_ms) * 1e-3)
         if command.mode == 'raise':
             raise EngineError(f'{self._name}: inference fails as commanded')
         if command.mode == 'crash':

@@ -1,0 +1,210 @@
+"""``model: auto``: the best model that keeps the rate of the cameras on this machine."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
+from derain_ros.replacing import replace_file
+
+RESERVE = 0.85
+"""Share of the time between frames that a model may need to be chosen."""
+
+PATIENCE = 5.0
+"""Seconds for which the model in use needs too long before a cheaper one takes over."""
+
+RUNS = 3
+LOOK_SECONDS = 1.0
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+def models_by_cost() -> list[ModelInfo]:
+    """Return the installed models whose facts can be read, the cheapest first."""
+    found = []
+    for name in model_names():
+        with suppress(ModelError):
+            found.append(find_model(name))
+    return sorted(found, key=lambda model: model.flops_per_pixel)
+
+
+class ModelChoice(Engine):
+    """An engine of each model, of which one is in use: chosen once, then only ever a cheaper one.
+
+    ``make`` creates the engine of a model; ``demand`` returns the frames a second of all cameras
+    by the size that they are derained in, None while that is not known; ``budget`` is the share of
+    all CPU cores that inference may take. Times are remembered in ``directory``, by default
+    ``~/.cache/derain_ros/engines``, with ``setup``, which says what else they depend on. ``log``
+    gets a sentence about each choice. Raises EngineError if no model can be loaded.
+    """
+
+    def __init__(
+        self, make: Callable[[str], Engine], demand: Callable[[], Mapping[Size, float] | None],
+        budget: float, setup: str, directory: Path | None, log: Callable[[str], None],
+    ):
+        self._make, self._demand, self._log = make, demand, log
+        self._allowed = budget * len(os.sched_getaffinity(0))
+        base = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+        self._file = (directory or base / 'derain_ros' / 'engines') / 'model_times.json'
+        self._models = models_by_cost()
+        self._engines: dict[str, Engine] = {}
+        self._seconds: dict[tuple[str, Size], list[float]] = {}  # of an inference, and of CPU time
+        self._used, self._settled = 0, False
+        self._why = 'the rate of the cameras is not known yet'
+        self._looked = self._kept_up = time.monotonic()
+        while not self._load(0):
+            if not self._models:
+                raise EngineError(self._why)
+        first = self._engines[self._models[0].name]
+        self._setup = f'{first.info.engine} {first.info.device} {setup}'
+        self.preparation_limit = first.preparation_limit * len(self._models)
+
+    @property
+    def info(self) -> EngineInfo:
+        """The engine in use, and why its model was taken."""
+        found = self._engines[self._models[self._used].name].info
+        return replace(found, reason=f'{found.reason}; model auto: {self._why}')
+
+    @property
+    def activity(self) -> str:
+        """What any of the engines prepares."""
+        return next((one.activity for one in tuple(self._engines.values()) if one.activity), '')
+
+    def infer(self, images: np.ndarray) -> Derained:
+        """Derain by the model in use, then see whether it is still the one to use."""
+        name, size = self._models[self._used].name, images.shape[1:3]
+        start = time.monotonic()
+        result = self._engines[name].infer(images)
+        now = time.monotonic()
+        if times := self._seconds.get((name, size)):
+            times[0] += 0.2 * (now - start - times[0])
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            self._settle()
+            self._step_down(now)
+        return result
+
+    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
+        """Time the models at a size, choose one if there is none yet, and get it ready."""
+        size = height, width
+        number = 0
+        while number < (self._used + 1 if self._settled else len(self._models)):
+            if self._time(number, size):
+                number += 1
+        self._settle()
+        # The cheaper ones, too, for when they have to take over.
+        for model in self._models[:self._used + 1 if self._settled else None]:
+            self._engines[model.name].warm_up(*size)
+        self.infer(np.zeros((batch, height, width, 3), np.uint8))
+
+    def cancel(self) -> None:
+        """Abort a preparation that takes long."""
+        for engine in tuple(self._engines.values()):
+            engine.cancel()
+
+    def close(self) -> None:
+        """Release all models."""
+        for engine in self._engines.values():
+            engine.close()
+
+    # Times
+
+    def _load(self, number: int) -> bool:
+        """Load a model; one that cannot be is told of and left out from now on."""
+        name = self._models[number].name
+        if name not in self._engines:
+            try:
+                self._engines[name] = self._make(name)
+            except (EngineError, ModelError) as error:
+                self._why = f'{name} is left out: {error}'
+                self._log(f'model auto: {self._why}')
+                del self._models[number]
+                return False
+        return True
+
+    def _time(self, number: int, size: Size) -> bool:
+        """Learn how long a model takes, from the cache or by trying; False if it is left out."""
+        if not self._load(number):
+            return False
+        model = self._models[number]
+        if (model.name, size) in self._seconds:
+            return True
+        known = self._remembered().get(self._key(model, size))
+        if known is None:
+            self._engines[model.name].warm_up(*size)
+            images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+            runs = []
+            for _ in range(RUNS):
+                start = time.monotonic(), time.process_time()
+                self._engines[model.name].infer(images)
+                runs.append([time.monotonic() - start[0], time.process_time() - start[1]])
+            known = min(runs)
+            self._remember(model, size, known)
+        self._seconds[model.name, size] = list(known)
+        return True
+
+    def _key(self, model: ModelInfo, size: Size) -> str:
+        digest = model.sha256.get(model.onnx.name, '')[:16]
+        return f'{model.name} {digest} {size[1]}x{size[0]} {self._setup}'
+
+    def _remembered(self) -> dict[str, list[float]]:
+        try:
+            found = json.loads(self._file.read_text())
+            return {key: [float(wall), float(cpu)] for key, (wall, cpu) in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged
+            return {}
+
+    def _remember(self, model: ModelInfo, size: Size, seconds: list[float]) -> None:
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_file(self._file, json.dumps(
+                self._remembered() | {self._key(model, size): seconds}, indent=1))
+
+    # The choice
+
+    def _needs(self, number: int, demand: Mapping[Size, float]) -> float:
+        """Return the share of the time, or of the CPU allowed, that a model needs."""
+        times = [(rate, self._seconds.get((self._models[number].name, size), [np.inf] * 2))
+                 for size, rate in demand.items()]
+        return max(sum(rate * wall for rate, (wall, _) in times),
+                   sum(rate * cpu for rate, (_, cpu) in times) / self._allowed)
+
+    def _settle(self) -> None:
+        demand = None if self._settled else self._demand()
+        if not demand or not np.isfinite(self._needs(0, demand)):
+            return
+        numbers = range(len(self._models))
+        fits = [number for number in numbers if self._needs(number, demand) <= RESERVE]
+        self._settled = True
+        shares = [f'{self._models[number].name} needs {self._needs(number, demand):.0%}'
+                  for number in numbers]
+        self._use(max(fits, default=0), f'{", ".join(shares)} of what {sum(demand.values()):.3g} '
+                  'frames a second leave')
+
+    def _step_down(self, now: float) -> None:
+        demand = self._demand() if self._settled and self._used else None
+        needs = self._needs(self._used, demand) if demand else 0.0
+        if needs <= 1.0:
+            self._kept_up = now
+        elif now - self._kept_up > PATIENCE:
+            model = self._models[self._used]
+            for size in demand:
+                self._remember(model, size, self._seconds[model.name, size])
+            self._use(self._used - 1, f'{model.name} needed {needs:.0%} of what '
+                      f'{sum(demand.values()):.3g} frames a second leave')
+            self._kept_up = now
+
+    def _use(self, number: int, why: str) -> None:
+        self._used, self._why = number, why
+        self._log(f'model auto takes {self._models[number].name}: {why}')
+        for model in self._models[number + 1:]:
+            if engine := self._engines.pop(model.name, None):
+                engine.close()
