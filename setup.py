@@ -52,6 +52,7 @@ setup(
     extras_require={
         # What the commands need that measure and report, and no vehicle does.
         'tools': [
+            'av>=15.0',
             'distributed>=2023.1',
             'jinja2>=3.0',
             'matplotlib>=3.6',

@@ -1,6 +1,7 @@
 """The ``derain`` command."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from derain_ros.commands import (
     info,
     pack,
     policy,
+    print_notes,
     rain,
     replay_bench,
     report,
@@ -86,6 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # OpenCV reports a damaged file on stderr by itself, beside our own message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+    # What is logged, such as files that are left out, is a note to the user.
+    notes = logging.Handler()
+    notes.emit = lambda record: print_notes(record.getMessage())
+    logging.getLogger('derain_ros').handlers = [notes]
     try:
         try:
             args = make_parser().parse_args(argv)

@@ -43,7 +43,7 @@ TABLE = {
                  'numpy cv2 onnx ruamel safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 distributed {BAGS}'),
-    'files': ('images engines engines.models bags', 'numpy cv2 msgspec rosbags'),
+    'files': ('images engines engines.models bags', 'numpy cv2 av msgspec rosbags'),
     'rain.apply': ('images rain bags files', 'numpy cv2 rosbags'),
     'evaluation': ('images rain_gate engines engines.models rain bags files', 'numpy cv2'),
     'evaluation.detection': ('images rain_gate engines engines.models bags files',

@@ -35,8 +35,10 @@ def header_stamp(data: bytes) -> int | None:
     return seconds * 10**9 + nanoseconds or None
 
 
-def decode_frame(connection: Connection, data: bytes) -> np.ndarray:
+def decode_frame(connection: Connection, data: bytes, bits: int = 16) -> np.ndarray:
     """Return the picture of a message, uint8, H×W×3, BGR, C-contiguous.
+
+    ``bits`` of each sample are used in encodings of 16 bits.
 
     Raises
     ------
@@ -48,8 +50,8 @@ def decode_frame(connection: Connection, data: bytes) -> np.ndarray:
     """
     message = message_types().deserialize_cdr(data, connection.msgtype)
     if connection.msgtype == COMPRESSED_IMAGE:
-        return decode_compressed(message)
-    return np.ascontiguousarray(decode_image(message))
+        return decode_compressed(message, bits)
+    return np.ascontiguousarray(decode_image(message, bits))
 
 
 def why_no_picture(

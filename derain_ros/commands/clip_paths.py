@@ -33,8 +33,8 @@ def open_clip(
     nothing, or an option does not fit what there is, ValueError where it cannot be read.
     """
     from derain_ros.bags.fleet import is_bag
-    from derain_ros.files.clip_sources import BagClip, PictureClip, VideoClip
-    from derain_ros.files.video_files import VIDEO_SUFFIXES
+    from derain_ros.files.clip_sources import BagClip, PictureClip
+    from derain_ros.files.image_files import VIDEO_SUFFIXES
 
     shown = printable(path)
     if not path.exists():
@@ -53,4 +53,6 @@ def open_clip(
             'of pictures, or a rosbag2', USAGE)
     if args.fps is not None:
         raise CommandError('--fps is for pictures and bags; a video keeps its rate', USAGE)
+    from derain_ros.files.video_files import VideoClip
+
     return VideoClip(path, args.start, args.duration)

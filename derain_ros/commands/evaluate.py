@@ -73,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate as ``args`` say; 1 if a pair failed."""
     from derain_ros.engines.model_facts import model_facts
     from derain_ros.evaluation.pair_evaluation import evaluate
-    from derain_ros.files.frame_sources import BagPairs
-    from derain_ros.files.pairs import FolderPairs
+    from derain_ros.files.frame_sources import BagPairs, FolderPairs
 
     if args.sweep:
         return _sweep(args)
@@ -110,10 +109,9 @@ def _sweep(args: argparse.Namespace) -> int:
     """Measure models on rain rendered over dry pictures, along one axis."""
     from dataclasses import asdict
 
-    import cv2
-
     from derain_ros.evaluation.sweep import SWEEPS, sweep
-    from derain_ros.files.image_files import ImageFileError, collect_images
+    from derain_ros.files.frame_sources import FolderFrames
+    from derain_ros.files.pairs import BadPair, PairError
 
     if args.clean is None or args.rainy or args.bag:
         raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
@@ -121,9 +119,11 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.clip:
         raise CommandError('--sweep renders single pictures; leave --clip out', USAGE)
     _check_outputs(args)
-    with refusing(ImageFileError):
-        files = [job.source for job in collect_images([args.clean], args.clean)]
-    pictures = [picture for file in files if (picture := cv2.imread(str(file))) is not None]
+    with refusing(PairError):
+        frames = list(FolderFrames(args.clean, None, None).read())
+    status = report_failed(
+        [frame.reason for frame in frames if isinstance(frame, BadPair)], 'pictures')
+    pictures = [frame.rainy for frame in frames if not isinstance(frame, BadPair)]
     if not pictures:
         raise CommandError(f'{args.clean}: no readable picture', USAGE)
     axis, runs = SWEEPS[args.sweep], {}
@@ -148,7 +148,7 @@ def _sweep(args: argparse.Namespace) -> int:
         'kind': 'sweep', 'sweep': args.sweep, 'pictures': len(pictures), 'runs': [
             {'model': name, 'points': [asdict(point) for point in points]}
             for name, points in runs.items()]}, page)
-    return 0
+    return status
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -4,8 +4,8 @@ Derain image files, and the images in folders (searched recursively), of any siz
 
 Each result is DIR/<name>.png, or DIR/<path inside the folder>.png. Inputs are never
 overwritten; results of an earlier run are. Images are read as viewers show them: 8-bit
-colour, upright by their EXIF orientation; of 16-bit samples the upper eight bits count,
-an alpha channel is dropped.
+colour, upright by their EXIF orientation; of 16-bit samples the upper eight of the bits in
+use count, an alpha channel is dropped.
 
 examples:
   derain image rainy.jpg -o out                     out/rainy.png
@@ -17,19 +17,22 @@ exit status: 0 all done, 1 some images failed (each is named), 2 wrong arguments
 
 import argparse
 import sys
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
     FAILURE,
     add_engine_options,
     add_strength_option,
     open_engine,
-    print_notes,
     printable,
     progress_bar,
     refusing,
 )
+
+if TYPE_CHECKING:
+    from derain_ros.files.image_files import ImageResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,24 +56,27 @@ def run(args: argparse.Namespace) -> int:
         check_outputs,
         collect_images,
         derain_images,
-        show_left_out,
     )
 
-    left_out: Counter = Counter()
     with refusing(ImageFileError):
-        jobs = collect_images(args.paths, args.output, left_out)
+        jobs = collect_images(args.paths, args.output)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
+    with open_engine(args) as engine:
+        results = derain_images(
+            jobs, engine, args.output, strength=args.strength, mask=args.mask,
+            overlay=args.overlay)
+        failed = report_images(results, len(jobs))
+    print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
+    return FAILURE if failed else 0
+
+
+def report_images(results: Iterable['ImageResult'], count: int) -> int:
+    """Show how far the work has come and what has failed; return how much has."""
     failed = 0
-    with open_engine(args) as engine, progress_bar(len(jobs), 'image') as bar:
-        for result in derain_images(
-            jobs, engine, args.output,
-            strength=args.strength, mask=args.mask, overlay=args.overlay,
-        ):
+    with progress_bar(count, 'image') as bar:
+        for result in results:
             if result.error:
                 failed += 1
                 bar.write(f'derain: error: {printable(result.error)}', file=sys.stderr)
             bar.update()
-    print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
-    if left_out:
-        print_notes(show_left_out(left_out))
-    return FAILURE if failed else 0
+    return failed

@@ -5,9 +5,9 @@ Put rendered rain into dry pictures, videos or bags: test data with a known trut
 IN                          OUT
 picture, folder of them     a folder with <name>.png, lossless; every picture has rain of
                             its own, drawn from the seed and its name
-video                       a video of the same size and rate, without sound: .mp4
-                            (MPEG-4, lossy) or .avi (FFV1, lossless); the wind goes on
-                            from frame to frame
+video                       a video of the same size, times and sound: .mp4 (H.264,
+                            lossy) or .avi (FFV1, lossless); the wind goes on from frame
+                            to frame
 rosbag2, folder of them     a bag with rain on the image topics, same types, encodings,
                             headers and times; what was recorded there is kept byte for
                             byte on <topic>/dry, everything else on its own topic
@@ -31,8 +31,6 @@ exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
 """
 
 import argparse
-import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +52,8 @@ from derain_ros.commands.bag_pool import (
     report_summary,
     resume_bar,
 )
+from derain_ros.commands.image import report_images
+from derain_ros.commands.video import report_video
 
 if TYPE_CHECKING:
     from derain_ros.bags.plan import BagPlan
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 def _kind(source: Path):
     """Tell what the input is by what lies there: the function that works on it."""
     from derain_ros.bags.fleet import holds_bags
-    from derain_ros.rain.apply.rainy_videos import VIDEO_SUFFIXES
+    from derain_ros.files.image_files import VIDEO_SUFFIXES
 
     if not source.exists():
         raise CommandError(f'{printable(source)}: no such file or folder', USAGE)
@@ -149,7 +149,6 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
         ImageFileError,
         check_outputs,
         collect_images,
-        show_left_out,
     )
     from derain_ros.rain.apply.rainy_images import rain_images
 
@@ -157,46 +156,26 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
         raise CommandError(
             f'{printable(args.output)}: OUT is a folder for pictures; name it without '
             f'{args.output.suffix}', USAGE)
-    left_out: Counter = Counter()
-    folders = [args.output] + ([args.streaks] if args.streaks else [])
+    folders = list(filter(None, [args.output, args.streaks]))
     with refusing(ImageFileError):
-        jobs = collect_images([args.source], args.output, left_out)
-        if args.streaks and args.source.is_dir():
-            own = args.streaks.resolve()
-            jobs = [job for job in jobs if own not in job.source.resolve().parents]
+        jobs = collect_images([args.source], *folders)
         for folder in folders:
             check_outputs(jobs, folder, mask=False, overlay=False)
-    failed = 0
-    with progress_bar(len(jobs), 'image') as bar:
-        for result in rain_images(jobs, args.output, weather, streaks=args.streaks):
-            if result.error:
-                failed += 1
-                bar.write(f'derain: error: {printable(result.error)}', file=sys.stderr)
-            bar.update()
+    failed = report_images(
+        rain_images(jobs, args.output, weather, streaks=args.streaks), len(jobs))
     print(f'{len(jobs) - failed} of {len(jobs)} pictures in rain to {printable(args.output)}')
-    if left_out:
-        print_notes(show_left_out(left_out))
     return FAILURE if failed else 0
 
 
 def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.rain.apply.rainy_videos import VideoError, inspect_video, rain_video
+    from derain_ros.files.video_files import VideoClip, VideoError, check_destination
+    from derain_ros.rain.apply.rainy_videos import rain_video
 
     with refusing(VideoError):
-        facts = inspect_video(args.source, args.output)
-    with giving_up(VideoError, OSError), progress_bar(facts.frames, 'frame') as bar:
-        summary = rain_video(
-            args.source, args.output, facts, weather.clip(), streaks=args.streaks,
-            progress=bar.update)
-    print_notes('sound is not carried over')
-    if args.output.suffix.lower() == '.mp4':
-        print_notes('MPEG-4 loses detail of scene and streaks; name an .avi to keep every pixel')
-    print(f'{printable(args.output)}: {summary.frames} frames of {facts.width}x{facts.height} at '
-          f'{facts.rate:g} Hz')
-    if summary.cut_short:
-        print(f'derain: error: {printable(args.source)}: announces {facts.frames} frames, only '
-              f'{summary.frames} can be read; it may be damaged', file=sys.stderr)
-    return FAILURE if summary.cut_short else 0
+        check_destination(args.output)
+        source = VideoClip(args.source)
+    return report_video(args.output, source, lambda progress: rain_video(
+        source, args.output, weather.clip(), streaks=args.streaks, progress=progress))
 
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:

@@ -5,8 +5,9 @@ derained one right of it, or both side by side, the derained one alone, or the r
 the rain tinted.
 
 IN is a video, a folder of pictures (by name, --fps a second), or a rosbag2 with an image topic
-(at the rate of its stamps). OUT is .mp4 (MPEG-4, plays everywhere, loses detail) or .avi
-(FFV1, lossless), without sound. It must not exist, and appears when it is complete.
+(at the rate of its stamps). OUT is .mp4 (H.264, which browsers play and which loses detail) or
+.avi (FFV1, lossless). The frames of a video keep their times and their sound. OUT must not exist,
+and appears when it is complete.
 
 examples:
   derain video rainy.mp4 -o split.mp4
@@ -19,7 +20,8 @@ exit status: 0 all done, 1 some frames failed (each is named, and left out), 2 w
 """
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,7 @@ from derain_ros.commands.clip_paths import add_clip_options, open_clip
 
 if TYPE_CHECKING:
     from derain_ros.files.clip_sources import ClipSource
+    from derain_ros.files.split_video import ClipSummary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,32 +73,24 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f'--sweep moves the divider of split; {args.view} has none', USAGE)
     with refusing(ValueError):
         check_destination(args.output)
-        source = _open(args)
-    print_notes(*source.notes)
-    with giving_up(ValueError, OSError), ExitStack() as stack:
-        engine = None
-        if not source.has_derained:
-            engine = stack.enter_context(open_engine(args))
-        bar = stack.enter_context(progress_bar(source.facts.frames, 'frame'))
-        summary = make_video(
-            source, args.output, view=args.view, engine=engine, strength=args.strength,
-            sweep=args.sweep, progress=bar.update)
-    status = report_failed([bad.reason for bad in summary.failed], 'frames')
-    if summary.padded:
-        print_notes('a side of the frames is odd; the last row or column is there twice, '
-                    'because a video has even sides')
-    if args.output.suffix.lower() == '.mp4':
-        print_notes('MPEG-4 loses detail; name an .avi to keep every pixel')
-    left_out = f', {len(summary.failed)} left out' if summary.failed else ''
-    print(f'{printable(args.output)}: {summary.frames} frames of {summary.width}x'
-          f'{summary.height} at {source.facts.rate:g} Hz{left_out}')
-    return status
-
-
-def _open(args: argparse.Namespace) -> 'ClipSource':
-    """Open what IN is."""
-    clip = open_clip(args.source, args, args.derained_topic)
-    if args.view == 'mask' and clip.has_derained and not clip.has_masks:
+        source = open_clip(args.source, args, args.derained_topic)
+    if args.view == 'mask' and source.has_derained and not source.has_masks:
         raise CommandError('the bag has no rain masks beside the derained frames; leave out '
                            '--derained-topic to make them', USAGE)
-    return clip
+    with nullcontext() if source.has_derained else open_engine(args) as engine:
+        return report_video(args.output, source, lambda progress: make_video(
+            source, args.output, view=args.view, engine=engine, strength=args.strength,
+            sweep=args.sweep, progress=progress))
+
+
+def report_video(
+    output: Path, source: 'ClipSource', make: Callable[[Callable[[int], object]], 'ClipSummary']
+) -> int:
+    """Make a video with a progress bar, and tell what became of it; return the exit status."""
+    print_notes(*source.notes)
+    with giving_up(ValueError, OSError), progress_bar(source.facts.frames, 'frame') as bar:
+        summary = make(bar.update)
+    status = report_failed([bad.reason for bad in summary.failed], 'frames')
+    print_notes(*summary.notes)
+    print(f'{printable(output)}: {summary}')
+    return status

@@ -115,7 +115,7 @@ def try_gate(
     Parameters
     ----------
     source
-        The clip; frames are taken to come at its rate.
+        The clip; frames come at the times of a video, else at the clip's rate.
     intensities
         Of rain that begins, rendered over the frames that follow, in copies of the closed gate;
         the dry clip does not see it.
@@ -135,7 +135,8 @@ def try_gate(
 
     """
     trial, gate = GateTrial(), RainGate(settings)
-    period = 1 / source.facts.rate
+    period = float(1 / source.facts.rate)
+    now = -period
     settled = settings.dry_after + SETTLE
     # Rain knows nothing of probes: it begins anywhere between two of them.
     rng = np.random.default_rng(seed)
@@ -146,15 +147,18 @@ def try_gate(
         progress()
         if isinstance(frame, BadPair):
             trial.failed.append(frame)
+            now += period
             continue
-        now, picture = number * period, frame.rainy
+        before = now
+        now = number * period if frame.seconds is None else float(frame.seconds)
+        step, picture = now - before, frame.rainy
         if now >= next_look if gate.wet else gate.probe_due(now):
             next_look, wet = now + PROBE_SECONDS - 0.5 * period, gate.wet
             _look(gate, engine, picture, now, trial.responses)
             trial.openings += not wet and gate.wet and now >= settled
         if now >= settled:
-            trial.judged += period
-            trial.wet += period * gate.wet
+            trial.judged += step
+            trial.wet += step * gate.wet
         if not gate.wet and intensities and now >= next_rain:
             next_rain = now + every + rng.uniform(0, PROBE_SECONDS)
             for intensity in intensities:

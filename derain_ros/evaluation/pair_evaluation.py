@@ -12,7 +12,8 @@ from derain_ros.evaluation.gallery import Exhibit, Gallery
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
 from derain_ros.evaluation.rain_metrics import count_mask, flicker, luma_error, streak_energy
 from derain_ros.evaluation.scores import ImageScore, summarise
-from derain_ros.files.pairs import BadPair, Pair, PairSource
+from derain_ros.files.frame_sources import FrameSet, FrameSource
+from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import FORMAT, host, versions
 from derain_ros.rain_gate import mask_coverage
 
@@ -34,7 +35,7 @@ class ModelScores:
 class Evaluation:
     """What came out.
 
-    ``source`` is what was read (:meth:`PairSource.describe`), ``clip`` whether the pairs were
+    ``source`` is what was read (:meth:`FrameSource.describe`), ``clip`` whether the pairs were
     frames of a clip; the models come in the order in which they were given, all on the same
     pairs; ``exhibits`` are the worst pictures of the first one, worst first.
     """
@@ -68,7 +69,7 @@ class Evaluation:
 
 
 def evaluate(
-    source: PairSource,
+    source: FrameSource,
     models: Sequence[tuple[Engine, ModelFacts]],
     *,
     clip: bool = False,
@@ -125,7 +126,7 @@ def evaluate(
 
 
 def _measure(
-    pair: Pair, models: Sequence[tuple[Engine, ModelFacts]], before: Sequence[np.ndarray]
+    pair: FrameSet, models: Sequence[tuple[Engine, ModelFacts]], before: Sequence[np.ndarray]
 ) -> tuple[list, list[np.ndarray]]:
     """Return score and result of each model on a pair, and the errors of input and models."""
     rain = luma_error(pair.rainy, pair.clean)

@@ -1,7 +1,9 @@
-"""Clips to make a video of: video files, folders of pictures, and image topics of bags."""
+"""Clips to make a video of: folders of pictures, and image topics of bags."""
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -12,22 +14,58 @@ from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
-from derain_ros.files.frame_sources import BagFrames, FrameSet, damages_of
-from derain_ros.files.image_files import ImageFileError, collect_images, read_image
+from derain_ros.files.frame_sources import BagFrames, FrameSet, bits_of, damages_of
+from derain_ros.files.image_files import ImageFileError, PictureReader, collect_images
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.video_files import (
-    ESTIMATE_ERROR,
-    VideoError,
-    VideoFacts,
-    open_video,
-    probe_video,
-)
-from derain_ros.text import natural_key, printable
+from derain_ros.text import printable
 
 PICTURE_RATE = 25.0
 """Frames a second of pictures, unless another is asked for."""
 
 _SLOWEST, _FASTEST = 0.1, 1000.0
+
+
+class VideoError(ValueError):
+    """A video cannot be read or written as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a clip.
+
+    Attributes
+    ----------
+    width, height
+        Pixels, upright.
+    rate
+        Frames a second; the fastest of them where the rate varies.
+    frames
+        How many there are, about; 0 where that is not known.
+    length
+        Seconds; None where that is not known.
+    time_base
+        Seconds that times are multiples of; None for 1/rate.
+    aspect
+        Width of a pixel by its height.
+
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    frames: int
+    length: Fraction | None = None
+    time_base: Fraction | None = None
+    aspect: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The sound of a video file from ``start`` to ``stop`` in seconds, None being its end."""
+
+    source: Path
+    start: Fraction
+    stop: Fraction | None
 
 
 class ClipSource(Protocol):
@@ -41,12 +79,15 @@ class ClipSource(Protocol):
         What the user should know; printable.
     has_derained
         The frames come with their derained versions.
+    sound
+        What is to be heard beside them.
 
     """
 
     facts: VideoFacts
     notes: list[str]
     has_derained: bool
+    sound: Sound | None
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames; one that cannot be read gives a BadPair.
@@ -57,51 +98,6 @@ class ClipSource(Protocol):
             The source is damaged.
 
         """
-
-
-class VideoClip:
-    """A video file, or the part of it from ``start`` on for ``duration`` seconds.
-
-    Raises
-    ------
-    VideoError
-        It cannot be read, or ends before ``start``.
-
-    """
-
-    has_derained = False
-
-    def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
-        self._source = source
-        found = probe_video(source)
-        self._first = round(start * found.rate)
-        left = found.frames - self._first
-        self._announced = bool(found.frames)
-        if self._announced and left < 1:
-            raise VideoError(f'{source}: ends before {start:g} s; it has {found.frames} frames at '
-                             f'{found.rate:g} Hz')
-        self._most = None if duration is None else max(1, round(duration * found.rate))
-        frames = max(0, left) if self._most is None else min(self._most, max(0, left))
-        self.facts = VideoFacts(found.width, found.height, found.rate, frames)
-        self.notes = ['sound is not carried over']
-
-    def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames; where the file breaks off, the last is a BadPair."""
-        number = 0
-        with open_video(self._source) as capture:
-            while number < self._first and capture.grab():
-                number += 1
-            taken = 0
-            while self._most is None or taken < self._most:
-                done, frame = capture.read()
-                if not done:
-                    break
-                yield FrameSet(f'frame {number + taken}', None, frame)
-                taken += 1
-        if self._announced and taken < self.facts.frames - ESTIMATE_ERROR:
-            yield BadPair(f'frame {number + taken}', printable(
-                f'{self._source}: breaks off after frame {number + taken - 1}, '
-                f'{self.facts.frames - taken} frames before its end; it may be damaged'))
 
 
 class PictureClip:
@@ -115,6 +111,7 @@ class PictureClip:
     """
 
     has_derained = False
+    sound = None
 
     def __init__(
         self, folder: Path, rate: float | None = None, start: float = 0.0,
@@ -122,11 +119,9 @@ class PictureClip:
     ):
         rate = rate or PICTURE_RATE
         try:
-            jobs = collect_images([folder], folder)
+            files = [job.source for job in collect_images([folder])]
         except ImageFileError as error:
             raise VideoError(str(error)) from error
-        files = sorted((job.source for job in jobs),
-                       key=lambda file: natural_key(file.relative_to(folder).as_posix()))
         first = round(start * rate)
         last = None if duration is None else first + max(1, round(duration * rate))
         self._folder, self._files = folder, files[first:last]
@@ -134,15 +129,16 @@ class PictureClip:
             raise VideoError(f'{folder}: has {len(files)} pictures, which at {rate:g} Hz end '
                              f'before {start:g} s')
         height, width = _first_size(self.read(), str(folder))
-        self.facts = VideoFacts(width, height, rate, len(self._files))
+        self.facts = VideoFacts(width, height, _fraction(rate), len(self._files))
         self.notes: list[str] = []
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the pictures by name."""
+        reader = PictureReader()
         for file in self._files:
             name = printable(file.relative_to(self._folder).as_posix())
             try:
-                yield FrameSet(name, None, read_image(file))
+                yield FrameSet(name, None, *reader.read(file))
             except ImageFileError as error:
                 yield BadPair(name, printable(str(error)))
 
@@ -174,6 +170,8 @@ class BagClip:
 
     """
 
+    sound = None
+
     def __init__(
         self, bag: Path, topic: str | None, derained_topic: str | None = None,
         rate: float | None = None, start: float = 0.0, duration: float | None = None,
@@ -189,6 +187,7 @@ class BagClip:
             for _, time, data in recording.read(self._topic):
                 times.append(time)
                 stamps.append(header_stamp(data))
+            self._bits = bits_of(recording, self._topic)
         if not times:
             raise VideoError(f'{bag}: there is no frame on {self._topic}')
         self._start = times[0] + round(start * 1e9)
@@ -216,7 +215,7 @@ class BagClip:
                 f'{self._topic}: {gaps} gaps between the stamps; the video shows the frames one '
                 'after another'))
         height, width = _first_size(self.read(), f'{bag}: {self._topic}')
-        self.facts = VideoFacts(width, height, rate, count)
+        self.facts = VideoFacts(width, height, _fraction(rate), count)
 
     @property
     def has_derained(self) -> bool:
@@ -240,10 +239,14 @@ class BagClip:
                 stamp = header_stamp(data)
                 name = show_time(time if stamp is None else stamp)
                 try:
-                    yield FrameSet(name, stamp, decode_frame(connection, data))
+                    yield FrameSet(name, stamp, decode_frame(connection, data, self._bits))
                 except (SerdeError, ValueError) as error:
                     yield BadPair(name, printable(f'{connection.topic} at {name}: {error}'))
             yield from damages_of(recording)
+
+
+def _fraction(rate: float) -> Fraction:
+    return Fraction(rate).limit_denominator(1001)
 
 
 def _first_size(frames: Iterator[FrameSet | BadPair], where: str) -> tuple[int, int]:

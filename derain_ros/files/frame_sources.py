@@ -1,7 +1,9 @@
 """Where rainy frames come from, with their derained and clean versions as far as given."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -14,11 +16,13 @@ from derain_ros.bags.frames import (
     StampIndex,
     decode_frame,
     header_stamp,
+    used_bits,
 )
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
-from derain_ros.files.image_files import ImageFileError, collect_images, read_image
-from derain_ros.files.pairs import BadPair, FolderPairs, Pair, PairError, check_sizes
+from derain_ros.files.image_files import PictureReader
+from derain_ros.files.pairs import BadPair, check_sizes, match_pictures
+from derain_ros.images.pixel_formats import bits_in_use
 from derain_ros.text import printable
 
 
@@ -39,7 +43,9 @@ class FrameSet:
     rain_mask
         uint8, H×W, 255 = rain, where it is given.
     position
-        Number of the frame on its topic.
+        Number of the frame on its topic; those of consecutive frames differ by 1.
+    seconds
+        Time from the start of the clip, of a video.
 
     """
 
@@ -50,6 +56,7 @@ class FrameSet:
     clean: np.ndarray | None = None
     rain_mask: np.ndarray | None = None
     position: int = 0
+    seconds: Fraction | None = None
 
 
 class FrameSource(Protocol):
@@ -69,12 +76,12 @@ class FrameSource(Protocol):
 
 
 class FolderFrames:
-    """Pictures of the same name in folders; see :class:`FolderPairs`.
+    """Pictures of the same name in folders; see :func:`match_pictures`.
 
     Parameters
     ----------
     rainy
-        Folder of the pictures with rain.
+        Folder of the pictures with rain, or one of them.
     derained, clean
         Folders of the same pictures without, or None.
 
@@ -86,47 +93,50 @@ class FolderFrames:
     """
 
     def __init__(self, rainy: Path, derained: Path | None, clean: Path | None):
-        self._rainy = rainy
-        given = {'derained': derained, 'clean': clean}
-        self._folders = {version: path for version, path in given.items() if path is not None}
-        self._pairs = {
-            version: FolderPairs(rainy, path) for version, path in self._folders.items()}
-        self._files: list[tuple[str, Path]] = []
-        if not self._pairs:
-            try:
-                jobs = collect_images([rainy], rainy)
-            except ImageFileError as error:
-                raise PairError(printable(str(error))) from error
-            root = rainy if rainy.is_dir() else rainy.parent
-            self._files = [(printable(job.source.relative_to(root).as_posix()), job.source)
-                           for job in jobs]
+        self._folders = {'rainy': rainy, 'derained': derained, 'clean': clean}
+        self._pictures = match_pictures(rainy, {
+            version: path for version, path in self._folders.items()
+            if path is not None and version != 'rainy'})
 
     def __len__(self) -> int:
-        return len(next(iter(self._pairs.values()), self._files))
+        return len(self._pictures)
 
     def describe(self) -> dict:
         """Return the folders."""
-        folders = {'rainy': self._rainy, 'derained': None, 'clean': None} | self._folders
         return {'kind': 'folders', **{
             name: None if path is None else printable(str(path))
-            for name, path in folders.items()}}
+            for name, path in self._folders.items()}}
 
     def has(self, version: str) -> bool:
         """Tell whether the folder of a version is given."""
-        return version in self._pairs
+        return self._folders[version] is not None
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames by name; a picture that cannot be read gives a BadPair."""
-        for name, file in self._files:
+        reader = PictureReader()
+        for position, (name, files) in enumerate(self._pictures.items()):
+            shown = printable(name.as_posix())
             try:
-                yield FrameSet(name, None, read_image(file))
+                images = dict(zip(files, reader.read(*files.values()), strict=True))
+                for version, image in images.items():
+                    check_sizes(images['rainy'], image, str(files['rainy']), str(files[version]))
             except ValueError as error:
-                yield BadPair(name, printable(str(error)))
-        # Both list the rainy pictures in the same order.
-        for pairs in zip(*(found.read() for found in self._pairs.values()), strict=True):
-            bad = next((pair for pair in pairs if isinstance(pair, BadPair)), None)
-            yield bad or FrameSet(pairs[0].name, None, pairs[0].rainy, **{
-                version: pair.clean for version, pair in zip(self._pairs, pairs, strict=True)})
+                yield BadPair(shown, printable(str(error)))
+            else:
+                yield FrameSet(shown, None, **images, position=position)
+
+
+class FolderPairs(FolderFrames):
+    """Pairs of rainy and clean pictures of the same name in two folders, or of two files."""
+
+    def __init__(self, rainy: Path, clean: Path):
+        super().__init__(rainy, None, clean)
+
+    def describe(self) -> dict:
+        """Return the folders."""
+        described = super().describe() | {'kind': 'pictures'}
+        del described['derained']
+        return described
 
 
 class BagFrames:
@@ -181,6 +191,7 @@ class BagFrames:
             self._topics = names
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
+            self._bits = bits_of(recording, rainy)
             index = StampIndex(recording, *names.values(), *filter(None, [self._mask]))
         self._common = index.common(*names.values())
         self._with_mask = self._common & index.on(self._mask) if self._mask else set()
@@ -249,7 +260,7 @@ class BagFrames:
         for version, (connection, data) in messages.items():
             where = f'{connection.topic} at {name}'
             try:
-                images[version] = decode_frame(connection, data)
+                images[version] = decode_frame(connection, data, self._bits)
                 check_sizes(images['rainy'], images[version], self._topics['rainy'], where)
             except (SerdeError, ValueError) as error:
                 return BadPair(name, printable(f'{where}: {error}'))
@@ -276,11 +287,19 @@ class BagPairs(BagFrames):
             described[f'repeated_{version}'] = repeated
         return described
 
-    def read(self) -> Iterator[Pair | BadPair]:
-        """Yield the pairs in the order of the rainy topic; see :meth:`BagFrames.read`."""
-        for frame in super().read():
-            yield frame if isinstance(frame, BadPair) else Pair(
-                frame.name, frame.position, frame.rainy, frame.clean)
+
+def bits_of(recording: Recording, topic: str) -> int:
+    """Tell by the first frame of a topic how many of 16 bits its samples use, as the node does.
+
+    It is logged where it is fewer than 16.
+    """
+    used = used_bits(recording, topic)
+    bits = 16 if used is None else bits_in_use((1 << used) - 1)
+    if bits < 16:
+        logging.getLogger(__name__).warning('%s', printable(
+            f'{topic}: {bits} of the 16 bits of a sample are taken to be used, by the largest '
+            'sample of the first frame'))
+    return bits
 
 
 def damages_of(recording: Recording) -> Iterator[BadPair]:

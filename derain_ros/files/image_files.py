@@ -1,13 +1,14 @@
 """Derain image files and folders.
 
 Every picture is read as 8-bit BGR, the way a viewer shows it: grey becomes three equal
-channels, 16-bit samples keep their upper eight bits, an alpha channel is dropped, the EXIF
-orientation is applied, and of an animation or a multi-page file the first picture counts.
+channels, of 16-bit samples the upper eight of the bits in use count, an alpha channel is dropped,
+the EXIF orientation is applied, and of an animation or a multi-page file the first picture counts.
 """
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -15,15 +16,20 @@ import cv2
 import numpy as np
 
 from derain_ros.engines import Engine
-from derain_ros.files.video_files import VIDEO_SUFFIXES
 from derain_ros.images.decoder_warnings import decode_noting_damage
 from derain_ros.images.pipeline import Frame
+from derain_ros.images.pixel_formats import bits_in_use, eight_bits
 from derain_ros.replacing import replace_file
-from derain_ros.text import printable
+from derain_ros.text import natural_key, printable
 
 IMAGE_SUFFIXES = frozenset({
     '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'})
 """Suffixes, in lower case, that a folder is searched for."""
+
+VIDEO_SUFFIXES = frozenset({'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'})
+"""Suffixes, in lower case, of files that are read as videos."""
+
+_KINDS = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 
 
 class ImageFileError(ValueError):
@@ -64,15 +70,13 @@ class ImageResult:
     error: str | None
 
 
-def collect_images(
-    paths: Iterable[Path], output: Path, left_out: Counter | None = None
-) -> list[ImageJob]:
-    """Find the pictures in files and folders, in a stable order.
+def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
+    """Find the pictures in files and folders, those of a folder by name, numbers as numbers.
 
     Folders are searched recursively for :data:`IMAGE_SUFFIXES`, through links too, each folder
-    once; hidden files are left out, and so is ``output`` where it lies inside such a folder. A
-    file named by itself is taken whatever its suffix. ``left_out`` counts by their suffix the
-    files in folders that are not taken.
+    once; hidden files are left out, and so are the folders ``apart`` where they lie inside such a
+    folder. A file named by itself is taken whatever its suffix. Which kinds of files were left
+    out is logged.
 
     Raises
     ------
@@ -85,11 +89,11 @@ def collect_images(
         if path.is_dir():
             found = [
                 ImageJob(source, source.relative_to(path).with_suffix(''))
-                for source in _pictures_in(path, output, left_out)
+                for source in _pictures_in(path, apart)
             ]
             if not found:
                 raise ImageFileError(
-                    f'{path}: no picture in this folder (searched for {_kinds()})')
+                    f'{path}: no picture in this folder (searched for {_KINDS})')
         elif path.exists():
             found = [ImageJob(path, PurePath(path.stem))]
         else:
@@ -138,9 +142,7 @@ def derain_images(
     mask: bool = False,
     overlay: bool = False,
 ) -> Iterator[ImageResult]:
-    """Derain pictures one by one and write each result as PNG.
-
-    A picture that cannot be read or written is reported and the next one is taken.
+    """Derain pictures one by one and write each result as PNG; see :func:`make_images`.
 
     Parameters
     ----------
@@ -151,23 +153,37 @@ def derain_images(
     output
         Folder of the results; made where it does not exist.
     strength
-        Share of the derained image in the result, 0–1.
+        Share of the derained image in the result, 0–1.5.
     mask, overlay
         Write ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
 
     """
+    def make(job: ImageJob, picture: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
+        frame = Frame(bgr=picture)
+        frame.derain(engine.infer)
+        images = [frame.blended(strength), *[frame.mask()] * mask]
+        if overlay:
+            images.append(frame.overlay())
+        names = job.output_names(mask=mask, overlay=overlay)
+        return zip((output / name for name in names), images, strict=True)
+
+    return make_images(jobs, make)
+
+
+def make_images(
+    jobs: Iterable[ImageJob],
+    make: Callable[[ImageJob, np.ndarray], Iterable[tuple[Path, np.ndarray]]],
+) -> Iterator[ImageResult]:
+    """Read pictures one by one, and write what ``make`` makes of each as PNG, by its file.
+
+    A picture that cannot be read, worked on (ValueError) or written is reported and the next one
+    is taken.
+    """
+    reader = PictureReader()
     for job in jobs:
         try:
-            frame = Frame(bgr=read_image(job.source))
-            frame.derain(engine.infer)
-            images = [frame.blended(strength)]
-            if mask:
-                images.append(frame.mask())
-            if overlay:
-                images.append(frame.overlay())
-            names = job.output_names(mask=mask, overlay=overlay)
-            for name, image in zip(names, images, strict=True):
-                write_png(output / name, image)
+            for path, image in make(job, *reader.read(job.source)):
+                write_png(path, image)
         except ImageFileError as error:
             yield ImageResult(job, str(error))
         except (ValueError, OSError) as error:
@@ -176,24 +192,55 @@ def derain_images(
             yield ImageResult(job, None)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read a picture as uint8, H×W×3, BGR, C-contiguous, upright.
+class PictureReader:
+    """Reads pictures that belong together, so that 16-bit samples all mean the same brightness.
 
-    Raises
-    ------
-    ImageFileError
-        The file cannot be read or is not a picture.
-
+    How many bits are in use is told by the largest sample so far, as the node does, and logged
+    where it is fewer than 16.
     """
+
+    def __init__(self) -> None:
+        self._bits = 8
+
+    def read(self, *paths: Path) -> list[np.ndarray]:
+        """Read pictures as uint8, H×W×3, BGR, C-contiguous, upright.
+
+        Raises
+        ------
+        ImageFileError
+            A file cannot be read, is not a picture, or is damaged.
+
+        """
+        images = [_decode(path) for path in paths]
+        for path, image in zip(paths, images, strict=True):
+            if image.dtype == np.uint16 and self._bits < 16:
+                before, self._bits = self._bits, max(self._bits, bits_in_use(int(image.max())))
+                if self._bits != before:
+                    logging.getLogger(__name__).warning('%s', printable(
+                        f'{path}: {self._bits} of the 16 bits of a sample are taken to be used, '
+                        'by the largest sample so far; write the pictures with 8 bits if that is '
+                        'wrong'))
+        return [image if image.dtype == np.uint8 else eight_bits(image, self._bits)
+                for image in images]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read one picture as :meth:`PictureReader.read` does."""
+    return PictureReader().read(path)[0]
+
+
+def _decode(path: Path) -> np.ndarray:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise ImageFileError(f'{path}: {error.strerror or error}') from error
     if data.size == 0:
         raise ImageFileError(f'{path}: the file is empty')
-    image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR)
+    image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if damage:
         raise ImageFileError(f'{path}: damaged in the middle ({damage}); get it again')
+    if image is not None and image.dtype not in (np.uint8, np.uint16):
+        image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)
     if image is None:
         hint = ''
         if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -212,26 +259,9 @@ def write_png(path: Path, image: np.ndarray) -> None:
     replace_file(path, data.tobytes())
 
 
-def show_left_out(left_out: Counter) -> str:
-    """Return what :func:`collect_images` has left out, in words; empty for nothing.
-
-    >>> show_left_out(Counter({'.heic': 2}))
-    'left out: 2 .heic; pictures are read as bmp, jpeg, jpg, pgm, png, pnm, ppm, tif, tiff, webp'
-    """
-    if not left_out:
-        return ''
-    listed = ', '.join(f'{count} {printable(suffix)}' for suffix, count in sorted(
-        left_out.items()))
-    return f'left out: {listed}; pictures are read as {_kinds()}'
-
-
-def _kinds() -> str:
-    return ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-
-
-def _pictures_in(folder: Path, output: Path, left_out: Counter | None) -> list[Path]:
-    seen = {folder.resolve(), output.resolve()}
-    found = []
+def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
+    seen = {path.resolve() for path in (folder, *apart)}
+    found, left_out = [], Counter()
     for directory, subdirectories, files in os.walk(folder, followlinks=True):
         here = Path(directory)
         for name in list(subdirectories):
@@ -243,9 +273,13 @@ def _pictures_in(folder: Path, output: Path, left_out: Counter | None) -> list[P
             suffix = Path(name).suffix.lower()
             if not name.startswith('.') and suffix in IMAGE_SUFFIXES:
                 found.append(here / name)
-            elif not name.startswith('.') and left_out is not None:
+            elif not name.startswith('.'):
                 left_out[suffix or 'without a suffix'] += 1
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+    if found and left_out:
+        listed = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
+        logging.getLogger(__name__).warning('%s', printable(
+            f'{folder}: left out: {listed}; pictures are read as {_KINDS}'))
+    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 
 def _identity(path: Path) -> tuple[int, int]:

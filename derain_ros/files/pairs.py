@@ -1,14 +1,13 @@
-"""Pairs of rainy and clean pictures from two folders."""
+"""Which pictures of folders belong together, by their names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Protocol
 
 import numpy as np
 
-from derain_ros.files.image_files import ImageFileError, collect_images, read_image
-from derain_ros.text import natural_key, printable
+from derain_ros.files.image_files import ImageFileError, collect_images
+from derain_ros.text import printable
 
 _SHOWN = 5
 
@@ -18,58 +17,33 @@ class PairError(ValueError):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A rainy picture and its truth.
-
-    Attributes
-    ----------
-    name
-        What to call the pair; printable.
-    position
-        Number in its clip; those of consecutive frames differ by 1.
-    rainy, clean
-        uint8, H×W×3, BGR, C-contiguous, of one size.
-
-    """
-
-    name: str
-    position: int
-    rainy: np.ndarray
-    clean: np.ndarray
-
-
-@dataclass(frozen=True)
 class BadPair:
-    """A pair that could not be read or measured, and why; printable."""
+    """A frame or pair that could not be read or measured, and why; printable."""
 
     name: str
     reason: str
 
 
-class PairSource(Protocol):
-    """Where pairs come from, one after the other."""
+def match_pictures(
+    rainy: Path, others: Mapping[str, Path]
+) -> dict[PurePath, dict[str, Path]]:
+    """Match pictures of the same name in folders, searched recursively.
 
-    def __len__(self) -> int:
-        """Return how many pairs :meth:`read` yields."""
-
-    def describe(self) -> dict:
-        """Return what was read, fit for JSON."""
-
-    def read(self) -> Iterator[Pair | BadPair]:
-        """Yield the pairs in order; one at a time is in memory."""
-
-
-class FolderPairs:
-    """Pictures of the same name in two folders, searched recursively.
-
-    A name counts with its suffix first (``a.png`` and ``a.png``), then without
-    (``a.jpg`` and ``a.png``). Numbers in names are sorted as numbers. Two files make one
-    pair, whatever their names.
+    A name counts with its suffix first (``a.png`` and ``a.png``), then without (``a.jpg`` and
+    ``a.png``). Files in place of folders make one match, whatever their names.
 
     Parameters
     ----------
-    rainy, clean
-        Two folders, or two files.
+    rainy
+        Folder or file of the pictures with rain.
+    others
+        Folders or files of the same pictures, by what they are.
+
+    Returns
+    -------
+    dict
+        The files of each picture, ``rainy`` and the others, by its name in the rainy folder, in
+        the order of names.
 
     Raises
     ------
@@ -77,40 +51,23 @@ class FolderPairs:
         A picture has no partner, or a folder holds none.
 
     """
-
-    def __init__(self, rainy: Path, clean: Path):
-        self._rainy, self._clean = rainy, clean
-        if rainy.exists() and clean.exists() and rainy.samefile(clean):
-            raise PairError(f'{rainy} and {clean} are the same; name the clean pictures of the '
-                            'rainy ones')
-        if rainy.is_file() and clean.is_file():
-            self._pairs = [(PurePath(rainy.name), rainy, clean)]
-            return
-        for path, other in ((rainy, clean), (clean, rainy)):
+    found = _pictures(rainy, *others.values())
+    matches = {name: {'rainy': file} for name, file in found.items()}
+    for version, other in others.items():
+        if rainy.exists() and other.exists() and rainy.samefile(other):
+            raise PairError(f'{rainy} and {other} are the same; name the {version} pictures of '
+                            'the rainy ones')
+        if rainy.is_file() and other.is_file():
+            matches[PurePath(rainy.name)][version] = other
+            continue
+        for path, second in ((rainy, other), (other, rainy)):
             if path.is_file():
-                raise PairError(f'{path} is a file, but {other} is not; name two folders or two '
+                raise PairError(f'{path} is a file, but {second} is not; name two folders or two '
                                 'files')
-        self._pairs = _match(_pictures(rainy, clean), _pictures(clean, rainy), rainy, clean)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def describe(self) -> dict:
-        """Return the folders."""
-        return {'kind': 'pictures', 'rainy': printable(str(self._rainy)),
-                'clean': printable(str(self._clean))}
-
-    def read(self) -> Iterator[Pair | BadPair]:
-        """Yield the pairs by name; a picture that cannot be read gives a BadPair."""
-        for position, (name, rainy_file, clean_file) in enumerate(self._pairs):
-            shown = printable(name.as_posix())
-            try:
-                rainy, clean = read_image(rainy_file), read_image(clean_file)
-                check_sizes(rainy, clean, str(rainy_file), str(clean_file))
-            except ValueError as error:
-                yield BadPair(shown, printable(str(error)))
-            else:
-                yield Pair(shown, position, rainy, clean)
+        partners = _match(found, _pictures(other, rainy), rainy, other)
+        for name, partner in partners.items():
+            matches[name][version] = partner
+    return matches
 
 
 def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_name: str) -> None:
@@ -122,19 +79,19 @@ def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_nam
             'must be of one size')
 
 
-def _pictures(folder: Path, other: Path) -> dict[PurePath, Path]:
-    """Find the pictures of a folder by relative path, without those of the other folder."""
+def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
+    """Find the pictures of a folder, without those of other folders in it, by relative path."""
     try:
-        jobs = collect_images([folder], other)
+        jobs = collect_images([path], *apart)
     except ImageFileError as error:
         raise PairError(str(error)) from error
-    found = {job.source.relative_to(folder): job.source for job in jobs}
-    return dict(sorted(found.items(), key=lambda item: natural_key(item[0].as_posix())))
+    root = path if path.is_dir() else path.parent
+    return {job.source.relative_to(root): job.source for job in jobs}
 
 
 def _match(
     rainy: dict[PurePath, Path], clean: dict[PurePath, Path], rainy_root: Path, clean_root: Path
-) -> list[tuple[PurePath, Path, Path]]:
+) -> dict[PurePath, Path]:
     by_stem: dict[PurePath, list[PurePath]] = {}
     for name in clean.keys() - rainy.keys():
         by_stem.setdefault(name.with_suffix(''), []).append(name)
@@ -156,7 +113,7 @@ def _match(
     missing += [(file, rainy_root / name) for name, file in clean.items() if name not in taken]
     if missing:
         raise PairError(_describe_missing(missing, len(partners)))
-    return [(name, rainy[name], clean[partner]) for name, partner in partners.items()]
+    return {name: clean[partner] for name, partner in partners.items()}
 
 
 def _describe_missing(missing: Sequence[tuple[Path, Path]], paired: int) -> str:

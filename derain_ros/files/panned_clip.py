@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 
-from derain_ros.files.clip_sources import FrameSet
+from derain_ros.files.clip_sources import VideoFacts
+from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import read_image
-from derain_ros.files.video_files import VideoFacts
 from derain_ros.text import printable
 
 RATE = 30.0
@@ -41,13 +42,14 @@ class PannedClip:
     """
 
     has_derained = False
+    sound = None
 
     def __init__(
         self, picture: Path, duration: float, size: tuple[int, int] = (640, 480)
     ) -> None:
         self._name = printable(picture.name)
         self._picture = read_image(picture)
-        self.facts = VideoFacts(*size, RATE, max(1, round(duration * RATE)))
+        self.facts = VideoFacts(*size, Fraction(RATE), max(1, round(duration * RATE)))
         self.notes: list[str] = []
 
     def read(self) -> Iterator[FrameSet]:

@@ -1,37 +1,104 @@
-"""Video files, read and written through the FFmpeg of OpenCV."""
+"""Video files, read and written with PyAV: their times, the shape of pixels and sound are kept."""
 
-import math
-import os
-import tempfile
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
+import av
 import cv2
+import numpy as np
 
-VIDEO_SUFFIXES = frozenset({'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'})
-"""Suffixes, in lower case, of files that are read as videos."""
+from derain_ros.files.clip_sources import Sound, VideoError, VideoFacts
+from derain_ros.files.frame_sources import FrameSet
+from derain_ros.files.pairs import BadPair
+from derain_ros.replacing import replacing
+from derain_ros.text import printable
 
-CODECS = {'.mp4': 'mp4v', '.avi': 'FFV1'}
-"""What is written: MPEG-4, which plays everywhere and loses detail, or lossless FFV1."""
+CODECS = {'.mp4': ('mp4', 'libx264', 'yuv420p'), '.avi': ('avi', 'ffv1', 'bgr0')}
+"""What is written: format, encoder and pixels; H.264, which loses detail, or lossless FFV1."""
 
-ESTIMATE_ERROR = 2
-"""Frames by which the announced number may be off: without a list it is an estimate."""
-
-
-class VideoError(ValueError):
-    """A video cannot be read or written as asked; the message says what to do."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BT709, _LIMITED_RANGE = 1, 1  # of FFmpeg's AVCOL_
 
 
-@dataclass(frozen=True)
-class VideoFacts:
-    """Width and height in pixels, frames a second, and how many frames are announced."""
+_MOST_LOST = 2
+"""Frames by which an announced length may be off, being an estimate in some formats."""
 
-    width: int
-    height: int
-    rate: float
-    frames: int
+
+class VideoClip:
+    """A video file, or the part of it from ``start`` on for ``duration`` seconds.
+
+    Raises
+    ------
+    VideoError
+        It cannot be read, or ends before ``start``.
+
+    """
+
+    has_derained = False
+
+    def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
+        self._source = source
+        self.facts = found = probe_video(source)
+        self._start = Fraction(start).limit_denominator(10**6)
+        self._stop = found.length
+        if found.length is not None and self._start >= found.length:
+            raise VideoError(f'{source}: ends before {start:g} s; it is '
+                             f'{float(found.length):.1f} s long')
+        stop = None
+        if duration is not None:
+            stop = self._start + Fraction(duration).limit_denominator(10**6)
+            self._stop = stop if found.length is None else min(stop, found.length)
+        if found.length:
+            share = (self._stop - self._start) / found.length
+            self.facts = replace(found, frames=round(found.frames * share))
+        self._cut = stop is not None
+        self.sound = Sound(source, self._start, stop)
+        self.notes: list[str] = []
+
+    def read(self) -> Iterator[FrameSet | BadPair]:
+        """Yield the frames; one that is damaged, and where the file breaks off, is a BadPair."""
+        number, time = -1, Fraction(-1)
+        with open_video(self._source) as container:
+            for number, found in enumerate(read_frames(container)):
+                time, image = found or (time, None)
+                if self._cut and time >= self._stop:
+                    return
+                if image is not None and time >= self._start:
+                    yield FrameSet(f'frame {number}', None, image, position=number,
+                                   seconds=time - self._start)
+                elif image is None and time >= self._start - 1 / self.facts.rate:
+                    yield BadPair(f'frame {number}', printable(
+                        f'{self._source}: frame {number} is damaged'))
+        lost = round((self._stop - time) * self.facts.rate) - 1 if self._stop else 0
+        if lost > _MOST_LOST:
+            yield BadPair(f'frame {number + 1}', printable(
+                f'{self._source}: breaks off after frame {number}, {lost} frames before its end; '
+                'it may be damaged'))
+
+
+@contextmanager
+def open_video(source: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video to read; raises VideoError."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(source.open('rb'))
+            container = stack.enter_context(av.open(_name_for_ffmpeg(file)))
+        except (OSError, av.error.FFmpegError) as error:
+            raise VideoError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read '
+                             f'({error.strerror})') from error
+        if not container.streams.video:
+            raise VideoError(f'{source}: not a video, it has no pictures')
+        yield container
+
+
+def _name_for_ffmpeg(file: BinaryIO) -> str:
+    """Name an open file in ASCII: FFmpeg takes no names that are not UTF-8."""
+    return f'/proc/self/fd/{file.fileno()}'
 
 
 def probe_video(source: Path) -> VideoFacts:
@@ -43,17 +110,65 @@ def probe_video(source: Path) -> VideoFacts:
         It cannot be read, or does not say its frame rate.
 
     """
-    with open_video(source) as capture:
-        done, frame = capture.read()
-        if not done:
+    with open_video(source) as container:
+        first = next(filter(None, read_frames(container)), None)
+        if first is None:
             raise VideoError(f'{source}: not one frame can be read; it may be damaged')
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    # The size comes from a frame, because OpenCV turns frames upright after it tells theirs.
-    height, width = frame.shape[:2]
-    if not (math.isfinite(rate) and rate > 0):
-        raise VideoError(f'{source}: does not say its frame rate; convert it with ffmpeg first')
-    return VideoFacts(width, height, rate, max(0, frames))
+        height, width = first[1].shape[:2]
+        stream = container.streams.video[0]
+        # FFmpeg's guess is the clock's frequency where the times of frames fit no rate.
+        mean, rate = stream.average_rate, stream.guessed_rate
+        if mean and (not rate or rate > 4 * mean):
+            rate = mean
+        if not rate:
+            raise VideoError(
+                f'{source}: does not say its frame rate; convert it with ffmpeg first')
+        length = None
+        if stream.duration:
+            length = stream.duration * stream.time_base
+        elif container.duration and len(container.streams) == 1:
+            length = Fraction(container.duration, av.time_base)
+        frames = stream.frames or (round(length * (mean or rate)) if length else 0)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        if (height, width) != (stream.height, stream.width):
+            aspect = 1 / aspect
+        return VideoFacts(width, height, rate, frames, length, stream.time_base, aspect)
+
+
+def read_frames(
+    container: av.container.InputContainer
+) -> Iterator[tuple[Fraction, np.ndarray] | None]:
+    """Yield seconds from the start, and the frame, uint8, H×W×3, BGR, upright; None if damaged."""
+    stream = container.streams.video[0]
+    origin, time = (stream.start_time or 0) * stream.time_base, Fraction(0)
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            yield None
+            continue
+        for frame in frames:
+            if frame.pts is None:
+                time += 1 / (stream.average_rate or 25)
+            else:
+                time = frame.pts * frame.time_base - origin
+            yield None if frame.is_corrupt else (time, _upright(frame))
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Turn or mirror a frame by its display matrix: x' = ax + cy, y' = bx + dy."""
+    image = frame.to_ndarray(format='bgr24')
+    matrix = frame.side_data.get('DISPLAYMATRIX')
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[::-1 if d < 0 else 1, ::-1 if a < 0 else 1])
 
 
 def check_destination(destination: Path) -> None:
@@ -68,66 +183,20 @@ def check_destination(destination: Path) -> None:
 
 
 @contextmanager
-def open_video(source: Path) -> Iterator[cv2.VideoCapture]:
-    """Open a video to read; raises VideoError."""
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    with _name_for_opencv(source) as name:
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
-        try:
-            if not capture.isOpened():
-                raise VideoError(
-                    f'{source}: not a video, damaged, or of a kind FFmpeg cannot read')
-            yield capture
-        finally:
-            capture.release()
-
-
-@contextmanager
-def _name_for_opencv(path: Path) -> Iterator[str]:
-    """Give a name to open a file by; OpenCV crashes on one that is not UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix='derain_video_') as folder:
-            link = Path(folder) / f'video{path.suffix}'
-            link.symlink_to(path.absolute())
-            yield str(link)
-    else:
-        yield str(path)
-
-
-class VideoFile:
-    """A video that is being written; see :func:`new_video`.
-
-    Attributes
-    ----------
-    frames
-        How many were written.
-
-    """
-
-    def __init__(self, writer: cv2.VideoWriter) -> None:
-        self._writer = writer
-        self.frames = 0
-
-    def write(self, frame) -> None:
-        """Add a frame, uint8, H×W×3, BGR, of the size of the video."""
-        self._writer.write(frame)
-        self.frames += 1
-
-
-@contextmanager
-def new_video(destination: Path, width: int, height: int, rate: float) -> Iterator[VideoFile]:
+def new_video(
+    destination: Path, facts: VideoFacts, sound: Sound | None = None
+) -> Iterator['VideoFile']:
     """Write a video, which appears when the block is left, whole, or not at all.
 
     Parameters
     ----------
     destination
         As :func:`check_destination` has passed it.
-    width, height
-        Pixels, both even.
-    rate
-        Frames a second.
+    facts
+        Size, rate and times; a row or column is added to odd sides. An .avi has times that are
+        multiples of 1/rate.
+    sound
+        What to copy beside the frames.
 
     Raises
     ------
@@ -135,40 +204,153 @@ def new_video(destination: Path, width: int, height: int, rate: float) -> Iterat
         It cannot be written, or has appeared meanwhile.
 
     """
-    # The container is chosen by the suffix, which therefore stays.
-    partial = destination.with_name(
-        f'.{destination.stem[:50]}.{os.getpid()}.partial{destination.suffix}')
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        codec = CODECS[destination.suffix.lower()]
-        with _name_for_opencv(partial) as name:
-            writer = cv2.VideoWriter(
-                name, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, (width, height))
-            try:
-                if not writer.isOpened():
-                    raise VideoError(
-                        f'{partial}: cannot be opened to write {codec}; check the folder, or use '
-                        'opencv-python-headless from PyPI, which has this codec')
-                video = VideoFile(writer)
+        with replacing(destination) as partial:
+            with ExitStack() as stack:
+                file = stack.enter_context(partial.open('wb'))
+                kind, encoder, pixels = CODECS[destination.suffix.lower()]
+                output = stack.enter_context(av.open(_name_for_ffmpeg(file), 'w', format=kind))
+                video = VideoFile(output, encoder, pixels, facts)
+                if sound:
+                    video.add_sound(stack.enter_context(open_video(sound.source)), sound)
                 yield video
-            finally:
-                writer.release()
-        _check_whole(partial, destination, video.frames)
-        if destination.exists():
-            raise VideoError(f'{destination}: has appeared meanwhile; it is left alone')
-        partial.rename(destination)
-    except OSError as error:
-        raise VideoError(f'{destination}: cannot be written ({error})') from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _check_whole(partial: Path, destination: Path, frames: int) -> None:
-    """OpenCV does not tell when a write fails, as on a full disk: count what is there."""
-    found = 0
-    with suppress(VideoError), open_video(partial) as capture:
-        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    if found != frames:
+                video.finish()
+            if destination.exists():
+                raise VideoError(f'{destination}: has appeared meanwhile; it is left alone')
+    except (OSError, av.error.FFmpegError) as error:
+        full = '; is the disk full?' if error.errno in _FULL else ''
         raise VideoError(
-            f'{destination}: only {found} of {frames} frames could be written; '
-            'is the disk full?')
+            f'{destination}: cannot be written ({error.strerror or error}){full}') from error
+
+
+class VideoFile:
+    """A video that is being written; see :func:`new_video`.
+
+    Attributes
+    ----------
+    facts
+        As given, with the even sides and the times of the file.
+    frames
+        How many were written.
+    resized
+        How many of them were scaled, being of another size.
+    notes
+        What of the source could not be kept, for the user.
+
+    """
+
+    def __init__(
+        self, output: av.container.OutputContainer, encoder: str, pixels: str, facts: VideoFacts
+    ):
+        rate = facts.rate
+        kept = output.format.name == 'mp4'
+        self.facts = replace(
+            facts, width=facts.width + facts.width % 2, height=facts.height + facts.height % 2,
+            time_base=facts.time_base if kept and facts.time_base else 1 / rate)
+        self.frames = self.resized = 0
+        self.notes: list[str] = []
+        self._output, self._sound = output, iter(())
+        self._last = -1
+        self._stream = stream = output.add_stream(encoder, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = (
+            self.facts.width, self.facts.height, pixels)
+        stream.time_base = stream.codec_context.time_base = self.facts.time_base
+        self._reformat = {'format': pixels}
+        if facts.width % 2 or facts.height % 2:
+            self.notes.append('a side of the frames is odd; the last row or column is there '
+                              'twice, because a video has even sides')
+        if encoder == 'libx264':
+            # Later frames first would leave the length of a clip of varying rate wrong.
+            stream.options = {'crf': '18', 'bf': '0'}
+            stream.codec_context.sample_aspect_ratio = facts.aspect
+            stream.codec_context.color_range = _LIMITED_RANGE
+            for name in ('colorspace', 'color_primaries', 'color_trc'):
+                setattr(stream.codec_context, name, _BT709)
+            self._reformat['dst_colorspace'] = 'ITU709'
+            self.notes.append('H.264 loses detail; name an .avi to keep every pixel')
+        elif facts.aspect != 1:
+            self.notes.append(
+                f'an .avi has square pixels, these are {float(facts.aspect):g} times as wide as '
+                'high; name an .mp4 to keep that')
+
+    def add_sound(self, source: av.container.InputContainer, sound: Sound) -> None:
+        """Copy the first sound of a video beside the frames; before the first of these."""
+        found = next(iter(source.streams.audio), None)
+        if found is None:
+            return
+        name = found.codec_context.codec.canonical_name if found.codec_context else 'unknown'
+        if name not in self._output.supported_codecs:
+            self.notes.append(f'the sound ({name}) is left out, as it does not fit into '
+                              f'.{self._output.format.name}')
+            return
+        stream = self._output.add_stream_from_template(found)
+        video = source.streams.video[0]
+        origin = (video.start_time or 0) * video.time_base
+        self._sound = _cut(source, found, stream, origin, sound)
+
+    def write(self, frame: np.ndarray, seconds: Fraction) -> None:
+        """Add a frame, uint8, H×W×3, BGR, that is shown from so many seconds on."""
+        frame, scaled = fit(frame, self.facts.width, self.facts.height)
+        self.resized += scaled
+        self.frames += 1
+        picture = av.VideoFrame.from_ndarray(frame, format='bgr24').reformat(**self._reformat)
+        self._last = max(self._last + 1, round(seconds / self.facts.time_base))
+        picture.pts, picture.time_base = self._last, self.facts.time_base
+        self._output.mux(self._stream.encode(picture))
+        self._copy_sound(seconds)
+
+    def finish(self) -> None:
+        """Write what waits: the encoder's last frames, and the rest of the sound."""
+        self._output.mux(self._stream.encode())
+        self._copy_sound(None)
+
+    def _copy_sound(self, until: Fraction | None) -> None:
+        try:
+            for packet in self._sound:
+                self._output.mux(packet)
+                if until is not None and packet.pts * packet.time_base > until:
+                    return
+        except (av.error.InvalidDataError, av.error.ArgumentError):
+            self.notes.append('the sound is damaged, and breaks off')
+            self._sound = iter(())
+
+
+def _cut(
+    source: av.container.InputContainer, found: av.AudioStream, stream: av.AudioStream,
+    origin: Fraction, sound: Sound,
+) -> Iterator[av.Packet]:
+    """Yield the packets of a stretch of sound, counted from its start, for another stream."""
+    for packet in source.demux(found):
+        if packet.pts is None or packet.dts is None:
+            continue
+        at = packet.pts * packet.time_base - origin
+        # What comes before 0 fills the decoder.
+        if at < sound.start > 0:
+            continue
+        if sound.stop is not None and at >= sound.stop:
+            return
+        shift = round((origin + sound.start) / packet.time_base)
+        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+        yield packet
+
+
+def fit(image: np.ndarray, width: int, height: int) -> tuple[np.ndarray, bool]:
+    """Bring an image to a size, and tell whether it was scaled.
+
+    Where a row or column is missing, the last is repeated; any other image is scaled as a whole
+    and put between black bars.
+    """
+    right, bottom = width - image.shape[1], height - image.shape[0]
+    if right in (0, 1) and bottom in (0, 1):
+        if right or bottom:
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(image), False
+    scale = min(width / image.shape[1], height / image.shape[0])
+    image = cv2.resize(image, (max(1, round(image.shape[1] * scale)),
+                               max(1, round(image.shape[0] * scale))),
+                       interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    return cv2.copyMakeBorder(
+        image, top, height - image.shape[0] - top, left, width - image.shape[1] - left,
+        cv2.BORDER_CONSTANT), True

@@ -63,15 +63,6 @@ def swept_divider(seconds: float, period: float) -> float:
     return 0.5 - 0.4 * math.cos(2 * math.pi * seconds / period)
 
 
-def pad_to_even(image: np.ndarray) -> np.ndarray:
-    """Repeat the last row or column of an image of odd sides, as video codecs need even ones."""
-    height, width = image.shape[:2]
-    if not (height % 2 or width % 2):
-        return image
-    return cv2.copyMakeBorder(
-        image, 0, height % 2, 0, width % 2, borderType=cv2.BORDER_REPLICATE)
-
-
 def _label(image: np.ndarray, text: str, *, right: bool) -> np.ndarray:
     """Return a copy with white text in a lower corner."""
     image = image.copy()

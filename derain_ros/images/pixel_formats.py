@@ -78,6 +78,11 @@ def eight_bits(samples: np.ndarray, bits: Bits) -> np.ndarray:
     return np.minimum(shifted, 255, out=shifted).astype(np.uint8)
 
 
+def bits_in_use(largest: int) -> int:
+    """Tell by the largest sample of 16 bits how many a camera uses: 8, 10, 12, 14 or 16."""
+    return next(bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
+
+
 def samples_16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
     """Return samples of 16 bits, a new uint16 array, of rows of bytes."""
     return np.ascontiguousarray(rows).view('>u2' if big_endian else '<u2').astype(np.uint16)

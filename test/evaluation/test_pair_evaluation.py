@@ -27,7 +27,7 @@ from derain_ros.engines import create_engine
 from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.engines.models import digest
 from derain_ros.evaluation.pair_evaluation import evaluate
-from derain_ros.files.pairs import FolderPairs
+from derain_ros.files.frame_sources import FolderPairs
 
 ROOT = Path(__file__).resolve().parents[2]
 VALIDATION = ROOT.parent / 'shared' / 'data' / 'validation'

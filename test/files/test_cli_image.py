@@ -99,7 +99,7 @@ def test_files_are_found_in_one_order_wherever_they_come_from(tmp_path):
     for name in ('b/2.png', 'b/10.png', 'a.png', 'c.png', 'b/a/1.png'):
         _write(tmp_path / name, _picture())
     jobs = collect_images([tmp_path], tmp_path / 'out')
-    assert [str(job.stem) for job in jobs] == ['a', 'b/10', 'b/2', 'b/a/1', 'c']
+    assert [str(job.stem) for job in jobs] == ['a', 'b/2', 'b/10', 'b/a/1', 'c']
 
 
 def test_second_run_leaves_its_own_results_alone(tmp_path, engine):

@@ -17,6 +17,7 @@ from bag_files import (
     write_bag,
 )
 from evaluate_files import write_model, write_picture
+from video_clips import HEIGHT, RATE, WIDTH, read_video, write_video
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
@@ -25,8 +26,6 @@ from derain_ros.files.split_video import make_video
 from derain_ros.files.views import compose, swept_divider
 from derain_ros.images.overlay import blend, draw_overlay
 from derain_ros.rain import RainClip
-
-FRAMES, RATE, HEIGHT, WIDTH = 7, 12.5, 48, 64
 
 
 @pytest.fixture(scope='module')
@@ -43,11 +42,11 @@ def engine(model):
 
 @pytest.fixture
 def run(model):
-    """Run ``derain video IN OUT ...``, and read what it wrote."""
+    """Run ``derain video IN -o OUT ...``, and read what it wrote."""
     def run(source, out, *arguments, status=0):
         arguments = ['video', str(source), '-o', str(out), *map(str, arguments)]
         assert main([*arguments, '--model', model]) == status
-        return _read(out)
+        return read_video(out)
     return run
 
 
@@ -56,31 +55,11 @@ def _derain(engine, rainy):
     return result.image[0], result.rain_mask[0]
 
 
-def _video(path, frames=FRAMES, codec='FFV1', height=HEIGHT, width=WIDTH):
-    writer = cv2.VideoWriter(
-        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), RATE, (width, height))
-    assert writer.isOpened()
-    for number in range(frames):
-        writer.write(picture(number, height, width))
-    writer.release()
-    return path
-
-
-def _read(path):
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        done, frame = capture.read()
-        if not done:
-            return frames, capture.get(cv2.CAP_PROP_FPS)
-        frames.append(frame)
-
-
 def test_a_split_video_has_rain_left_and_none_right(tmp_path, run, engine, capsys):
-    source = _video(tmp_path / 'in.avi')
+    source = write_video(tmp_path / 'in.avi')
     before = tree(tmp_path)
     frames, rate = run(source, tmp_path / 'new' / 'out.avi')
-    assert len(frames) == FRAMES and rate == RATE
+    assert len(frames) == 7 and rate == RATE
     for number, frame in enumerate(frames):
         rainy = picture(number, HEIGHT, WIDTH)
         derained, _ = _derain(engine, rainy)
@@ -93,12 +72,12 @@ def test_a_split_video_has_rain_left_and_none_right(tmp_path, run, engine, capsy
     assert tree(tmp_path)['in.avi'] == before['in.avi']
     captured = capsys.readouterr()
     assert '7 frames of 64x48 at 12.5 Hz' in captured.out
-    assert 'sound' in captured.err and 'loses' not in captured.err
+    assert 'note' not in captured.err
 
 
 @pytest.mark.parametrize('view', ['side-by-side', 'derained', 'mask'])
 def test_the_other_views(tmp_path, run, engine, view):
-    frames, _ = run(_video(tmp_path / 'in.avi', 2), tmp_path / 'out.avi', '--view', view,
+    frames, _ = run(write_video(tmp_path / 'in.avi', 2), tmp_path / 'out.avi', '--view', view,
                      '--strength', '0.5')
     for number, frame in enumerate(frames):
         rainy = picture(number, HEIGHT, WIDTH)
@@ -116,7 +95,7 @@ def test_the_shipped_model_takes_rain_out_of_a_video(tmp_path):
     write_picture(tmp_path / 'in' / 'a.png', rainy)
     out = tmp_path / 'out.avi'
     assert main(['video', str(tmp_path / 'in'), '-o', str(out), '--view', 'derained']) == 0
-    assert cv2.PSNR(_read(out)[0][0], clean) > cv2.PSNR(rainy, clean) + 5
+    assert cv2.PSNR(read_video(out)[0][0], clean) > cv2.PSNR(rainy, clean) + 5
 
 
 def test_labels_stay_in_the_lower_corners_and_change_no_input():
@@ -142,14 +121,14 @@ def test_labels_stay_in_the_lower_corners_and_change_no_input():
 def test_the_divider_sweeps_there_and_back(tmp_path, run):
     places = [swept_divider(second, 4.0) for second in (0, 1, 2, 3, 4)]
     assert places == pytest.approx([0.1, 0.5, 0.9, 0.5, 0.1])
-    frames, _ = run(_video(tmp_path / 'in.avi'), tmp_path / 'out.avi', '--sweep', '0.48')
+    frames, _ = run(write_video(tmp_path / 'in.avi'), tmp_path / 'out.avi', '--sweep', '0.48')
     white = [int(np.flatnonzero((frame == 255).all(axis=(0, 2)))[-1]) for frame in frames]
     # Six frames are a period.
     assert white[0] == white[6] < white[1] < white[2] < white[3] > white[4] > white[5]
 
 
 def test_a_part_of_a_video(tmp_path, run, capsys):
-    source = _video(tmp_path / 'in.avi')
+    source = write_video(tmp_path / 'in.avi')
     frames, _ = run(source, tmp_path / 'out.avi', '--start', '0.16', '--duration', '0.24',
                      '--view', 'derained', '--strength', '0')
     assert len(frames) == 3
@@ -162,12 +141,12 @@ def test_a_part_of_a_video(tmp_path, run, capsys):
 
 
 def test_mp4_is_near_it_and_said_to_be_lossy(tmp_path, run, capsys):
-    frames, _ = run(_video(tmp_path / 'in.avi'), tmp_path / 'out.mp4', '--view', 'derained',
+    frames, _ = run(write_video(tmp_path / 'in.avi'), tmp_path / 'out.mp4', '--view', 'derained',
                      '--strength', '0')
-    assert len(frames) == FRAMES
+    assert len(frames) == 7
     for number, frame in enumerate(frames):
         assert cv2.PSNR(frame, picture(number, HEIGHT, WIDTH)) > 20
-    assert 'MPEG-4 loses detail' in capsys.readouterr().err
+    assert 'H.264 loses detail' in capsys.readouterr().err
 
 
 def test_pictures_go_in_order_of_their_numbers(tmp_path, run):
@@ -280,7 +259,7 @@ def test_frames_without_stamps_and_gaps(tmp_path, run, capsys):
 
 
 def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
-    source = str(_video(tmp_path / 'in.avi'))
+    source = str(write_video(tmp_path / 'in.avi'))
     bag = str(_bag(tmp_path / 'bag'))
     one = str(write_bag(tmp_path / 'one', [('/cam', IMAGE, START, image(1, START))]))
     (tmp_path / 'text.mp4').write_text('not a video')
@@ -317,18 +296,6 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
     for arguments in (('--sweep', '0'), ('--start', '-1'), ('--fps', 'nan'), ('--duration', '0')):
         with pytest.raises(SystemExit):
             main(['video', source, '-o', out, *arguments])
-
-
-def test_a_video_that_breaks_off_is_kept_and_told(tmp_path, run, capsys):
-    source = _video(tmp_path / 'in.mp4', frames=40, codec='mp4v')
-    data = bytearray(source.read_bytes())
-    data[len(data) // 2:len(data) // 2 + 4 * len(data) // 10] = bytes(4 * len(data) // 10)
-    source.write_bytes(data)
-    readable = len(_read(source)[0])
-    assert readable < 37
-    frames, _ = run(source, tmp_path / 'out.avi', status=1)
-    assert len(frames) == readable
-    assert f'breaks off after frame {readable - 1}' in capsys.readouterr().err
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path, engine):

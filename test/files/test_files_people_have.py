@@ -1,51 +1,69 @@
 """Pictures and videos as people have them: odd suffixes, links, names, sizes; none is lost."""
 
 import resource
+import shutil
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
-from bag_files import IMAGE, START, TYPES, header, picture, write_bag
-from evaluate_files import write_picture
+from bag_files import IMAGE, START, TYPES, header, image, picture, write_bag
+from evaluate_files import write_model, write_picture
+from video_clips import read_video, write_video
 
 from derain_ros.cli import main
-from derain_ros.files.video_files import new_video
 
 
-def test_folders_are_searched_through_links_and_say_what_they_leave_out(tmp_path, capsys):
-    folder, other = tmp_path / 'in', tmp_path / 'other'
-    for name in ('a.png', 'sub/b.ppm', 'c.pnm'):
-        write_picture(folder / name, picture(1))
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """Name a model that is loaded at once."""
+    return ['--model', str(write_model(tmp_path_factory.mktemp('model') / 'cut.onnx', 120))]
+
+
+@pytest.mark.parametrize('command', ['image', 'rain', 'video', 'evaluate', 'gate'])
+def test_folders_are_searched_through_links_and_say_what_they_leave_out(
+        command, tmp_path, model, capsys):
+    folder, other, out = tmp_path / 'in', tmp_path / 'other', tmp_path / 'out.avi'
+    for name in ('a.png', 'sub/b.ppm', 'c.pnm', 'e.pgm'):
+        write_picture(folder / name, picture(1)[..., 0] if name == 'e.pgm' else picture(1))
     write_picture(other / 'd.jpg', picture(2))
     (folder / 'link').symlink_to(other)
     (other / 'back').symlink_to(folder)
     for name in ('e.heic', 'f.HEIC', 'notes'):
         (folder / name).write_bytes(b'x')
-    for command in ('image', 'rain'):
-        out = tmp_path / command
-        assert main([command, str(folder), '-o', str(out)]) == 0
+    copy = shutil.copytree(folder, tmp_path / 'copy', ignore=lambda *_: ['back'])
+    options = {
+        'image': [folder, '-o', out, *model], 'rain': [folder, '-o', out],
+        'video': [folder, '-o', out, *model], 'gate': ['--pan', folder, *model, '--duration', '1'],
+        'evaluate': ['--rainy', folder, '--clean', copy, *model]}[command]
+    assert main([command, *map(str, options)]) == 0
+    captured = capsys.readouterr()
+    assert f'{folder}: left out: 2 .heic, 1 without a suffix' in captured.err
+    if command in ('image', 'rain'):
         assert sorted(str(path.relative_to(out)) for path in out.rglob('*.png')) == [
-            'a.png', 'c.png', 'link/d.png', 'sub/b.png']
-        assert 'left out: 2 .heic, 1 without a suffix' in capsys.readouterr().err
+            'a.png', 'c.png', 'e.png', 'link/d.png', 'sub/b.png']
+    else:
+        assert {'video': '5 frames', 'gate': 'd.jpg', 'evaluate': '5 pairs'}[
+            command] in captured.out
 
 
 @pytest.mark.parametrize('name', ['\udcff\udcfe', 'long' * 55])
-def test_names_that_are_not_utf_8_or_long(name, tmp_path, capsys):
-    clip = tmp_path / f'{name}.avi'
-    with new_video(clip, 96, 64, 10.0) as video:
-        for number in range(6):
-            video.write(picture(number))
-    still = tmp_path / f'{name}.png'
-    still.write_bytes(cv2.imencode('.png', picture(0))[1].tobytes())
-    for command in (['video', str(clip), '-o', str(tmp_path / f'{name}v.avi')],
-                    ['gate', str(clip), '--rain'],
-                    ['rain', str(clip), '-o', str(tmp_path / f'{name}r.avi')],
-                    ['image', str(still), '-o', str(tmp_path / 'image')],
-                    ['rain', str(still), '-o', str(tmp_path / 'rainy')]):
-        assert main(command) == 0, command
-    assert len(list(tmp_path.iterdir())) == 6
+def test_names_that_are_not_utf_8_or_long(name, tmp_path, model, capsys):
+    clip = write_video(tmp_path / f'{name}.avi', 3)
+    stills = [write_picture(tmp_path / folder / f'{name}.png', picture(0))
+              for folder in ('stills', 'clean')]
+    out = tmp_path / 'out'
+    for command in (['video', clip, '-o', out / f'{name}v.avi', *model],
+                    ['video', tmp_path / 'stills', '-o', out / f'{name}.mp4', *model],
+                    ['gate', clip, '--rain', *model],
+                    ['rain', clip, '-o', out / f'{name}r.avi', '--streaks', out / name],
+                    ['image', stills[0], '-o', out / 'image', *model],
+                    ['evaluate', '--rainy', stills[0].parent, '--clean', stills[1].parent,
+                     '--json', out / f'{name}.json', *model],
+                    ['rain', stills[0], '-o', out / 'rainy']):
+        assert main([str(part) for part in command]) == 0, command
+    assert len(list(out.iterdir())) == 7
     assert 'Traceback' not in capsys.readouterr().err
 
 
@@ -55,28 +73,63 @@ def test_a_video_as_picture_names_the_other_command(tmp_path, capsys):
     assert 'for videos there is `derain video`' in capsys.readouterr().err
 
 
-def test_frames_of_another_size_are_left_out_of_a_video(tmp_path, capsys):
+def test_frames_of_another_size_are_scaled_and_counted(tmp_path, model, capsys):
     rows = []
-    for number, (height, width) in enumerate([(64, 96)] * 4 + [(32, 48)] * 2 + [(64, 96)] * 2):
+    for number, (height, width) in enumerate([(64, 96)] * 2 + [(32, 48)] * 2 + [(64, 96)]):
         time = START + number * 100_000_000
         rows.append(('/cam', IMAGE, time, TYPES.types[IMAGE](
             header=header(time), height=height, width=width, encoding='bgr8', is_bigendian=0,
             step=3 * width, data=np.ascontiguousarray(picture(number, height, width)).ravel())))
     bag = write_bag(tmp_path / 'in', rows)
-    assert main(['video', str(bag), '-o', str(tmp_path / 'out.avi'), '--topic', '/cam']) == 1
+    out = tmp_path / 'out.avi'
+    assert main(['video', str(bag), '-o', str(out), '--strength', '0', '--view', 'derained',
+                 *model]) == 0
     captured = capsys.readouterr()
-    assert '6 frames of 96x64 at 10 Hz, 2 left out' in captured.out
-    assert captured.err.count('has 48x32 pixels, the first frame 96x64') == 2
+    assert '5 frames of 96x64 at 10 Hz' in captured.out
+    assert '2 frames of another size than the first were scaled to 96x64' in captured.err
+    assert len(read_video(out)[0]) == 5
 
 
-def test_a_full_disk_is_told_as_such(tmp_path):
-    clip = tmp_path / 'in.avi'
-    with new_video(clip, 96, 64, 10.0) as video:
-        for number in range(20):
-            video.write(picture(number))
+@pytest.mark.parametrize('suffix', ['avi', 'mp4'])
+def test_a_full_disk_is_told_as_such(suffix, tmp_path):
+    clip = write_video(tmp_path / 'in.avi', 20, size=(64, 96))
     done = subprocess.run(
-        [sys.executable, '-m', 'derain_ros.cli', 'rain', str(clip), '-o', str(tmp_path / 'o.avi')],
+        [sys.executable, '-m', 'derain_ros.cli', 'rain', str(clip), '-o',
+         str(tmp_path / f'o.{suffix}')],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
         capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert 'is the disk full?' in done.stderr and 'damaged' not in done.stderr
+    assert 'is the disk full?' in done.stderr
+    assert 'damaged' not in done.stderr and 'Traceback' not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ['in.avi']
+
+
+@pytest.mark.parametrize('bits', [10, 12, 14, 16])
+def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, model, capsys):
+    dark = picture(1)
+    dark[0, 0] = 255
+    scale = (1 << bits) // 256
+    write_picture(tmp_path / 'in' / 'a.png', picture(1) // 4 * np.uint16(scale))
+    write_picture(tmp_path / 'in' / 'b.png', dark * np.uint16(scale))
+    write_picture(tmp_path / 'in' / 'c.png', picture(1) // 4 * np.uint16(scale))
+    out = tmp_path / 'out'
+    assert main(['image', str(tmp_path / 'in'), '-o', str(out), '--strength', '0', *model]) == 0
+    # By the largest sample so far, as the node does it.
+    for name, expected in (('b', dark), ('c', picture(1) // 4)):
+        assert np.array_equal(cv2.imread(str(out / f'{name}.png')), expected)
+    assert f'{bits} of the 16 bits' in capsys.readouterr().err
+
+
+def test_a_bag_of_fewer_bits_is_not_black(tmp_path, model, capsys):
+    grey = picture(1)[..., 0].copy()
+    grey[0, 0] = 255
+    data = (grey * np.uint16(16)).view(np.uint8).ravel()
+    bag = write_bag(tmp_path / 'in', [
+        ('/cam', IMAGE, START + number * 10**8, image(
+            number, START + number * 10**8, encoding='mono16', step=192, data=data))
+        for number in range(2)])
+    out = tmp_path / 'out.avi'
+    assert main(['video', str(bag), '-o', str(out), '--strength', '0', '--view', 'derained',
+                 *model]) == 0
+    assert np.array_equal(read_video(out)[0][1], cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
+    assert '/cam: 12 of the 16 bits' in capsys.readouterr().err

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derain_ros.bags.damage import BagError
-from derain_ros.files.frame_sources import BagPairs
-from derain_ros.files.pairs import BadPair, FolderPairs, PairError
+from derain_ros.files.frame_sources import BagPairs, FolderPairs
+from derain_ros.files.pairs import BadPair, PairError
 from derain_ros.text import printable
 
 RAINY, CLEAN = '/cam/image_raw', '/cam/image_raw/dry'

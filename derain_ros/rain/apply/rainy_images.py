@@ -5,13 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from derain_ros.files.image_files import (
-    ImageFileError,
-    ImageJob,
-    ImageResult,
-    read_image,
-    write_png,
-)
+from derain_ros.files.image_files import ImageJob, ImageResult, make_images
 from derain_ros.rain.apply.weather import Weather
 
 
@@ -20,13 +14,12 @@ def rain_images(
 ) -> Iterator[ImageResult]:
     """Render rain over pictures one by one; each picture has rain of its own.
 
-    A picture that cannot be read or written is reported and the next one is taken.
-
     Parameters
     ----------
     jobs
         What to read and how to call the results, as
-        :func:`derain_ros.files.image_files.check_outputs` has passed it.
+        :func:`derain_ros.files.image_files.check_outputs` has passed it; see
+        :func:`derain_ros.files.image_files.make_images`.
     output
         Folder of the rainy pictures ``<stem>.png``; made where it does not exist.
     weather
@@ -35,20 +28,14 @@ def rain_images(
         Folder for the true streaks ``<stem>.png``, see :func:`streak_picture`.
 
     """
-    for job in jobs:
+    def make(job: ImageJob, dry: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
         name = job.stem.with_name(job.stem.name + '.png')
-        try:
-            rainy = weather.for_picture(job.stem.as_posix()).clip().render(
-                read_image(job.source), 0)
-            if streaks is not None:
-                write_png(streaks / name, streak_picture(rainy.streaks))
-            write_png(output / name, rainy.image)
-        except ImageFileError as error:
-            yield ImageResult(job, str(error))
-        except OSError as error:
-            yield ImageResult(job, f'{job.source}: {error}')
-        else:
-            yield ImageResult(job, None)
+        rainy = weather.for_picture(job.stem.as_posix()).clip().render(dry, 0)
+        if streaks is not None:
+            yield streaks / name, streak_picture(rainy.streaks)
+        yield output / name, rainy.image
+
+    return make_images(jobs, make)
 
 
 def streak_picture(streaks: np.ndarray) -> np.ndarray:
