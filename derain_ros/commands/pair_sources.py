@@ -4,7 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, giving_up, printable, refusing
+from derain_ros.commands import (
+    USAGE,
+    CommandError,
+    giving_up,
+    printable,
+    refusing,
+)
 
 _HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
 
@@ -47,9 +53,10 @@ def check_sources(
 def _topics(bag: Path) -> str:
     from derain_ros.bags.damage import BagError
     from derain_ros.bags.recording import Recording
+    from derain_ros.bags.topics import image_topics
 
     with refusing(BagError), Recording(bag) as recording:
-        return printable(', '.join(recording.image_topics) or 'none')
+        return printable(', '.join(sorted(image_topics(recording.topics))))
 
 
 def check_outputs(*paths: Path | None) -> None:

@@ -19,7 +19,7 @@ from derain_ros.bags.frames import (
     used_bits,
 )
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import find_image_topic, output_namespace
+from derain_ros.bags.topics import find_image_topic, image_topics, output_namespace
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair, check_sizes, match_pictures
 from derain_ros.images.pixel_formats import bits_in_use
@@ -174,7 +174,7 @@ class BagFrames:
     ):
         self._bag = bag
         with Recording(bag) as recording:
-            images = recording.image_topics
+            images = image_topics(recording.topics)
             rainy = find_image_topic(rainy_topic, images)
             usual = f'{output_namespace(rainy)}/image'
             if derained_topic is None and usual in images:
@@ -198,7 +198,9 @@ class BagFrames:
         if not self._common:
             counts = ' and '.join(f'{index.frames[name]} on {name}' for name in names.values())
             raise BagError(f'{bag}: of {counts}, no frames bear the same header stamp; all '
-                           'versions of a frame must bear its stamp')
+                           'versions of a frame must bear its stamp' + ''.join(
+                               f'; on {name} no header has a stamp of its own'
+                               for name in names.values() if not index.on(name)))
         self._repeated = {version: index.repeated[name] for version, name in names.items()}
         self._left_out = {
             version: index.frames[name] - len(self._common) for version, name in names.items()}

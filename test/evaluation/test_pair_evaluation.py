@@ -209,14 +209,20 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, capsys)
     (['--rainy', 'a', '--clean', 'b', '--clean-topic', 't'], '--clean-topic does not go with'),
     (['BAG', '--rainy', 'a', '--rainy-topic', 'b', '--clean-topic', 'c'], '--rainy does not go'),
     (['BAG', '--rainy-topic', '/cam/image_raw'],
-     '--clean-topic is missing; image topics of BAG: /cam/image_raw'),
+     '--clean-topic is missing; image topics of BAG: /cam/image_raw, /stampless'),
     (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'named twice'),
     (['NONE', '--rainy-topic', 'a', '--clean-topic', 'b'], 'no such bag'),
+    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/stampless'],
+     'on /stampless no header has a stamp of its own'),
+    (['TALK', '--rainy-topic', 'a'], '(topics: /talk (std_msgs/msg/Header))'),
     (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
 ])
 def test_what_does_not_fit_is_refused(tmp_path, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_bag(tmp_path / 'BAG', [('/cam/image_raw', IMAGE, START, _image(START, clean_picture()))])
+    write_bag(tmp_path / 'BAG', [(topic, IMAGE, START, _image(stamp, clean_picture()))
+                                 for topic, stamp in (('/cam/image_raw', START),
+                                                      ('/stampless', 0))])
+    write_bag(tmp_path / 'TALK', [('/talk', 'std_msgs/msg/Header', START, header(START))])
     assert main(['evaluate', *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err

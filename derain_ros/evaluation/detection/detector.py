@@ -107,6 +107,8 @@ class Detector:
                 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32',
                 'ENABLE_CPU_PINNING': False})
             self._request = compiled.create_infer_request()
+        except DetectorError:
+            raise
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
             raise DetectorError(
