@@ -25,13 +25,11 @@ OTHERS := test-jammy test-kilted
 JAMMY_PYTHON ?= $(shell python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON))
 endif
 
-NODE_TESTS := test/node test/live test/bench test/launch test/config test/images/test_cdr_dds.py
-
 .PHONY: help setup setup-test demo test test-all test-jammy test-kilted lint bench soak clean
 
 help:
 	@echo 'make demo      set up, then derain a rainy driving clip through the node'
-	@echo 'make test      set up with torch, then lint and tests (about 12 minutes on two cores)'
+	@echo 'make test      set up with torch, then lint and tests (about 8 minutes on two cores)'
 	@echo 'make test-all  the same with the long tests, and with what Ubuntu 22.04 and Kilted have'
 	@echo 'make bench     speed of engines and node, each figure beside its bar'
 	@echo 'make soak      the node under full load for MINUTES=30; curves in out/soak/'
@@ -58,13 +56,13 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Tests of nodes take all cores by themselves; the others run side by side.
-PYTEST := $(BIN)/python -m pytest -m 'not slow'
-FREE_TESTS := $(addprefix --ignore=,$(NODE_TESTS))
+# Files of tests run side by side, as most of the time of a node's test is waiting; what looks at
+# the whole machine runs alone.
+PYTEST := $(BIN)/python -m pytest -m
 
 test: lint
-	$(PYTEST) -n 2 --dist loadgroup $(FREE_TESTS)
-	$(PYTEST) $(NODE_TESTS)
+	$(PYTEST) 'not slow and not alone' -n 2 --dist loadfile
+	$(PYTEST) 'alone and not slow' test/node test/live test/bench
 
 test-all: lint
 	$(BIN)/python -m pytest

@@ -55,7 +55,6 @@ TABLE = {
              f'{ROS} numpy cv2 rich rosbags'),
     'bench': ('images rain_gate engines engines.models engines.torch node rain bags files '
               'evaluation report live', f'{ROS} numpy cv2 psutil rosbags torch'),
-    'bench.replay': ('engines engines.models live bench', 'numpy'),
     # What users type: thin, and imports where it runs.
     'commands': ('*', 'cv2 msgspec rich tqdm'),
     'cli': ('commands', ''),

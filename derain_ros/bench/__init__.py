@@ -19,14 +19,10 @@ SCENARIOS = {
 
 MODULES = {
     'engine': 'engine_scenario', 'bag': 'bag_scenario',
-    'vga': 'stream_scenarios', 'overload': 'stream_scenarios', 'cameras': 'stream_scenarios',
-    'dry': 'gate_scenarios', 'onset': 'gate_scenarios',
-    'overhead': 'turn_scenarios', 'stages': 'turn_scenarios',
-}
+    **dict.fromkeys(('vga', 'overload', 'cameras'), 'stream_scenarios'),
+    **dict.fromkeys(('dry', 'onset'), 'gate_scenarios'),
+    **dict.fromkeys(('overhead', 'stages'), 'turn_scenarios')}
 """The module of each scenario, in which a function of its name takes the setting."""
 
 WITHOUT_ROS = frozenset({'engine', 'bag'})
 """Those that need neither ROS nor a clip."""
-
-LONG = frozenset({'bag'})
-"""Those that take so long that they run only where they are asked for."""

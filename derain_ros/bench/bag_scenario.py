@@ -1,42 +1,32 @@
 """``derain bag`` beside the bare engine: speed and memory on a long bag; needs no ROS."""
 
-import contextlib
 import multiprocessing
 import os
 import shutil
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from derain_ros.bags.derain import derain_bag, plan_bag
+from derain_ros.bags.derain import derain_bag
+from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
 from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.engine_timing import time_calls
+from derain_ros.bench.engine_timing import test_picture, time_calls
 from derain_ros.bench.process_figures import process_figures
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import Engine, create_engine
-from derain_ros.images.cdr import (
-    encode_header,
-    restamped,
-    write_compressed_image,
-    write_image,
-)
+from derain_ros.images.cdr import encode_header, restamped, write_compressed_image, write_image
 from derain_ros.node.process_memory import keep_large_buffers
 from derain_ros.rain import RainClip
 
-SHARE_BAR = 0.9
-GROWTH_BAR = 20.0
-
-_FRAMES = 10_000
-_QUICK_FRAMES = 60
+_FRAMES, _QUICK_FRAMES = 10_000, 60
+_SIZE, _QUICK_SIZE = (640, 480), (192, 144)
 _PICTURES = 24
-_SIZE = (640, 480)
-_QUICK_SIZE = (192, 144)
 _BLOCKS = 20
 _SETTLE = 0.3
 _LOOK_EVERY = 0.5
@@ -44,47 +34,35 @@ _LOOK_EVERY = 0.5
 _FIRST, _LAST = (0.1, 0.2), (0.9, 1.0)
 _RATE = 30
 _START = 1_700_000_000_000_000_000
-_TOPICS = {
-    'raw': ('/camera/image_raw', IMAGE),
-    'jpeg': ('/camera/image_raw/compressed', COMPRESSED_IMAGE),
-}
+_TOPICS = {'raw': ('/camera/image_raw', IMAGE),
+           'jpeg': ('/camera/image_raw/compressed', COMPRESSED_IMAGE)}
 
 
 def bag(setting: Setting) -> Result:
-    """Derain a synthetic bag, by one process and by two, and let the engine do as much by turns.
-
-    Raises
-    ------
-    EngineError
-        No engine can run, or one failed.
-    OSError
-        There is no room for the bags.
-
-    """
+    """Derain a synthetic bag, by one process and by two; the engine does as much by turns."""
     size = _QUICK_SIZE if setting.quick else _SIZE
     if len(setting.sizes) == 1:
         size, = setting.sizes
     # As the command does.
     keep_large_buffers()
-    engine = create_engine(setting.parameters['engine'], setting.parameters['model'])
-    try:
-        pictures = _pictures(*size)
+    figures, details = [], {}
+    with closing(create_engine(
+            setting.parameters['engine'], setting.parameters['model'])) as engine:
+        shower, scene = RainClip(0.5, 1), test_picture(*size)[0]
+        pictures = [shower.render(np.roll(scene, 4 * number, 1), number).image
+                    for number in range(_PICTURES)]
         frames = _QUICK_FRAMES if setting.quick else _FRAMES
         if setting.duration is not None:
             frames = max(_QUICK_FRAMES, round(setting.duration * _speed(engine, pictures, 2.0)))
-        figures, details = [], {}
         for kind in _TOPICS:
             found, details[kind] = _compare(
                 setting.folder / f'bag_{kind}', kind, pictures, frames, engine)
             figures += found
-    finally:
-        engine.close()
-    notes = [
+    return Result('bag: derain bag, and the engine alone', figures, [
         f'{frames} frames of {size[0]}x{size[1]} each; the engine had {_BLOCKS} turns between',
         'memory is the sum of this process and its workers, sampled; growth is from the second '
         'tenth of the frames to the last',
-        f'{engine.info.engine} on {engine.info.device}, {engine.info.precision}']
-    return Result('bag: derain bag, and the engine alone', figures, notes, details)
+        f'{engine.info.engine} on {engine.info.device}, {engine.info.precision}'], details)
 
 
 def _compare(
@@ -117,16 +95,7 @@ def _compare(
 class Turns:
     """Takes the memory as frames are done, and gives the engine alone a turn after each block.
 
-    Worker processes are stopped during a turn.
-
-    Parameters
-    ----------
-    engine, pictures
-        What runs, and on what.
-    block
-        Frames between two turns, and in each.
-    workers
-        Processes that derain; 1 for this one.
+    Worker processes, those of the pool of ``derain bag``, are stopped during a turn.
 
     Attributes
     ----------
@@ -155,26 +124,19 @@ class Turns:
         blocks = self._done // self._block - before // self._block
         if len(workers) == self._processes and (blocks or begun - self._looked > _LOOK_EVERY):
             self._looked = begun
-            self._look([os.getpid(), *workers])
+            with suppress(ProcessLookupError):  # one has just ended
+                found = [process_figures(pid) for pid in (os.getpid(), *workers)]
+                self._memory.append((self._done, sum(one.rss for one in found),
+                                     sum(one.anonymous for one in found)))
         if blocks:
             try:
-                for pid in workers:
-                    _signal(pid, signal.SIGSTOP)
+                _signal(workers, signal.SIGSTOP)
                 # What the other threads have at hand is soon done: then nothing else runs here.
                 time.sleep(_SETTLE)
                 self._infer(blocks * self._block)
             finally:
-                for pid in workers:
-                    _signal(pid, signal.SIGCONT)
+                _signal(workers, signal.SIGCONT)
         self.paused += time.perf_counter() - begun
-
-    def _look(self, processes: list[int]) -> None:
-        try:
-            found = [process_figures(pid) for pid in processes]
-        except ProcessLookupError:  # one has just ended
-            return
-        self._memory.append((self._done, sum(one.rss for one in found),
-                             sum(one.anonymous for one in found)))
 
     def _infer(self, count: int) -> None:
         start = time.perf_counter()
@@ -191,11 +153,11 @@ class Turns:
         highest = [max((sample[column] for sample in self._memory), default=float('nan'))
                    for column in (1, 2)]
         return [
-            Figure(f'{name} / engine alone', speed / alone, '', Bar('>=', SHARE_BAR), 3),
+            Figure(f'{name} / engine alone', speed / alone, '', Bar('>=', 0.9), 3),
             Figure(f'{name}: growth of memory (RSS) after the first tenth', last[0] - first[0],
-                   'MiB', Bar('<=', GROWTH_BAR)),
+                   'MiB', Bar('<=', 20)),
             Figure(f'{name}: growth of anonymous memory', last[1] - first[1], 'MiB',
-                   Bar('<=', GROWTH_BAR)),
+                   Bar('<=', 20)),
             Figure(f'{name}: memory after the first tenth', first[0], 'MiB'),
             Figure(f'{name}: memory at the end', last[0], 'MiB'),
             Figure(f'{name}: most memory', highest[0], 'MiB'),
@@ -209,10 +171,7 @@ class Turns:
         """Return the median memory of a stretch, so that no single sample decides."""
         chosen = [sample[1:] for sample in self._memory
                   if start * self._done <= sample[0] <= stop * self._done]
-        if not chosen:
-            return float('nan'), float('nan')
-        rss, anonymous = np.median(chosen, 0)
-        return float(rss), float(anonymous)
+        return tuple(map(float, np.median(chosen, 0))) if chosen else (float('nan'),) * 2
 
     def as_json(self) -> dict:
         """Return all that was measured; memory as frames done, RSS and anonymous in MiB."""
@@ -220,24 +179,16 @@ class Turns:
                 'engine_seconds': self._bare, 'memory_mib': self._memory}
 
 
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+def _signal(processes: list[int], number: int) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _speed(engine: Engine, pictures: list[np.ndarray], seconds: float) -> float:
     """Return frames per second of the engine alone, from a short run."""
     times = time_calls(lambda: engine.infer(pictures[0][np.newaxis]), seconds)
     return 1e3 * len(times) / sum(times)
-
-
-def _pictures(width: int, height: int) -> list[np.ndarray]:
-    """Return a rainy clip of coloured noise, uint8, H×W×3, BGR."""
-    rng, shower = np.random.default_rng(0), RainClip(0.5, 1)
-    coarse = rng.integers(0, 256, (24, 32, 3), np.uint8)
-    scene = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return [shower.render(np.roll(scene, 4 * number, 1), number).image
-            for number in range(_PICTURES)]
 
 
 def _write(path: Path, kind: str, pictures: list[np.ndarray], frames: int) -> None:

@@ -17,22 +17,7 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure.
-
-    Attributes
-    ----------
-    name
-        What it is.
-    value
-        NaN where it could not be measured.
-    unit
-        Empty for a plain number.
-    bar
-        What it should reach, if anything.
-    digits
-        Decimals to print.
-
-    """
+    """A measured figure, NaN where it could not be measured, printed with so many digits."""
 
     name: str
     value: float
@@ -59,19 +44,9 @@ class Figure:
 
 @dataclass
 class Result:
-    """What a scenario found.
+    """What a scenario found: figures, those with bars first, and notes, one sentence each.
 
-    Attributes
-    ----------
-    title
-        What was done, one line.
-    figures
-        The figures, those with bars first.
-    notes
-        What a reader should know besides, one sentence each.
-    details
-        More figures, for the JSON file.
-
+    ``details`` are more figures, for the JSON file.
     """
 
     title: str

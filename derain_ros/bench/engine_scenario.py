@@ -6,11 +6,12 @@ beside those of a peer.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.engine_timing import EngineTiming, time_engine
+from derain_ros.bench.engine_timing import EngineTiming, in_words, time_engine
 from derain_ros.bench.floors import Ceilings, NetworkCost, measure_ceilings, network_cost
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import EngineOptions, create_engine, engine_report
@@ -33,27 +34,15 @@ BARRED_SIZE = (1920, 1080)
 BARS_MS = {'base': 5.0, 'nano': 1.5}
 """Most milliseconds from uint8 to uint8 in f16 at :data:`BARRED_SIZE`, by model."""
 
-_FLOOR_BAR = Bar('<=', 3)
-_PEER_BAR = Bar('>=', 20)
 _SECONDS = 5.0
+_FLOORS = {'ideal': 'ideal', 'layer by layer': 'layers'}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One engine and model at one size, and what it is compared with.
+class Measured(NamedTuple):
+    """One engine and model at one size, and what it is compared with, None where unknown.
 
-    Attributes
-    ----------
-    timing
-        Of the engine.
-    cost
-        Of its network; None where it cannot be counted.
-    floors
-        Of that network on this GPU, see :meth:`NetworkCost.floors_ms`; None where the engine is
-        not on a GPU, or its rates are not known.
-    peer
-        PReNet at the same size and precision, if timed.
-
+    ``floors`` are those of its network on this GPU, see :meth:`NetworkCost.floors_ms`; ``peer`` is
+    PReNet at the same size and precision.
     """
 
     timing: EngineTiming
@@ -69,29 +58,27 @@ class Measured:
     def figures(self) -> list[Figure]:
         """Return the figures, those with bars where bars apply."""
         timing, what = self.timing, self.timing.what
-        barred = (timing.on_gpu and timing.precision == 'f16'
-                  and (timing.width, timing.height) == BARRED_SIZE)
+        barred = timing.on_gpu and (
+            timing.precision, timing.width, timing.height) == ('f16', *BARRED_SIZE)
         limit = BARS_MS.get(timing.model) if barred else None
-        found = _time_figures(timing, None if limit is None else Bar('<=', limit))
+        found = _time_figures(timing, limit and Bar('<=', limit))
         if self.cost is not None:
             found += [
                 Figure(f'{what}, operations', self.cost.flops / 1e9, 'GFLOP'),
                 Figure(f'{what}, bytes, ideal', self.cost.ideal_size / 1e6, 'MB'),
                 Figure(f'{what}, bytes, layer by layer', self.cost.layers_size / 1e6, 'MB')]
-        if self.floors is not None:
-            close = _FLOOR_BAR if barred and timing.model == 'base' else None
-            for name, floor in (('ideal', self.floors['ideal']),
-                                ('layer by layer', self.floors['layers'])):
-                whole = floor + self.floors['copies']
-                found += [
-                    Figure(f'{what}, {name} floor', whole, 'ms', digits=2),
-                    Figure(f'{what} / {name} floor', timing.median_ms / whole, '', close),
-                    Figure(f'{what}, network alone, {name} floor', floor, 'ms', digits=2),
-                    Figure(f'{what}, network alone / {name} floor',
-                           timing.device_median_ms / floor)]
+        for name, key in _FLOORS.items() if self.floors else ():
+            floor = self.floors[key]
+            whole = floor + self.floors['copies']
+            found += [
+                Figure(f'{what}, {name} floor', whole, 'ms', digits=2),
+                Figure(f'{what} / {name} floor', timing.median_ms / whole, '',
+                       Bar('<=', 3) if barred and timing.model == 'base' else None),
+                Figure(f'{what}, network alone, {name} floor', floor, 'ms', digits=2),
+                Figure(f'{what}, network alone / {name} floor', timing.device_median_ms / floor)]
         if self.peer is not None:
             found.append(Figure(f'{what}, speed / PReNet', self.speed_up, '',
-                                _PEER_BAR if limit is not None else None))
+                                limit and Bar('>=', 20)))
             if timing.on_gpu:
                 found.append(Figure(f'{what}, speed / PReNet, network alone',
                                     self.peer.device_median_ms / timing.device_median_ms))
@@ -108,23 +95,13 @@ class Measured:
 
 
 def engine(setting: Setting) -> Result:
-    """Time each engine and model at each size, uint8 frames in, uint8 frames and masks out.
-
-    Raises
-    ------
-    EngineError
-        No engine can run, or one failed.
-
-    """
-    seconds = setting.seconds(_SECONDS)
-    timings = []
+    """Time each engine and model at each size, uint8 frames in, uint8 frames and masks out."""
+    seconds, timings = setting.seconds(_SECONDS), []
     for name in setting.engines or [found.engine for found in engine_report() if found.available]:
         for model in setting.models or (setting.parameters['model'],):
-            running = create_engine(name, model, options=EngineOptions(kernels=setting.kernels))
-            try:
+            options = EngineOptions(kernels=setting.kernels)
+            with closing(create_engine(name, model, options=options)) as running:
                 timings += [time_engine(running, *size, seconds) for size in setting.sizes]
-            finally:
-                running.close()
     notes = [] if timings else ['no engine can run here; `derain info` says why']
     ceilings, peers = None, []
     try:
@@ -136,20 +113,19 @@ def engine(setting: Setting) -> Result:
     except ImportError as error:
         notes.append(f'neither cost nor floors nor peer, as torch is missing ({error})')
         found = [Measured(timing) for timing in timings]
-    if ceilings is not None:
-        notes += [f'{name}: {meaning}' for name, meaning in DEFINITIONS.items()]
-    for peer in peers:
-        graph = f', no CUDA graph ({peer.not_captured})' if peer.not_captured else ''
-        notes.append(f'{peer.what}: random weights, {peer.device}, {peer.layout}{graph}')
     figures = [figure for one in found for figure in one.figures()]
     figures += [figure for peer in peers for figure in _time_figures(peer)]
     if ceilings is not None:
+        notes += [f'{name}: {meaning}' for name, meaning in DEFINITIONS.items()]
         figures += [
             Figure('copy within the GPU, read + written', ceilings.copy / 1e9, 'GB/s'),
             Figure('host to GPU, pinned', ceilings.upload / 1e9, 'GB/s'),
             Figure('GPU to host, pinned', ceilings.download / 1e9, 'GB/s'),
             *(Figure(f'matrix product, {precision}', rate / 1e12, 'TFLOP/s')
               for precision, rate in ceilings.products.items())]
+    for peer in peers:
+        graph = f', no CUDA graph ({peer.not_captured})' if peer.not_captured else ''
+        notes.append(f'{peer.what}: random weights, {peer.device}, {peer.layout}{graph}')
     return Result(
         'engine: frames in memory, one after the other',
         # Stable: those with bars first, each group in its order.
@@ -164,8 +140,7 @@ def assemble(
     peers: Sequence[EngineTiming],
 ) -> Measured:
     """Put a timing beside the floors of its network and the peer of its size and precision."""
-    key = (timing.precision, timing.width, timing.height)
-    peer = next((peer for peer in peers if (peer.precision, peer.width, peer.height) == key), None)
+    peer = next((peer for peer in peers if peer.case == timing.case), None)
     known = cost is not None and ceilings is not None and timing.on_gpu
     return Measured(
         timing, cost, cost.floors_ms(ceilings, timing.precision) if known else None, peer)
@@ -174,17 +149,13 @@ def assemble(
 def plot_rows(result: Result) -> list[SpeedRow]:
     """Return what to draw of a result of :func:`engine`: engines, then the peer."""
     rows = []
-    for one in result.details['timings']:
-        floors = one['floors_ms']
-        least = [math.nan if floors is None else floors[name] + floors['copies']
-                 for name in ('ideal', 'layers')]
+    for one in result.details['timings'] + result.details['peers']:
+        floors = one.get('floors_ms') or {}
+        label = in_words(*map(one.get, ('engine', 'model', 'precision', 'width', 'height')))
         rows.append(SpeedRow(
-            f'{one["engine"]} {one["model"]} {one["precision"]} {one["width"]}x{one["height"]}',
-            one['median_ms'], one['device_median_ms'], *least))
-    return rows + [
-        SpeedRow(f'PReNet {one["precision"]} {one["width"]}x{one["height"]}', one['median_ms'],
-                 one['device_median_ms'])
-        for one in result.details['peers']]
+            label, one['median_ms'], one['device_median_ms'],
+            *(floors.get(key, math.nan) + floors.get('copies', 0) for key in _FLOORS.values())))
+    return rows
 
 
 def _time_figures(timing: EngineTiming, bar: Bar | None = None) -> list[Figure]:
@@ -216,9 +187,8 @@ def _time_peers(
 
     on_gpu = torch.cuda.is_available()
     # Never a peer on the CPU beside an engine on a GPU.
-    wanted = dict.fromkeys(
-        (timing.precision, timing.width, timing.height) for timing in timings
-        if timing.on_gpu == on_gpu and (on_gpu or timing.precision == 'f32'))
+    wanted = dict.fromkeys(timing.case for timing in timings if timing.on_gpu == on_gpu
+                           and (on_gpu or timing.precision == 'f32'))
     peers = []
     for precision, width, height in wanted:
         try:

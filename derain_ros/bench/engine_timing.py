@@ -17,27 +17,12 @@ _DEVICE_RUNS = 200
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """Times of one engine at one size.
+    """Times of one engine at one size, in milliseconds.
 
-    Attributes
-    ----------
-    engine, device, model, precision
-        What ran; see :class:`derain_ros.engines.EngineInfo`.
-    on_gpu
-        It ran on an NVIDIA GPU.
-    width, height
-        Frame size in pixels.
-    runs
-        Frames timed.
-    median_ms, p95_ms
-        Median and 95th percentile in milliseconds, from the call with a uint8 frame in memory
-        to the return of the uint8 frame and mask.
-    device_median_ms, device_p95_ms
-        The same of the network alone, by events on the GPU, without copies; NaN where the
-        engine does not tell.
-    layout, not_captured
-        Of the peer: the layout of its tensors, the quicker one, and why there is no CUDA graph.
-
+    Median and 95th percentile are from the call with a uint8 frame in memory to the return of the
+    uint8 frame and mask; those of the ``device`` are of the network alone, by events on the
+    NVIDIA GPU, without copies, NaN where the engine does not tell. Of the peer there are also the
+    quicker layout of its tensors, and why there is no CUDA graph.
     """
 
     engine: str
@@ -56,25 +41,23 @@ class EngineTiming:
     not_captured: str = ''
 
     @property
+    def case(self) -> tuple[str, int, int]:
+        """Precision and size."""
+        return self.precision, self.width, self.height
+
+    @property
     def what(self) -> str:
         """Engine, model, precision and size, in words."""
-        return ' '.join(filter(None, (
-            self.engine, self.model, self.precision, f'{self.width}x{self.height}')))
+        return in_words(self.engine, self.model, *self.case)
+
+
+def in_words(engine: str, model: str | None, precision: str, width: int, height: int) -> str:
+    """Return what was timed in words."""
+    return ' '.join(filter(None, (engine, model, precision, f'{width}x{height}')))
 
 
 def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
-    """Time an engine on one frame after the other.
-
-    Parameters
-    ----------
-    engine
-        The engine.
-    width, height
-        Frame size in pixels.
-    seconds
-        How long to measure, after a warm-up; a slow engine gets a few runs all the same.
-
-    """
+    """Time an engine for some seconds, one frame after the other, after a warm-up."""
     frame = test_picture(width, height)
     times = time_calls(lambda: engine.infer(frame), seconds)
     device = engine.time_device(frame, min(len(times), _DEVICE_RUNS))

@@ -17,19 +17,10 @@ _COPIED_BYTES = 1 << 30  # far more than the caches of a device hold
 class Ceilings:
     """Rates of a device, medians of copies and products on random data.
 
-    Attributes
-    ----------
-    device
-        Its name.
-    copy
-        Bytes read plus bytes written a second, copying within the device.
-    upload, download
-        Bytes a second from pinned memory of the host to the device, and back, in copies as
-        large as a frame.
-    products
-        Floating-point operations a second of a product of square matrices, by precision.
-        ``f32`` is TF32 on a GPU that has it, as convolutions there are by default.
-
+    ``copy`` is bytes read plus bytes written a second, within the device; ``upload`` and
+    ``download`` bytes a second from pinned memory of the host and back, in copies as large as a
+    frame; ``products`` floating-point operations a second of a product of square matrices, by
+    precision, where ``f32`` is TF32 on a GPU that has it, as convolutions there are by default.
     """
 
     device: str
@@ -43,7 +34,7 @@ def measure_ceilings(
     precisions: Sequence[str], *, device: str = 'cuda', copied: int = _COPIED_BYTES,
     frame: int = 3 * 1920 * 1080, side: int = 8192,
 ) -> Ceilings:
-    """Measure the rates of a device with torch.
+    """Measure the rates of a device with torch; ImportError where that is missing.
 
     Parameters
     ----------
@@ -55,11 +46,6 @@ def measure_ceilings(
         Bytes of the copy within the device, and of those from and to the host.
     side
         Of the square matrices.
-
-    Raises
-    ------
-    ImportError
-        torch is missing.
 
     """
     import torch
@@ -118,16 +104,10 @@ class LayerCost(NamedTuple):
 class NetworkCost:
     """A network at one size and precision.
 
-    Attributes
-    ----------
-    flops
-        Of convolutions and matrix products, those of attention among them; a multiply-add
-        counts two. Morphology, activations and the like are left out.
-    input_size, weights_size, output_size
-        Bytes of the uint8 frame, of the weights, and of the uint8 frame and mask.
-    layers
-        The layers in the order in which they run.
-
+    ``flops`` are of convolutions and matrix products, those of attention among them; a
+    multiply-add counts two, and morphology, activations and the like are left out. Sizes are bytes
+    of the uint8 frame, of the weights, and of the uint8 frame and mask; ``layers`` are in the
+    order in which they run.
     """
 
     flops: int
@@ -167,20 +147,9 @@ class NetworkCost:
 
 
 def network_cost(build: Callable[[], object], width: int, height: int) -> NetworkCost:
-    """Count what a network does with a frame, without doing it.
+    """Count what a network does with a frame, without doing it; ImportError without torch.
 
-    Parameters
-    ----------
-    build
-        Makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out.
-    width, height
-        Of the frame, in pixels.
-
-    Raises
-    ------
-    ImportError
-        torch is missing.
-
+    ``build`` makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

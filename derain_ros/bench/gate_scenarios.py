@@ -23,15 +23,11 @@ _BEGIN_AFTER = 0.5
 _BYPASSED, _DERAINED = 'bypassed', 'derained'
 
 
-def _gate_parameters(setting: Setting) -> dict[str, str]:
-    """Return parameters with the gate on; a quick run does not wait long for it to close."""
-    closing = {'rain_gate_dry_after': '1.0'} if setting.quick else {}
-    return {'rain_gate': 'true', **closing}
-
-
-def _closing_seconds(setting: Setting) -> float:
-    """Return how long a dry drive takes until the gate has closed, with time to spare."""
-    return 4.0 if setting.quick else 12.0
+def _gate(setting: Setting) -> tuple[dict[str, str], float]:
+    """Return parameters with the gate on, and seconds in which a dry drive closes it for sure."""
+    if setting.quick:
+        return {'rain_gate': 'true', 'rain_gate_dry_after': '1.0'}, 4.0
+    return {'rain_gate': 'true'}, 12.0
 
 
 def closed_since(frames: Sequence[PlayedFrame]) -> int | None:
@@ -69,13 +65,13 @@ class _Meter:
 def dry(setting: Setting) -> Result:
     """Measure the wet node on the rainy clip first, then the dry one on the dry clip."""
     clip = setting.clip(*VGA)
-    seconds, closing = setting.seconds(_DRY_SECONDS), _closing_seconds(setting)
+    seconds, (parameters, closing) = setting.seconds(_DRY_SECONDS), _gate(setting)
     wet_meter, dry_meter = _Meter(), _Meter(keep_after=closing)
     plan = even_plan(clip.dry, _RATE, closing + seconds)
     wet_run = play_stream(
         setting, 'wet', clip, even_plan(clip.rainy, _RATE, seconds + _BEGIN_AFTER),
         {'rain_gate': 'false'}, watch=wet_meter)
-    dry_run = play_stream(setting, 'dry', clip, plan, _gate_parameters(setting), watch=dry_meter)
+    dry_run = play_stream(setting, 'dry', clip, plan, parameters, watch=dry_meter)
     wet_cpu = wet_meter.cpu(wet_run, wet_run.frames[CAMERA][0].stamp)
     frames = dry_run.frames[CAMERA]
     closed = closed_since(frames)
@@ -111,12 +107,8 @@ def count_changed(
 ) -> tuple[int, int]:
     """Compare the images that were kept with those sent.
 
-    Returns
-    -------
-    compared, changed
-        How many from a stamp on there are, and how many of them did not arrive as they were sent,
-        in size, encoding or any pixel.
-
+    Returns how many there are from a stamp on, and how many of them did not arrive as they were
+    sent, in size, encoding or any pixel.
     """
     sent = np.load(clip.path, mmap_mode='r')
     compared = changed = 0
@@ -133,11 +125,12 @@ def count_changed(
 def onset(setting: Setting) -> Result:
     """Measure a dry drive until the gate has closed, then the same with rendered rain."""
     clip = setting.clip(*VGA)
-    dry = even_plan(clip.dry, _RATE, _closing_seconds(setting))
+    parameters, closing = _gate(setting)
+    dry = even_plan(clip.dry, _RATE, closing)
     begin = dry[-1][1] + 1 / _RATE
     rain = [(index, begin + offset)
             for index, offset in even_plan(clip.rainy, _RATE, setting.seconds(_ONSET_SECONDS))]
-    played = play_stream(setting, 'onset', clip, [*dry, *rain], _gate_parameters(setting))
+    played = play_stream(setting, 'onset', clip, [*dry, *rain], parameters)
     seconds, before, problem = onset_seconds(played.frames[CAMERA], len(dry))
     return Result(
         'onset: 640x480 at 30 Hz, dry until the gate has closed, then rain',
@@ -147,25 +140,11 @@ def onset(setting: Setting) -> Result:
 
 
 def onset_seconds(frames: Sequence[PlayedFrame], first_rainy: int) -> tuple[float, float, str]:
-    """Return the time from the first rainy frame to the first derained one.
+    """Return the time from the first rainy frame, a number of all frames, to the first derained.
 
-    Parameters
-    ----------
-    frames
-        All frames as they were sent.
-    first_rainy
-        Which of them is the first with rain.
-
-    Returns
-    -------
-    seconds
-        Between the stamps; infinite if none was derained, NaN if the gate was not closed or
-        nothing is told.
-    before
-        Rainy frames that arrived before; NaN if none was derained.
-    problem
-        What was wrong, if anything.
-
+    Returns seconds between the stamps (infinite if none was derained, NaN if the gate was not
+    closed or nothing is told), how many rainy frames arrived before (NaN if none was derained),
+    and what was wrong, if anything.
     """
     told_dry = [frame.outcome for frame in frames[:first_rainy] if frame.outcome]
     rainy = frames[first_rainy:]

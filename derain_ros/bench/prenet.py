@@ -6,38 +6,27 @@ convolutional LSTM, five residual blocks and a convolution. Written from the pap
 weights are random, so that its time is meant and not its pictures.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from derain_ros.bench.engine_timing import (
-    EngineTiming,
-    median_and_p95,
-    test_picture,
-    time_calls,
-)
+from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, test_picture, time_calls
 
 RECURSIONS = 6
-"""Times that the picture passes through the network."""
-
 CHANNELS = 32
-"""Of all inner feature maps, at full resolution."""
-
 _BLOCKS = 5
 _DEVICE_RUNS = 20
+_convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 _TYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
 
 
 class PReNet(nn.Module):
-    """The recursive network.
+    """The recursive network, N×3×H×W in 0–1 to the same.
 
     The four gates of the LSTM are one convolution: the same arithmetic in a quarter of the
     launches, in favour of the peer.
-
-    Shape
-    -----
-    N×3×H×W in 0–1 to N×3×H×W.
-
     """
 
     def __init__(self) -> None:
@@ -81,18 +70,7 @@ class _Block(nn.Module):
 
 
 class DeployedPReNet(nn.Module):
-    """PReNet as our engines run a network: bytes in, bytes out.
-
-    Parameters
-    ----------
-    precision
-        ``f32``, ``f16`` or ``bf16``.
-
-    Shape
-    -----
-    BGR in 0–255, uint8, N×H×W×3, to the same.
-
-    """
+    """PReNet as our engines run a network: uint8 BGR in 0–255, N×H×W×3, to the same."""
 
     def __init__(self, precision: str = 'f32') -> None:
         super().__init__()
@@ -106,27 +84,10 @@ class DeployedPReNet(nn.Module):
         return ((found * 255).clamp(0, 255).round().to(torch.uint8).contiguous(),)
 
 
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
 def time_peer(precision: str, width: int, height: int, seconds: float) -> EngineTiming:
     """Time PReNet as our torch engine is timed, on the GPU, or where there is none on the CPU.
 
-    Parameters
-    ----------
-    precision
-        ``f32``, ``f16`` or ``bf16``.
-    width, height
-        Frame size in pixels.
-    seconds
-        How long to measure each layout, after a warm-up.
-
-    Raises
-    ------
-    RuntimeError
-        It does not fit in memory.
-
+    For so many ``seconds`` in each of two layouts; RuntimeError where it does not fit in memory.
     """
     timings = [_time(precision, width, height, seconds, layout)
                for layout in ('channels_last', 'contiguous')]

@@ -1,29 +1,19 @@
 """What a running process takes."""
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
 _MEBI = 2**20
 
 
-@dataclass(frozen=True)
-class ProcessFigures:
+class ProcessFigures(NamedTuple):
     """A process at one moment.
 
-    Attributes
-    ----------
-    time
-        Nanoseconds since the epoch.
-    cpu
-        Seconds of CPU time so far, user and system, of all threads.
-    rss, pss, anonymous
-        Resident memory, the same with shared pages divided among their users, and the part
-        that is backed by no file (heap, stacks), MiB.
-    threads, descriptors
-        How many.
-
+    ``time`` in ns since the epoch; ``cpu`` seconds so far, user and system, of all threads;
+    memory in MiB: resident, the same with shared pages divided among their users, and the part
+    that is backed by no file (heap, stacks); how many ``threads`` and ``descriptors``.
     """
 
     time: int
@@ -42,7 +32,7 @@ def process_figures(pid: int) -> ProcessFigures:
         with process.oneshot():
             maps = process.memory_maps()
             return ProcessFigures(
-                time.time_ns(), sum(process.cpu_times()[:2]), process.memory_info().rss / _MEBI,
+                time.time_ns(), *cpu_and_rss(pid),
                 sum(one.pss for one in maps) / _MEBI, sum(one.anonymous for one in maps) / _MEBI,
                 process.num_threads(), process.num_fds())
     except psutil.Error as error:

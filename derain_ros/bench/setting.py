@@ -12,11 +12,8 @@ import numpy as np
 from derain_ros.rain import RainClip
 
 VGA = (640, 480)
-RAIN_INTENSITY = 0.5
-_SEED = 1
 _CLIP_PIXELS = 24 * 640 * 480
-
-
+_WITHOUT_BF16 = ('SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX512_CORE', 'AVX512_CORE_VNNI')
 _INSTRUCTION_SETS = ('amx_bf16', 'avx512_bf16', 'avx512f', 'avx2', 'avx', 'sve', 'asimd')
 
 
@@ -29,6 +26,12 @@ def instruction_set() -> str:
     found = next((name for name in _INSTRUCTION_SETS if name in flags), 'unknown')
     limit = os.environ.get('ONEDNN_MAX_CPU_ISA')
     return f'{found} (ONEDNN_MAX_CPU_ISA={limit})' if limit else found
+
+
+def has_bf16() -> bool:
+    """Tell whether the instructions in use multiply in bf16."""
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA', '').upper()
+    return 'bf16' in instruction_set().partition(' ')[0] and limit not in _WITHOUT_BF16
 
 
 class ClipFile(NamedTuple):
@@ -45,22 +48,16 @@ class Setting:
 
     Attributes
     ----------
-    bag
-        rosbag2 with a dry clip.
+    bag, topic
+        rosbag2 with a dry clip, and the topic of the clip.
     folder
         For clips and logs.
-    topic
-        Of the dry clip.
     parameters
         Of the node, in every scenario: ``model`` and ``engine``.
-    engines
-        Engines for the scenario ``engine``; empty for all that can run.
-    models
-        Models for the scenario ``engine``; empty for that of the node.
-    kernels
-        What torch runs on a GPU in it, see :data:`derain_ros.engines.contract.KERNELS`.
-    peer
-        Time PReNet in it, too.
+    engines, models, kernels, peer
+        For the scenario ``engine``: engines (empty for all that can run), models (empty for that
+        of the node), what torch runs on a GPU (:data:`derain_ros.engines.contract.KERNELS`), and
+        whether to time PReNet, too.
     sizes
         Frame sizes of the scenarios ``engine`` and ``stages``, width and height in pixels.
     rate
@@ -91,7 +88,7 @@ class Setting:
             return self.duration
         return min(usual, 2.0) if self.quick else usual
 
-    def clip(self, width: int, height: int) -> 'ClipFile':
+    def clip(self, width: int, height: int) -> ClipFile:
         """Make a clip of dry frames and of the same frames with rain.
 
         There are fewer frames of large sizes, so that they are made soon and fit in memory.
@@ -104,7 +101,7 @@ class Setting:
             count = max(4, _CLIP_PIXELS // (width * height))
             dry = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
                    for frame in frames[:count]]
-            shower = RainClip(RAIN_INTENSITY, _SEED)
+            shower = RainClip(0.5, 1)
             rainy = [shower.render(frame, index).image for index, frame in enumerate(dry)]
             np.save(path, np.stack(dry + rainy))
         half = len(np.load(path, mmap_mode='r')) // 2

@@ -21,17 +21,14 @@ WARM_UP_SECONDS = 60.0
 """What grows in the first minute is caches and pools that fill."""
 
 MEMORY_BAR = 5.0
-_IMAGE = f'{CAMERA}/derained/image'
-
 
 SoakSample = Mapping[str, float]
 """The node at one moment, and what came from it since the sample before; a row of soak.csv.
 
-``seconds`` since the first sample; ``rss``, ``pss`` and ``anonymous`` memory in MiB, ``threads``
-and ``descriptors`` as in :class:`derain_ros.bench.process_figures.ProcessFigures`; ``cpu`` time
-since the last sample, percent of one core; ``fps`` of images received; ``age_p50``, ``age_p95``
-and ``age_p99`` from stamp to arrival, ms, NaN if no image came; counts of the node so far, by its
-newest report.
+``seconds`` since the first sample; memory, ``threads`` and ``descriptors`` of
+:class:`~derain_ros.bench.process_figures.ProcessFigures`; ``cpu`` time since the last sample,
+percent of one core; ``fps`` of images received; ``age_p50``, ``age_p95`` and ``age_p99`` from
+stamp to arrival, ms, NaN if no image came; counts of the node so far, by its newest report.
 """
 
 
@@ -54,7 +51,8 @@ class _Recorder:
         self._due += self._every
         now = process_figures(self._run.pid)
         before, self._last = self._last, now
-        images = [found for found in self._run.listener.drain() if found.topic == _IMAGE]
+        images = [found for found in self._run.listener.drain()
+                  if found.topic == f'{CAMERA}/derained/image']
         if before is None:  # the first one looks back on nothing
             self._start = now.time
             return
@@ -81,30 +79,11 @@ def run_soak(
     setting: Setting, output: Path, *, size: tuple[int, int], rate: float, seconds: float,
     every: float,
 ) -> Result:
-    """Load the node, and leave ``soak.csv``, ``soak.json``, ``soak.svg`` and logs.
+    """Load the node, and leave ``soak.csv``, ``soak.json``, ``soak.svg`` and logs in ``output``.
 
-    Parameters
-    ----------
-    setting
-        Clip and parameters.
-    output
-        Folder for the results.
-    size
-        Width and height in pixels.
-    rate
-        Frames a second to offer.
-    seconds
-        How long.
-    every
-        Seconds from sample to sample.
-
-    Raises
-    ------
-    LiveRunError
-        A process failed.
-    ValueError
-        There was no time for enough samples.
-
+    Frames of a ``size`` (width, height) are offered at a ``rate`` for some ``seconds``, with a
+    sample ``every`` so many. LiveRunError says that a process failed, ValueError that there was
+    no time for enough samples.
     """
     require()
     output.mkdir(parents=True, exist_ok=True)
@@ -166,20 +145,20 @@ def judge(title: str, samples: Sequence[SoakSample], begin: float) -> Result:
 
 def plot(title: str, samples: Sequence[SoakSample], begin: float) -> str:
     """Return an SVG document of the samples."""
-    def series(**names: str) -> dict[str, list[float]]:
-        return {label: [float(sample[name]) for sample in samples]
-                for label, name in names.items()}
+    def series(*names: str, less: str = '') -> dict[str, list[float]]:
+        return {name.removeprefix(less): [float(sample[name]) for sample in samples]
+                for name in names}
 
     start = next(sample for sample in samples if sample['seconds'] >= begin)
-    return time_plot(title, series(seconds='seconds')['seconds'], [
+    return time_plot(title, series('seconds')['seconds'], [
         # Less what it began with: growth that matters is small beside the whole.
         Panel('memory of the node less that at the mark, MiB', {
             f'{label}, {samples[-1][name]:.0f} at the end':
                 [sample[name] - start[name] for sample in samples]
             for label, name in (('RSS', 'rss'), ('anonymous', 'anonymous'))},
               from_zero=False, least_span=4 * MEMORY_BAR),
-        Panel('threads and descriptors', series(threads='threads', descriptors='descriptors')),
+        Panel('threads and descriptors', series('threads', 'descriptors')),
         Panel('age, stamp to image received, ms',
-              series(p50='age_p50', p95='age_p95', p99='age_p99')),
-        Panel('images received per second', series(fps='fps')),
+              series('age_p50', 'age_p95', 'age_p99', less='age_')),
+        Panel('images received per second', series('fps')),
     ], (begin, 'judged from here on'))

@@ -19,30 +19,11 @@ def play_stream(
     setting: Setting, name: str, clip: ClipFile, plan: Plan, parameters: Mapping[str, str], *,
     cameras: Sequence[str] = (CAMERA,), watch: Callable[[LiveRun], None] = lambda run: None,
 ) -> Played:
-    """Play a clip through a fresh node; images and masks are listened to.
+    """Play a clip through a fresh node, on every camera; images and masks are listened to.
 
-    Parameters
-    ----------
-    setting
-        How to run.
-    name
-        Folder for the logs.
-    clip
-        The frames.
-    plan
-        Which to send when, on every camera.
-    parameters
-        Of the node, besides those of ``setting``.
-    cameras
-        Namespaces.
-    watch
-        Called with the :class:`LiveRun` some twenty times a second meanwhile.
-
-    Raises
-    ------
-    LiveRunError
-        A process failed.
-
+    ``name`` is the folder for the logs, ``parameters`` are those beside the setting's, ``cameras``
+    namespaces; ``watch`` is called some twenty times a second meanwhile. LiveRunError says that
+    a process failed.
     """
     source = PlayedClip(clip.path, plan, tuple(camera.strip('/') for camera in cameras))
     with live_run(setting.folder / name, source, {**setting.parameters, **parameters}) as run:

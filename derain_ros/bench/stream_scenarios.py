@@ -1,7 +1,7 @@
 """Rain at a steady rate, the gate off: one camera, too much of one camera, four cameras."""
 
 from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.setting import VGA, Setting
+from derain_ros.bench.setting import VGA, Setting, has_bf16
 from derain_ros.bench.stream import details, even_plan, inference_ms, play_stream
 from derain_ros.bench.stream_statistics import (
     count_errors,
@@ -37,15 +37,23 @@ def vga(setting: Setting) -> Result:
     """Measure how many frames come out of a camera of 640x480, and how old they are."""
     played = _play(setting, 'vga', VGA, setting.rate, _VGA_SECONDS)
     ages, figures = _figures(played)
-    fps_bar, age_bar = (Bar('>=', 29), Bar('<=', 66)) if setting.rate == _VGA_BARS_AT else (
-        None, None)
+    # Without bf16 most CPUs are too slow for every frame; what the node adds is judged then.
+    whole, part = has_bf16() and setting.rate == _VGA_BARS_AT, not has_bf16()
+    published, p95 = figures['published'].value, percentile(ages, 95)
+    inference = figures['inference p50'].value
+    found = [
+        Figure('published', published, 'fps', Bar('>=', 29) if whole else None),
+        Figure('age p95, stamp to image received', p95, 'ms', Bar('<=', 66) if whole else None),
+        Figure('published / what inference alone allows',
+               ratio(published, min(setting.rate, 1e3 / inference)), '',
+               Bar('>=', 0.85) if part else None, 2),
+        Figure('age p95 / inference p50', ratio(p95, inference), '',
+               Bar('<=', 2.2) if part else None, 2),
+        figures['age p50'], Figure('age p99', percentile(ages, 99), 'ms'),
+        figures['inference p50'], figures['offered']]
     return Result(
         f'vga: rain at 640x480, {setting.rate:g} Hz offered, gate off, with mask',
-        [Figure('published', figures['published'].value, 'fps', fps_bar),
-         Figure('age p95, stamp to image received', percentile(ages, 95), 'ms', age_bar),
-         figures['age p50'], Figure('age p99', percentile(ages, 99), 'ms'),
-         figures['inference p50'], figures['offered']],
-        [_fate(played)], details(played))
+        sorted(found, key=lambda figure: figure.bar is None), [_fate(played)], details(played))
 
 
 def overload(setting: Setting) -> Result:

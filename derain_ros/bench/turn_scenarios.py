@@ -1,7 +1,7 @@
 """Nodes beside each other: each gets a few frames in turn, so that all meet the same machine."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -35,16 +35,7 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
 
 @dataclass
 class Side:
-    """One of the nodes.
-
-    Attributes
-    ----------
-    frames
-        What it was sent, and what came of it.
-    diagnostics
-        Newest values of its camera in /diagnostics; empty for the plain node.
-
-    """
+    """One of the nodes: what became of what it was sent, and its newest values in /diagnostics."""
 
     frames: list[PlayedFrame] = field(default_factory=list)
     diagnostics: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +46,11 @@ class Side:
         return {stage: (number(self.diagnostics, f'{stage}_p50_ms'),
                         number(self.diagnostics, f'{stage}_p95_ms')) for stage in STAGES} | {
             'total': (percentile(ages, 50), percentile(ages, 95))}
+
+    def publication_ms(self, key: str = 'age_ms') -> list[float]:
+        """Return a time that the node tells of each frame less its inference, ms."""
+        return [number(frame.told.values, key) - frame.infer_ms
+                for frame in self.frames if frame.told]
 
     def overheads_ms(self) -> list[float]:
         """Return, for each frame, the time from sending to receiving less its inference.
@@ -97,24 +93,8 @@ def compare(
 ) -> dict[str, Side]:
     """Send rainy frames one by one to several nodes, in blocks that take turns.
 
-    Parameters
-    ----------
-    setting
-        How to run.
-    name
-        Folder for the logs.
-    size
-        Width and height in pixels.
-    sides
-        Parameters besides those of ``setting``, by the name of the side; None is the plain node.
-    frames
-        How many for each.
-
-    Raises
-    ------
-    LiveRunError
-        A process failed.
-
+    ``sides`` are parameters besides those of ``setting``, by the name of the side, None for the
+    plain node; ``frames`` is how many for each. LiveRunError says that a process failed.
     """
     clip = setting.clip(*size)
     source = PlayedClip(clip.path, [(index, 0.0) for index in clip.rainy], infos=False)
@@ -148,8 +128,7 @@ def overhead(setting: Setting) -> Result:
     overheads = {name: percentile(side.overheads_ms(), 50) for name, side in sides.items()}
     inside = {
         'ours': sum(number(ours.diagnostics, f'{stage}_p50_ms') for stage in _IN_PROCESS),
-        'plain': percentile([number(frame.told.values, 'callback_ms') - frame.infer_ms
-                             for frame in plain.frames if frame.told], 50)}
+        'plain': percentile(plain.publication_ms('callback_ms'), 50)}
     return Result(
         'overhead: 1920x1080 one frame at a time, our node and a plain rclpy node in turn',
         [Figure('overhead, ours / plain', ratio(overheads['ours'], overheads['plain']), '',
@@ -157,7 +136,7 @@ def overhead(setting: Setting) -> Result:
          *(Figure(f'{name}, sent to received less inference', overheads[name], 'ms')
            for name in sides),
          *(Figure(f'{name}, stamp to published less inference',
-                  percentile(publication_ms(side.frames), 50), 'ms')
+                  percentile(side.publication_ms(), 50), 'ms')
            for name, side in sides.items()),
          *(Figure(f'{name}, inside the callback less inference', inside[name], 'ms')
            for name in sides),
@@ -166,11 +145,6 @@ def overhead(setting: Setting) -> Result:
         ['the callback of the plain node begins after rclpy has deserialized the message'],
         {name: {'overhead_ms': side.overheads_ms(), 'diagnostics': dict(side.diagnostics)}
          for name, side in sides.items()})
-
-
-def publication_ms(frames: Sequence[PlayedFrame]) -> list[float]:
-    """Return, for each frame, the time from its stamp to publication less its inference."""
-    return [number(frame.told.values, 'age_ms') - frame.infer_ms for frame in frames if frame.told]
 
 
 def stages(setting: Setting) -> Result:

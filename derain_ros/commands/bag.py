@@ -60,13 +60,7 @@ from derain_ros.commands import (
     refusing,
 )
 from derain_ros.commands.arguments import count, number
-from derain_ros.commands.bag_pool import (
-    add_pool_options,
-    open_pool,
-    report_bags,
-    report_summary,
-    resume_bar,
-)
+from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
 
 if TYPE_CHECKING:
     from derain_ros.bags.derain import BagPlan, BagSummary
@@ -108,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Derain the bag, or all bags, that ``args`` names; 1 if a frame or a bag failed."""
     from derain_ros.bags.damage import BagError
-    from derain_ros.bags.fleet import bags_below, for_each_bag
+    from derain_ros.bags.plan import choose_to_derain, plan_bag
     from derain_ros.files.run_files import RunFileError, check_output
     from derain_ros.node.process_memory import keep_large_buffers
 
@@ -116,28 +110,15 @@ def run(args: argparse.Namespace) -> int:
     with refusing(BagError, RunFileError):
         if args.json:
             check_output(args.json)
-        jobs = bags_below(args.source, args.output)
-        one = len(jobs) == 1 and jobs[0][0] == args.source
-        if args.json and not one:
+        bags = Bags(args, partial(
+            plan_bag, topics=args.topics, storage=args.storage, compress=args.compress,
+            start=args.start, duration=args.duration, every=args.every,
+            choose=partial(choose_to_derain, bits=args.bits)))
+        if args.json and not bags.plan:
             raise CommandError('--json is for one bag; IN is a folder of bags', USAGE)
-        plan = _plan(args, *jobs[0]) if one else None
-    with giving_up(BagError, RunFileError), open_engine(args) as engine, open_pool(
-            args, engine.info, plan and plan.frame_count) as pool:
-        if plan:
-            return _derain(args, plan, engine, pool)
-        failed = for_each_bag(
-            jobs, lambda source, out: _derain(args, _plan(args, source, out), engine, pool),
-            side_by_side=pool.workers if pool and pool.remote else 1)
-    return report_bags(jobs, failed, args.output, 'derained')
-
-
-def _plan(args: argparse.Namespace, source: Path, out: Path) -> 'BagPlan':
-    from derain_ros.bags.plan import choose_to_derain, plan_bag
-
-    return plan_bag(
-        source, out, topics=args.topics, storage=args.storage, compress=args.compress,
-        start=args.start, duration=args.duration, every=args.every,
-        choose=partial(choose_to_derain, bits=args.bits))
+    with giving_up(BagError, RunFileError), open_engine(args) as engine:
+        return bags.work(
+            lambda plan, pool: _derain(args, plan, engine, pool), engine.info, 'derained')
 
 
 def _derain(

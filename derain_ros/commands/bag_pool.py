@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +32,52 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
                              'they must see IN and OUT under the same paths (see docs/fleet.md)')
 
 
+class Bags:
+    """The bags that IN names, and the outputs that OUT names for them.
+
+    ``planned`` plans the work on a bag. Raises BagError where there is none.
+
+    Attributes
+    ----------
+    plan
+        Where IN is one bag and no folder of bags.
+
+    """
+
+    def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], 'BagPlan']):
+        from derain_ros.bags.fleet import bags_below
+
+        self._args, self._planned = args, planned
+        self._jobs = bags_below(args.source, args.output)
+        one = len(self._jobs) == 1 and self._jobs[0][0] == args.source
+        self.plan = planned(*self._jobs[0]) if one else None
+
+    def work(
+        self, work: Callable[['BagPlan', 'Pool | None'], int], engine: 'EngineInfo | None',
+        done: str,
+    ) -> int:
+        """Work on each bag, by the processes that the options ask for; returns the exit status.
+
+        ``engine`` is the one that each process has, ``done`` what becomes of a bag.
+        """
+        from derain_ros.bags.fleet import for_each_bag
+
+        args, jobs = self._args, self._jobs
+        with _open_pool(args, engine, self.plan and self.plan.frame_count) as pool:
+            if self.plan:
+                return work(self.plan, pool)
+            failed = for_each_bag(
+                jobs, lambda source, out: work(self._planned(source, out), pool),
+                side_by_side=pool.workers if pool and pool.remote else 1)
+        for source, reason in failed.items():
+            said = reason or f'{source}: not all of it could be {done}, as told above'
+            print(f'derain: error: {printable(said)}', file=sys.stderr)
+        print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
+        return FAILURE if failed else 0
+
+
 @contextmanager
-def open_pool(
+def _open_pool(
     args: argparse.Namespace, engine: 'EngineInfo | None', frames: int | None
 ) -> Iterator['Pool | None']:
     """Start or find the processes that the options ask for; None for this one alone."""
@@ -56,17 +100,6 @@ def resume_bar(bar: 'tqdm', count: int) -> None:
         bar.write(f'derain: going on, {count} frames are done already', file=sys.stderr)
         bar.initial = bar.n = count
         bar.refresh()
-
-
-def report_bags(
-    jobs: Sequence[tuple[Path, Path]], failed: Mapping[Path, str], output: Path, done: str
-) -> int:
-    """Say what became of many bags; returns the exit status."""
-    for source, reason in failed.items():
-        said = reason or f'{source}: not all of it could be {done}, as told above'
-        print(f'derain: error: {printable(said)}', file=sys.stderr)
-    print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(output)}')
-    return FAILURE if failed else 0
 
 
 def report_summary(plan: 'BagPlan', summary: 'BagSummary', failure: str) -> None:

@@ -60,31 +60,16 @@ def _model(name: str) -> dict:
     except ModelError as error:
         model, problems = ModelInfo(name, onnx=Path()), [str(error)]
     size = model.onnx.stat().st_size if model.onnx.is_file() else 0
-    return {
-        'name': name,
-        'file': str(model.onnx),
-        'megabytes': round(size / 1e6, 2),
-        'parameters': model.parameters,
-        'flops_per_pixel': model.flops_per_pixel,
-        'figures': model.figures,
-        'licence': model.licence,
-        'description': model.description,
-        'problems': problems,
-    }
+    facts = ('parameters', 'flops_per_pixel', 'figures', 'licence', 'description')
+    return {'name': name, 'file': str(model.onnx), 'megabytes': round(size / 1e6, 2),
+            **{key: getattr(model, key) for key in facts}, 'problems': problems}
 
 
 def _engines() -> list[dict]:
     from derain_ros.engines import engine_report
 
-    return [
-        {
-            'engine': status.engine,
-            'available': status.available,
-            'device': status.device,
-            'detail': status.detail,
-        }
-        for status in engine_report()
-    ]
+    return [{key: getattr(status, key) for key in ('engine', 'available', 'device', 'detail')}
+            for status in engine_report()]
 
 
 def _versions() -> dict[str, str | None]:

@@ -31,6 +31,7 @@ exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +46,7 @@ from derain_ros.commands import (
     refusing,
 )
 from derain_ros.commands.arguments import number, share
-from derain_ros.commands.bag_pool import (
-    add_pool_options,
-    open_pool,
-    report_bags,
-    report_summary,
-    resume_bar,
-)
+from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
 from derain_ros.commands.image import report_images
 from derain_ros.commands.video import report_video
 
@@ -180,24 +175,14 @@ def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
 
 def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
     from derain_ros.bags.damage import BagError
-    from derain_ros.bags.fleet import bags_below, for_each_bag
     from derain_ros.rain.apply.rainy_bags import plan_rainy_bag
 
-    def planned(source: Path, out: Path) -> 'BagPlan':
-        return plan_rainy_bag(source, out, topics=args.topics)
-
     with refusing(BagError):
-        jobs = bags_below(args.source, args.output)
-        one = len(jobs) == 1 and jobs[0][0] == args.source
-        plan = planned(*jobs[0]) if one else None
-    with giving_up(BagError), open_pool(args, None, plan and plan.frame_count) as pool:
-        if plan:
-            return _rain_one(plan, weather, args.speed_topic, pool)
-        failed = for_each_bag(
-            jobs, lambda source, out: _rain_one(
-                planned(source, out), weather, args.speed_topic, pool),
-            side_by_side=pool.workers if pool and pool.remote else 1)
-    return report_bags(jobs, failed, args.output, 'put into rain')
+        bags = Bags(args, partial(plan_rainy_bag, topics=args.topics))
+    with giving_up(BagError):
+        return bags.work(
+            lambda plan, pool: _rain_one(plan, weather, args.speed_topic, pool), None,
+            'put into rain')
 
 
 def _rain_one(

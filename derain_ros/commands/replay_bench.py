@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
-    from derain_ros.bench.replay.replay_runs import ReplayBench, facts_of, search_note
-    from derain_ros.bench.replay.run_tables import run_table, trial_line
+    from derain_ros.bench.replay_figures import run_table, trial_line
+    from derain_ros.bench.replay_runs import ReplayBench, facts_of, search_note
     from derain_ros.files.run_files import (
         FORMAT,
         bag_bytes,

@@ -28,18 +28,7 @@ _PICTURES = 4
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo measured.
-
-    Attributes
-    ----------
-    counts
-        Counts of the node, from /diagnostics.
-    recorded
-        How many images, masks and camera_infos came, by the last part of their topics.
-    rows
-        Names and values of the table.
-
-    """
+    """What the demo measured: counts of the node, how many of each output came, and a table."""
 
     counts: Mapping[str, int]
     recorded: Mapping[str, int]
@@ -64,24 +53,11 @@ class DemoReport:
 
 
 def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
-    """Play ``bag`` through the node and leave the results in ``output``.
+    """Play the rainy clip of ``bag`` through the node, and compare with its clean clip.
 
-    Parameters
-    ----------
-    bag
-        rosbag2 with the rainy and the clean clip.
-    output
-        Folder for ``bag/`` (what the node published, mcap), ``frame_*.png`` and logs.
-    parameters
-        Parameters of the node.
-
-    Raises
-    ------
-    LiveRunError
-        A process failed, or nothing came out.
-    ValueError, OSError
-        The bag does not fit, or the output cannot be written.
-
+    Leaves ``bag/`` (what the node published, mcap), ``frame_*.png`` and logs in ``output``.
+    LiveRunError says that a process failed, or nothing came out; ValueError or OSError that the
+    bag does not fit, or the output cannot be written.
     """
     rainy, clean = load_frames(bag, RAINY_TOPIC), load_frames(bag, CLEAN_TOPIC)
     if len(rainy) != len(clean):

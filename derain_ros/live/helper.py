@@ -43,20 +43,10 @@ class Helper:
             self._ended()
 
     def receive(self, timeout: float, watch: Callable[[], None] = lambda: None) -> Any:
-        """Wait for the next object.
+        """Wait for the next object for so many seconds, while ``watch`` is called now and then.
 
-        Parameters
-        ----------
-        timeout
-            Seconds that this may take.
-        watch
-            Called some twenty times a second meanwhile.
-
-        Raises
-        ------
-        LiveRunError
-            The function has raised an error, the process has ended, or the time is over.
-
+        LiveRunError says that the function has raised an error, the process has ended, or the
+        time is over.
         """
         deadline = time.monotonic() + timeout
         while not self._pipe.poll(_LOOK_SECONDS):
@@ -89,11 +79,9 @@ def helper(
         What messages call it.
     function
         ``module:function``; called with a :class:`multiprocessing.connection.Connection` and the
-        arguments. It has to return when the pipe ends (:func:`commands`).
+        arguments, which can be pickled. It has to return when the pipe ends (:func:`commands`).
     log
         File for what it prints.
-    arguments
-        Anything that can be pickled.
     stop_timeout
         Seconds from SIGINT, which ends it, to SIGKILL.
 

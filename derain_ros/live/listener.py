@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
@@ -27,8 +28,7 @@ def output_topics(camera: str, outputs: Iterable[str] = tuple(_TYPES)) -> dict[s
     return {f'{camera}/derained/{output}': _TYPES[output] for output in outputs}
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A message as it came in.
 
     ``time`` is that of the arrival and ``stamp`` that of the header, ns since the epoch; ``data``
@@ -41,8 +41,7 @@ class Recorded:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What ``<camera>/derained/status`` says of a frame.
 
     ``message`` is ``derained``, ``bypassed``, ``dropped`` or ``fault``; ``values`` are those of
@@ -53,8 +52,9 @@ class Told:
     values: Mapping[str, str]
 
 
-Report = Mapping[str, Mapping[str, str]]
-"""A message of /diagnostics: values by the name of the status."""
+def values_of(status: DiagnosticStatus) -> dict[str, str]:
+    """Return the values of a status by key."""
+    return {pair.key: pair.value for pair in status.values}
 
 
 def number(values: Mapping[str, str], key: str) -> float:
@@ -90,67 +90,55 @@ class Listener(Node):
         self._lock = threading.Condition()
         self._recorded: list[Recorded] = []
         self._told: dict[str, dict[int, Told]] = {camera: {} for camera in cameras}
-        self._errors: dict[str, str] = {}
-        self._reports: list[Report] = []
-        self._report_count = 0
+        self._reports: list[dict[str, DiagnosticStatus]] = []
         self._topics = tuple(topics)
+        self.report_count = 0
         # Deep enough that the listener itself never drops what the node has published.
         qos = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
         for topic, message_type in topics.items():
-            self.create_subscription(message_type, topic, self._recorder(topic), qos, raw=True)
-        for camera in self._told:
             self.create_subscription(
-                DiagnosticArray, f'{camera}/derained/status', self._teller(camera), qos)
+                message_type, topic, partial(self._record, topic), qos, raw=True)
+        for camera in self._told:
+            self.create_subscription(DiagnosticArray, f'{camera}/derained/status',
+                                     partial(self._tell, camera), qos)
         self.create_subscription(DiagnosticArray, DIAGNOSTICS, self._on_diagnostics, 10)
         self._state = self.create_client(GetState, '/derain/get_state')
 
-    def _recorder(self, topic: str) -> Callable[[bytes], None]:
-        def record(data: bytes) -> None:
-            arrival = time.time_ns()
-            seconds, nanoseconds = read_stamp(data)
-            kept = data if topic in self._keep else b''
-            with self._lock:
-                self._recorded.append(
-                    Recorded(topic, arrival, seconds * 10**9 + nanoseconds, kept))
-                self._lock.notify_all()
-        return record
+    def _record(self, topic: str, data: bytes) -> None:
+        arrival = time.time_ns()
+        seconds, nanoseconds = read_stamp(data)
+        kept = data if topic in self._keep else b''
+        with self._lock:
+            self._recorded.append(Recorded(topic, arrival, seconds * 10**9 + nanoseconds, kept))
+            self._lock.notify_all()
 
-    def _teller(self, camera: str) -> Callable[[DiagnosticArray], None]:
-        def tell(message: DiagnosticArray) -> None:
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    def _tell(self, camera: str, message: DiagnosticArray) -> None:
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        with self._lock:
             for status in message.status:
-                told = Told(status.message, _values(status))
-                with self._lock:
-                    self._told[camera][stamp] = told
-                    self._lock.notify_all()
-        return tell
+                self._told[camera][stamp] = Told(status.message, values_of(status))
+            self._lock.notify_all()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        report = {status.name: _values(status) for status in message.status}
         with self._lock:
-            self._reports.append(report)
-            self._report_count += 1
-            for status in message.status:
-                failed = status.level == DiagnosticStatus.ERROR
-                self._errors[status.name] = status.message if failed else ''
+            self._reports.append({status.name: status for status in message.status})
+            self.report_count += 1
 
     def keep(self, topic: str) -> None:
         """Keep the messages of a topic from now on."""
         self._keep.add(topic)
 
-    def recorded(self, topic: str | None = None) -> list[Recorded]:
-        """Messages so far, of one topic or of all, in order of arrival."""
+    def recorded(self, topic: str) -> list[Recorded]:
+        """Messages of a topic so far, in order of arrival."""
         with self._lock:
-            return [found for found in self._recorded if topic in (None, found.topic)]
+            return [found for found in self._recorded if topic == found.topic]
 
     def wait_for(self, topic: str, stamp: int, timeout: float) -> Recorded | None:
         """Wait for the message with a stamp; None after ``timeout`` seconds."""
-        def found() -> Recorded | None:
-            newest_first = (last for last in reversed(self._recorded) if last.topic == topic)
-            return next((last for last in newest_first if last.stamp == stamp), None)
-
         with self._lock:
-            return self._lock.wait_for(found, timeout)
+            return self._lock.wait_for(lambda: next((
+                last for last in reversed(self._recorded)
+                if (last.topic, last.stamp) == (topic, stamp)), None), timeout)
 
     def wait_until_told(self, stamp: int, timeout: float, camera: str = CAMERA) -> Told | None:
         """Wait for the word on the frame with a stamp; None after ``timeout`` seconds."""
@@ -174,23 +162,17 @@ class Listener(Node):
     def reports(self, name: str) -> list[Mapping[str, str]]:
         """Return the values of a status in every message on /diagnostics that had it."""
         with self._lock:
-            return [report[name] for report in self._reports if name in report]
+            return [values_of(report[name]) for report in self._reports if name in report]
 
-    def values(self, name: str) -> Mapping[str, str]:
+    def status(self, name: str) -> DiagnosticStatus:
+        """Return the newest status of a name on /diagnostics; an empty one before the first."""
+        with self._lock:
+            return next((report[name] for report in reversed(self._reports) if name in report),
+                        DiagnosticStatus())
+
+    def values(self, name: str) -> dict[str, str]:
         """Return the newest values of a status of /diagnostics; empty before the first."""
-        with self._lock:
-            found = (report[name] for report in reversed(self._reports) if name in report)
-            return next(found, {})
-
-    def error(self, name: str) -> str:
-        """Return the message of a status of /diagnostics that is an error, else nothing."""
-        with self._lock:
-            return self._errors.get(name, '')
-
-    def report_count(self) -> int:
-        """Return how many messages came on /diagnostics."""
-        with self._lock:
-            return self._report_count
+        return values_of(self.status(name))
 
     def outputs_found(self) -> bool:
         """Whether the node offers every output that is listened to."""
@@ -205,7 +187,3 @@ class Listener(Node):
         while not answer.done() and time.monotonic() < deadline:
             time.sleep(0.02)
         return answer.result().current_state.label if answer.done() else 'unknown'
-
-
-def _values(status: DiagnosticStatus) -> dict[str, str]:
-    return {pair.key: pair.value for pair in status.values}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException
 
@@ -39,15 +40,8 @@ as they end."""
 class LiveRun:
     """A running node with its listener and its player; made by :func:`live_run`.
 
-    Attributes
-    ----------
-    listener
-        Where the messages are.
-    pid
-        Of the node's process.
-    before
-        All values of each camera in /diagnostics as they are now, by namespace.
-
+    ``pid`` is that of the node's process, ``before`` all values of each camera in /diagnostics as
+    they are now, by namespace. Where a process fails or is stuck, methods raise LiveRunError.
     """
 
     def __init__(
@@ -71,22 +65,10 @@ class LiveRun:
     def play(
         self, seconds: float, factor: float = 1.0, watch: Watch = lambda begins_or_ends: None
     ) -> Played:
-        """Play the source into the node.
+        """Play the source into the node, so much faster than recorded.
 
-        Parameters
-        ----------
-        seconds
-            How long; a bag is repeated or cut, a clip ends by its plan.
-        factor
-            How much faster than recorded.
-        watch
-            See :data:`Watch`.
-
-        Raises
-        ------
-        LiveRunError
-            One of the processes failed or is stuck.
-
+        For so many seconds: a bag is repeated or cut, a clip ends by its plan. ``watch`` is a
+        :data:`Watch`.
         """
         def look() -> None:
             self.check()
@@ -112,14 +94,7 @@ class LiveRun:
             seconds=report['seconds'], late_ns=report['late_ns'], starved=report['starved'])
 
     def step(self, topics: Collection[str], timeout: float) -> PlayedFrame:
-        """Send the next frame of the first camera and wait until it has come out on the topics.
-
-        Raises
-        ------
-        LiveRunError
-            It did not within ``timeout`` seconds.
-
-        """
+        """Send the next frame of the first camera and wait until it has come out on the topics."""
         self._player.send(('step',))
         topic, namespace = next(iter(self._topics.items()))
         sent = self._player.receive(timeout, self.check)[topic]
@@ -132,25 +107,21 @@ class LiveRun:
 
     def _frames(self, namespace: str, sent: Iterable[tuple[int | None, int]]) -> list[PlayedFrame]:
         """Put together what was sent with what came of it."""
-        images = {}
-        for found in self.listener.recorded(f'{namespace}/derained/image'):
-            images.setdefault(found.stamp, found)
-        told = self.listener.told(namespace)
-        frames = []
-        for stamp, handed_over in sent:
-            image = images.get(stamp)
-            frames.append(PlayedFrame(
-                stamp, handed_over, image and image.time, told.get(stamp),
-                b'' if image is None else image.data))
-        return frames
+        came = reversed(self.listener.recorded(f'{namespace}/derained/image'))
+        images, told = {found.stamp: found for found in came}, self.listener.told(namespace)
+        return [
+            PlayedFrame(stamp, handed_over, image and image.time, told.get(stamp),
+                        image.data if image else b'')
+            for stamp, handed_over in sent for image in (images.get(stamp),)]
 
     def wait_until_active(self, *, managed: bool) -> None:
         """Wait for the node's outputs to be found and, if managed, for it to be active."""
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             self.check()
-            if error := self.listener.error('/derain: engine'):
-                raise LiveRunError(f'derain_node does not become active: {error}')
+            engine = self.listener.status('/derain: engine')
+            if engine.level == DiagnosticStatus.ERROR:
+                raise LiveRunError(f'derain_node does not become active: {engine.message}')
             active = not managed or self.listener.node_state() == 'active'
             if active and self.listener.outputs_found():
                 return
@@ -163,8 +134,7 @@ class LiveRun:
     def attach(self, player: Helper, sizes: int) -> None:
         """Take a player, and let it send frames of each size until the engine is ready for it.
 
-        So loading and compiling are over when something is measured. LiveRunError says that one
-        of the processes failed, or the engine does not become ready.
+        So loading and compiling are over when something is measured.
         """
         self._player = player
         deadline = time.monotonic() + _WARM_UP_TIMEOUT
@@ -192,22 +162,16 @@ class LiveRun:
         """Wait until each camera has received more, and the node has nothing left to do.
 
         Returns all values of each camera in /diagnostics, by its namespace.
-
-        Raises
-        ------
-        LiveRunError
-            One of the processes has ended, or the counts do not come to rest.
-
         """
         deadline = time.monotonic() + _SETTLE_TIMEOUT
         # The next message may have been made before the last frame was done.
-        seen = self.listener.report_count() + 1
+        seen = self.listener.report_count + 1
         previous: list[list[int]] = []
         while time.monotonic() < deadline:
             self.check()
             self._player.check()
-            if self.listener.report_count() > seen:
-                seen = self.listener.report_count()
+            if self.listener.report_count > seen:
+                seen = self.listener.report_count
                 statuses = {
                     camera: self.listener.values(name) for camera, name in self._names.items()}
                 counts = [[int(status.get(key, 0)) for key in COUNTS]
@@ -254,12 +218,8 @@ def live_run(
     Yields
     ------
     LiveRun
-        With the node active and, if it is managed, its engine ready for every frame size.
-
-    Raises
-    ------
-    LiveRunError
-        The node did not start.
+        With the node active and, if it is managed, its engine ready for every frame size;
+        LiveRunError says that it did not start.
 
     """
     logs.mkdir(parents=True, exist_ok=True)

@@ -33,21 +33,29 @@ _MOST_STATUSES = 64
 
 
 @dataclass
-class _Heard:
-    name: str
-    statuses: Sequence[DiagnosticStatus] = ()
-    time: float = 0.0
-    earlier: list[tuple[float, dict[str, dict[str, str]]]] = field(default_factory=list)
-    problems: dict[str, tuple[str, DiagnosticStatus]] = field(default_factory=dict)
+class _Heard(NodeReport):
+    """A node with the values of its reports, those that rates are taken from, by their times."""
+
+    reports: list[tuple[float, dict[str, dict[str, str]]]] = field(default_factory=list)
+
+    def take(self, statuses: Sequence[DiagnosticStatus], now: float, clock: str) -> None:
+        values = {status.name: values_of(status) for status in statuses}
+        self.statuses = statuses
+        self.reports.append((now, values))
+        # Keep the newest that is old enough to compare with, and what came after.
+        while len(self.reports) > 2 and now - self.reports[1][0] >= SHORTEST_INTERVAL:
+            del self.reports[0]
+        before, earlier = self.reports[0]
+        self.seconds, self.previous = now - before, earlier if len(self.reports) > 1 else {}
+        problems = self.last_problems | {
+            status.name: (clock, status) for status in statuses if level_of(status)}
+        self.last_problems = {name: last for name, last in problems.items() if name in values}
 
 
 class Reports:
     """What the nodes have reported.
 
-    Parameters
-    ----------
-    node
-        Keep this node only: its full name, or the last part of it. Empty keeps all.
+    ``node`` keeps one node only, by its full name or the last part of it; empty keeps all.
 
     Attributes
     ----------
@@ -66,29 +74,17 @@ class Reports:
 
     def add(self, message: DiagnosticArray, now: float, clock: str) -> None:
         """Take in a message from /diagnostics; ``now`` in seconds, ``clock`` for people."""
-        values = {status.name: values_of(status) for status in message.status[:_MOST_STATUSES]}
+        statuses = message.status[:_MOST_STATUSES]
         # The status of the engine is named after its node, and so are those of its cameras.
-        name = next((found['node'] for status, found in values.items()
-                     if 'node' in found and status == f'{found["node"]}: engine'), '')
-        statuses = [status for status in message.status[:_MOST_STATUSES]
-                    if name and status.name.startswith(f'{name}: ')]
-        if not statuses:
+        named = ((status.name, values_of(status).get('node')) for status in statuses)
+        name = next((node for status, node in named if status == f'{node}: engine'), None)
+        if name is None:
             self.foreign += 1
-            return
-        values = {status.name: values[status.name] for status in statuses}
-        if not self.wants(name):
+        elif self.wants(name):
+            self._heard.setdefault(name, _Heard(name)).take(
+                [status for status in statuses if status.name.startswith(f'{name}: ')], now, clock)
+        else:
             self.others.add(name)
-            return
-        heard = self._heard.setdefault(name, _Heard(name))
-        heard.statuses, heard.time = statuses, now
-        heard.earlier.append((now, values))
-        # Keep the newest that is old enough to compare with, and what came after.
-        while len(heard.earlier) > 2 and now - heard.earlier[1][0] >= SHORTEST_INTERVAL:
-            del heard.earlier[0]
-        heard.problems.update(
-            {status.name: (clock, status) for status in statuses if level_of(status)})
-        for gone in set(heard.problems) - set(values):
-            del heard.problems[gone]
 
     def wants(self, name: str) -> bool:
         """Tell whether a node of this full name is kept."""
@@ -96,18 +92,11 @@ class Reports:
 
     def nodes(self, now: float) -> list[NodeReport]:
         """Return the last report of each node, by name."""
-        self._heard = {
-            key: heard for key, heard in self._heard.items() if now - heard.time < FORGET_SECONDS}
-        return [_node_report(heard, now) for _, heard in sorted(self._heard.items())]
-
-
-def _node_report(heard: _Heard, now: float) -> NodeReport:
-    before, values = heard.earlier[0]
-    first = len(heard.earlier) == 1
-    return NodeReport(
-        name=heard.name, statuses=heard.statuses, previous={} if first else values,
-        seconds=heard.time - before, silent_seconds=now - heard.time,
-        last_problems=heard.problems)
+        for name, heard in list(self._heard.items()):
+            heard.silent_seconds = now - heard.reports[-1][0]
+            if heard.silent_seconds >= FORGET_SECONDS:
+                del self._heard[name]
+        return [heard for _, heard in sorted(self._heard.items())]
 
 
 def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
@@ -152,7 +141,7 @@ def show_once(console: Console, node: str, seconds: float) -> int:
             return 128 + signal.SIGINT
         nodes = reports.nodes(time.monotonic())
         if not nodes:
-            print(f'derain: {nothing_heard(reports, seconds, listener.publishers())}',
+            print(f'derain: {nothing_heard(reports, seconds, listener.count_publishers(TOPIC))}',
                   file=sys.stderr)
             return 1
         for name in sorted(missing):
@@ -180,7 +169,7 @@ def show_live(console: Console, node: str) -> int:
             nodes = reports.nodes(now)
             body: RenderableType = render(nodes, time.strftime('%H:%M:%S'))
             if not nodes:
-                body = Text(nothing_heard(reports, now - start, listener.publishers()))
+                body = Text(nothing_heard(reports, now - start, listener.count_publishers(TOPIC)))
             live.update(Group(body, Text('q quits', style='dim')), refresh=True)
     return 0
 
@@ -202,10 +191,6 @@ class _Listener(Node):
     def spin(self) -> None:
         """Wait for a message for a moment."""
         self._spinner.spin_once(timeout_sec=0.1)
-
-    def publishers(self) -> int:
-        """Return how many publishers there are on /diagnostics."""
-        return self.count_publishers(TOPIC)
 
     def derain_nodes(self) -> set[str]:
         """Return the full names of the nodes on /diagnostics that tell the rain intensity."""

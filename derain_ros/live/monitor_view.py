@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from derain_ros.live.listener import values_of
+
 SILENT_SECONDS = 3.0
 """A node that has not reported for longer is shown as silent; it reports once a second."""
 
@@ -31,7 +33,7 @@ _SILENT = ('GONE', 'bold red')
 _EIGHTHS = ' ▏▎▍▌▋▊▉█'
 
 
-@dataclass(frozen=True)
+@dataclass
 class NodeReport:
     """The last words of one node.
 
@@ -41,10 +43,9 @@ class NodeReport:
         Full name of the node.
     statuses
         Its last statuses, the engine's among them.
-    previous
-        Values of the report before, by name of the status; empty after the first.
-    seconds
-        Time between the two.
+    previous, seconds
+        Values of an earlier report, by name of the status (empty after the first report), and
+        the time between the two.
     silent_seconds
         Time since the last.
     last_problems
@@ -53,11 +54,11 @@ class NodeReport:
     """
 
     name: str
-    statuses: Sequence[DiagnosticStatus]
+    statuses: Sequence[DiagnosticStatus] = ()
     previous: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seconds: float = 0.0
     silent_seconds: float = 0.0
-    last_problems: Mapping[str, tuple[str, DiagnosticStatus]] = field(default_factory=dict)
+    last_problems: dict[str, tuple[str, DiagnosticStatus]] = field(default_factory=dict)
 
     @property
     def silent(self) -> bool:
@@ -68,11 +69,6 @@ class NodeReport:
 def level_of(status: DiagnosticStatus) -> int:
     """Return the level as a number; what ROS has no name for counts as an error."""
     return min(int.from_bytes(status.level, 'little'), DiagnosticStatus.ERROR[0])
-
-
-def values_of(status: DiagnosticStatus) -> dict[str, str]:
-    """Return the values of a status by key."""
-    return {pair.key: pair.value for pair in status.values}
 
 
 def render(nodes: Sequence[NodeReport], clock: str) -> RenderableType:

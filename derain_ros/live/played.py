@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
-from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, output_namespace
+from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE
 from derain_ros.images.cdr import encode_header, write_image
 from derain_ros.live.listener import COUNTS, Told, number
 
@@ -20,18 +20,17 @@ FRAME_ID = 'camera_optical_frame'
 
 @dataclass(frozen=True)
 class PlayedCamera:
-    """An image topic, the camera of the node that it becomes, and the camera_info beside it."""
+    """An image topic, the camera of the node that it becomes, and the camera_info beside it.
+
+    Its outputs are in ``<namespace>/derained``.
+    """
 
     name: str
     topic: str
     msgtype: str
     info_topic: str
     has_info: bool
-
-    @property
-    def namespace(self) -> str:
-        """Where its outputs are, less ``/derained``."""
-        return output_namespace(self.topic).removesuffix('/derained')
+    namespace: str
 
     def parameters(self) -> dict[str, str]:
         """Return its parameters of the node."""
@@ -41,20 +40,14 @@ class PlayedCamera:
             f'{self.name}.image_topic': base,
             f'{self.name}.transport': 'compressed' if compressed else 'raw',
             f'{self.name}.camera_info_topic': self.info_topic,
-            f'{self.name}.output_namespace': output_namespace(self.topic)}
+            f'{self.name}.output_namespace': f'{self.namespace}/derained'}
 
 
 class PlayedSource(Protocol):
     """What the player publishes; can be pickled.
 
-    Attributes
-    ----------
-    cameras
-        Whose topics are published.
-    samples
-        Serialized messages for the warm-up by topic, camera_infos first: of an image topic one
-        for each frame size.
-
+    ``samples`` are serialized messages for the warm-up by topic, camera_infos first: of an image
+    topic one for each frame size.
     """
 
     cameras: tuple[PlayedCamera, ...]
@@ -79,9 +72,8 @@ class PlayedClip:
     plan
         Which frames to send when.
     names
-        Of the cameras, which publish ``/<name>/image_raw``.
-    infos
-        Publish an uncalibrated camera_info with each frame.
+        Of the cameras, which publish ``/<name>/image_raw``, with ``infos`` an uncalibrated
+        camera_info beside each frame.
 
     """
 
@@ -94,7 +86,7 @@ class PlayedClip:
     def cameras(self) -> tuple[PlayedCamera, ...]:
         """One camera for each name."""
         return tuple(PlayedCamera(name, f'/{name}/image_raw', IMAGE, f'/{name}/camera_info',
-                                  self.infos) for name in self.names)
+                                  self.infos, f'/{name}') for name in self.names)
 
     @cached_property
     def _frames(self) -> dict[int, bytes]:
@@ -132,23 +124,13 @@ class PlayedClip:
             yield camera.topic, self._frames[index]
 
 
-@dataclass(frozen=True, slots=True)
-class PlayedFrame:
+class PlayedFrame(NamedTuple):
     """A frame from end to end; times in nanoseconds since the epoch.
 
-    Attributes
-    ----------
-    stamp
-        Of its header; None where the message is too short to have one.
-    handed_over
-        When the message was handed to the middleware; between the two the stamp was written.
-    arrival
-        When its derained image came in; None if it did not.
-    told
-        What the node said of it; None if nothing.
-    data
-        The image as it came in, serialized; empty where it was not kept.
-
+    ``stamp`` is that of its header (None where the message is too short to have one), and
+    ``handed_over`` when the message was handed to the middleware, after the stamp was written;
+    ``arrival`` when its derained image came in, ``told`` what the node said of it, None where that
+    did not happen; ``data`` the image as it came in, serialized, empty where it was not kept.
     """
 
     stamp: int | None
@@ -180,12 +162,12 @@ class PlayedFrame:
 
 @dataclass(frozen=True)
 class Played:
-    """What was sent into the node, and what came of it.
+    """What was sent into the node, and what came of it, by the namespaces of the cameras.
 
     Attributes
     ----------
     frames
-        Every frame in the order of sending, by the namespace of its camera.
+        Every frame in the order of sending.
     before, after
         All values of each camera in /diagnostics, before the first frame and after the last.
     reports

@@ -17,6 +17,7 @@ from derain_ros.bags.topics import (
     IMAGE,
     choose_cameras,
     dry_topic,
+    output_namespace,
 )
 from derain_ros.files.clip_sources import BagClip
 from derain_ros.files.pairs import BadPair
@@ -68,14 +69,7 @@ class PlayedBag:
     damages: tuple[str, ...] = ()
 
     def messages(self, end: float) -> Iterator[tuple[int, str, bytes]]:
-        """Yield time from the start (ns), topic and serialized message, ``end`` ns long.
-
-        Raises
-        ------
-        BagError
-            The bag is damaged.
-
-        """
+        """Yield time from the start (ns), topic and serialized message, ``end`` ns long."""
         offset = -self.start
         while True:
             with Recording(self.bag) as reader:
@@ -92,20 +86,9 @@ def scan(
 ) -> PlayedBag:
     """Read through a bag: which cameras there are, when they sent, and frames of every size.
 
-    Parameters
-    ----------
-    bag
-        rosbag2 folder, or a bare storage file.
-    topics
-        Image topics; None takes all but the truths of rainy ones, and those without a frame.
-    watch
-        Takes the messages of the bag, and how many it lists, and gives them on.
-
-    Raises
-    ------
-    BagError
-        The bag cannot be read, or a topic cannot be played.
-
+    ``topics`` are image topics; None takes all but the ground truth of rainy ones, and those
+    without a frame. ``watch`` takes the messages of the bag, and how many it lists, and gives
+    them on. BagError says that the bag cannot be read, or a topic cannot be played.
     """
     with Recording(bag) as reader:
         cameras = _cameras(reader, topics)
@@ -140,20 +123,12 @@ def scan(
 
 
 def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
-    """Return the frames of an image topic, uint8, H×W×3, BGR.
-
-    Raises
-    ------
-    ValueError
-        The bag has no such topic, or a frame cannot be read.
-
-    """
-    frames = []
-    for frame in BagClip(bag, topic).read():
+    """Return the frames of an image topic, uint8, H×W×3, BGR; ValueError where one is bad."""
+    frames = list(BagClip(bag, topic).read())
+    for frame in frames:
         if isinstance(frame, BadPair):
             raise ValueError(f'{bag}: {topic}: {frame.reason}')
-        frames.append(frame.rainy)
-    return frames
+    return [frame.rainy for frame in frames]
 
 
 def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
@@ -191,7 +166,7 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
                      if topic not in truths and counts[topic]] or None
     infos = {topic for topic, msgtype in listed if msgtype == CAMERA_INFO}
     cameras: list[PlayedCamera] = []
-    for camera in choose_cameras(listed, selection):
+    for camera in choose_cameras(listed, selection, apart=True):
         try:
             for name in (camera.source, camera.image):
                 validate_full_topic_name(name)
@@ -200,10 +175,11 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
             raise BagError(f'{printable(camera.source)} cannot be published: '
                            f'{printable(reason)}; choose others with --topics') from error
         namespace = camera.image.removesuffix('/derained/image')
-        info = f'{namespace}/camera_info'
+        info = output_namespace(camera.source).removesuffix('derained') + 'camera_info'
         cameras.append(PlayedCamera(
             name=camera_name(namespace, [one.name for one in cameras]), topic=camera.source,
-            msgtype=dict(listed)[camera.source], info_topic=info, has_info=info in infos))
+            msgtype=dict(listed)[camera.source], info_topic=info, has_info=info in infos,
+            namespace=namespace))
     return tuple(cameras)
 
 

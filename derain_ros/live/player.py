@@ -33,14 +33,7 @@ def serve(pipe: Connection, source: PlayedSource) -> None:
     ``('sample', N)`` sends the N-th sample of each camera. ``('step',)`` sends the next frame of
     each camera and answers with what :meth:`Player.send` returned, by topic. ``('play', FACTOR,
     SECONDS)`` plays, and answers ``playing``, ``played`` and what :meth:`Player.play` returned.
-
-    Raises
-    ------
-    LiveRunError
-        Nobody subscribes.
-    BagError
-        The bag is damaged.
-
+    LiveRunError says that nobody subscribes, BagError that the bag is damaged.
     """
     rclpy.init(args=[])
     try:
@@ -106,24 +99,13 @@ class Player(Node):
         raise AssertionError('a source has messages')
 
     def play(self, pipe: Connection, factor: float, seconds: float) -> dict:
-        """Play the source from its start.
+        """Play the source from its start, so much faster than recorded.
 
-        Parameters
-        ----------
-        pipe
-            Told ``playing`` before the first message and ``played`` after the last.
-        factor
-            How much faster than recorded.
-        seconds
-            How long; a recording is repeated or cut, a clip ends by its plan.
-
-        Returns
-        -------
-        dict
-            ``sent``: what :meth:`send` returned for each frame, by topic; ``seconds``;
-            ``late_ns``: how late each message was; ``starved``: messages that the disk had not
-            given in time.
-
+        For so many seconds: a recording is repeated or cut, a clip ends by its plan. The pipe is
+        told ``playing`` before the first message and ``played`` after the last. Returns what
+        :meth:`send` returned for each frame, by topic (``sent``), the ``seconds`` it took, how
+        late each message was (``late_ns``), and how many the disk had not given in time
+        (``starved``).
         """
         sent: dict[str, list[tuple[int | None, int]]] = {topic: [] for topic in self._images}
         starved = 0
@@ -163,20 +145,9 @@ class Player(Node):
 
 
 class Pacer:
-    """Waits until messages are due.
+    """Waits until messages are due; ``late`` is how long after that each was let go, ns.
 
-    Parameters
-    ----------
-    factor
-        How much faster than recorded to play.
-    clock, sleep
-        Monotonic nanoseconds, and how to wait some seconds.
-
-    Attributes
-    ----------
-    late
-        How long after it was due each message so far was let go, ns.
-
+    Plays ``factor`` times as fast as recorded, by a clock of monotonic nanoseconds.
     """
 
     def __init__(

@@ -15,15 +15,7 @@ class ReadAhead:
     """Messages of an iterator, read by a thread into a buffer; a context manager.
 
     Iterating yields each message and whether it had to be waited for; what the iterator raises
-    comes after the messages before it.
-
-    Parameters
-    ----------
-    source
-        The messages.
-    limit
-        Bytes to hold at most; but one message always.
-
+    comes after the messages before it. Holds ``limit`` bytes at most, but one message always.
     """
 
     def __init__(self, source: Iterator[Message], limit: int = LIMIT_BYTES):

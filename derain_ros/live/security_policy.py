@@ -49,18 +49,7 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class Policy:
-    """What a node may do; full names, sorted.
-
-    Attributes
-    ----------
-    namespace, node
-        The node.
-    publish, subscribe
-        Topics.
-    reply
-        Services offered.
-
-    """
+    """What a node may do, by full names, sorted: topics it uses, services it offers."""
 
     namespace: str
     node: str
@@ -85,30 +74,15 @@ def policy_of(settings: Settings, namespace: str = '/', node: str = NODE_NAME) -
     outputs = {topic for camera in cameras for topic in camera.outputs.values()}
     inputs = {topic for camera in cameras
               for topic in (camera.image_topic, camera.camera_info_topic)}
-    return Policy(
-        namespace=namespace,
-        node=node,
-        publish=tuple(sorted(full(*PUBLISHED) | outputs)),
-        subscribe=tuple(sorted(full(*SUBSCRIBED) | inputs)),
-        reply=tuple(sorted(full(*SERVICES))),
-    )
+    return Policy(namespace, node, *(tuple(sorted(names)) for names in (
+        full(*PUBLISHED) | outputs, full(*SUBSCRIBED) | inputs, full(*SERVICES))))
 
 
 def read_policy(config: Path, namespace: str = '/') -> Policy:
-    """Return the policy of the node with a parameter file.
+    """Return the policy of the node in a namespace with a parameter file (YAML).
 
-    Parameters
-    ----------
-    config
-        Parameter file (YAML) as for ``derain_node --ros-args --params-file``.
-    namespace
-        Namespace that the node runs in.
-
-    Raises
-    ------
-    PolicyError
-        The file cannot be read, holds nothing for this node, or the node would refuse it.
-
+    PolicyError says that the file cannot be read, holds nothing for this node, or the node would
+    refuse it.
     """
     if not config.is_file():
         raise PolicyError(f'{config}: no such file; give the parameter file of the node')
@@ -165,13 +139,11 @@ def to_xml(policy: Policy) -> str:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _ALONE}
+    before = dict(os.environ)
     os.environ.update(_ALONE)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in _ALONE:
+            del os.environ[name]
+        os.environ.update(before)

@@ -12,7 +12,7 @@ from derain_ros.bench import bag_scenario
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import create_engine
 
-FRAMES = 20
+FRAMES = 10
 
 
 @contextmanager
@@ -49,7 +49,8 @@ def engine():
         yield engine
 
 
-@pytest.mark.parametrize(('leak', 'verdict'), [(0, 'met'), (15, 'missed')])
+@pytest.mark.parametrize(('leak', 'verdict'), [
+    pytest.param(0, 'met', marks=pytest.mark.slow), (15, 'missed')])
 def test_memory_that_workers_keep_is_growth(engine, leak, verdict, monkeypatch):
     monkeypatch.setattr(bag_scenario, '_SETTLE', 0.01)
     pictures = [np.zeros((64, 64, 3), np.uint8)]
@@ -102,7 +103,7 @@ def test_workers_rest_while_the_engine_has_its_turn(engine):
 
 @pytest.mark.slow
 def test_the_scenario_counts_the_memory_of_three_processes(tmp_path):
-    found = bag_scenario.run(Setting(
+    found = bag_scenario.bag(Setting(
         bag=tmp_path, folder=tmp_path, topic='', quick=True, sizes=((96, 64),),
         parameters={'engine': 'openvino', 'model': 'nano'}))
     assert sum(figure.bar is not None for figure in found.figures) == 12

@@ -24,9 +24,9 @@ from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.gate_scenarios import closed_since, count_changed, onset_seconds
 from derain_ros.bench.plain_node import to_array, to_message
 from derain_ros.bench.process_figures import cpu_and_rss, process_figures
-from derain_ros.bench.setting import ClipFile, Setting
+from derain_ros.bench.setting import ClipFile, Setting, has_bf16
 from derain_ros.bench.stream import even_plan
-from derain_ros.bench.turn_scenarios import Side, publication_ms
+from derain_ros.bench.turn_scenarios import Side
 from derain_ros.live.listener import Told, number
 from derain_ros.live.played import PlayedFrame
 
@@ -107,8 +107,8 @@ def test_overhead_is_sending_to_arrival_less_inference():
          _frame(sent=200)],
         {'infer_p50_ms': '25'})
     assert side.overheads_ms() == pytest.approx([10, 13])
-    assert publication_ms(side.frames)[0] == pytest.approx(8.5)
-    assert math.isnan(publication_ms(side.frames)[1])
+    assert side.publication_ms()[0] == pytest.approx(8.5)
+    assert math.isnan(side.publication_ms()[1])
 
 
 # The gate
@@ -165,6 +165,15 @@ def test_a_clip_holds_dry_frames_and_the_same_with_rain(tmp_path):
     assert Setting(CLIP, tmp_path, CLEAN_TOPIC, {}, duration=7.0).seconds(20) == 7
     assert even_plan(range(4, 6), 10, 0.4) == [
         (4, 0), (5, pytest.approx(0.1)), (4, 0.2), (5, pytest.approx(0.3))]
+
+
+@pytest.mark.parametrize(('limit', 'narrow'), [
+    ('AVX2', True), ('avx512_core', True), ('ALL', False)])
+def test_the_bars_go_by_the_instructions_in_use(monkeypatch, limit, narrow):
+    monkeypatch.delenv('ONEDNN_MAX_CPU_ISA', raising=False)
+    there = has_bf16()
+    monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
+    assert has_bf16() == (there and not narrow)
 
 
 def test_the_plain_node_converts_as_cv_bridge_does():

@@ -5,8 +5,6 @@ What is not asserted: any speed, which depends on the machine and on what else i
 
 import json
 import math
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -26,6 +24,7 @@ from derain_ros.bench.floors import (
     network_cost,
 )
 from derain_ros.bench.prenet import DeployedPReNet, PReNet, time_peer
+from derain_ros.cli import main
 from derain_ros.engines.models import find_model
 from derain_ros.engines.torch.torch_engine import untrained
 from derain_ros.report.plots import SpeedRow, speed_plot
@@ -201,8 +200,8 @@ def test_on_a_cpu_there_are_times_and_costs_alone():
 def test_the_picture_shows_every_row():
     result = Result('', [], [], {
         'timings': [assemble(_timing(ms=ms), COST, CEILINGS, []).as_json() for ms in (4.0, 40.0)],
-        'peers': [{'precision': 'f16', 'width': 9, 'height': 8, 'median_ms': 90.0,
-                   'device_median_ms': math.nan}]})
+        'peers': [{'engine': 'PReNet', 'model': '', 'precision': 'f16', 'width': 9, 'height': 8,
+                   'median_ms': 90.0, 'device_median_ms': math.nan}]})
     rows = plot_rows(result)
     assert rows[0] == SpeedRow(_timing().what, 4, 3, pytest.approx(3.3), pytest.approx(7.32))
     assert rows[2].label == 'PReNet f16 9x8' and rows[2].times == [90]
@@ -221,14 +220,12 @@ def test_the_picture_shows_every_row():
 
 # The real thing
 
-def test_a_run_with_peer_and_picture(tmp_path):
+def test_a_run_with_peer_and_picture(tmp_path, capsys):
     report, picture = tmp_path / 'bench.json', tmp_path / 'plots' / 'speed.svg'
-    done = subprocess.run(
-        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--only', 'engine', '--engines', 'torch',
-         '--models', 'nano', 'base', '--sizes', '64x48', '--seconds', '0.1', '--peer',
-         '--json', str(report), '--plot', str(picture)],
-        capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert main([
+        'bench', '--only', 'engine', '--engines', 'torch', '--models', 'nano', 'base', '--sizes',
+        '64x48', '--seconds', '0.1', '--peer', '--json', str(report), '--plot', str(picture)]) == 0
+    printed = capsys.readouterr().out
     scenario = json.loads(report.read_text())['scenarios']['engine']
     details = scenario['details']
     assert [timing['model'] for timing in details['timings']] == ['nano', 'base']
@@ -241,12 +238,10 @@ def test_a_run_with_peer_and_picture(tmp_path):
         assert timing['speed_up'] == pytest.approx(peer['median_ms'] / timing['median_ms'])
         if not torch.cuda.is_available():
             assert timing['floors_ms'] is None and timing['device_median_ms'] is None
-    assert 'nano f32 64x48, speed / PReNet' in done.stdout or torch.cuda.is_available()
+    assert 'nano f32 64x48, speed / PReNet' in printed or torch.cuda.is_available()
     assert ElementTree.parse(picture).getroot().tag.endswith('}svg')
 
 
-def test_options_of_the_engine_scenario_need_it(tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-m', 'derain_ros.cli', 'bench', '--only', 'bag', '--peer'],
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
-    assert done.returncode != 0 and 'for the scenario engine' in done.stderr
+def test_options_of_the_engine_scenario_need_it(capsys):
+    assert main(['bench', '--only', 'bag', '--peer']) != 0
+    assert 'for the scenario engine' in capsys.readouterr().err

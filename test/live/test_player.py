@@ -137,6 +137,18 @@ def test_what_is_played_of_a_bag(tmp_path):
     assert [camera.topic for camera in named.cameras] == ['/front/image_raw/dry']
 
 
+def test_cameras_of_one_namespace_have_outputs_and_names_of_their_own(tmp_path):
+    rows = [(topic, IMAGE, START, image(0, START)) for topic in ('/image_left', '/image_right')]
+    rows.append(('/camera_info', INFO, START, serialize_message(CameraInfo())))
+    left, right = scan(write_bag(tmp_path / 'bag', rows), None).cameras
+    assert (left.name, left.namespace) == ('image_left', '/image_left')
+    assert left.has_info and right.has_info
+    assert right.parameters() == {
+        'image_right.image_topic': '/image_right', 'image_right.transport': 'raw',
+        'image_right.camera_info_topic': '/camera_info',
+        'image_right.output_namespace': '/image_right/derained'}
+
+
 def test_frames_of_every_size_are_found_for_the_warm_up(tmp_path):
     def sized(number, height, width):
         return image(number, START, height=height, width=width, step=3 * width,

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import cv2
+import painted
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_fixtures import (
     HEIGHT,
@@ -33,7 +34,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.engines import create_engine
 
-CAMERAS = ['live', 'mask', 'lossy', 'left', 'right', 'hurt', 'busy']
+CAMERAS = ['live', 'mask', 'lossy', 'left', 'right', 'hurt', 'busy', 'varied']
 
 
 def pixels(message):
@@ -125,6 +126,35 @@ def test_every_output_carries_the_header_and_size_of_its_frame(stream):
     engine.close()
     assert pixels(derained) == pytest.approx(wanted.image.reshape(-1), abs=1)
     assert pixels(mask) == pytest.approx(wanted.rain_mask.reshape(-1), abs=1)
+
+
+def test_a_colour_comes_back_in_every_encoding(stream):
+    """With a strength near 0 it has gone all the way through decoder, engine and encoder."""
+    _, peer = stream
+    images = peer.publisher(Image, '/varied/image_raw')
+    for name in ('image', 'rain_mask'):
+        peer.listen(Image, output('varied', name))
+    received = [peer.received[output('varied', name)] for name in ('image', 'rain_mask')]
+    peer.matched(images)
+    send_until(images, lambda number: image(1000 + number),
+               lambda: derained_one(peer, 'varied'), 'derained frame')
+    assert peer.set('strength', 0.001) == ''
+    try:
+        for number, encoding in enumerate(painted.ENCODINGS, 1):
+            frame = image(number, painted.paint(encoding, HEIGHT, WIDTH, 12), encoding)
+            frame.height, frame.width = HEIGHT, WIDTH
+            images.publish(frame)
+            wait_for(partial(arrived, received, number), encoding)
+            found = received[0][-1]
+            pixel = painted.KEPT.get(encoding, painted.COLOUR)
+            assert found.encoding == (encoding if encoding in painted.KEPT else 'bgr8')
+            assert (found.height, found.width, found.step) == (HEIGHT, WIDTH, WIDTH * len(pixel))
+            mean = pixels(found).reshape(-1, len(pixel)).mean(0)
+            assert mean == pytest.approx(pixel, abs=2), encoding
+    finally:
+        assert peer.set('strength', 1.0) == ''
+    counts = peer.counts('varied')
+    assert adds_up(counts) and counts['failed'] == 0
 
 
 def test_two_cameras_one_of_them_compressed(stream):

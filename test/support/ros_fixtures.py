@@ -36,7 +36,8 @@ PROFILE = {profile_variable(): str(ROOT / 'config' / 'fastdds.xml')}
 START_SECONDS = 60.0
 DEADLINE_SECONDS = 30.0
 
-_domains = count(os.getpid() + 50)
+# Of two processes of pytest-xdist, each begins at another half.
+_domains = count(os.getpid() + 50 * int(os.environ.get('PYTEST_XDIST_WORKER', 'gw1')[2:]))
 
 
 def new_domain() -> int:

@@ -31,7 +31,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.node.shared_memory import profile_variable
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / 'test' / 'data' / 'driving_rain'
 TOPIC = '/camera/image_raw/compressed'
 SECONDS, RATE = 6.0, 10.0

@@ -1,22 +1,92 @@
-"""Runs of a bag through a node, and the search for its highest rate, as one JSON file has them."""
+"""``derain replay-bench``: runs of a bag through a node, and the search for its highest rate."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from derain_ros.bench.process_figures import cpu_and_rss
-from derain_ros.bench.replay.run_figures import ProcessSample, run_figures
-from derain_ros.bench.replay.search import HIGHEST, LOWEST, Trial, search, to_confirm
+from derain_ros.bench.replay_figures import ProcessSample, run_figures
 from derain_ros.engines import EngineInfo
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
 from derain_ros.live.live_run import LiveRun
 from derain_ros.live.played_bag import PlayedBag
 
-SAMPLE_SECONDS = 0.5
-_FACTS = ('model', 'file', 'sha256', 'engine', 'device', 'precision')
+LOWEST, HIGHEST = 1 / 64, 64.0
+"""Factors beyond which nothing is tried."""
+
+_SAMPLE_SECONDS = 0.5
+_LINEAR_STEP = 1.05
+_BINARY_RATIO = 1.1
+_CONFIRMATIONS = 5
+
+
+class Trial(NamedTuple):
+    """A factor that was tried.
+
+    ``loss`` is the share of the frames sent that did not come back (0–1; None if none was sent),
+    ``sustained`` that it was within the limit and the player kept the pace.
+    """
+
+    factor: float
+    loss: float | None
+    sustained: bool
+
+    @staticmethod
+    def of(run: Mapping[str, Any], limit: float) -> 'Trial':
+        """Judge the figures of a run."""
+        loss = run['loss']
+        return Trial(run['factor'], loss,
+                     loss is not None and loss <= limit and run['pacing']['kept'])
+
+
+def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
+    """Find the highest factor that is sustained; returns all trials in order, ``first`` included.
+
+    From a first trial the factor is doubled until one fails (or halved until one holds), then
+    the gap is halved until its ends are within 10 %, then the best one is raised in steps of
+    5 %: what ros2_benchmark's binary and linear searches do.
+    """
+    tried = [first]
+
+    def sustained(factor: float) -> bool:
+        tried.append(measure(round(factor, 4)))
+        return tried[-1].sustained
+
+    good, bad = (first.factor, None) if first.sustained else (None, first.factor)
+    while bad is None and good * 2 <= HIGHEST:
+        good, bad = (good * 2, None) if sustained(good * 2) else (good, good * 2)
+    while good is None and bad / 2 >= LOWEST:
+        good, bad = (bad / 2, bad) if sustained(bad / 2) else (None, bad / 2)
+    if good is None or bad is None:
+        return tried
+    while bad / good > _BINARY_RATIO + 1e-9:
+        middle = (good + bad) / 2
+        good, bad = (middle, bad) if sustained(middle) else (good, middle)
+    while good * _LINEAR_STEP < bad and sustained(good * _LINEAR_STEP):
+        good *= _LINEAR_STEP
+    return tried
+
+
+def best(tried: list[Trial]) -> float | None:
+    """Return the highest factor that was sustained."""
+    return max((one.factor for one in tried if one.sustained), default=None)
+
+
+def to_confirm(tried: list[Trial], known: float) -> Iterator[float]:
+    """Yield the factors to play in full, until one holds: the best one, and steps below.
+
+    ``known`` was played in full already; none below it is worth it if it held.
+    """
+    factor = best(tried) or 0.0
+    lowest = known if any(one.sustained and one.factor == known for one in tried) else 0.0
+    for _ in range(_CONFIRMATIONS):
+        if factor <= lowest:
+            return
+        yield round(factor, 4)
+        factor /= _LINEAR_STEP
 
 
 @dataclass
@@ -42,16 +112,12 @@ class ReplayBench:
     def play(self, factor: float, seconds: float) -> dict:
         """Play the bag, repeated or cut, so much faster than recorded; returns the figures.
 
-        Raises
-        ------
-        LiveRunError
-            One of the processes failed.
-
+        LiveRunError says that one of the processes failed.
         """
         samples: list[ProcessSample] = []
 
         def watch(begins_or_ends: bool) -> None:
-            if begins_or_ends or time.monotonic() >= samples[-1].time + SAMPLE_SECONDS:
+            if begins_or_ends or time.monotonic() >= samples[-1].time + _SAMPLE_SECONDS:
                 samples.append(ProcessSample(time.monotonic(), *cpu_and_rss(self.run.pid)))
             if not begins_or_ends:
                 self.progress(min(samples[-1].time - samples[0].time, seconds), seconds)
@@ -84,11 +150,6 @@ class ReplayBench:
         runs, search
             As the JSON file of kind ``replay`` has them.
 
-        Raises
-        ------
-        LiveRunError
-            A process failed.
-
         """
         def in_full(factor: float) -> dict[str, Any]:
             # Played faster, a bag is over sooner; it should not be shorter than a trial.
@@ -100,16 +161,16 @@ class ReplayBench:
         def attempt(factor: float) -> Trial:
             figures = self.play(factor, trial_seconds)
             told('trial', figures)
-            return _trial(figures, loss_limit)
+            return Trial.of(figures, loss_limit)
 
         first = in_full(factor)
         if trial_seconds is None:
             return [first], None
-        tried = search(attempt, _trial(first, loss_limit))
+        tried = search(attempt, Trial.of(first, loss_limit))
         runs, highest = [], first if tried[0].sustained else None
         for candidate in to_confirm(tried, factor):
             run = in_full(candidate)
-            tried.append(_trial(run, loss_limit))
+            tried.append(Trial.of(run, loss_limit))
             if tried[-1].sustained:
                 runs, highest = [run], run
                 break
@@ -134,17 +195,10 @@ def search_note(found: Mapping[str, Any]) -> str:
 def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
     """Return what is known of a model from its name and from the node's status of the engine."""
     values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
-    known: dict[str, str | None] = {**dict.fromkeys(_FACTS), 'model': model, **values}
-    info = EngineInfo(
-        **{key: value or '' for key, value in values.items()}, model=model, reason='')
+    known = dict.fromkeys(('model', 'file', 'sha256'))
+    info = EngineInfo(**{key: text or '' for key, text in values.items()}, model=model, reason='')
     try:
         facts = model_facts(model, SimpleNamespace(info=info))
     except (ModelError, OSError):
-        return known
-    return known | {key: getattr(facts, key) for key in ('model', 'file', 'sha256')}
-
-
-def _trial(run: Mapping[str, Any], limit: float) -> Trial:
-    loss = run['loss']
-    return Trial(run['factor'], loss,
-                 loss is not None and loss <= limit and run['pacing']['kept'])
+        return {**known, 'model': model, **values}
+    return {**{key: getattr(facts, key) for key in known}, **values}

@@ -23,11 +23,9 @@ from played_drives import played_drive
 from ros_fixtures import ROOT
 from started_commands import started
 
-from derain_ros.bench.replay import run_figures
-from derain_ros.bench.replay.replay_runs import ReplayBench, search_note
-from derain_ros.bench.replay.run_figures import ProcessSample
-from derain_ros.bench.replay.run_tables import notes, run_table
-from derain_ros.bench.replay.search import Trial, best, search, to_confirm
+from derain_ros.bench import replay_figures as run_figures
+from derain_ros.bench.replay_figures import ProcessSample, notes, run_table
+from derain_ros.bench.replay_runs import ReplayBench, Trial, best, search, search_note, to_confirm
 from derain_ros.cli import main
 from derain_ros.files.run_files import read_run
 from derain_ros.live.listener import Told
@@ -167,8 +165,9 @@ def _status(**counts):
 
 
 def test_the_figures_of_a_run():
-    camera = PlayedCamera('front', '/front/image_raw', IMAGE, '/front/camera_info', False)
-    rear = replace(camera, name='rear', topic='/rear/image_raw')
+    camera = PlayedCamera(
+        'front', '/front/image_raw', IMAGE, '/front/camera_info', False, '/front')
+    rear = replace(camera, name='rear', topic='/rear/image_raw', namespace='/rear')
     # Every 100 ms: one with 20 ms, one lost, one that was too short for a stamp, one with 40 ms.
     sent = [1000, 1100, 1200, 1300]
     frames = [
@@ -238,6 +237,7 @@ def test_wrong_arguments_are_told_before_anything_starts(capsys, arguments, said
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.alone
 def test_a_recorded_drive_is_measured(command, tmp_path):
     file = tmp_path / 'replay.json'
     status, output, errors = command.finished(
@@ -290,6 +290,7 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
     assert frames['outcome'].count('derained') == counts['derained']
 
 
+@pytest.mark.slow
 def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(command, tmp_path):
     torn = bytes(TYPES.serialize_cdr(image(0, START), IMAGE))
     extra = [(START + number * 250_000_000, '/torn/image_raw', IMAGE, torn[:cut])
@@ -321,15 +322,16 @@ def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(command, tmp_pat
     assert f'could not read or derain {broken["counts"]["failed"]} frames of /torn' in output
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_start_is_told_with_its_reason(command):
     status, output, errors = command.finished('replay-bench', CLIP, '--model', 'nope')
     assert status == 1 and output == ''
     assert 'derain: error: ' in errors and "unknown model 'nope'" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('number', 'expected'), [
-    pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), ('node', 1)])
+    (signal.SIGTERM, 143), (signal.SIGINT, 130), ('node', 1)])
 def test_no_process_is_left_behind(command, number, expected):
     process = command.start(
         'replay-bench', CLIP, '--topics', '/camera/image_raw', '--seconds', '60')
