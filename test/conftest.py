@@ -9,3 +9,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads that spin while they wait starve everything else on a busy machine.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+# Processes of pytest-xdist share the cores.
+if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
+    share = os.cpu_count() // int(os.environ['PYTEST_XDIST_WORKER_COUNT'])
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, share)))

@@ -25,20 +25,8 @@ _KEYS = {
 class Browser:
     """One page in a headless Chromium.
 
-    Parameters
-    ----------
-    profile
-        Folder for its files.
-    limit
-        Seconds that one answer may take.
-
-    Attributes
-    ----------
-    requests
-        Addresses of everything that the page asked for.
-    complaints
-        What the console, the log and uncaught exceptions told.
-
+    ``requests`` are the addresses of everything that the page asked for, ``complaints`` what the
+    console, the log and uncaught exceptions told.
     """
 
     def __init__(self, profile, limit=60.0):

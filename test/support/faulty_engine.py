@@ -24,6 +24,7 @@ FOLDER = 'FAULTY_ENGINES'
 """Environment variable with the folder of commands and log."""
 
 POLL_SECONDS = 0.01
+_ERRORS = {'raise': EngineError, 'crash': ZeroDivisionError, 'memory': MemoryError}
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,7 @@ class Command:
 
 
 class Controls:
-    """The other end: commands engines and reads their log.
-
-    Parameters
-    ----------
-    folder
-        For commands and log; made if it is not there.
-
-    """
+    """The other end: commands engines, by files in a folder, and reads their log."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,12 +128,9 @@ class FaultyEngine(Engine):
         check_images(images)
         command = _command(self._name)
         time.sleep(command.model_ms.get(self.info.model, command.infer_ms) * 1e-3)
-        if command.mode == 'raise':
-            raise EngineError(f'{self._name}: inference fails as commanded')
-        if command.mode == 'crash':
-            raise ZeroDivisionError('crash as commanded')
-        if command.mode == 'memory':
-            raise MemoryError('out of memory as commanded')
+        error = _ERRORS.get(command.mode)
+        if error:
+            raise error(f'{self._name}: {command.mode} as commanded')
         if command.mode == 'stuck':
             _wait_for_ever()
         while command.mode == 'hang' and _command(self._name).mode == 'hang':

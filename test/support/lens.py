@@ -20,20 +20,7 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the node published for one frame.
-
-    Attributes
-    ----------
-    word, level, values
-        Message, level and values of the frame's status.
-    image
-        The image that came out.
-    sent
-        Bytes of the picture that went in.
-    seconds
-        From sending to the image's arrival.
-
-    """
+    """What the node published for one frame: its status, its image, and when, after ``sent``."""
 
     word: str
     level: bytes
@@ -54,17 +41,9 @@ class Answer:
 
 
 class Lens:
-    """Publisher of a camera, and subscriptions to its image and status.
+    """Publisher of a camera, and subscriptions to its image and status, owned by a peer.
 
-    Parameters
-    ----------
-    peer
-        Node that owns them.
-    camera
-        Name of the camera in the node.
-    size
-        Width and height of the frames in pixels.
-
+    ``size`` is width and height of the frames in pixels.
     """
 
     def __init__(self, peer: Peer, camera: str, size: tuple[int, int] = (WIDTH, HEIGHT)):

@@ -14,17 +14,8 @@ PARAMETERS = {'engine': 'faulty', 'rain_gate': False}
 class Rig:
     """A running node with the engine of faulty_engine.py, and a peer; a context manager.
 
-    Parameters
-    ----------
-    directory
-        For log, parameters and commands.
-    parameters
-        Of the node, besides :data:`PARAMETERS`.
-    arguments, words
-        Of the node, after ``--ros-args`` and before it.
-    environment
-        Variables of the node's process.
-
+    ``parameters`` of the node are those besides :data:`PARAMETERS`, ``arguments`` stand after
+    ``--ros-args``, ``environment`` is that of the node's process.
     """
 
     def __init__(
