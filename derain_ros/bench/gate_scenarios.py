@@ -8,7 +8,7 @@ import numpy as np
 from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.process_figures import cpu_and_rss
 from derain_ros.bench.setting import VGA, ClipFile, Setting
-from derain_ros.bench.stream import details, even_plan, play_stream
+from derain_ros.bench.stream_scenarios import details, even_plan, play_stream
 from derain_ros.bench.stream_statistics import cpu_share, percentile, rate, ratio
 from derain_ros.images.cdr import read_image
 from derain_ros.live.listener import CAMERA

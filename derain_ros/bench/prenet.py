@@ -14,46 +14,47 @@ from torch.nn import functional
 
 from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, test_picture, time_calls
 
-RECURSIONS = 6
-CHANNELS = 32
+_RECURSIONS = 6
+_CHANNELS = 32
 _BLOCKS = 5
 _DEVICE_RUNS = 20
-_convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 _TYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
+_convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 class PReNet(nn.Module):
-    """The recursive network, N×3×H×W in 0–1 to the same.
+    """The recursive network, uint8 BGR in 0–255, N×H×W×3, to the same, as our engines run one.
 
     The four gates of the LSTM are one convolution: the same arithmetic in a quarter of the
-    launches, in favour of the peer.
+    launches, in favour of the peer. ``precision`` is ``f32``, ``f16`` or ``bf16``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = 'f32') -> None:
         super().__init__()
-        self.first = _convolution(6, CHANNELS)
-        self.gates = _convolution(2 * CHANNELS, 4 * CHANNELS)
+        self.first = _convolution(6, _CHANNELS)
+        self.gates = _convolution(2 * _CHANNELS, 4 * _CHANNELS)
         self.blocks = nn.ModuleList([_Block() for _ in range(_BLOCKS)])
-        self.last = _convolution(CHANNELS, 3)
+        self.last = _convolution(_CHANNELS, 3)
+        self.type = _TYPES[precision]
+        self.to(self.type)
 
-    def forward(self, rainy: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> tuple[Tensor]:
         """Derain; see the class for shapes."""
+        rainy = image.permute(0, 3, 1, 2).to(self.type) / 255
         batch, _, height, width = rainy.shape
-        shape = (batch, CHANNELS, height, width)
-        hidden, cell = rainy.new_zeros(shape), rainy.new_zeros(shape)
+        hidden = cell = rainy.new_zeros((batch, _CHANNELS, height, width))
         found = rainy
-        for _ in range(RECURSIONS):
+        for _ in range(_RECURSIONS):
             features = functional.relu(self.first(torch.cat([rainy, found], 1)))
             gates = self.gates(torch.cat([features, hidden], 1))
             let_in, forget, candidate, let_out = gates.chunk(4, 1)
-            cell = (torch.sigmoid(forget) * cell
-                    + torch.sigmoid(let_in) * torch.tanh(candidate))
-            hidden = torch.sigmoid(let_out) * torch.tanh(cell)
-            features = hidden
+            cell = torch.sigmoid(forget) * cell + torch.sigmoid(let_in) * torch.tanh(candidate)
+            features = hidden = torch.sigmoid(let_out) * torch.tanh(cell)
             for block in self.blocks:
                 features = block(features)
             found = rainy + self.last(features)
-        return found
+        found = (found.permute(0, 2, 3, 1) * 255).clamp(0, 255).round()
+        return (found.to(torch.uint8).contiguous(),)
 
 
 class _Block(nn.Module):
@@ -61,27 +62,12 @@ class _Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = _convolution(CHANNELS, CHANNELS)
-        self.second = _convolution(CHANNELS, CHANNELS)
+        self.first = _convolution(_CHANNELS, _CHANNELS)
+        self.second = _convolution(_CHANNELS, _CHANNELS)
 
     def forward(self, features: Tensor) -> Tensor:
         inner = functional.relu_(self.second(functional.relu_(self.first(features))))
         return functional.relu_(inner + features)
-
-
-class DeployedPReNet(nn.Module):
-    """PReNet as our engines run a network: uint8 BGR in 0–255, N×H×W×3, to the same."""
-
-    def __init__(self, precision: str = 'f32') -> None:
-        super().__init__()
-        self.type = _TYPES[precision]
-        self.network = PReNet().to(self.type)
-
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Derain; see the class for shapes."""
-        rainy = image.permute(0, 3, 1, 2).to(self.type) / 255
-        found = self.network(rainy).permute(0, 2, 3, 1)
-        return ((found * 255).clamp(0, 255).round().to(torch.uint8).contiguous(),)
 
 
 def time_peer(precision: str, width: int, height: int, seconds: float) -> EngineTiming:
@@ -97,7 +83,7 @@ def time_peer(precision: str, width: int, height: int, seconds: float) -> Engine
 def _time(precision: str, width: int, height: int, seconds: float, layout: str) -> EngineTiming:
     on_gpu = torch.cuda.is_available()
     torch.manual_seed(0)
-    network = DeployedPReNet(precision).eval().to('cuda' if on_gpu else 'cpu')
+    network = PReNet(precision).eval().to('cuda' if on_gpu else 'cpu')
     if layout == 'channels_last':
         network = network.to(memory_format=torch.channels_last)
 

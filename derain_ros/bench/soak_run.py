@@ -10,7 +10,7 @@ from typing import TextIO
 from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.process_figures import ProcessFigures, process_figures
 from derain_ros.bench.setting import Setting
-from derain_ros.bench.stream import even_plan
+from derain_ros.bench.stream_scenarios import even_plan
 from derain_ros.bench.stream_statistics import growth, percentile, slope
 from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run

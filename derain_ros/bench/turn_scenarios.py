@@ -9,7 +9,7 @@ from pathlib import Path
 
 from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.setting import Setting
-from derain_ros.bench.stream import inference_ms
+from derain_ros.bench.stream_scenarios import inference_ms
 from derain_ros.bench.stream_statistics import percentile, ratio
 from derain_ros.live.helper import commands, helper
 from derain_ros.live.listener import CAMERA, number, output_topics

@@ -2,57 +2,42 @@
 
 import argparse
 import math
+from collections.abc import Callable
 
 
-def number(text: str, least: float, most: float, expected: str) -> float:
-    """Read a number from ``least`` to ``most``; ``expected`` says so in words."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f'{text!r} is not {expected}')
-    return value
+def between(least: float, most: float, expected: str) -> Callable[[str], float]:
+    """Return what reads a number from ``least`` to ``most``; ``expected`` says so in words."""
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'{text!r} is not {expected}')
+        return value
+    return read
 
 
-def share(text: str) -> float:
-    """Read a number from 0 to 1."""
-    return number(text, 0, 1, 'a number from 0 to 1')
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number from ``least`` on, or to ``most``."""
+    def read(text: str) -> int:
+        # Ten digits are enough; Python refuses to read thousands of them.
+        if (text.isascii() and text.isdigit() and len(text) <= 10
+                and least <= int(text) <= (math.inf if most is None else most)):
+            return int(text)
+        span = f'from {least} ' + ('on' if most is None else f'to {most}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number {span}')
+    return read
 
 
-def strength(text: str) -> float:
-    """Read a number from 0 to 1.5."""
-    return number(text, 0, 1.5, 'a number from 0 to 1.5')
-
-
-def positive_number(text: str) -> float:
-    """Read a finite number above 0."""
-    return number(text, math.ulp(0.0), math.nextafter(math.inf, 0), 'a positive number')
-
-
-def seconds(text: str) -> float:
-    """Read seconds from 0 on."""
-    return number(text, 0, 1e9, 'seconds from 0 on')
-
-
-def seconds_above_0(text: str) -> float:
-    """Read seconds above 0."""
-    return number(text, 1e-3, 1e9, 'seconds above 0')
-
-
-def rate(text: str) -> float:
-    """Read a rate in Hz."""
-    return number(text, 0.1, 1000, 'a rate from 0.1 to 1000')
-
-
-def count(text: str) -> int:
-    """Read a whole number from 1 on."""
-    return _whole(text, 1)
-
-
-def count_or_none(text: str) -> int:
-    """Read a whole number from 0 on."""
-    return _whole(text, 0)
+share = between(0, 1, 'a number from 0 to 1')
+strength = between(0, 1.5, 'a number from 0 to 1.5')
+positive_number = between(math.ulp(0.0), math.nextafter(math.inf, 0), 'a positive number')
+seconds = between(0, 1e9, 'seconds from 0 on')
+seconds_above_0 = between(1e-3, 1e9, 'seconds above 0')
+rate = between(0.1, 1000, 'a rate from 0.1 to 1000')
+count = whole(1)
+count_or_none = whole(0)
 
 
 def size_in_pixels(text: str) -> tuple[int, int]:
@@ -61,10 +46,3 @@ def size_in_pixels(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 640x480')
     return int(width), int(height)
-
-
-def _whole(text: str, least: int) -> int:
-    # Ten digits are enough; Python refuses to read thousands of them.
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) >= least):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} on')
-    return int(text)

@@ -59,7 +59,7 @@ from derain_ros.commands import (
     progress_bar,
     refusing,
 )
-from derain_ros.commands.arguments import count, number
+from derain_ros.commands.arguments import count, seconds, whole
 from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--compress', action='store_true',
                         help='write zstd: the chunks of mcap, the messages of sqlite3 (default: '
                              'as IN, but chunks of mcap are not compressed)')
-    parser.add_argument('--start', type=_seconds, metavar='S',
+    parser.add_argument('--start', type=seconds, metavar='S',
                         help='seconds from the beginning of IN to begin at (default: 0)')
     parser.add_argument('--duration', type=_duration, metavar='S',
                         help='seconds to take from there (default: to the end)')
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
-    parser.add_argument('--bits', type=_bits, default=16, metavar='N',
+    parser.add_argument('--bits', type=whole(8, 16), default=16, metavar='N',
                         help='bits that samples of 16 bits use, such as 12 (default: 16)')
     add_pool_options(parser)
     parser.add_argument('--json', type=Path, metavar='FILE',
@@ -180,16 +180,8 @@ def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
         print(line)
 
 
-def _bits(text: str) -> int:
-    return int(number(text, 8, 16, 'a number of bits from 8 to 16'))
-
-
-def _seconds(text: str) -> float:
-    return number(text, 0, 1e9, 'a number of seconds')
-
-
 def _duration(text: str) -> float:
-    value = _seconds(text)
+    value = seconds(text)
     if value < 1e-9:
         raise argparse.ArgumentTypeError(f'{text!r} is no time at all')
     return value

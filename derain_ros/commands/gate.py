@@ -37,8 +37,8 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import (
+    between,
     count_or_none,
-    number,
     seconds,
     share,
 )
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from derain_ros.files.clip_sources import ClipSource
 
 _PANNED_SECONDS = 36.0
+_GAP = between(8, 1e9, 'seconds from 8 on')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rain', type=share, nargs='*', default=[0.1, 0.2, 0.3, 0.5, 0.8],
                         metavar='I', help='intensities of the rain that is tried '
                                           '(default: 0.1 0.2 0.3 0.5 0.8)')
-    parser.add_argument('--every', type=_gap, default=20.0, metavar='S',
+    parser.add_argument('--every', type=_GAP, default=20.0, metavar='S',
                         help='seconds from one such rain to the next, at least 8 (default: 20)')
     parser.add_argument('--seed', type=count_or_none, default=1, metavar='N',
                         help='of the first rain (default: 1)')
@@ -144,7 +145,3 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
     for job in jobs:
         yield printable(job.source), lambda job=job: PannedClip(
             job.source, args.duration or _PANNED_SECONDS)
-
-
-def _gap(text: str) -> float:
-    return number(text, 8, 1e9, 'seconds from 8 on')

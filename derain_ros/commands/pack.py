@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 
 from derain_ros.commands import USAGE, CommandError
-from derain_ros.commands.arguments import number
+from derain_ros.commands.arguments import between
 
 _MEBIBYTE = 2**20
+_LIMIT = between(1e-3, 2**20, 'a size in MiB')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('photos', type=Path, metavar='PHOTOS', help='folder of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE',
                         help='the pack; must not exist')
-    parser.add_argument('--limit', type=_limit, default=40.0, metavar='MIB',
+    parser.add_argument('--limit', type=_LIMIT, default=40.0, metavar='MIB',
                         help='largest size in MiB (default: 40)')
     parser.add_argument('--attribution', type=Path, metavar='FILE',
                         help='sources and licences (default: PHOTOS/ATTRIBUTION.*)')
@@ -58,7 +59,3 @@ def run(args: argparse.Namespace) -> int:
     print(f'{args.output}: {done.pictures} pictures of {done.scenes} scenes, '
           f'{done.size / _MEBIBYTE:.1f} MiB{reduced}')
     return 0
-
-
-def _limit(text: str) -> float:
-    return number(text, 1e-3, 2**20, 'a size in MiB')

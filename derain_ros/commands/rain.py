@@ -45,7 +45,7 @@ from derain_ros.commands import (
     progress_bar,
     refusing,
 )
-from derain_ros.commands.arguments import number, share
+from derain_ros.commands.arguments import between, share
 from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
 from derain_ros.commands.image import report_images
 from derain_ros.commands.video import report_video
@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     from derain_ros.bags.plan import BagPlan
     from derain_ros.bags.pool import Pool
     from derain_ros.rain.apply.weather import Weather
+
+_WIND = between(-90, 90, 'a number from -90 to 90')
+_SPEED = between(0, 100, 'a speed from 0 to 100 m/s')
+_FOV = between(10, 150, 'an angle from 10 to 150 degrees')
+_RATE = between(0, 300, 'a rain rate from 0 to 300 mm/h')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='0 dry, 0.2 light rain, 1 a downpour (default: 0.5)')
     parser.add_argument('--seed', type=_seed, default=1, metavar='N',
                         help='which rain, a whole number from 0 (default: 1)')
-    parser.add_argument('--wind', type=_wind, metavar='DEG',
+    parser.add_argument('--wind', type=_WIND, metavar='DEG',
                         help='lean of the rain from the vertical, -90 to 90, positive to the '
                              'right at the foot (default: drawn)')
     parser.add_argument('--model', choices=('additive', 'screen', 'occlusion'),
@@ -76,16 +81,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              '(default: drawn, mostly none)')
     moving = parser.add_argument_group(
         'a camera on a vehicle', 'any of these makes all rain a volume of drops, in perspective')
-    moving.add_argument('--speed', type=_speed, metavar='M/S',
+    moving.add_argument('--speed', type=_SPEED, metavar='M/S',
                         help='speed of the vehicle, 0 to 100 m/s (default: 0)')
     moving.add_argument('--speed-topic', metavar='TOPIC',
                         help='of a bag: its speed at each frame, from nav_msgs/Odometry or '
                              'geometry_msgs/TwistStamped')
     moving.add_argument('--mount', choices=('front', 'left', 'right', 'rear'),
                         help='where the camera looks to (default: front)')
-    moving.add_argument('--fov', type=_fov, metavar='DEG',
+    moving.add_argument('--fov', type=_FOV, metavar='DEG',
                         help='horizontal field of view, 10 to 150 (default: 49)')
-    moving.add_argument('--rate-mm-h', type=_rate, metavar='R',
+    moving.add_argument('--rate-mm-h', type=_RATE, metavar='R',
                         help='rain rate, 0 to 300 mm/h, as faint as physics makes it, in place '
                              'of --intensity')
     parser.add_argument('--streaks', type=Path, metavar='DIR',
@@ -208,22 +213,6 @@ def _rain_one(
 
 def _same(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve()
-
-
-def _wind(text: str) -> float:
-    return number(text, -90, 90, 'a number from -90 to 90')
-
-
-def _speed(text: str) -> float:
-    return number(text, 0, 100, 'a speed from 0 to 100 m/s')
-
-
-def _fov(text: str) -> float:
-    return number(text, 10, 150, 'an angle from 10 to 150 degrees')
-
-
-def _rate(text: str) -> float:
-    return number(text, 0, 300, 'a rain rate from 0 to 300 mm/h')
 
 
 def _seed(text: str) -> int:

@@ -44,8 +44,9 @@ from derain_ros.commands import (
     refusing,
     require_ros,
 )
-from derain_ros.commands.arguments import number, positive_number
+from derain_ros.commands.arguments import between, positive_number
 
+_PERCENT = between(0, math.nextafter(100, 0), 'a percentage from 0 to below 100')
 _OURS = ('cameras', 'autostart', 'publish_mask')
 _OURS_OF_CAMERA = ('image_topic', 'transport', 'camera_info_topic', 'output_namespace')
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='how long to play, repeating or cutting the bag (default: once)')
     parser.add_argument('--search', action='store_true',
                         help='search for the highest factor that the node keeps up with')
-    parser.add_argument('--loss', type=_percent, default=1.0, metavar='PERCENT',
+    parser.add_argument('--loss', type=_PERCENT, default=1.0, metavar='PERCENT',
                         help='loss up to which it keeps up (default: 1)')
     parser.add_argument('--trial-seconds', type=positive_number, default=10.0, metavar='S',
                         help='how long to play for each factor of the search (default: 10)')
@@ -200,7 +201,3 @@ def _check_cameras(parameters: dict[str, str], names: list[str]) -> None:
             raise CommandError(
                 f'--param {name}: there is no camera {camera}; the cameras of this bag are '
                 f'{", ".join(names)}', USAGE)
-
-
-def _percent(text: str) -> float:
-    return number(text, 0, math.nextafter(100, 0), 'a percentage from 0 to below 100')

@@ -36,7 +36,7 @@ class Helper:
             self.receive(0.0)
 
     def send(self, message: Any) -> None:
-        """Send an object. Raises LiveRunError where the process has ended."""
+        """Send an object; LiveRunError says that the process has ended."""
         try:
             self._pipe.send(message)
         except OSError:

@@ -18,7 +18,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from derain_ros.live.monitor_view import NodeReport, level_of, render, values_of
+from derain_ros.live.listener import values_of
+from derain_ros.live.monitor_view import NodeReport, level_of, render
+from derain_ros.live.processes import signals_noted
 
 TOPIC = '/diagnostics'
 REFRESH_SECONDS = 0.5
@@ -124,10 +126,10 @@ def show_once(console: Console, node: str, seconds: float) -> int:
     derain node that is found, ``seconds`` at most.
     """
     reports = Reports(node)
-    with _listener(reports) as listener, _signals() as stopped:
+    with _listener(reports) as listener, signals_noted() as stopped:
         heard_at, missing = None, set()
         start = time.monotonic()  # to get here takes seconds on a busy machine
-        while not stopped() and time.monotonic() < start + seconds:
+        while not stopped and time.monotonic() < start + seconds:
             listener.spin()
             nodes = reports.nodes(time.monotonic())
             if nodes and heard_at is None:
@@ -137,7 +139,7 @@ def show_once(console: Console, node: str, seconds: float) -> int:
             complete = nodes and not missing and all(found.previous for found in nodes)
             if complete and time.monotonic() > heard_at + OTHER_NODES_SECONDS:
                 break
-        if stopped():
+        if stopped:
             return 128 + signal.SIGINT
         nodes = reports.nodes(time.monotonic())
         if not nodes:
@@ -156,11 +158,11 @@ def show_live(console: Console, node: str) -> int:
     reports = Reports(node)
     start = time.monotonic()
     with (
-        _listener(reports) as listener, _signals() as stopped, _keys() as key,
+        _listener(reports) as listener, signals_noted() as stopped, _keys() as key,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         due = 0.0
-        while not stopped() and key() not in ('q', 'Q'):
+        while not stopped and key() not in ('q', 'Q'):
             listener.spin()
             now = time.monotonic()
             if now < due:
@@ -209,19 +211,6 @@ def _listener(reports: Reports) -> Iterator[_Listener]:
     finally:
         listener.destroy_node()
         context.try_shutdown()
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether SIGINT or SIGTERM has come; the terminal is to be put right."""
-    came = []
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

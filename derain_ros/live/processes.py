@@ -88,11 +88,14 @@ def child(
     """
     process = None
     try:
-        with log.open('wb') as sink, _uninterrupted():
+        # A signal in between would leave a process that nobody knows.
+        with log.open('wb') as sink, signals_noted() as came:
             process = subprocess.Popen(
                 [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=pass_fds,
                 start_new_session=True)
+        for number in came:
+            signal.raise_signal(number)
         yield process
     finally:
         if process is not None and process.poll() is None:
@@ -105,18 +108,16 @@ def child(
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put signals off until the end, so that no process is started and then not known."""
+def signals_noted() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the list that is yielded, and do nothing else by them."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _frame: came.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)
 
 
 @contextmanager

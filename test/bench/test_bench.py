@@ -25,7 +25,7 @@ from derain_ros.bench.gate_scenarios import closed_since, count_changed, onset_s
 from derain_ros.bench.plain_node import to_array, to_message
 from derain_ros.bench.process_figures import cpu_and_rss, process_figures
 from derain_ros.bench.setting import ClipFile, Setting, has_bf16
-from derain_ros.bench.stream import even_plan
+from derain_ros.bench.stream_scenarios import even_plan
 from derain_ros.bench.turn_scenarios import Side
 from derain_ros.live.listener import Told, number
 from derain_ros.live.played import PlayedFrame

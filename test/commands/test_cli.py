@@ -57,7 +57,7 @@ def test_help_of_a_command_has_examples(command, capsys):
     [],
     ['nonsense'],
     ['image', 'a.png'],
-    ['image', 'a.png', '-o', 'out', '--strength', '1.5'],
+    ['image', 'a.png', '-o', 'out', '--strength', '2'],
     ['bag', 'a', '-o', 'b', '--storage', 'zip'],
     ['bench', '--sizes', '640'],
     ['bench', '--seconds', '0'],

@@ -11,8 +11,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rich.console import Console
 from status_tables import row
 
+from derain_ros.live.listener import values_of
 from derain_ros.live.monitor import FORGET_SECONDS, Reports, nothing_heard
-from derain_ros.live.monitor_view import NodeReport, render, values_of
+from derain_ros.live.monitor_view import NodeReport, render
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 CAMERA = {
