@@ -132,8 +132,8 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
         for path in args.sources:
             yield printable(path), lambda path=path: open_clip(path, args)
         return
+    from derain_ros.files.clip_sources import PannedClip
     from derain_ros.files.image_files import ImageFileError, collect_images
-    from derain_ros.files.panned_clip import PannedClip
 
     for option in ('topic', 'fps'):
         if getattr(args, option) is not None:

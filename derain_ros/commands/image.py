@@ -19,7 +19,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
     FAILURE,
@@ -30,9 +29,6 @@ from derain_ros.commands import (
     progress_bar,
     refusing,
 )
-
-if TYPE_CHECKING:
-    from derain_ros.files.image_files import ImageResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
     return FAILURE if failed else 0
 
 
-def report_images(results: Iterable['ImageResult'], count: int) -> int:
+def report_images(results: Iterable[str | None], count: int) -> int:
     """Show how far the work has come and what has failed; return how much has."""
     failed = 0
     with progress_bar(count, 'image') as bar:
-        for result in results:
-            if result.error:
+        for error in results:
+            if error:
                 failed += 1
-                bar.write(f'derain: error: {printable(result.error)}', file=sys.stderr)
+                bar.write(f'derain: error: {printable(error)}', file=sys.stderr)
             bar.update()
     return failed

@@ -15,24 +15,12 @@ def bag_figures(
     plan: BagPlan, summary: BagSummary, engine: Engine, *, mask: bool, strength: float,
     workers: int, seconds: float, progress: Callable[[int], Any] = lambda count: None
 ) -> dict[str, Any]:
-    """Return the run file of a bag that has been written.
+    """Return the run file of a bag that has been written in ``seconds``.
 
-    Only ``seconds``, ``frames_per_second``, ``workers``, ``resumed_segments`` and ``host``
-    differ between two runs.
-
-    Parameters
-    ----------
-    plan, summary
-        As :func:`derain_ros.bags.derain.derain_bag` took and gave them.
-    engine
-        What ran.
-    mask, strength, workers
-        As they were given.
-    seconds
-        How long this run took.
-    progress
-        Called with the number of bytes read since the last call: both bags are, in full.
-
+    ``plan`` and ``summary`` are what :func:`derain_ros.bags.derain.derain_bag` took and gave;
+    ``progress`` is called with the number of bytes read since the last call, as both bags are
+    read in full. Only ``seconds``, ``frames_per_second``, ``workers``, ``resumed_segments`` and
+    ``host`` differ between two runs.
     """
     frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
     damage = summary.damages[0].as_json() if summary.damages else None

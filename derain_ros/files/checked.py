@@ -20,15 +20,8 @@ _LARGE = 2**62
 def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
     """Return what is wrong with a file, as one printable line.
 
-    Parameters
-    ----------
-    error
-        What msgspec raised as ``data`` was converted to ``kind``.
-    data
-        Content of the file: objects, lists, texts, numbers.
-    kind
-        The type that was wanted.
-
+    ``error`` is what msgspec raised as ``data``, the content of the file, was converted to
+    ``kind``.
     """
     told, _, path = str(error).partition(' - at `$')
     where, info = '', inspect.type_info(kind)

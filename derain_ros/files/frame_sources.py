@@ -28,25 +28,11 @@ from derain_ros.text import printable
 
 @dataclass(frozen=True)
 class FrameSet:
-    """One frame and its versions, uint8, H×W×3, BGR, of one size.
+    """One frame and its versions, uint8, H×W×3, BGR, of one size; None where not given.
 
-    Attributes
-    ----------
-    name
-        What to call it; printable.
-    stamp
-        Header stamp in ns, of a bag.
-    rainy
-        The frame.
-    derained, clean
-        Its versions; None where they are not given.
-    rain_mask
-        uint8, H×W, 255 = rain, where it is given.
-    position
-        Number of the frame on its topic; those of consecutive frames differ by 1.
-    seconds
-        Time from the start of the clip, of a video.
-
+    ``name`` is printable; ``stamp`` is the header's in ns, of a bag; ``rain_mask`` is uint8, H×W,
+    255 = rain; ``position`` counts the frames of the topic, folder or video; ``seconds`` is the
+    time from the start of a video.
     """
 
     name: str
@@ -60,10 +46,9 @@ class FrameSet:
 
 
 class FrameSource(Protocol):
-    """Where frames come from, one after the other."""
+    """Where frames come from, one after the other; ``len`` is how many :meth:`read` yields."""
 
-    def __len__(self) -> int:
-        """Return how many :meth:`read` yields."""
+    def __len__(self) -> int: ...
 
     def describe(self) -> dict:
         """Return what is read, fit for JSON."""
@@ -72,24 +57,14 @@ class FrameSource(Protocol):
         """Tell whether a version, ``derained`` or ``clean``, is given."""
 
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames in order; one at a time is in memory."""
+        """Yield the frames in order; one at a time is in memory. Raises ValueError."""
 
 
 class FolderFrames:
-    """Pictures of the same name in folders; see :func:`match_pictures`.
+    """Pictures of the same name in folders, each with rain, derained and clean or None.
 
-    Parameters
-    ----------
-    rainy
-        Folder of the pictures with rain, or one of them.
-    derained, clean
-        Folders of the same pictures without, or None.
-
-    Raises
-    ------
-    PairError
-        A picture has no partner, or a folder holds none.
-
+    Raises PairError where a picture has no partner, or a folder holds none; see
+    :func:`derain_ros.files.pairs.match_pictures`.
     """
 
     def __init__(self, rainy: Path, derained: Path | None, clean: Path | None):
@@ -103,18 +78,17 @@ class FolderFrames:
 
     def describe(self) -> dict:
         """Return the folders."""
-        return {'kind': 'folders', **{
-            name: None if path is None else printable(str(path))
-            for name, path in self._folders.items()}}
+        return {'kind': 'folders', **{name: path and printable(str(path))
+                                      for name, path in self._folders.items()}}
 
     def has(self, version: str) -> bool:
         """Tell whether the folder of a version is given."""
         return self._folders[version] is not None
 
-    def read(self) -> Iterator[FrameSet | BadPair]:
+    def read(self, part: slice = slice(None)) -> Iterator[FrameSet | BadPair]:
         """Yield the frames by name; a picture that cannot be read gives a BadPair."""
         reader = PictureReader()
-        for position, (name, files) in enumerate(self._pictures.items()):
+        for position, (name, files) in list(enumerate(self._pictures.items()))[part]:
             shown = printable(name.as_posix())
             try:
                 images = dict(zip(files, reader.read(*files.values()), strict=True))
@@ -142,30 +116,13 @@ class FolderPairs(FolderFrames):
 class BagFrames:
     """Frames of image topics of a rosbag2 that bear the same header stamp.
 
-    The bag is read twice: first the stamps alone, then all topics side by side.
+    The bag is read twice: first the stamps alone, then all topics side by side. Topics are with
+    or without ``/compressed`` and the leading slash. Without a derained topic, the one that
+    ``derain bag`` would have added is taken if the bag has it, unless ``take_derained`` is false.
+    ``notes``, printable, tell what was left out.
 
-    Parameters
-    ----------
-    bag
-        rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file.
-    rainy_topic
-        Image or CompressedImage topic, with or without ``/compressed`` and the leading slash.
-    derained_topic, clean_topic
-        The same, or None. Without a derained topic, the one that ``derain bag`` would have
-        added is taken if the bag has it.
-    take_derained
-        Look for a derained topic at all.
-
-    Attributes
-    ----------
-    notes
-        What was left out, for the user; printable.
-
-    Raises
-    ------
-    BagError
-        The bag cannot be read, a topic is not an image topic of it, or no stamps agree.
-
+    Raises BagError where the bag cannot be read, a topic is not an image topic of it, or no
+    stamps agree.
     """
 
     def __init__(
@@ -179,16 +136,13 @@ class BagFrames:
             usual = f'{output_namespace(rainy)}/image'
             if derained_topic is None and usual in images:
                 derained_topic = usual
-            names = {'rainy': rainy}
-            for version, name in (
-                    ('derained', derained_topic if take_derained else None),
-                    ('clean', clean_topic)):
-                if name is not None:
-                    names[version] = find_image_topic(name, images)
+            wanted = {'derained': derained_topic if take_derained else None, 'clean': clean_topic}
+            self._topics = names = {'rainy': rainy} | {
+                version: find_image_topic(name, images)
+                for version, name in wanted.items() if name is not None}
             if len(set(names.values())) < len(names):
                 raise BagError(f'{", ".join(names.values())}: a topic is named twice; the rainy, '
                                'derained and clean frames are on topics of their own')
-            self._topics = names
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
             self._bits = bits_of(recording, rainy)
@@ -214,12 +168,10 @@ class BagFrames:
 
     def describe(self) -> dict:
         """Return the bag, its topics, and how many frames were left out."""
-        return {
-            'kind': 'bag', 'bag': printable(str(self._bag)),
-            **{f'{version}_topic': printable(self._topics[version])
-               if version in self._topics else None
-               for version in ('rainy', 'derained', 'clean')},
-            'left_out': dict(self._left_out)}
+        topics = {f'{version}_topic': (version in self._topics and printable(
+            self._topics[version])) or None for version in ('rainy', 'derained', 'clean')}
+        return {'kind': 'bag', 'bag': printable(str(self._bag)), **topics,
+                'left_out': dict(self._left_out)}
 
     def has(self, version: str) -> bool:
         """Tell whether there is a topic of a version."""
@@ -232,13 +184,8 @@ class BagFrames:
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames in the order of the rainy topic, named by their stamp.
 
-        Where the bag is damaged, a BadPair says so at the end.
-
-        Raises
-        ------
-        BagError
-            The frames of a topic are in disorder.
-
+        Where the bag is damaged, a BadPair says so at the end. Raises BagError where the frames
+        of a topic are in disorder.
         """
         with Recording(self._bag) as recording:
             partners = {version: PartnerFrames(recording, topic, self._common)
@@ -272,10 +219,7 @@ class BagFrames:
 
 
 class BagPairs(BagFrames):
-    """Pairs of rainy and clean frames of a rosbag2 that bear the same header stamp.
-
-    Parameters, attributes and errors are as of :class:`BagFrames`.
-    """
+    """Pairs of rainy and clean frames of a rosbag2; see :class:`BagFrames`."""
 
     def __init__(self, bag: Path, rainy_topic: str, clean_topic: str):
         super().__init__(bag, rainy_topic, clean_topic=clean_topic, take_derained=False)

@@ -38,36 +38,15 @@ class ImageFileError(ValueError):
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One picture to derain.
-
-    Attributes
-    ----------
-    source
-        The file to read.
-    stem
-        Path of the result relative to the output folder, without ``.png``.
-
-    """
+    """A picture to read, and the path of its result in the output folder, without ``.png``."""
 
     source: Path
     stem: PurePath
 
     def output_names(self, *, mask: bool, overlay: bool) -> list[PurePath]:
         """Relative paths of the files this job writes; the image comes first."""
-        suffixes = ['.png']
-        if mask:
-            suffixes.append('_mask.png')
-        if overlay:
-            suffixes.append('_overlay.png')
+        suffixes = ['.png', *['_mask.png'] * mask, *['_overlay.png'] * overlay]
         return [self.stem.with_name(self.stem.name + suffix) for suffix in suffixes]
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What became of a job: ``error`` is None, or says why nothing was written."""
-
-    job: ImageJob
-    error: str | None
 
 
 def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
@@ -76,42 +55,23 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
     Folders are searched recursively for :data:`IMAGE_SUFFIXES`, through links too, each folder
     once; hidden files are left out, and so are the folders ``apart`` where they lie inside such a
     folder. A file named by itself is taken whatever its suffix. Which kinds of files were left
-    out is logged.
-
-    Raises
-    ------
-    ImageFileError
-        A path does not exist, or a folder holds no picture.
-
+    out is logged. Raises ImageFileError where a path does not exist, or a folder holds no picture.
     """
     jobs: dict[tuple[Path, PurePath], ImageJob] = {}
     for path in paths:
-        if path.is_dir():
-            found = [
-                ImageJob(source, source.relative_to(path).with_suffix(''))
-                for source in _pictures_in(path, apart)
-            ]
-            if not found:
-                raise ImageFileError(
-                    f'{path}: no picture in this folder (searched for {_KINDS})')
-        elif path.exists():
-            found = [ImageJob(path, PurePath(path.stem))]
-        else:
+        if not path.exists():
             raise ImageFileError(f'{path}: no such file or folder')
-        for job in found:
-            jobs.setdefault((job.source.resolve(), job.stem), job)
+        root = path if path.is_dir() else path.parent
+        for source in _pictures_in(path, apart) if path.is_dir() else [path]:
+            job = ImageJob(source, source.relative_to(root).with_suffix(''))
+            jobs.setdefault((source.resolve(), job.stem), job)
     return list(jobs.values())
 
 
 def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay: bool) -> None:
-    """Make sure that no result replaces an input or another result.
+    """Make sure that no result replaces an input, by whatever link, or another result.
 
-    Raises
-    ------
-    ImageFileError
-        Two results have one name, a result is one of the inputs (by whatever link), or
-        ``output`` is not a folder.
-
+    Raises ImageFileError, also where ``output`` is not a folder.
     """
     if output.exists() and not output.is_dir():
         raise ImageFileError(f'{output}: is a file; name a folder to write to')
@@ -122,26 +82,19 @@ def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay
             if name in writers:
                 raise ImageFileError(
                     f'{writers[name]} and {job.source} would both write {output / name}; '
-                    'rename one of them, or give each its own output folder'
-                )
+                    'rename one of them, or give each its own output folder')
             writers[name] = job.source
             target = output / name
             if target.exists() and _identity(target) in inputs:
                 raise ImageFileError(
                     f'{target} would overwrite the input {inputs[_identity(target)]}; '
-                    'choose another output folder'
-                )
+                    'choose another output folder')
 
 
 def derain_images(
-    jobs: Iterable[ImageJob],
-    engine: Engine,
-    output: Path,
-    *,
-    strength: float = 1.0,
-    mask: bool = False,
-    overlay: bool = False,
-) -> Iterator[ImageResult]:
+    jobs: Iterable[ImageJob], engine: Engine, output: Path, *, strength: float = 1.0,
+    mask: bool = False, overlay: bool = False,
+) -> Iterator[str | None]:
     """Derain pictures one by one and write each result as PNG; see :func:`make_images`.
 
     Parameters
@@ -158,14 +111,14 @@ def derain_images(
         Write ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
 
     """
-    def make(job: ImageJob, picture: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
+    def make(job: ImageJob, picture: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         frame = Frame(bgr=picture)
         frame.derain(engine.infer)
         images = [frame.blended(strength), *[frame.mask()] * mask]
         if overlay:
             images.append(frame.overlay())
         names = job.output_names(mask=mask, overlay=overlay)
-        return zip((output / name for name in names), images, strict=True)
+        return [(output / name, image) for name, image in zip(names, images, strict=True)]
 
     return make_images(jobs, make)
 
@@ -173,11 +126,10 @@ def derain_images(
 def make_images(
     jobs: Iterable[ImageJob],
     make: Callable[[ImageJob, np.ndarray], Iterable[tuple[Path, np.ndarray]]],
-) -> Iterator[ImageResult]:
+) -> Iterator[str | None]:
     """Read pictures one by one, and write what ``make`` makes of each as PNG, by its file.
 
-    A picture that cannot be read, worked on (ValueError) or written is reported and the next one
-    is taken.
+    Yields None after each, or why it could not be read, worked on (ValueError) or written.
     """
     reader = PictureReader()
     for job in jobs:
@@ -185,11 +137,11 @@ def make_images(
             for path, image in make(job, *reader.read(job.source)):
                 write_png(path, image)
         except ImageFileError as error:
-            yield ImageResult(job, str(error))
+            yield str(error)
         except (ValueError, OSError) as error:
-            yield ImageResult(job, f'{job.source}: {error}')
+            yield f'{job.source}: {error}'
         else:
-            yield ImageResult(job, None)
+            yield None
 
 
 class PictureReader:
@@ -205,11 +157,7 @@ class PictureReader:
     def read(self, *paths: Path) -> list[np.ndarray]:
         """Read pictures as uint8, H×W×3, BGR, C-contiguous, upright.
 
-        Raises
-        ------
-        ImageFileError
-            A file cannot be read, is not a picture, or is damaged.
-
+        Raises ImageFileError where a file cannot be read, is not a picture, or is damaged.
         """
         images = [_decode(path) for path in paths]
         for path, image in zip(paths, images, strict=True):
@@ -222,11 +170,6 @@ class PictureReader:
                         'wrong'))
         return [image if image.dtype == np.uint8 else eight_bits(image, self._bits)
                 for image in images]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read one picture as :meth:`PictureReader.read` does."""
-    return PictureReader().read(path)[0]
 
 
 def _decode(path: Path) -> np.ndarray:
@@ -242,9 +185,8 @@ def _decode(path: Path) -> np.ndarray:
     if image is not None and image.dtype not in (np.uint8, np.uint16):
         image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)
     if image is None:
-        hint = ''
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            hint = '; for videos there is `derain video`'
+        video = path.suffix.lower() in VIDEO_SUFFIXES
+        hint = '; for videos there is `derain video`' if video else ''
         raise ImageFileError(
             f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read{hint}')
     return np.ascontiguousarray(image)
@@ -275,7 +217,9 @@ def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
                 found.append(here / name)
             elif not name.startswith('.'):
                 left_out[suffix or 'without a suffix'] += 1
-    if found and left_out:
+    if not found:
+        raise ImageFileError(f'{folder}: no picture in this folder (searched for {_KINDS})')
+    if left_out:
         listed = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
         logging.getLogger(__name__).warning('%s', printable(
             f'{folder}: left out: {listed}; pictures are read as {_KINDS}'))

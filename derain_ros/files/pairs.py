@@ -30,26 +30,11 @@ def match_pictures(
     """Match pictures of the same name in folders, searched recursively.
 
     A name counts with its suffix first (``a.png`` and ``a.png``), then without (``a.jpg`` and
-    ``a.png``). Files in place of folders make one match, whatever their names.
+    ``a.png``). Files in place of folders make one match, whatever their names. ``others`` are by
+    what they are, such as ``clean``.
 
-    Parameters
-    ----------
-    rainy
-        Folder or file of the pictures with rain.
-    others
-        Folders or files of the same pictures, by what they are.
-
-    Returns
-    -------
-    dict
-        The files of each picture, ``rainy`` and the others, by its name in the rainy folder, in
-        the order of names.
-
-    Raises
-    ------
-    PairError
-        A picture has no partner, or a folder holds none.
-
+    Returns the files of each picture, ``rainy`` and the others, by its name in the rainy folder,
+    in the order of names. Raises PairError where a picture has no partner, or a folder holds none.
     """
     found = _pictures(rainy, *others.values())
     matches = {name: {'rainy': file} for name, file in found.items()}
@@ -64,8 +49,7 @@ def match_pictures(
             if path.is_file():
                 raise PairError(f'{path} is a file, but {second} is not; name two folders or two '
                                 'files')
-        partners = _match(found, _pictures(other, rainy), rainy, other)
-        for name, partner in partners.items():
+        for name, partner in _match(found, _pictures(other, rainy), rainy, other):
             matches[name][version] = partner
     return matches
 
@@ -91,29 +75,28 @@ def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
 
 def _match(
     rainy: dict[PurePath, Path], clean: dict[PurePath, Path], rainy_root: Path, clean_root: Path
-) -> dict[PurePath, Path]:
+) -> list[tuple[PurePath, Path]]:
+    """Return each rainy picture's name and its partner."""
     by_stem: dict[PurePath, list[PurePath]] = {}
     for name in clean.keys() - rainy.keys():
         by_stem.setdefault(name.with_suffix(''), []).append(name)
-    partners, missing = {}, []
-    for name in rainy:
-        candidates = [name] if name in clean else by_stem.get(name.with_suffix(''), [])
+    partners, missing = [], []
+    for name, file in rainy.items():
+        candidates = [name] if name in clean else by_stem.pop(name.with_suffix(''), [])
         if len(candidates) > 1:
             raise PairError(
-                f'{rainy[name]} could go with ' + ' or '.join(
+                f'{file} could go with ' + ' or '.join(
                     str(clean[candidate]) for candidate in sorted(candidates))
                 + '; remove all but one of them')
         if candidates:
-            partners[name] = candidates[0]
-            if candidates[0] != name:
-                by_stem[name.with_suffix('')] = []
+            partners.append((name, clean[candidates[0]]))
         else:
-            missing.append((rainy[name], clean_root / name))
-    taken = set(partners.values())
-    missing += [(file, rainy_root / name) for name, file in clean.items() if name not in taken]
+            missing.append((file, clean_root / name))
+    taken = {file for _, file in partners}
+    missing += [(file, rainy_root / name) for name, file in clean.items() if file not in taken]
     if missing:
         raise PairError(_describe_missing(missing, len(partners)))
-    return {name: clean[partner] for name, partner in partners.items()}
+    return partners
 
 
 def _describe_missing(missing: Sequence[tuple[Path, Path]], paired: int) -> str:

@@ -33,11 +33,8 @@ class RunFileError(ValueError):
 def versions() -> dict[str, str | None]:
     """Return the versions of what computes; None where it is not installed."""
     found: dict[str, str | None] = {
-        'derain_ros': __version__,
-        'python': platform.python_version(),
-        'numpy': np.__version__,
-        'opencv': cv2.__version__,
-    }
+        'derain_ros': __version__, 'python': platform.python_version(),
+        'numpy': np.__version__, 'opencv': cv2.__version__}
     for name in ('openvino', 'torch'):
         try:
             found[name] = metadata.version(name)
@@ -48,12 +45,8 @@ def versions() -> dict[str, str | None]:
 
 def host() -> dict[str, Any]:
     """Return what is known of this machine: processor, cores, kernel."""
-    return {
-        'processor': _processor(),
-        'cores': os.cpu_count(),
-        'system': f'{platform.system()} {platform.release()}',
-        'machine': platform.machine(),
-    }
+    return {'processor': _processor(), 'cores': os.cpu_count(), 'machine': platform.machine(),
+            'system': f'{platform.system()} {platform.release()}'}
 
 
 def bag_bytes(bag: Path) -> int:
@@ -64,26 +57,11 @@ def bag_bytes(bag: Path) -> int:
 def bag_facts(
     bag: Path, progress: Callable[[int], Any] = lambda count: None
 ) -> dict[str, Any]:
-    """Return size and sha256 of the files of a bag.
+    """Return size and sha256 of the files of a bag, a folder or a bare storage file.
 
-    Parameters
-    ----------
-    bag
-        rosbag2 folder, or a bare storage file.
-    progress
-        Called with the number of bytes read since the last call.
-
-    Returns
-    -------
-    dict
-        ``path``; ``files``, a list of ``name``, ``bytes`` and ``sha256`` (hexadecimal) of each
-        storage file by name; ``sha256`` of the lines ``<sha256> <name>`` of these files.
-
-    Raises
-    ------
-    OSError
-        A file cannot be read.
-
+    Returns ``path``; ``files``, a list of ``name``, ``bytes`` and ``sha256`` (hexadecimal) of each
+    storage file by name; ``sha256`` of the lines ``<sha256> <name>`` of these files. ``progress``
+    is called with the number of bytes read since the last call. Raises OSError.
     """
     listed = []
     for path in _storage_files(bag):
@@ -106,20 +84,9 @@ def _storage_files(bag: Path) -> list[Path]:
 
 
 def write_run(path: Path, run: dict) -> None:
-    """Write a JSON file whole or not at all; an earlier one stays where that fails.
+    """Write what was measured, with ``format`` and ``kind`` and no NaN, as JSON.
 
-    Parameters
-    ----------
-    path
-        File to write.
-    run
-        What was measured, with ``format`` and ``kind``; no NaN.
-
-    Raises
-    ------
-    RunFileError
-        It cannot be written.
-
+    The file is whole, or as it was; raises RunFileError where it cannot be written.
     """
     write_text(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
 
@@ -133,14 +100,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Find out before the work that a file can be written; its folder is made.
-
-    Raises
-    ------
-    RunFileError
-        It cannot.
-
-    """
+    """Raise RunFileError unless a file can be written; its folder is made."""
     if path.is_dir():
         raise RunFileError(f'{path}: is a folder; name a file')
     try:
@@ -154,20 +114,10 @@ def check_output(path: Path) -> None:
 def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     """Read a file of :func:`write_run`.
 
-    Parameters
-    ----------
-    path
-        File to read.
-    types
-        By kind, the msgspec type to return, with the fields that are needed; without it, the
-        content is a dict, and nothing but format and kind are checked.
-
-    Raises
-    ------
-    RunFileError
-        It is not there, no JSON, not of a known kind and format, or a field is missing or does
-        not fit; the message names file and field.
-
+    ``types`` has by kind the msgspec type to return, with the fields that are needed; without it,
+    the content is a dict, and nothing but format and kind are checked. Raises RunFileError, which
+    names file and field, where it is not there, no JSON, not of a known kind and format, or a
+    field is missing or does not fit.
     """
     import msgspec
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,10 @@ class ClipSummary:
     @property
     def notes(self) -> list[str]:
         """What could not be kept, for the user."""
-        video, notes = self.video, list(self.video.notes)
-        if video.resized:
-            notes.append(
-                f'{video.resized} frames of another size than the first were scaled to '
-                f'{video.facts.width}x{video.facts.height} pixels')
-        return notes
+        video = self.video
+        return video.notes + [
+            f'{video.resized} frames of another size than the first were scaled to '
+            f'{video.facts.width}x{video.facts.height} pixels'] * bool(video.resized)
 
     def __str__(self) -> str:
         facts = self.video.facts
@@ -48,19 +45,15 @@ def write_clip(
 ) -> ClipSummary:
     """Write what is shown of each frame of a clip, at its time, with the sound of the clip.
 
-    The video appears at the end, whole, or not at all.
+    The video appears at the end, whole, or not at all; one frame is in memory at a time.
 
     Parameters
     ----------
-    source
-        The clip; one frame is in memory at a time.
-    destination
-        As :func:`derain_ros.files.video_files.check_destination` has passed it.
+    source, destination
+        The clip, and as what :func:`derain_ros.files.video_files.check_destination` has passed.
     show
-        Takes a frame and its seconds from the start, and returns uint8, H×W×3, BGR; where it
-        raises ValueError the frame has failed.
-    wide
-        How many frames the picture is wide.
+        Takes a frame and its seconds from the start, and returns uint8, H×W×3, BGR, ``wide``
+        frames wide; where it raises ValueError the frame has failed.
     progress
         Called with 1 after each frame.
 
@@ -85,8 +78,8 @@ def write_clip(
             except ValueError as error:
                 summary.failed.append(
                     BadPair(frame.name, printable(f'{frame.name}: {error}')))
-                continue
-            video.write(picture, Fraction(seconds))
+            else:
+                video.write(picture, seconds)
         if not video.frames:
             reason = summary.failed[0].reason if summary.failed else 'there is none'
             raise VideoError(f'not one frame could be shown: {reason}')
@@ -94,36 +87,22 @@ def write_clip(
 
 
 def make_video(
-    source: ClipSource,
-    destination: Path,
-    *,
-    view: str = 'split',
-    engine: Engine | None = None,
-    strength: float = 1.0,
-    sweep: float | None = None,
+    source: ClipSource, destination: Path, *, view: str = 'split', engine: Engine | None = None,
+    strength: float = 1.0, sweep: float | None = None,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> ClipSummary:
-    """Write a clip with its derained version; see :func:`write_clip`.
+    """Write a clip with its derained version; see :func:`write_clip` for what is not here.
 
     Parameters
     ----------
-    source, destination, progress
-        See :func:`write_clip`.
     view
         See :data:`derain_ros.files.views.VIEWS`.
     engine
-        What derains the frames that come without a derained version.
+        What derains the frames that come without a derained version; EngineError goes through.
     strength
         Share of the derained image in the result, 0–1.5.
     sweep
         Seconds in which the divider of ``split`` goes to and fro; None keeps it in the middle.
-
-    Raises
-    ------
-    ValueError
-        See :func:`write_clip`.
-    EngineError
-        The back end failed.
 
     """
     def show(frame: FrameSet, seconds: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 
-from derain_ros.files.clip_sources import Sound, VideoError, VideoFacts
+from derain_ros.files.clip_sources import ClipSource, Sound, VideoError, VideoFacts
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.replacing import replacing
@@ -23,23 +23,15 @@ CODECS = {'.mp4': ('mp4', 'libx264', 'yuv420p'), '.avi': ('avi', 'ffv1', 'bgr0')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT709, _LIMITED_RANGE = 1, 1  # of FFmpeg's AVCOL_
-
-
 _MOST_LOST = 2
 """Frames by which an announced length may be off, being an estimate in some formats."""
 
 
-class VideoClip:
+class VideoClip(ClipSource):
     """A video file, or the part of it from ``start`` on for ``duration`` seconds.
 
-    Raises
-    ------
-    VideoError
-        It cannot be read, or ends before ``start``.
-
+    Raises VideoError where it cannot be read, or ends before ``start``.
     """
-
-    has_derained = False
 
     def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
         self._source = source
@@ -58,7 +50,6 @@ class VideoClip:
             self.facts = replace(found, frames=round(found.frames * share))
         self._cut = stop is not None
         self.sound = Sound(source, self._start, stop)
-        self.notes: list[str] = []
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames; one that is damaged, and where the file breaks off, is a BadPair."""
@@ -102,14 +93,7 @@ def _name_for_ffmpeg(file: BinaryIO) -> str:
 
 
 def probe_video(source: Path) -> VideoFacts:
-    """Return what is known of a video.
-
-    Raises
-    ------
-    VideoError
-        It cannot be read, or does not say its frame rate.
-
-    """
+    """Return what is known of a video; raises VideoError."""
     with open_video(source) as container:
         first = next(filter(None, read_frames(container)), None)
         if first is None:
@@ -188,21 +172,10 @@ def new_video(
 ) -> Iterator['VideoFile']:
     """Write a video, which appears when the block is left, whole, or not at all.
 
-    Parameters
-    ----------
-    destination
-        As :func:`check_destination` has passed it.
-    facts
-        Size, rate and times; a row or column is added to odd sides. An .avi has times that are
-        multiples of 1/rate.
-    sound
-        What to copy beside the frames.
-
-    Raises
-    ------
-    VideoError
-        It cannot be written, or has appeared meanwhile.
-
+    :func:`check_destination` has passed ``destination``; of the ``facts`` size, rate, time base
+    and aspect count, and ``sound`` is copied beside the frames. Odd sides get a row or column
+    more; an .avi has times that are multiples of 1/rate. Raises VideoError where it cannot be
+    written, or has appeared meanwhile.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -227,17 +200,9 @@ def new_video(
 class VideoFile:
     """A video that is being written; see :func:`new_video`.
 
-    Attributes
-    ----------
-    facts
-        As given, with the even sides and the times of the file.
-    frames
-        How many were written.
-    resized
-        How many of them were scaled, being of another size.
-    notes
-        What of the source could not be kept, for the user.
-
+    ``facts`` are those given, with the even sides and the time base of the file; ``frames`` were
+    written, of which ``resized`` were of another size and scaled; ``notes`` tell the user what
+    could not be kept.
     """
 
     def __init__(
@@ -308,8 +273,9 @@ class VideoFile:
     def _copy_sound(self, until: Fraction | None) -> None:
         try:
             for packet in self._sound:
+                at = packet.pts * packet.time_base
                 self._output.mux(packet)
-                if until is not None and packet.pts * packet.time_base > until:
+                if until is not None and at > until:
                     return
         except (av.error.InvalidDataError, av.error.ArgumentError):
             self.notes.append('the sound is damaged, and breaks off')

@@ -16,32 +16,14 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def compose(
-    view: str,
-    rainy: np.ndarray,
-    derained: np.ndarray,
-    rain_mask: np.ndarray | None = None,
-    *,
+    view: str, rainy: np.ndarray, derained: np.ndarray, rain_mask: np.ndarray | None = None, *,
     divider: float = 0.5,
 ) -> np.ndarray:
-    """Make one picture.
+    """Make one picture of a frame, uint8, H×W×3, BGR, its derained version and its rain mask.
 
-    Parameters
-    ----------
-    view
-        One of :data:`VIEWS`.
-    rainy, derained
-        uint8, H×W×3, BGR, of one size; they are left as they are.
-    rain_mask
-        uint8, H×W, 255 = rain; for ``mask`` only.
-    divider
-        Where ``split`` divides, as a share of the width.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, BGR, H×W×3, or H×2W×3 for ``side-by-side``. Labels are left out where they
-        would not fit.
-
+    ``view`` is one of :data:`VIEWS`; ``rain_mask``, uint8, H×W, 255 = rain, is for ``mask`` only;
+    ``divider`` is where ``split`` divides, as a share of the width. Returns uint8, BGR, H×W×3, or
+    H×2W×3 for ``side-by-side``; labels are left out where they would not fit.
     """
     if view == 'derained':
         return derained

@@ -18,9 +18,8 @@ from derain_ros.evaluation.gate_trial import (
     summarise,
     try_gate,
 )
-from derain_ros.files.clip_sources import FrameSet
+from derain_ros.files.clip_sources import FrameSet, PannedClip
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.panned_clip import PannedClip
 from derain_ros.files.video_files import VideoFacts
 from derain_ros.rain_gate import GateSettings
 

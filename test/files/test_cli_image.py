@@ -9,10 +9,10 @@ import pytest
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
 from derain_ros.files.image_files import (
+    PictureReader,
     check_outputs,
     collect_images,
     derain_images,
-    read_image,
     write_png,
 )
 from derain_ros.images.overlay import draw_overlay
@@ -119,7 +119,7 @@ def test_second_run_leaves_its_own_results_alone(tmp_path, engine):
 ], ids=['grey', 'alpha', 'colour16', 'grey16'])
 def test_other_pixel_types_become_8_bit_colour(tmp_path, image, expected):
     path = _write(tmp_path / 'x.png', image)
-    assert np.array_equal(read_image(path), expected)
+    assert np.array_equal(PictureReader().read(path)[0], expected)
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -130,7 +130,7 @@ def test_exif_orientation_is_applied(tmp_path):
     segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
     path = tmp_path / 'turned.jpg'
     path.write_bytes(data[:2] + segment + data[2:])
-    assert read_image(path).shape == (56, 40, 3)
+    assert PictureReader().read(path)[0].shape == (56, 40, 3)
 
 
 def test_bad_files_are_named_and_the_others_done(tmp_path, capsys):

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from derain_ros.files.image_files import ImageJob, ImageResult, make_images
+from derain_ros.files.image_files import ImageJob, make_images
 from derain_ros.rain.apply.weather import Weather
 
 
 def rain_images(
     jobs: Iterable[ImageJob], output: Path, weather: Weather, *, streaks: Path | None = None
-) -> Iterator[ImageResult]:
+) -> Iterator[str | None]:
     """Render rain over pictures one by one; each picture has rain of its own.
 
     Parameters
