@@ -2,6 +2,7 @@
 
 import struct
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
     decode_compressed,
     decode_image,
-    extract_samples,
     is_compressed_supported,
 )
 from derain_ros.images.message_fields import shown
+from derain_ros.images.pixel_formats import Bits
 
 MOST_WAITING = 32
 """Most frames of a topic that wait for their partner on another; more is disorder."""
@@ -35,10 +36,10 @@ def header_stamp(data: bytes) -> int | None:
     return seconds * 10**9 + nanoseconds or None
 
 
-def decode_frame(connection: Connection, data: bytes, bits: int = 16) -> np.ndarray:
+def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.ndarray:
     """Return the picture of a message, uint8, H×W×3, BGR, C-contiguous.
 
-    ``bits`` of each sample are used in encodings of 16 bits.
+    ``bits`` are those of samples of 16 that are used.
 
     Raises
     ------
@@ -73,16 +74,17 @@ def why_no_picture(
 
 def used_bits(recording: Recording, topic: str) -> int | None:
     """Return how many bits the samples of the first frame use, 8 to 16; None if of 8 bits."""
+    found: list[int] = []
+
+    def look(samples: np.ndarray) -> int:
+        found.append(max(8, int(samples.max()).bit_length()))
+        return 16
+
     for connection, _, data in recording.read(topic):
-        if connection.msgtype == COMPRESSED_IMAGE:
-            return None
-        try:
-            samples = extract_samples(message_types().deserialize_cdr(data, connection.msgtype))
-        except (SerdeError, ValueError):
-            return None
-        return None if samples is None or not samples.size else max(
-            8, int(samples.max()).bit_length())
-    return None
+        with suppress(SerdeError, ValueError):
+            decode_frame(connection, data, look)
+        break
+    return found[0] if found else None
 
 
 def why_not(message: Any) -> str | None:

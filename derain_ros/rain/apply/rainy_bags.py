@@ -6,7 +6,7 @@ one camera show the same drops.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from derain_ros.bags.topics import (
     image_topics,
     message_types,
 )
+from derain_ros.files.frame_sources import bits_of
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
@@ -44,21 +45,9 @@ def plan_rainy_bag(
 ) -> BagPlan:
     """Check a request before any work is done.
 
-    Parameters
-    ----------
-    source
-        A rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file.
-    destination
-        Folder to make; it must not exist.
-    topics
-        Image topics to put rain on, with or without ``/compressed`` and the leading slash;
-        None takes all.
-
-    Raises
-    ------
-    BagError
-        The source cannot be read, the destination exists, or the topics do not fit.
-
+    ``topics`` are the image topics to put rain on, with or without ``/compressed`` and the leading
+    slash; None takes all. Raises BagError where the source cannot be read, the destination exists,
+    or the topics do not fit.
     """
     return plan_bag(source, destination, topics=topics, choose=_choose)
 
@@ -74,26 +63,15 @@ def rain_bag(
     Every message of the source is kept byte for byte, on its topic or, where that is an
     image topic of the plan, on its :func:`dry_topic`. The image topic itself gets the rainy
     message, of the same type, encoding, header and time. A frame that cannot be read stays
-    on both as it is.
-
-    Parameters
-    ----------
-    plan
-        From :func:`plan_rainy_bag`.
-    weather
-        The rain.
-    speed_topic
-        Topic of the vehicle's speed, see :class:`VehicleMotion`; None: that of the weather.
-    pool, progress, resumed
-        See :func:`derain_ros.bags.making.make_bag`.
-
+    on both as it is. ``plan`` is from :func:`plan_rainy_bag`; ``speed_topic`` is that of the
+    vehicle's speed, see :class:`VehicleMotion`, None for the one of the weather.
     """
-    motion = None
-    if speed_topic:
-        with Recording(plan.source) as reader:
-            motion = VehicleMotion.read(reader, speed_topic)
+    with Recording(plan.source) as reader:
+        motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
+        bits = {camera.source: bits_of(reader, camera.source) for camera in plan.cameras}
     return make_bag(
-        plan, RainRecipe(weather, motion), options=asdict(weather) | {'speed_topic': speed_topic},
+        plan, RainRecipe(weather, motion, bits),
+        options=asdict(weather) | {'speed_topic': speed_topic, 'bits': bits},
         pool=pool, progress=progress, resumed=resumed)
 
 
@@ -102,11 +80,12 @@ class RainRecipe:
     """Put rain on frames."""
 
     weather: Weather
-    motion: VehicleMotion | None = None
+    motion: VehicleMotion | None
+    bits: Mapping[str, int]
 
     def start(self) -> '_Rainmaker':
         """Return what does it."""
-        return _Rainmaker(self.weather, self.motion)
+        return _Rainmaker(self)
 
 
 class _Rainmaker:
@@ -114,9 +93,8 @@ class _Rainmaker:
 
     fallback = True
 
-    def __init__(self, weather: Weather, motion: VehicleMotion | None):
-        self._clip = weather.clip()
-        self._motion = motion
+    def __init__(self, recipe: RainRecipe):
+        self._clip, self._motion, self._bits = recipe.weather.clip(), recipe.motion, recipe.bits
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple:
         return camera, time, message
@@ -136,7 +114,7 @@ class _Rainmaker:
             return rainy.image
 
         rain_on = rain_on_image if camera.msgtype == IMAGE else rain_on_compressed
-        return camera, rain_on(message, render)
+        return camera, rain_on(message, render, self._bits[camera.topic])
 
     def encode(self, frame: tuple) -> tuple[list[Sequence], None]:
         camera, message = frame

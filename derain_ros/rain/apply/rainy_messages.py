@@ -13,27 +13,16 @@ import cv2
 import numpy as np
 
 from derain_ros.bags.frames import why_not
-from derain_ros.images.codec import (
-    decode_compressed,
-    decode_image,
-)
+from derain_ros.images.codec import decode_compressed, decode_image
 from derain_ros.images.message_fields import ImageFormatError
 
 JPEG_QUALITY = 95
 
 _JPEG_START = b'\xff\xd8\xff'
-# Columns of B, G, R for samples that are stored in this order.
-_COLOUR_ORDERS = {
-    'bgr8': (0, 1, 2), '8UC3': (0, 1, 2), 'bgra8': (0, 1, 2), 'bgr16': (0, 1, 2),
-    'bgra16': (0, 1, 2),
-    'rgb8': (2, 1, 0), 'rgba8': (2, 1, 0), 'rgb16': (2, 1, 0), 'rgba16': (2, 1, 0),
-}
 _GREY = ('mono8', '8UC1', 'mono16')
 _BAYER = 'bayer_'
-# Offset of Y, Cb, Cr in the four bytes of two pixels.
-_PACKED_YUV = {
-    'uyvy': (1, 0, 2), 'yuv422': (1, 0, 2), 'yuyv': (0, 1, 3), 'yuv422_yuy2': (0, 1, 3),
-}
+# Offset of the first Y, and of Cb, in the four bytes of two pixels; Cr is two behind Cb.
+_PACKED_YUV = {'uyvy': (1, 0), 'yuv422': (1, 0), 'yuyv': (0, 1), 'yuv422_yuy2': (0, 1)}
 # Offset of Cb, Cr in the two bytes of a chroma sample.
 _PLANAR_YUV = {'nv12': (0, 1), 'nv21': (1, 0)}
 _LUMA_BGR = np.array([0.114, 0.587, 0.299])
@@ -48,7 +37,7 @@ Renderer = Callable[[np.ndarray], np.ndarray]
 """Puts rain into a picture: uint8, H×W×3, BGR, in and out."""
 
 
-def rain_on_image(message: Any, render: Renderer) -> Any:
+def rain_on_image(message: Any, render: Renderer, bits: int = 16) -> Any:
     """Put rain into a ``sensor_msgs/Image``.
 
     Parameters
@@ -57,6 +46,8 @@ def rain_on_image(message: Any, render: Renderer) -> Any:
         Message of rosbags in one of :data:`derain_ros.images.codec.SUPPORTED_ENCODINGS`.
     render
         What puts rain into its picture.
+    bits
+        How many of 16 bits a sample uses.
 
     Returns
     -------
@@ -70,33 +61,39 @@ def rain_on_image(message: Any, render: Renderer) -> Any:
         The message cannot be read, see :func:`derain_ros.images.codec.decode_image`.
 
     """
-    reason = why_not(message)
-    if reason is not None:
-        raise ImageFormatError(reason)
-    change = _change(decode_image(message), render)
+    _check(message)
+    change = _change(decode_image(message, bits), render)
     data = np.array(message.data, np.uint8)
-    encoding = message.encoding
-    height, width = change.shape[:2]
+    encoding, height, width = message.encoding, *change.shape[:2]
     depth = np.dtype(np.uint8)
     if encoding.endswith('16'):
         depth = np.dtype(np.uint16).newbyteorder('>' if message.is_bigendian else '<')
+
+    def samples(*shape: int) -> np.ndarray:
+        """View the bytes as rows of ``step`` bytes; decoding has checked that they fit."""
+        inner = np.cumprod([depth.itemsize, *shape[:1:-1]])[::-1]
+        return np.ndarray(shape, depth, data, strides=(message.step, *inner))
+
     if encoding in _PACKED_YUV:
-        pixels = _samples(data, (height, width // 2, 4), message.step)
-        _add_packed_yuv(pixels, change, _PACKED_YUV[encoding])
+        luma, chroma = _PACKED_YUV[encoding]
+        pixels, yuv = samples(height, width // 2, 4), change @ _YUV_BGR.T
+        _add(pixels[..., luma::2], _rounded(yuv[..., 0]).reshape(height, -1, 2))
+        _add(pixels[..., chroma::2], _rounded((yuv[:, 0::2, 1:] + yuv[:, 1::2, 1:]) / 2))
     elif encoding in _PLANAR_YUV:
-        pixels = _samples(data, (height * 3 // 2, width), message.step)
-        _add_planar_yuv(pixels, change, _PLANAR_YUV[encoding])
-    elif encoding in _COLOUR_ORDERS:
-        channels = 4 if encoding[3] == 'a' else 3
-        pixels = _samples(data, (height, width, channels), message.step, depth)
-        _add(pixels[..., :3], change[..., _COLOUR_ORDERS[encoding]])
+        rows, yuv = samples(height * 3 // 2, width), change @ _YUV_BGR.T
+        _add(rows[:height], _rounded(yuv[..., 0]))
+        squares = yuv.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
+        for channel, offset in enumerate(_PLANAR_YUV[encoding], 1):
+            _add(rows[height:, offset::2], _rounded(squares[..., channel]))
+    elif encoding in _GREY or encoding.startswith(_BAYER):
+        _add(samples(height, width), _one_channel(change, encoding), bits)
     else:
-        pixels = _samples(data, (height, width), message.step, depth)
-        _add(pixels, _grey(change) if encoding in _GREY else _mosaic(change, encoding))
+        pixels = samples(height, width, 4 if encoding[3] == 'a' else 3)
+        _add(pixels[..., :3], change[..., ::-1] if encoding[0] == 'r' else change, bits)
     return dataclasses.replace(message, data=data)
 
 
-def rain_on_compressed(message: Any, render: Renderer) -> Any:
+def rain_on_compressed(message: Any, render: Renderer, bits: int = 16) -> Any:
     """Put rain into a ``sensor_msgs/CompressedImage``.
 
     Parameters
@@ -105,6 +102,8 @@ def rain_on_compressed(message: Any, render: Renderer) -> Any:
         Message of rosbags that holds a JPEG or PNG.
     render
         What puts rain into its picture.
+    bits
+        How many of 16 bits a sample uses.
 
     Returns
     -------
@@ -118,21 +117,17 @@ def rain_on_compressed(message: Any, render: Renderer) -> Any:
         The message cannot be read, see :func:`derain_ros.images.codec.decode_compressed`.
 
     """
-    reason = why_not(message)
-    if reason is not None:
-        raise ImageFormatError(reason)
-    change = _change(decode_compressed(message), render)
+    _check(message)
+    change = _change(decode_compressed(message, bits), render)
     data = np.ascontiguousarray(message.data)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.shape[:2] != change.shape[:2]:
         raise ImageFormatError('data is a picture that OpenCV reads in colour only')
     encoding, _, target = message.format.partition(';')
-    if pixels.ndim == 3:
-        order = 'rgb8' if 'compressed rgb' in target else 'bgr8'
-        _add(pixels[..., :3], change[..., _COLOUR_ORDERS[order]])
+    if pixels.ndim == 2:
+        _add(pixels, _one_channel(change, encoding), bits)
     else:
-        mosaic = encoding.startswith(_BAYER)
-        _add(pixels, _mosaic(change, encoding) if mosaic else _grey(change))
+        _add(pixels[..., :3], change[..., ::-1] if 'compressed rgb' in target else change, bits)
     if data[:3].tobytes() == _JPEG_START:
         done, data = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     else:
@@ -142,62 +137,33 @@ def rain_on_compressed(message: Any, render: Renderer) -> Any:
     return dataclasses.replace(message, data=data.ravel())
 
 
+def _check(message: Any) -> None:
+    if reason := why_not(message):
+        raise ImageFormatError(reason)
+
+
 def _change(dry: np.ndarray, render: Renderer) -> np.ndarray:
     """Return what rain adds: int32, H×W×3, BGR."""
     return render(dry).astype(np.int32) - dry
 
 
-def _samples(
-    data: np.ndarray, shape: tuple[int, ...], step: int, depth: Any = np.uint8
-) -> np.ndarray:
-    """View a message's bytes as rows of ``step`` bytes; decoding has checked that they fit."""
-    depth = np.dtype(depth)
-    inner = [depth.itemsize] if len(shape) == 2 else [shape[2] * depth.itemsize, depth.itemsize]
-    return np.ndarray(shape, depth, data, strides=(step, *inner))
-
-
-def _add(samples: np.ndarray, change: np.ndarray) -> None:
+def _add(samples: np.ndarray, change: np.ndarray, bits: int = 16) -> None:
     """Add to unsigned samples in place, clipped; 16 bits are 257 times what 8 bits are."""
-    bits = 8 * samples.dtype.itemsize
-    total = samples + change * (257 if bits == 16 else 1)
-    samples[...] = np.clip(total, 0, 2**bits - 1)
+    most = 2**min(bits, 8 * samples.dtype.itemsize) - 1
+    total = samples + change * (most // 255)
+    # A sample beyond the bits in use stays what it is unless it is changed.
+    samples[...] = np.clip(total, 0, np.maximum(samples, most))
 
 
-def _grey(change: np.ndarray) -> np.ndarray:
-    return _rounded(change @ _LUMA_BGR)
-
-
-def _mosaic(change: np.ndarray, encoding: str) -> np.ndarray:
-    """Take at each pixel the channel that a Bayer filter lets through there."""
-    pattern = encoding.removeprefix(_BAYER)[:4]
+def _one_channel(change: np.ndarray, encoding: str) -> np.ndarray:
+    """Return the grey of a change, or what a Bayer filter lets through at each pixel."""
+    if not encoding.startswith(_BAYER):
+        return _rounded(change @ _LUMA_BGR)
     mosaic = np.empty(change.shape[:2], np.int32)
-    for place, colour in enumerate(pattern):
+    for place, colour in enumerate(encoding.removeprefix(_BAYER)[:4]):
         row, column = divmod(place, 2)
         mosaic[row::2, column::2] = change[row::2, column::2, 'bgr'.index(colour)]
     return mosaic
-
-
-def _add_packed_yuv(
-    pixels: np.ndarray, change: np.ndarray, offsets: tuple[int, int, int]
-) -> None:
-    luma, *chroma = offsets
-    yuv = change @ _YUV_BGR.T
-    for column in range(2):
-        _add(pixels[..., luma + 2 * column], _rounded(yuv[:, column::2, 0]))
-    pairs = (yuv[:, 0::2] + yuv[:, 1::2]) / 2
-    for channel, offset in enumerate(chroma, 1):
-        _add(pixels[..., offset], _rounded(pairs[..., channel]))
-
-
-def _add_planar_yuv(
-    rows: np.ndarray, change: np.ndarray, offsets: tuple[int, int]
-) -> None:
-    height, width = change.shape[:2]
-    yuv = change @ _YUV_BGR.T
-    _add(rows[:height], _rounded(yuv[..., 0]))
-    squares = yuv.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
-    for channel, offset in enumerate(offsets, 1):
-        _add(rows[height:, offset::2], _rounded(squares[..., channel]))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -20,11 +20,7 @@ _TWIST = {
 class VehicleMotion:
     """Speed and yaw rate of a vehicle over time.
 
-    Attributes
-    ----------
-    rows
-        Time, ns, speed straight on, m/s, and yaw rate, rad/s to the left; by time.
-
+    ``rows`` are time, ns, speed straight on, m/s, and yaw rate, rad/s to the left; by time.
     """
 
     rows: tuple[tuple[int, float, float], ...]
@@ -33,19 +29,9 @@ class VehicleMotion:
     def read(cls, reader: Recording, topic: str) -> 'VehicleMotion':
         """Read the motion from a topic of an open bag.
 
-        Parameters
-        ----------
-        reader
-            The bag.
-        topic
-            Of nav_msgs/Odometry or geometry_msgs/TwistStamped: ``linear.x`` and
-            ``angular.z`` of the twist, in the vehicle's axes (REP 103).
-
-        Raises
-        ------
-        BagError
-            The topic is missing, of another type, or has no readable message.
-
+        That is of nav_msgs/Odometry or geometry_msgs/TwistStamped: ``linear.x`` and ``angular.z``
+        of the twist, in the vehicle's axes (REP 103). Raises BagError where it is missing, of
+        another type, or has no readable message.
         """
         types = {connection.topic: connection.msgtype for connection in reader.connections}
         fitting = ', '.join(sorted(t for t, kind in types.items() if kind in _TWIST)) or 'none'

@@ -36,14 +36,7 @@ class Weather:
     camera: CameraMotion | None = None
 
     def clip(self) -> RainClip:
-        """Return the rain of one clip.
-
-        Raises
-        ------
-        ValueError
-            A value is out of its range.
-
-        """
+        """Return the rain of one clip; raises ValueError where a value is out of its range."""
         return RainClip(
             intensity=self.intensity, seed=self.seed, wind=self.wind, model=self.model,
             mist=self.mist, camera=self.camera)

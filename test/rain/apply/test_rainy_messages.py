@@ -105,6 +105,21 @@ def test_16_bits_keep_their_lower_eight_under_rain(encoding, order):
     assert (result[:, WIDTH // 2:] == samples[:, WIDTH // 2:]).all()
 
 
+@pytest.mark.parametrize('bits', [10, 12, 14])
+def test_rain_is_as_bright_where_fewer_bits_are_used(bits):
+    samples = np.full((HEIGHT, WIDTH), 100 << (bits - 8), '<u2')
+    samples[:, -1] = 40000
+    raw = image(0, START, encoding='mono16', height=HEIGHT, width=WIDTH, step=2 * WIDTH,
+                data=samples.view(np.uint8).ravel())
+    rainy = rain_on_image(raw, _brighter(20, 20, 20), bits)
+    wanted = samples.copy()
+    wanted[:, :WIDTH // 2] += 20 * ((2**bits - 1) // 255)
+    assert np.array_equal(rainy.data.view('<u2').reshape(HEIGHT, WIDTH), wanted)
+    packed = _compressed(samples, 'mono16; png compressed ', '.png')
+    rainy = rain_on_compressed(packed, _brighter(20, 20, 20), bits)
+    assert np.array_equal(cv2.imdecode(rainy.data, cv2.IMREAD_UNCHANGED), wanted)
+
+
 def test_16_bits_stop_at_white():
     samples = np.full((HEIGHT, WIDTH), 0x12FF, '<u2')
     dry = image(0, START, encoding='mono16', height=HEIGHT, width=WIDTH, step=2 * WIDTH,
