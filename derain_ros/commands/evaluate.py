@@ -109,7 +109,7 @@ def _sweep(args: argparse.Namespace) -> int:
     """Measure models on rain rendered over dry pictures, along one axis."""
     from dataclasses import asdict
 
-    from derain_ros.evaluation.sweep import SWEEPS, sweep
+    from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
     from derain_ros.files.frame_sources import FolderFrames
     from derain_ros.files.pairs import BadPair, PairError
 
@@ -138,6 +138,7 @@ def _sweep(args: argparse.Namespace) -> int:
         for point in points:
             print(f'  {point.value:>6g}  {point.rainy:>9.2f}  {point.derained:>8.2f}  '
                   f'{point.derained - point.rainy:>5.2f}  {_share(point.f1):>7}')
+        print(f'  {conclude(axis, points)}')
 
     def page() -> str:
         from derain_ros.report.page import make_sweep_page

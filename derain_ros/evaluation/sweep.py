@@ -15,6 +15,9 @@ from derain_ros.evaluation.rain_metrics import MaskCounts, count_mask
 from derain_ros.rain import CameraMotion, RainClip, RainyImage, Shower, render
 from derain_ros.rain.shower import sample_layers
 
+NOTICEABLE = 0.1
+"""Gain in dB below which deraining is no help."""
+
 INTENSITY = 0.45
 """Of the rain of a sweep, but for that by rate."""
 
@@ -48,6 +51,15 @@ class SweepPoint:
     rainy: float
     derained: float
     f1: float | None
+
+
+def conclude(axis: Sweep, points: Sequence[SweepPoint]) -> str:
+    """Return in words what deraining gains along an axis, and where it does not help."""
+    gains = [(point.derained - point.rainy, f'{point.value:g} {axis.unit}') for point in points]
+    (least, where), (most, best) = min(gains), max(gains)
+    useless = ', '.join(value for gain, value in gains if gain < NOTICEABLE)
+    return (f'gains {least:.1f} dB at {where} to {most:.1f} dB at {best}; '
+            + (f'no help at {useless}' if useless else 'it helps at every point'))
 
 
 def rain_at(kind: str, value: float, image: np.ndarray, seed: int) -> RainyImage:

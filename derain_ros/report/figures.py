@@ -109,12 +109,12 @@ def quality_figures(entries: Sequence[Entry]) -> tuple[list[PlotFigure], list[Pl
         models = list(group)
         first = models[0]
         title = first.name if len({id(one.run) for one in of_kind(entries, 'pairs')}) > 1 else ''
-        points = [(one.model, cost, one.data.summary.psnr) for one in models
+        points = [(one.model, cost, one.data.summary.psnr, one.colour) for one in models
                   if (cost := cost_of(one)) and one.data.summary.psnr is not None]
         rainy = first.data.summary.input_psnr
         if points and rainy is not None:
             described = '; '.join(f'{name}: {cost:g} kFLOP per pixel, {psnr:.2f} dB'
-                                  for name, cost, psnr in points)
+                                  for name, cost, psnr, _ in points)
             costs.append(PlotFigure(
                 title, (), cost_plot(points, rainy),
                 f'PSNR against cost. {described}; rainy input: {rainy:.2f} dB'))
@@ -125,7 +125,7 @@ def quality_figures(entries: Sequence[Entry]) -> tuple[list[PlotFigure], list[Pl
             changes.append(PlotFigure(
                 f'{first.short}{shown}', (), change_plot(
                     [(printable(one.name), one.input_psnr, one.psnr)
-                     for one in images[:_PLOTTED]]),
+                     for one in images[:_PLOTTED]], first.colour),
                 f'PSNR of each picture, rainy and derained. {len(images)} pictures, {worse} of '
                 'them made worse; the figures stand in the table below'))
     return costs, changes

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from derain_ros.evaluation.gallery import Exhibit
-from derain_ros.evaluation.sweep import Sweep, SweepPoint
+from derain_ros.evaluation.sweep import Sweep, SweepPoint, conclude
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
 from derain_ros.report.figures import (
@@ -101,7 +101,8 @@ def make_sweep_page(
     figures = lines('', Axis(axis), Axis('PSNR, dB'), [rainy, *derained], decibel, table)
     title = f'Deraining by {sweep.title}'
     return _render(
-        'sweep.html', title=title, models=list(runs), figures=figures, pictures=pictures)
+        'sweep.html', title=title, figures=figures, pictures=pictures,
+        concluded=[(name, conclude(sweep, points)) for name, points in runs.items()])
 
 
 def _render(template: str, **content: Any) -> str:

@@ -33,6 +33,7 @@ _SETTINGS = {
     'axes.labelcolor': _TEXT, 'xtick.labelcolor': _TEXT, 'ytick.labelcolor': _TEXT,
     'axes.edgecolor': _LINE, 'xtick.color': _LINE, 'ytick.color': _LINE, 'grid.color': _LINE,
     'xtick.major.size': 0, 'ytick.major.size': 0, 'xtick.minor.size': 0,
+    'xtick.major.pad': 8, 'ytick.major.pad': 5,
     'axes.grid': True, 'axes.axisbelow': True, 'axes.xmargin': 0.01, 'lines.linewidth': 1.8,
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.spines.left': False,
     'axes.titlelocation': 'left', 'axes.titlesize': 13, 'axes.titleweight': 'bold',
@@ -116,35 +117,39 @@ def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
         # A layout that is computed takes twice as long.
         axes = figure.add_axes((0.13, 0.2, 0.85, 0.77))
         for one in series:
-            alone = sum(map(math.isfinite, one.values)) == 1
-            axes.plot(one.times, one.values, color=COLOURS[one.colour],
-                      linestyle=_DASHES[one.dash % 4], marker='o' if alone else '')
+            known = [False, *map(math.isfinite, one.values), False]
+            # Between two gaps a line shows nothing.
+            alone = [place for place in range(len(one.values))
+                     if known[place:place + 3] == [False, True, False]]
+            axes.plot(one.times, one.values, color=COLOURS[one.colour], marker='o', markersize=4,
+                      markevery=alone, linestyle=_DASHES[one.dash % 4])
         axes.set_xlabel(x.name)
         axes.set_ylabel(y.name)
         axes.yaxis.set_label_coords(-0.105, 0.5)
         axes.set_xlim(_span(x, [time for one in series for time in one.times]))
         low, high = _span(y, [value for one in series for value in one.values])
-        axes.set_ylim(low, high + 0.04 * (high - low))
+        spare = 0.04 * (high - low)
+        axes.set_ylim(low - (spare if y.low is None else 0), high + spare)
 
     return _svg(480, 250, draw, layout=None)
 
 
-def cost_plot(points: Sequence[tuple[str, float, float]], input_psnr: float) -> str:
+def cost_plot(points: Sequence[tuple[str, float, float, int]], input_psnr: float) -> str:
     """Draw PSNR against cost on a logarithmic axis, as SVG.
 
-    ``points`` are model, cost in kFLOP per pixel (above 0) and PSNR in dB; that of the rainy
-    pictures is drawn as a line.
+    ``points`` are model, cost in kFLOP per pixel (above 0), PSNR in dB and number of the colour;
+    the PSNR of the rainy pictures is drawn as a line.
     """
     def draw(figure: 'Figure') -> None:
         axes = figure.subplots()
-        costs, values = [cost for _, cost, _ in points], [psnr for _, _, psnr in points]
+        costs = [cost for _, cost, _, _ in points]
         low, high = min(costs) / 2, max(costs) * 2
         _logarithmic(axes, low, high)
         axes.set(xlabel='kFLOP per pixel', ylabel='PSNR, dB')
         axes.axhline(input_psnr, **_INPUT)
-        axes.plot(costs, values, 'o', color=COLOURS[0], markersize=9)
         axes.margins(y=0.15)
-        for name, cost, psnr in points:
+        for name, cost, psnr, colour in points:
+            axes.plot(cost, psnr, 'o', color=COLOURS[colour], markersize=9)
             left = math.log(cost / low) > 0.5 * math.log(high / low)
             axes.annotate(f'{shorten(name, 40)}, {psnr:.2f} dB', (cost, psnr),
                           (-9 if left else 9, 0), textcoords='offset points', va='center',
@@ -155,15 +160,18 @@ def cost_plot(points: Sequence[tuple[str, float, float]], input_psnr: float) -> 
     return _svg(480, 270, draw)
 
 
-def change_plot(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Draw a row for each picture, as SVG: name, PSNR of the input and of the result in dB."""
+def change_plot(rows: Sequence[tuple[str, float, float]], colour: int = 0) -> str:
+    """Draw a row for each picture, as SVG: name, PSNR of the input and of the result in dB.
+
+    ``colour`` is the number of that of the results, but for those that are worse than the input.
+    """
     def draw(figure: 'Figure') -> None:
         axes = _rows(figure, [shorten(name, 26) for name, _, _ in rows])
         for number, (_, before, after) in enumerate(rows):
-            colour = COLOURS[0] if after >= before else _LOSS
-            axes.plot([before, after], [number, number], color=colour)
+            drawn = COLOURS[colour] if after >= before else _LOSS
+            axes.plot([before, after], [number, number], color=drawn)
             axes.plot(before, number, **_BEFORE)
-            axes.plot(after, number, 'o', color=colour)
+            axes.plot(after, number, 'o', color=drawn)
         axes.set_xlabel('PSNR, dB: ring rainy, dot derained')
         axes.margins(x=0.03)
 

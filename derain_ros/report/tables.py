@@ -52,9 +52,9 @@ class Row(NamedTuple):
         before = self.values[0]
         if before is None or after is None or not self.better:
             return '', ''
-        if self.form(before) == self.form(after):
-            return 'same', ''
         change = after - before
+        if self.form(before) == self.form(after) or self.form(abs(change)) == self.form(0):
+            return 'same', ''
         size = (f'{100 * abs(change):.1f} points' if self.form is share
                 else self.form(abs(change)))
         verdict = 'better' if change * self.better > 0 else 'worse'

@@ -8,7 +8,7 @@ import pytest
 from evaluate_files import write_model, write_picture
 
 from derain_ros.cli import main
-from derain_ros.evaluation.sweep import SWEEPS, rain_at
+from derain_ros.evaluation.sweep import SWEEPS, SweepPoint, conclude, rain_at
 
 PICTURE = np.full((120, 160, 3), 60, np.uint8)
 
@@ -39,6 +39,14 @@ def test_rain_grows_with_its_rate_and_keeps_its_drops_as_the_speed_does():
     assert np.array_equal(slow, rain_at('speed', 0, PICTURE, 1).streaks)
 
 
+def test_where_deraining_stops_to_help_is_told():
+    points = [SweepPoint(value, 30.0, 30.0 + gain, None)
+              for value, gain in ((0, 4.0), (50, 0.5), (100, 0.04))]
+    assert conclude(SWEEPS['speed'], points) == (
+        'gains 0.0 dB at 100 km/h to 4.0 dB at 0 km/h; no help at 100 km/h')
+    assert conclude(SWEEPS['speed'], points[:2]).endswith('it helps at every point')
+
+
 @pytest.mark.parametrize('kind', SWEEPS)
 def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
     coarse = np.random.default_rng(3).integers(20, 100, (4, 5, 3), dtype=np.uint8)
@@ -55,6 +63,7 @@ def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
         point['rainy'] < point['derained'] and 0 < point['f1'] < 1 for point in points)
     printed, page = capsys.readouterr().out, html.read_text()
     assert f'Deraining by {SWEEPS[kind].title}' in page
+    assert ' gains ' in page and f' {SWEEPS[kind].unit} to ' in page
     for point in points:
         assert f'{point["derained"]:.2f}' in printed
         assert f'{point["derained"]:.2f}' in page

@@ -16,7 +16,7 @@ from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
 from derain_ros.evaluation.rain_metrics import MaskCounts
 from derain_ros.evaluation.scores import ImageScore
 from derain_ros.files.pairs import BadPair
-from derain_ros.report.plots import change_plot, cost_plot
+from derain_ros.report.plots import COLOURS, Axis, Series, change_plot, cost_plot, line_plot
 
 RED, GREEN, BLUE = (30, 30, 200), (30, 160, 30), (200, 30, 30)
 
@@ -119,19 +119,26 @@ def _marks(svg):
 
 
 @pytest.mark.parametrize('points', [
-    [('a', 7.3, 30.0), ('b', 7.3, 30.0)],
-    [('a', 0.01, 10.0), ('b', 1e5, 60.0), ('c', 40.0, 35.0)],
+    [('a', 7.3, 30.0, 0), ('b', 7.3, 30.0, 0)],
+    [('a', 0.01, 10.0, 0), ('b', 1e5, 60.0, 1), ('c', 40.0, 35.0, 1)],
 ])
 def test_points_of_the_cost_plot_lie_where_they_belong(points):
     svg = cost_plot(points, 26.63)
-    dots = [(x, y) for fill, x, y in _marks(svg) if fill == '#0a5bb5']
-    assert len(dots) == len(points)
+    dots = [(x, y) for _, x, y in _marks(svg)]
+    assert [fill for fill, _, _ in _marks(svg)] == [COLOURS[point[3]] for point in points]
     assert all(40 < x < 480 and 0 < y < 230 for x, y in dots)
     for value, place in ((1, 0), (2, 1)):
         order = sorted(range(len(points)), key=lambda number: points[number][value])
         found = [dots[number][place] for number in order]
         assert found == sorted(found, reverse=place == 1)
-    assert all(f'{name}, {psnr:.2f} dB' in svg for name, _, psnr in points)
+    assert all(f'{name}, {psnr:.2f} dB' in svg for name, _, psnr, _ in points)
+
+
+def test_a_value_between_gaps_is_drawn_as_a_dot():
+    nan = float('nan')
+    svg = line_plot(Axis('s'), Axis('ms'), [
+        Series('a', 1, range(7), [1.0, nan, 2.0, nan, 3.0, 4.0, nan])])
+    assert [fill for fill, _, _ in _marks(svg)] == [COLOURS[1]] * 2
 
 
 def test_the_change_plot_shows_what_got_worse():
@@ -142,7 +149,7 @@ def test_the_change_plot_shows_what_got_worse():
 
 
 def test_plots_are_the_same_each_time_whatever_the_settings_of_the_user(monkeypatch):
-    points = [('a $x$ <b>', 7.3, 30.94)]
+    points = [('a $x$ <b>', 7.3, 30.94, 0)]
     first = cost_plot(points, 26.63)
     assert 'a $x$ &lt;b&gt;, 30.94 dB' in first and 'date' not in first
     for name, value in (('font.size', 30), ('lines.linewidth', 9), ('svg.fonttype', 'path')):

@@ -22,6 +22,7 @@ from derain_ros.report.comparisons import compare_runs
 from derain_ros.report.page import make_page
 from derain_ros.report.pictures import choose
 from derain_ros.report.runs import load_entries
+from derain_ros.report.tables import Row, share
 from derain_ros.text import printable
 
 BUILDERS = {'bag': bag_run, 'pairs': pairs_run, 'replay': replay_run,
@@ -226,6 +227,11 @@ def test_two_runs_of_unknown_models_share_no_colour_with_a_known_one(tmp_path):
     entries = load(tmp_path, detections_run(None), detections_run(None), bag_run())
     assert len({entry.colour for entry in entries}) == 3
     assert '2 run files. Each run has' in make_page(entries[:2])[0]
+
+
+def test_a_change_that_rounds_to_nothing_is_none():
+    row = Row('mask', [0.0006, 0.0002, 0.0], share, -1)
+    assert [cell.change for cell in row.cells([True] * 3)] == ['', 'same', '−0.1 points, better']
 
 
 def test_the_page_is_the_same_again(all_runs, all_text):
