@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.engine_timing import EngineTiming, in_words, time_engine
+from derain_ros.bench.engine_timing import EngineTiming, in_words, test_picture, time_engine
 from derain_ros.bench.floors import Ceilings, NetworkCost, measure_ceilings, network_cost
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import EngineOptions, create_engine, engine_report
 from derain_ros.engines.models import find_model
+from derain_ros.engines.openvino_engine import LayerTime
 from derain_ros.report.plots import SpeedRow
 
 DEFINITIONS = {
@@ -35,6 +36,7 @@ BARS_MS = {'base': 5.0, 'nano': 1.5}
 """Most milliseconds from uint8 to uint8 in f16 at :data:`BARRED_SIZE`, by model."""
 
 _SECONDS = 5.0
+_PROFILED_RUNS = 25
 _FLOORS = {'ideal': 'ideal', 'layer by layer': 'layers'}
 
 
@@ -96,13 +98,20 @@ class Measured(NamedTuple):
 
 def engine(setting: Setting) -> Result:
     """Time each engine and model at each size, uint8 frames in, uint8 frames and masks out."""
-    seconds, timings = setting.seconds(_SECONDS), []
+    seconds, timings, profiles, notes = setting.seconds(_SECONDS), [], {}, []
     for name in setting.engines or [found.engine for found in engine_report() if found.available]:
         for model in setting.models or (setting.parameters['model'],):
             options = EngineOptions(kernels=setting.kernels)
             with closing(create_engine(name, model, options=options)) as running:
                 timings += [time_engine(running, *size, seconds) for size in setting.sizes]
-    notes = [] if timings else ['no engine can run here; `derain info` says why']
+                if setting.profile and name == 'openvino':
+                    for width, height in setting.sizes:
+                        what = f'{name} {model} {running.info.precision} {width}x{height}'
+                        cpu, layers = running.profile(test_picture(width, height), _PROFILED_RUNS)
+                        profiles[what] = [layer._asdict() for layer in layers]
+                        notes += profile_lines(what, cpu, layers)
+    if not timings:
+        notes.append('no engine can run here; `derain info` says why')
     ceilings, peers = None, []
     try:
         if any(timing.on_gpu for timing in timings):
@@ -132,7 +141,23 @@ def engine(setting: Setting) -> Result:
         sorted(figures, key=lambda figure: figure.bar is None), notes,
         {'timings': [one.as_json() for one in found],
          'ceilings': ceilings and asdict(ceilings),
-         'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS})
+         'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS,
+         'profiles': profiles})
+
+
+def profile_lines(what: str, cpu: float, layers: Sequence[LayerTime]) -> list[str]:
+    """Add up layers by kernel, the slowest first, with what they reach a second."""
+    kernels: dict[tuple[str, str], list[LayerTime]] = {}
+    for layer in layers:
+        kernels.setdefault((layer.kind, layer.kernel), []).append(layer)
+    sums = [(sum(one.ms for one in same), len(same), sum(one.flops for one in same),
+             sum(one.size for one in same), ' '.join(kernel)) for kernel, same in kernels.items()]
+    lines = [f'{what}, one thread: {cpu:.1f} ms of CPU time; by kernel:']
+    for ms, count, flops, size, kernel in sorted(sums, reverse=True):
+        if ms >= cpu / 200:
+            reached = f'{flops / ms / 1e6:.0f} GFLOP/s, ' if flops else ''
+            lines.append(f'{ms:.1f} ms, {count} x {kernel}: {reached}{size / ms / 1e6:.1f} GB/s')
+    return lines
 
 
 def assemble(

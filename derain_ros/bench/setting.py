@@ -54,10 +54,10 @@ class Setting:
         For clips and logs.
     parameters
         Of the node, in every scenario: ``model`` and ``engine``.
-    engines, models, kernels, peer
+    engines, models, kernels, peer, profile
         For the scenario ``engine``: engines (empty for all that can run), models (empty for that
         of the node), what torch runs on a GPU (:data:`derain_ros.engines.contract.KERNELS`), and
-        whether to time PReNet, too.
+        whether to time PReNet and each layer of OpenVINO, too.
     sizes
         Frame sizes of the scenarios ``engine`` and ``stages``, width and height in pixels.
     rate
@@ -77,6 +77,7 @@ class Setting:
     models: tuple[str, ...] = ()
     kernels: str = 'plain'
     peer: bool = False
+    profile: bool = False
     sizes: tuple[tuple[int, int], ...] = ((640, 480), (1280, 720), (1920, 1080))
     rate: float = 30.0
     duration: float | None = None

@@ -63,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--peer', action='store_true',
                         help='in the scenario engine time PReNet as well, by torch: on a GPU in '
                              'the precision of the engines, on a CPU in f32 (seconds a frame)')
+    parser.add_argument('--profile', action='store_true',
+                        help='in the scenario engine time each layer of OpenVINO on one thread')
     parser.add_argument('--plot', type=Path, metavar='FILE',
                         help='draw the times of the scenario engine there, SVG')
     parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
@@ -81,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise CommandError('--skip-node leaves none of the scenarios of --only')
-    own = args.models or args.peer or args.plot or args.kernels != 'plain'
+    own = args.models or args.peer or args.profile or args.plot or args.kernels != 'plain'
     if 'engine' not in names and own:
-        raise CommandError('--models, --kernels, --peer and --plot are for the scenario engine')
+        raise CommandError(
+            '--models, --kernels, --peer, --profile and --plot are for the scenario engine')
     if args.plot:
         from derain_ros.report.plots import require
 
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
                 'engine': args.engines[0] if len(args.engines) == 1 else 'auto'},
             engines=() if args.engines == ['auto'] else tuple(args.engines),
             sizes=tuple(args.sizes), rate=args.rate, duration=args.seconds, quick=args.quick,
-            models=tuple(args.models), kernels=args.kernels, peer=args.peer)
+            models=tuple(args.models), kernels=args.kernels, peer=args.peer, profile=args.profile)
         for name in names:
             try:
                 results[name] = _measure(name, setting)

@@ -76,8 +76,10 @@ def to_windows(image: Tensor, size: tuple[int, int] = WINDOW) -> Tensor:
     """Cut N×C×H×W into windows, (N·H/4·W/8)×32×C; H and W are multiples of the window."""
     batch, channels, height, width = image.shape
     rows, columns = size
-    cut = image.reshape(batch, channels, height // rows, rows, width // columns, columns)
-    return cut.permute(0, 2, 4, 3, 5, 1).reshape(-1, rows * columns, channels)
+    # Channels last first: engines that compute in that layout then move whole pixels.
+    last = image.permute(0, 2, 3, 1)
+    cut = last.reshape(batch, height // rows, rows, width // columns, columns, channels)
+    return cut.transpose(2, 3).reshape(-1, rows * columns, channels)
 
 
 def from_windows(
@@ -86,7 +88,7 @@ def from_windows(
     """Join windows to N×C×H×W, the inverse of :func:`to_windows`."""
     rows, columns = size
     cut = windows.reshape(batch, height // rows, width // columns, rows, columns, -1)
-    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
+    return cut.transpose(2, 3).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 class WindowAttention(nn.Module):
@@ -152,9 +154,9 @@ class WindowAttention(nn.Module):
         tall, wide = ((side + 2 * move + size - 1) // size * size for side, move, size in (
             (height, down, rows), (width, right, columns)))
         if self.shifted:
-            border = (right, columns, down, rows)
-            tokens = functional.pad(features, border)[:, :, :tall, :wide]
-            bias = functional.pad(bias, border, value=-1000.0)[:, :, :tall, :wide]
+            border = (right, wide - width - right, down, tall - height - down)
+            tokens = functional.pad(features, border)
+            bias = functional.pad(bias, border, value=-1000.0)
         bias = to_windows(bias, self.size).transpose(1, 2).unsqueeze(1)
         windows = self.norm(to_windows(tokens, self.size))
         query, key, value = self.query(windows), self.key(windows), self.value(windows)
@@ -317,8 +319,7 @@ class ClusteredAttention(nn.Module):
             if self.training:
                 self._follow(tokens.detach(), cluster)
             position, order = counting_sort(cluster, self.centres.shape[0])
-            packed = rearrange(torch.cat([tokens, bias], 2), order)
-            tokens, bias = packed[:, :, :channels], packed[:, :, channels:]
+            tokens, bias = rearrange(tokens, order), rearrange(bias, order)
         mixed = self.merge(self._slide(tokens, bias))
         if self.use_clusters:
             mixed = rearrange(mixed, position)
@@ -338,8 +339,9 @@ class ClusteredAttention(nn.Module):
     def _neighbours(self, groups: Tensor, outside: float) -> Tensor:
         """Join each group to both neighbours, N×S×G×C to (N·S)×3G×C."""
         padded = functional.pad(groups, (0, 0, 0, 0, 1, 1), value=outside)
-        joined = torch.cat([padded[:, :-2], groups, padded[:, 2:]], 2)
-        return joined.reshape(-1, 3 * self.group, groups.shape[-1])
+        first = torch.arange(groups.shape[1], device=groups.device).unsqueeze(1)
+        each = (first + torch.arange(3, device=groups.device)).flatten()
+        return padded.index_select(1, each).reshape(-1, 3 * self.group, groups.shape[-1])
 
     @torch.no_grad()
     def _follow(self, tokens: Tensor, cluster: Tensor, decay: float = 0.99) -> None:

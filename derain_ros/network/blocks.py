@@ -1,5 +1,6 @@
 """What the stages are built from: gated blocks, and the level of tokens."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -48,6 +49,53 @@ def reach(features: Tensor) -> Tensor:
     return functional.hardtanh(features, -REACH, REACH)
 
 
+def unfold(folded: Tensor, factor: int) -> Tensor:
+    """Turn channels that lie pixel by pixel into pixels, N×(f·f·C)×H×W to N×fH×fW×C.
+
+    Engines move whole runs of channels so, where a pixel shuffle gathers single numbers.
+    """
+    batch, channels, height, width = folded.shape
+    runs = folded.permute(0, 2, 3, 1).reshape(batch, height, width, factor, channels // factor)
+    return runs.transpose(2, 3).reshape(
+        batch, height * factor, width * factor, channels // factor**2)
+
+
+def order_by_pixel(convolution: nn.Conv2d, *factors: int) -> None:
+    """Put the output channels, made for pixel shuffles one after another, as :func:`unfold` wants.
+
+    One unfolding by the product of ``factors`` then takes the place of all shuffles.
+    """
+    places = torch.arange(convolution.out_channels).reshape(1, -1, 1, 1)
+    for factor in factors:
+        places = functional.pixel_shuffle(places, factor)
+    order = places.permute(0, 2, 3, 1).flatten()
+    convolution.weight.data = convolution.weight.data[order]
+    convolution.bias.data = convolution.bias.data[order]
+
+
+class SubpixelConv(nn.Conv2d):
+    """1×1 convolution whose channels become 2×2 pixels: N×C×H×W to N×out×2H×2W.
+
+    :meth:`deploy` orders its weights for engines; the result stays the same.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, 4 * out, 1)
+        self.deployed = False
+
+    def deploy(self) -> None:
+        """Order the weights by pixel."""
+        order_by_pixel(self, 2)
+        self.deployed = True
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve and unfold; see the class for shapes."""
+        folded = super().forward(features)
+        if self.deployed:
+            return unfold(folded, 2).permute(0, 3, 1, 2)
+        return functional.pixel_shuffle(folded, 2)
+
+
 def gated_blocks(channels: int, count: int) -> nn.Sequential:
     """Put ``count`` blocks one after another."""
     return nn.Sequential(*[GatedBlock(channels) for _ in range(count)])
@@ -80,7 +128,7 @@ class TokenLevel(nn.Module):
         self.before = gated_blocks(token, blocks[0])
         self.attentions = nn.ModuleList(attentions)
         self.after = gated_blocks(token, blocks[1])
-        self.up = nn.Conv2d(token, 4 * cell, 1)
+        self.up = SubpixelConv(token, cell)
 
     def forward(
         self, cells: Tensor, covered: Tensor, earlier: Tensor | None = None
@@ -93,4 +141,4 @@ class TokenLevel(nn.Module):
         for attention in self.attentions:
             tokens = attention(tokens, covered)
         tokens = self.after(tokens)
-        return reach(cells + functional.pixel_shuffle(self.up(tokens), 2)), tokens
+        return reach(cells + self.up(tokens)), tokens

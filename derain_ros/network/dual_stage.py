@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain_ros.network.attention import ClusteredAttention, WindowAttention
-from derain_ros.network.blocks import TokenLevel, gated_blocks
-from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse
+from derain_ros.network.blocks import (
+    SubpixelConv,
+    TokenLevel,
+    gated_blocks,
+    order_by_pixel,
+    unfold,
+)
+from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse, halve
 
 SIZE_MULTIPLE = (32, 64)
 """Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
@@ -96,6 +102,7 @@ class DualStageConfig:
 
 
 VARIANTS = {
+    'pico': DualStageConfig(stem=8, cell=24, token=48, heads=1),
     'nano': DualStageConfig(
         cell=40,
         token=80,
@@ -127,8 +134,8 @@ VARIANTS = {
         clusters=64,
     ),
 }
-"""Network sizes by name: ``nano`` for CPUs and the Jetson Orin Nano class, ``base`` for
-Jetson Orin and desktop GPUs, ``large`` for quality without a deadline."""
+"""Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
+Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline."""
 
 
 class DualStageNetwork(nn.Module):
@@ -190,7 +197,7 @@ class DualStageNetwork(nn.Module):
             self.stage2_before = gated_blocks(cell, before)
             self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
             self.stage2_after = gated_blocks(cell, after)
-            self.up = nn.Conv2d(cell, 4 * stem, 1)
+            self.up = SubpixelConv(cell, stem)
             self.half_after = gated_blocks(stem, config.half_blocks[1])
             self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
 
@@ -207,7 +214,9 @@ class DualStageNetwork(nn.Module):
             raise ValueError(f'expected N×3×H×W, got {tuple(image.shape)}')
         height, width = image.shape[2:]
         image = pad_to_multiple(image, (2, 3))
-        restored, coarse, mask, streaks = self.residuals(image)
+        coarse, detail, mask, streaks = self.residuals(image)
+        coarse = functional.pixel_shuffle(coarse, 2)
+        restored = coarse if detail is None else coarse + detail
 
         def crop(full: Tensor) -> Tensor:
             return full[:, :, :height, :width]
@@ -221,7 +230,7 @@ class DualStageNetwork(nn.Module):
             crop(functional.pixel_shuffle(streaks, 4)),
         )
 
-    def residuals(self, image: Tensor) -> Restoration:
+    def residuals(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Run both stages on an image of a padded size.
 
         Parameters
@@ -231,18 +240,19 @@ class DualStageNetwork(nn.Module):
 
         Returns
         -------
-        Restoration
-            ``restored`` and ``coarse`` less the image, folded to N×12×H/2×W/2, the
-            former before its :func:`correction_share`;
-            both kinds of mask logits folded to N×16×H/4×W/4.
-            :func:`torch.nn.functional.pixel_shuffle` unfolds them.
+        coarse : Tensor
+            Coarse background less the image, folded twice: N×48×H/4×W/4.
+        detail : Tensor or None
+            What stage 2 adds to it before the :func:`correction_share`, folded: N×12×H/2×W/2.
+        mask_logits, streak_logits : Tensor
+            Folded to N×16×H/4×W/4. :func:`torch.nn.functional.pixel_shuffle` unfolds all of them.
 
         """
         response = self.response(image) if self.config.morphology else None
         stem = self.half_before(functional.relu(self.stem(image)))
         cells = self.cells(stem)
         if response is not None:
-            strong = functional.max_pool2d(response, 2)
+            strong = halve(response)
             cells = cells + self.streaks(strong)
             cells = cells + self.filled(self.fill(image, strong[:, :1]))
         cells = self.stage1_before(functional.relu(cells))
@@ -254,18 +264,12 @@ class DualStageNetwork(nn.Module):
             cells = cells + shut * (self.mask_token - cells)
         cells, tokens = self.stage1_tokens(cells, covered)
         cells = self.stage1_after(cells)
-        coarse = functional.pixel_shuffle(self.coarse(cells), 2)
-        restored = coarse
+        coarse, detail = self.coarse(cells), None
         if self.config.stage2:
             cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
             cells = self.stage2_after(cells)
-            restored = coarse + self._detail(cells, stem)
-        return Restoration(restored, coarse, logits + self.mask_detail(cells), logits)
-
-    def _detail(self, cells: Tensor, stem: Tensor) -> Tensor:
-        """Residual of the coarse background at full detail, N×12×H/2×W/2."""
-        halves = functional.pixel_shuffle(self.up(cells), 2)
-        return self.fine(self.half_after(functional.relu(halves + stem)))
+            detail = self.fine(self.half_after(functional.relu(self.up(cells) + stem)))
+        return coarse, detail, logits + self.mask_detail(cells), logits
 
 
 def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -319,7 +323,7 @@ def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
 class DeployedNetwork(nn.Module):
     """The network as engines run it: bytes in, bytes out.
 
-    The residual is unfolded straight to the layout of the image, which moves each
+    What the network folds is unfolded straight to the layout of the image, which moves each
     pixel once.
 
     Parameters
@@ -345,6 +349,13 @@ class DeployedNetwork(nn.Module):
         if self.network.config.morphology:
             self.network.response.luminance /= 255
             self.network.fill.mean /= 255
+        # Channels lie pixel by pixel.
+        for module in self.network.modules():
+            if isinstance(module, SubpixelConv):
+                module.deploy()
+        order_by_pixel(self.network.coarse, 2, 2)
+        if self.network.config.stage2:
+            order_by_pixel(self.network.fine, 2)
         self.half_precision = half
         if half:
             self.network.half()
@@ -354,19 +365,13 @@ class DeployedNetwork(nn.Module):
         height, width = image.shape[1:3]
         padded = pad_to_multiple(image.float(), (1, 2))
         features = padded.half() if self.half_precision else padded
-        parts = self.network.residuals(features.permute(0, 3, 1, 2))
-        mask = _unfold(torch.sigmoid(parts.mask_logits), 4).float()
-        correction = _unfold(parts.restored, 2).float() * correction_share(mask)
-        outputs = (padded + 255 * correction, 255 * mask.squeeze(3))
+        coarse, detail, logits, _ = self.network.residuals(features.permute(0, 3, 1, 2))
+        mask = unfold(torch.sigmoid(logits), 4).float()
+        correction = unfold(coarse, 4).float()
+        if detail is not None:
+            correction = correction + unfold(detail, 2).float()
+        outputs = (padded + 255 * (correction * correction_share(mask)), 255 * mask.squeeze(3))
         return tuple(_to_bytes(x[:, :height, :width]) for x in outputs)
-
-
-def _unfold(folded: Tensor, factor: int) -> Tensor:
-    """Pixel shuffle that ends in N×H×W×C instead of N×C×H×W."""
-    batch, channels, height, width = folded.shape
-    cells = folded.reshape(batch, channels // factor**2, factor, factor, height, width)
-    pixels = cells.permute(0, 4, 2, 5, 3, 1)
-    return pixels.reshape(batch, height * factor, width * factor, channels // factor**2)
 
 
 def _to_bytes(image: Tensor) -> Tensor:

@@ -35,7 +35,23 @@ def dilate(image: Tensor, size: tuple[int, int]) -> Tensor:
         N×C×H×W; pixels outside the image count as −∞.
 
     """
-    return functional.max_pool2d(image, size, 1, (size[0] // 2, size[1] // 2))
+    rows, columns = size
+    if rows > 1:
+        image = _dilate_rows(image.transpose(2, 3), rows).transpose(2, 3)
+    return _dilate_rows(image, columns) if columns > 1 else image
+
+
+def _dilate_rows(image: Tensor, length: int) -> Tensor:
+    """Dilate along the rows, with the rows as channels: OpenVINO pools eight channels at once."""
+    rows = image.flatten(1, 2).unsqueeze(2)
+    return functional.max_pool2d(rows, (1, length), 1, (0, length // 2)).reshape(image.shape)
+
+
+def halve(image: Tensor) -> Tensor:
+    """Halve N×C×H×W by the maximum of 2×2 pixels, with pairs of rows as channels; see above."""
+    batch, channels, height, width = image.shape
+    pairs = image.reshape(batch, channels * height // 2, 2, width)
+    return functional.max_pool2d(pairs, 2).reshape(batch, channels, height // 2, width // 2)
 
 
 def erode(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -62,11 +78,9 @@ def white_top_hat(image: Tensor, width: int) -> Tensor:
         ``image`` − opening(``image``), N×C×H×W, never negative.
 
     """
-    opened = image
-    for filtered in (erode, dilate):
-        # A square is a row of columns.
-        opened = filtered(filtered(opened, (width, 1)), (1, width))
-    return image - opened
+    # A square is a row of columns.
+    eroded = erode(erode(image, (width, 1)), (1, width))
+    return image - dilate(dilate(eroded, (1, width)), (width, 1))
 
 
 def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
