@@ -8,10 +8,20 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
-from derain_ros.node import supervisor
-from derain_ros.node.supervisor import FaultError, Supervisor
+from ros_fixtures import wait_for as wait_for_it
 
+from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.contract import KEPT_SIZES
+from derain_ros.node import supervisor
+from derain_ros.node.supervisor import (
+    SMALL_SHAPE,
+    EngineLine,
+    FaultError,
+    ShapeRecord,
+    Supervisor,
+)
+
+VGA, HD = (1, 480, 640, 3), (1, 720, 1280, 3)
 FRAME = np.random.default_rng(3).integers(0, 256, (1, 48, 64, 3), np.uint8)
 
 
@@ -45,6 +55,10 @@ class Obedient(Engine):
         self.rig.closed += 1
 
 
+def wait_for(condition):
+    wait_for_it(condition, 'event')
+
+
 class Rig:
     """A supervisor, and an engine that can be told what to do."""
 
@@ -67,6 +81,9 @@ class Rig:
 
     def infer(self, **options):
         return self.supervisor.infer(FRAME, **options)
+
+    def derains(self):
+        return np.array_equal(self.infer()[0].image, FRAME // 2)
 
     def fault(self, **options):
         with pytest.raises(FaultError) as fault:
@@ -92,31 +109,20 @@ def rig(monkeypatch):
         assert one.supervisor.close(5.0)
 
 
-def wait_for(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, 'it never came true'
-        time.sleep(0.005)
-
-
 def recovered(one):
     """Tell whether a frame is derained again."""
     one.supervisor.tend()
     try:
-        return (one.supervisor.prepare([FRAME.shape])
-                and np.array_equal(one.infer()[0].image, FRAME // 2))
+        return one.supervisor.prepare([FRAME.shape]) and one.derains()
     except FaultError:
         return False
 
 
 def test_a_good_engine_is_left_alone(rig):
     one = rig()
-    result, seconds = one.infer()
-    assert np.array_equal(result.image, FRAME // 2)
-    assert 0 < seconds < 5
-    assert one.supervisor.state() == 'ready'
-    assert (one.supervisor.failures, one.supervisor.problem) == (0, '')
-    assert one.supervisor.info.engine == 'first'
+    assert one.derains() and 0 < one.infer()[1] < 5
+    assert (one.supervisor.state(), one.supervisor.problem) == ('ready', '')
+    assert (one.supervisor.failures, one.supervisor.info.engine) == (0, 'first')
 
 
 @pytest.mark.parametrize(('behaviour', 'part'), [
@@ -168,14 +174,11 @@ def test_delays_double_and_a_reset_ends_them(monkeypatch):
 def test_a_slow_inference_is_not_waited_for_and_may_still_return(rig):
     one = rig()
     one.behaviour = gate = threading.Event()
-    start = time.monotonic()
-    assert 'longer than 100 ms' in one.fault(limit=0.1)
-    assert time.monotonic() - start < 1
-    assert one.supervisor.state() == 'stuck'
-    start = time.monotonic()
-    assert 'longer than 100 ms' in one.fault(limit=0.1)
-    assert time.monotonic() - start < 0.1
+    for _ in range(2):
+        assert 'longer than 100 ms' in one.fault(limit=0.1)
+        assert one.supervisor.state() == 'stuck' and one.supervisor.problem
     gate.set()
+    wait_for(lambda: one.supervisor.tend() or not one.supervisor.problem)
     one.behaviour = 'good'
     wait_for(lambda: recovered(one))
     assert one.created == ['first']
@@ -204,13 +207,16 @@ def test_a_stuck_inference_is_abandoned_once(rig):
 
 def test_a_frame_that_is_too_old_is_given_up_and_the_engine_kept(rig):
     one = rig()
+    calls = one.calls
+    assert 'max_age_ms' in one.fault(until=time.monotonic() - 0.01)
+    assert one.calls == calls, 'it was too old already'
     one.behaviour = gate = threading.Event()
     with pytest.raises(FaultError, match='max_age_ms') as fault:
         one.infer(until=time.monotonic() + 0.05)
     assert not fault.value.serious
     threading.Timer(0.05, gate.set).start()
     one.behaviour = 'good'
-    assert np.array_equal(one.infer()[0].image, FRAME // 2), 'it waits for the engine'
+    assert one.derains(), 'it waits for the engine'
     assert one.created == ['first']
 
 
@@ -237,10 +243,8 @@ def test_creation_ends_when_the_node_is_told_to():
     supervisor = Supervisor(['slow'], create, lambda text, bad: None)
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
-    start = time.monotonic()
     with pytest.raises(EngineError, match='told to end'):
         supervisor.open(stop)
-    assert time.monotonic() - start < 2
     assert not supervisor.close(0.0)
     release.set()
     assert supervisor.close(5.0)
@@ -255,7 +259,7 @@ def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
     with pytest.raises(FaultError, match='64x96: MemoryError: no room'):
         one.supervisor.prepare([big])
     assert one.supervisor.prepare([FRAME.shape])
-    assert np.array_equal(one.infer()[0].image, FRAME // 2)
+    assert one.derains()
     assert (one.created, one.supervisor.failures) == (['first'], 0)
     one.too_much = set()
     one.supervisor.reset()
@@ -266,8 +270,9 @@ def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
     one = rig()
     other = (1, 96, 64, 3)
     one.behaviour = gate = threading.Event()
-    one.supervisor.prepare([other])
+    assert not one.supervisor.prepare([other])
     wait_for(lambda: one.supervisor.state() == 'warming up')
+    assert 'warming up' in one.fault()
     job = one.supervisor._thread.job
     job.limit = 0.001  # as if a minute were over
     wait_for(lambda: one.supervisor.tend() or len(one.created) == 2)
@@ -280,30 +285,12 @@ def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
     wait_for(lambda: one.supervisor.prepare([other]))
 
 
-def test_a_frame_that_is_too_old_already_costs_no_inference(rig):
-    one = rig()
-    calls = one.calls
-    assert 'max_age_ms' in one.fault(until=time.monotonic() - 0.01)
-    assert one.calls == calls
-
-
 def test_nobody_waits_for_a_hung_inference_while_the_node_is_deactivated(rig):
     one = rig()
     one.behaviour = threading.Event()
     threading.Timer(0.1, one.supervisor.cancel).start()
-    start = time.monotonic()
     assert 'deactivated' in one.fault(limit=30.0)
-    assert time.monotonic() - start < 2
     one.supervisor.cancel(False)
-
-
-def test_a_slow_inference_that_came_back_is_no_problem_any_more(rig):
-    one = rig()
-    one.behaviour = gate = threading.Event()
-    one.fault(limit=0.05)
-    assert one.supervisor.problem
-    gate.set()
-    wait_for(lambda: one.supervisor.tend() or not one.supervisor.problem)
 
 
 def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
@@ -312,19 +299,7 @@ def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
     assert 'so it is the frame' in one.fault()
     assert (one.created, one.supervisor.failures) == (['first'], 0)
     one.behaviour = 'good'
-    assert np.array_equal(one.infer()[0].image, FRAME // 2)
-
-
-def test_warming_up_happens_in_the_background(rig):
-    one = rig()
-    other = (1, 96, 64, 3)
-    one.behaviour = gate = threading.Event()
-    assert not one.supervisor.prepare([other])
-    wait_for(lambda: one.supervisor.state() == 'warming up')
-    assert 'warming up' in one.fault()
-    one.behaviour = 'good'
-    gate.set()
-    wait_for(lambda: one.supervisor.prepare([other, FRAME.shape]))
+    assert one.derains()
 
 
 class Builder(Obedient):
@@ -357,8 +332,85 @@ def test_a_long_build_tells_how_far_it_is_and_ends_with_the_node():
     assert supervisor.why_not().endswith('a new size (building 64x48, 40 %)')
     with pytest.raises(FaultError, match='building 64x48, 40 %'):
         supervisor.infer(FRAME)
-    start = time.monotonic()
-    assert supervisor.close(5.0)
-    assert time.monotonic() - start < 2
-    assert one.closed == 1
-    assert supervisor.activity == ''
+    assert supervisor.close(15.0)  # of the 20 s that the build takes
+    assert (one.closed, supervisor.activity) == (1, '')
+
+
+# Which engine is tried next and when, and what is known of it by shape
+
+def test_a_single_engine_is_waited_for_ever_longer():
+    line = EngineLine(['openvino'])
+    delays = []
+    for _ in range(8):
+        line.failed()
+        delays.append(line.delay())
+        assert line.next_names() == ['openvino']
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert line.failures == 8
+
+
+def test_after_three_failures_in_a_row_the_next_is_tried_at_once():
+    line = EngineLine(['tensorrt', 'openvino', 'torch'])
+    first, second = ['tensorrt', 'openvino', 'torch'], ['openvino', 'torch', 'tensorrt']
+
+    def after(failures):
+        for _ in range(failures):
+            line.failed()
+        return line.delay(), line.next_names()
+    assert after(2) == (2, first)
+    line.worked()  # which ends the row
+    assert after(2) == (2, first)
+    assert after(1) == (0, second)
+    line.created('openvino')
+    assert after(1) == (8, second)
+    assert line.failures == 6
+    line.reset()
+    assert (line.failures, line.delay()) == (0, 1)
+    line.created('one that is not in line')
+    assert line.next_names() == second
+
+
+def test_the_limit_goes_by_the_slowest_inference_of_the_shape():
+    shapes = ShapeRecord()
+    assert shapes.missing([VGA, HD, VGA]) == [VGA, HD]
+    assert shapes.limit(VGA) == 0.2
+    shapes.warm(VGA, 0.02)
+    assert shapes.limit(VGA) == 0.2
+    shapes.took(VGA, 0.1)
+    shapes.took(VGA, 0.03)
+    assert shapes.limit(VGA) == pytest.approx(0.4)
+    assert shapes.limit(HD) == 0.2
+    assert shapes.missing([VGA, HD]) == [HD]
+    for _ in range(100):
+        shapes.took(VGA, 0.06)
+    assert shapes.limit(VGA) == pytest.approx(0.24)
+    shapes.new_engine()
+    assert shapes.missing([VGA]) == [VGA]
+
+
+def test_the_sizes_used_longest_ago_are_forgotten():
+    shapes = ShapeRecord()
+    assert shapes.last_used() == SMALL_SHAPE
+    sizes = [(1, 64, 64 + number, 3) for number in range(KEPT_SIZES + 1)]
+    for shape in sizes[:-1]:
+        shapes.warm(shape, 0.01)
+    assert shapes.missing(sizes[:1]) == []
+    shapes.warm(sizes[-1], 0.01)
+    assert shapes.missing(sizes) == [sizes[1]]
+    assert shapes.last_used() == sizes[-1]
+
+
+def test_a_refused_shape_is_refused_for_a_while(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(supervisor.time, 'monotonic', lambda: now)
+    shapes = ShapeRecord()
+    shapes.refuse(HD, 'no room')
+    assert shapes.why_refused([VGA]) == ''
+    assert shapes.why_refused([VGA, HD]) == 'no room'
+    shapes.new_engine()
+    assert shapes.why_refused([HD]) == 'no room'
+    now += 60
+    assert shapes.why_refused([HD]) == ''
+    shapes.refuse(HD, 'no room')
+    shapes.accept_all()
+    assert shapes.why_refused([HD]) == ''
