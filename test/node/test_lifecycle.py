@@ -1,6 +1,7 @@
 """Life of ``derain_node`` as a process: bad starts, transitions, shipped files, signals."""
 
 import signal
+import statistics
 
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.utilities import get_rmw_implementation_identifier
 from ros_fixtures import (
+    PICTURE,
     PROFILE,
     ROOT,
     NodeProcess,
@@ -22,6 +24,8 @@ from ros_fixtures import (
     wait_for,
 )
 from sensor_msgs.msg import Image
+
+from derain_ros.bench.process_figures import process_figures
 
 
 def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
@@ -108,3 +112,38 @@ def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path):
             assert part in node.log()
         assert node.process.poll() is None
         assert process_ended(node.process, signal.SIGINT)[0] == 0
+
+
+@pytest.mark.slow  # one to five minutes
+def test_fifty_cycles_leave_no_memory_threads_or_files_behind(tmp_path):
+    domain = new_domain()
+    parameters = {'engine': 'openvino', 'rain_gate': False, 'autostart': False}
+    after = []
+    with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
+        images = peer.publisher(Image, '/camera/image_raw')
+        for _ in range(50):
+            assert peer.change_state('configure')
+            assert peer.change_state('activate')
+            peer.matched(images)
+            peer.listen(Image, output('camera'))
+            send_until(images, image, lambda: derained(peer), 'derained image')
+            peer.ignore(output('camera'))
+            peer.received[output('camera')].clear()
+            assert peer.change_state('deactivate')
+            assert peer.change_state('cleanup')
+            wait_for(lambda: not peer.count_publishers(output('camera')), 'end of the outputs')
+            after.append(process_figures(node.process.pid))
+    assert growth(after, 'anonymous') < 5, [stats.anonymous for stats in after]
+    assert growth(after, 'threads') <= 0, [stats.threads for stats in after]
+    assert growth(after, 'descriptors') <= 0, [stats.descriptors for stats in after]
+
+
+def growth(after, name):
+    """Median of the last five less that of five after the first eight, in which pools fill."""
+    values = [getattr(stats, name) for stats in after]
+    return statistics.median(values[-5:]) - statistics.median(values[8:13])
+
+
+def derained(peer):
+    """Whether an image came that is not the one sent: the network has worked on it."""
+    return any(bytes(found.data) != PICTURE.tobytes() for found in peer.received[output('camera')])
