@@ -1,4 +1,4 @@
-"""An engine that cannot run here, as a package is missing: frames pass, and it is told."""
+"""Engines before the first frame: what is missing is told, what is asked for is made ready."""
 
 import pytest
 
@@ -7,6 +7,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_fixtures import NodeProcess, Peer, image, new_domain, output, send_until, wait_for
 from sensor_msgs.msg import Image
+
+from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
 
 # Where OpenVINO cannot be imported until a file is there.
 NODE = """
@@ -25,10 +27,8 @@ sys.exit(main())
     'openvino', pytest.param('tensorrt', marks=pytest.mark.slow)])
 def test_frames_pass_and_log_and_diagnostics_tell_again_and_again_what_is_missing(
         tmp_path, engine):
-    if engine == 'tensorrt':
-        from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
-        if find_gpu().name:
-            pytest.skip('this machine has a GPU')
+    if engine == 'tensorrt' and find_gpu().name:
+        pytest.skip('this machine has a GPU')
     installed = tmp_path / 'installed'
     script = tmp_path / 'node.py'
     script.write_text(NODE.replace('FILE', repr(str(installed))))
@@ -66,3 +66,48 @@ def test_a_name_that_is_wrong_keeps_the_node_unconfigured_and_is_told_again_and_
         assert peer.state() == 'unconfigured'
         told = node.log().count(said)
         wait_for(lambda: node.log().count(said) >= told + 1, 'the same in the log again')
+
+
+# Made ready before the first frame: sizes by parameter, waiting, building alone
+
+@pytest.mark.parametrize('wait', [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_first_frame_of_a_known_size_is_derained(tmp_path, wait):
+    domain = new_domain()
+    parameters = {'warm_up_sizes': '64x48 96x64', 'wait_for_warm_up': wait, 'rain_gate': False}
+    with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
+        wait_for(lambda: node.log().count('of warm-up') == 2, 'warm-up', 60)
+        wait_for(lambda: peer.state() == 'active', 'active', 60)
+        if wait:
+            log = node.log()
+            assert log.index('ready for 96x64') < log.index('-> /camera/derained/image')
+        images = peer.publisher(Image, '/camera/image_raw')
+        peer.listen(Image, output('camera'))
+        peer.matched(images)
+        images.publish(image(1))
+        wait_for(lambda: peer.received[output('camera')], 'frame')
+        wait_for(lambda: peer.values('camera').get('published') == '1', 'count')
+        values = peer.values('camera')
+        assert (values['derained'], values['passed_through']) == ('1', '0')
+        assert peer.values('engine')['activity'] == ''
+        assert peer.set('warm_up_sizes', '20x20') != ''
+
+
+def test_building_alone_ends_by_itself(tmp_path):
+    parameters = {'build_only': True, 'warm_up_sizes': '64x48'}
+    with NodeProcess(tmp_path, new_domain(), parameters) as node:
+        assert node.process.wait(60) == 0, node.log()
+        assert 'ready for 64x48' in node.log()
+        assert 'ending, as build_only is set' in node.log()
+
+
+@pytest.mark.parametrize(('parameters', 'reason'), [
+    ({'build_only': True}, 'build_only needs warm_up_sizes'),
+    pytest.param(
+        {'build_only': True, 'warm_up_sizes': '64x48', 'engine': 'tensorrt'}, 'engine tensorrt: ',
+        marks=pytest.mark.skipif(bool(find_gpu().name), reason='this machine has a GPU')),
+])
+def test_a_build_that_fails_ends_with_a_status(tmp_path, parameters, reason):
+    with NodeProcess(tmp_path, new_domain(), parameters) as node:
+        assert node.process.wait(60) == 1, node.log()
+        assert reason in node.log()
+        assert 'Traceback' not in node.log()
