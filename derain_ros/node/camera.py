@@ -142,17 +142,15 @@ class Camera:
         return self.settings.image_topic if self._image is None else self._image.topic
 
     @property
-    def message_type(self) -> type:
-        """Class of the image messages that are subscribed to."""
-        return self._image.message_type
-
-    @property
     def reliability(self) -> str:
         """Reliability of the image subscription; empty without one."""
         return '' if self._image is None else self._image.reliability
 
-    def start(self, on_image: Callable[[str, bytes, bool], None]) -> None:
-        """Subscribe; ``on_image`` gets name, serialized image, and whether it is compressed."""
+    def start(self, on_image: Callable[[str, bytes, bool], None]) -> type:
+        """Subscribe, and return the type of the images.
+
+        ``on_image`` gets name, serialized image, and whether it is compressed.
+        """
         def on_message(message: bytes, message_type: type) -> None:
             on_image(self.name, message, message_type is CompressedImage)
 
@@ -163,6 +161,7 @@ class Camera:
             self._node, [(topic, CompressedImage if compressed else Image)
                          for topic, compressed in self.settings.inputs],
             on_message, self._reliability)
+        return self._image.message_type
 
     def stop(self) -> None:
         """Unsubscribe, and forget the latest camera_info."""

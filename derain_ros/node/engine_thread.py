@@ -75,17 +75,13 @@ class EngineThread:
         self._delay = delay
         self._again = again
         self._changed = threading.Condition()
-        self._job: Job | None = None
+        self.job: Job | None = None
         self._engine: Engine | None = None
         self._hurried = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name='derain engine', daemon=True)
         self._thread.start()
 
-    @property
-    def job(self) -> Job | None:
-        """The job in work."""
-        return self._job
 
     @property
     def activity(self) -> str:
@@ -98,9 +94,9 @@ class EngineThread:
     ) -> Job:
         """Give the engine something to do; raises ClosedError if it takes nothing now."""
         with self._changed:
-            if self._abandoned or self.info is None or self._job is not None:
+            if self._abandoned or self.info is None or self.job is not None:
                 raise ClosedError('the engine is not at hand')
-            self._job = job = Job(work, limit, preparing)
+            self.job = job = Job(work, limit, preparing)
             self._changed.notify_all()
             return job
 
@@ -132,7 +128,7 @@ class EngineThread:
             while (job := self._next()) is not None:
                 job.run(engine)
                 with self._changed:
-                    self._job = None  # first, so that who waited may give the next
+                    self.job = None  # first, so that who waited may give the next
                     self.info = engine.info  # which may know more once a size is compiled
                 job.finish()
         finally:
@@ -165,5 +161,5 @@ class EngineThread:
 
     def _next(self) -> Job | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or self._job is not None)
-            return None if self._abandoned else self._job
+            self._changed.wait_for(lambda: self._abandoned or self.job is not None)
+            return None if self._abandoned else self.job

@@ -22,19 +22,10 @@ STOP_SECONDS = 1.2
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM.
+    """Run the node until SIGINT or SIGTERM, by default with the command line of the process.
 
-    Parameters
-    ----------
-    args
-        Command line without the program's name; None takes that of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 after a signal, 1 if the arguments of ROS cannot be read, or if building
-        alone was asked for and failed.
-
+    Returns the exit status: 0 after a signal, 1 if the arguments of ROS cannot be read, or if
+    building alone was asked for and failed.
     """
     # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
     # through, which kills the process where it comes up inside rclpy. Blocked until all is

@@ -121,12 +121,8 @@ class DerainNode(LifecycleNode):
     def close(self, timeout: float) -> str:
         """Free everything before the process ends.
 
-        Returns
-        -------
-        str
-            What is still at work after ``timeout`` seconds: ``frame``, so that publishers are
-            in use, or only ``engine``; empty if nothing is.
-
+        Returns what is still at work after ``timeout`` seconds: ``frame``, so that publishers are
+        in use, or only ``engine``; empty if nothing is.
         """
         deadline = time.monotonic() + timeout
         if self._worker is not None and not self._worker.stop(timeout):
@@ -263,10 +259,9 @@ class DerainNode(LifecycleNode):
     def _activate(self) -> None:
         self._worker.start()
         for name, camera in self._cameras.items():
-            camera.start(self._mailbox.put)
-            self.get_logger().info(
-                f'{name}: {camera.image_topic} ({camera.message_type.__name__}, '
-                f'{camera.reliability}) -> {camera.settings.outputs["image"]}')
+            kind = camera.start(self._mailbox.put).__name__
+            self.get_logger().info(f'{name}: {camera.image_topic} ({kind}, {camera.reliability}) '
+                                   f'-> {camera.settings.outputs["image"]}')
         self._reporter.activate(lambda: self._live)
 
     def _deactivate(self) -> None:

@@ -47,23 +47,11 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be.
+    """What a parameter may be; its type is that of its default, where ``{camera}`` is a name.
 
-    Attributes
-    ----------
-    default
-        Its type is that of the parameter; ``{camera}`` stands for the camera's name.
-    description
-        For ``ros2 param describe``.
-    choices
-        Allowed strings; empty where any will do.
-    limits
-        Lowest and highest value of a number.
-    live
-        Takes effect at once; other parameters do so when the node configures.
-    read_only
-        Can be given at the start only.
-
+    ``choices`` are strings that are allowed, ``limits`` the lowest and highest number. ``live``
+    takes effect at once, ``read_only`` can be given at the start only, all others take effect when
+    the node configures.
     """
 
     default: bool | int | float | str | list[str]

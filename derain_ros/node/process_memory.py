@@ -23,13 +23,8 @@ def keep_large_buffers() -> tuple[str, ...]:
 
     By default glibc gives a buffer of this size back to the kernel as soon as it is free, and
     each page of the next one is a page fault. Call this before any thread is started. What the
-    environment says already, also by ``GLIBC_TUNABLES``, is left as it is.
-
-    Returns
-    -------
-    tuple of str
-        Names of the variables whose settings were made; empty without glibc.
-
+    environment says already, also by ``GLIBC_TUNABLES``, is left as it is. Returns the names of
+    the variables whose settings were made.
     """
     try:
         library = os.confstr('CS_GNU_LIBC_VERSION')

@@ -26,22 +26,12 @@ def profile_variable() -> str:
 
 
 def remove_stale_segments(directory: Path = SHARED_MEMORY) -> int:
-    """Delete the shared-memory segments of Fast DDS whose process has died.
+    """Delete the shared-memory segments of Fast DDS whose process has died; return how many.
 
     Fast DDS does not do so itself. With the profile of this package each process that is killed
     would cost 64 MiB for good, and one that crashes is started again and again. A process holds
     a lock on a file beside its segment for as long as it lives; a segment without one is nobody's.
-
-    Parameters
-    ----------
-    directory
-        Where they are.
-
-    Returns
-    -------
-    int
-        How many were deleted; those that the user may not delete are left.
-
+    Those that the user may not delete are left.
     """
     try:
         files = tuple(directory.iterdir())

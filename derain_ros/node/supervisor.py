@@ -180,7 +180,8 @@ class Supervisor:
         self._ending: list[EngineThread] = []
         self._closed = False
         self._opening = True
-        self._problem = ''
+        self.problem = ''
+        """What the engine failed with; empty while it works."""
         self._late = False
         self._cancelled = threading.Event()
         self._rest_until = 0.0
@@ -199,10 +200,6 @@ class Supervisor:
         """Failures since the start or the last reset."""
         return self._line.failures
 
-    @property
-    def problem(self) -> str:
-        """What the engine failed with; empty while it works."""
-        return self._problem
 
     @property
     def activity(self) -> str:
@@ -290,7 +287,7 @@ class Supervisor:
             job = None if thread is None else thread.job
             if self._late and job is None:
                 self._late = False
-                self._problem = ''
+                self.problem = ''
             if job is None or not job.overdue(GIVE_UP):
                 return
             if self._abandoned is not None:
@@ -329,25 +326,9 @@ class Supervisor:
     ) -> tuple[Derained, float]:
         """Derain a batch of a shape that :meth:`prepare` has accepted.
 
-        Parameters
-        ----------
-        images
-            As for :meth:`derain_ros.engines.Engine.infer`.
-        limit
-            Seconds after which the inference counts as stuck; 0 goes by the last ones.
-        until
-            Moment of ``time.monotonic`` after which the result is of no use.
-
-        Returns
-        -------
-        tuple of Derained and float
-            Result, and seconds that the engine took.
-
-        Raises
-        ------
-        FaultError
-            There is no result, or it is implausible.
-
+        Returns the result and the seconds that the engine took. FaultError is raised where there
+        is none, or it is implausible; an inference counts as stuck after ``limit`` seconds, 0 goes
+        by the last ones, and is of no use after the moment ``until`` of ``time.monotonic``.
         """
         self.tend()
         thread = self._thread
@@ -373,7 +354,7 @@ class Supervisor:
                 raise FaultError(TOO_OLD, serious=False)
             reason = f'an inference takes longer than {limit * 1e3:.0f} ms'
             with self._lock:
-                self._problem, self._late = reason, True
+                self.problem, self._late = reason, True
             self._log(reason, True)
             raise FaultError(reason)
         return self._judge(thread, job, images)
@@ -423,8 +404,8 @@ class Supervisor:
             activity = self.activity
             return f'the engine is warming up for a new size{activity and f" ({activity})"}'
         if state == 'stuck':
-            return self._problem or 'the engine is stuck: an inference does not return'
-        return f'the engine is being created anew: {self._problem}'
+            return self.problem or 'the engine is stuck: an inference does not return'
+        return f'the engine is being created anew: {self.problem}'
 
     def _warm_up(
         self, thread: EngineThread, engine: Engine, shapes: Sequence[tuple[int, ...]]
@@ -495,25 +476,25 @@ class Supervisor:
             raise EngineError(reason) from error
         with self._lock:
             self._line.created(engine.info.engine)
-            if self._problem:
+            if self.problem:
                 self._log(f'{engine.info.engine} was created anew', False)
         return engine
 
     def _note(self, reason: str) -> None:
-        self._problem = reason
+        self.problem = reason
         self._line.failed()
         if not self._closed and not self._opening:
             self._log(f'{reason}; the next attempt follows in {self._line.delay():g} s', True)
 
     def _give_up(self) -> None:
-        if self._problem != OUT_OF_ORDER:
-            self._problem = OUT_OF_ORDER
+        if self.problem != OUT_OF_ORDER:
+            self.problem = OUT_OF_ORDER
             self._log(OUT_OF_ORDER, True)
 
     def _recovered(self) -> None:
-        if self._problem:
+        if self.problem:
             self._log('the engine works again', False)
-        self._problem = ''
+        self.problem = ''
         self._line.worked()
 
 

@@ -66,11 +66,13 @@ def test_other_encapsulations_are_left_to_rclpy(kind):
 
 
 @pytest.mark.parametrize('message_type, message', [
-    (Image, GOLDEN_IMAGE), (Image, GOLDEN_BIG_ENDIAN), (CompressedImage, GOLDEN_COMPRESSED)])
+    (Image, GOLDEN_IMAGE), (Image, GOLDEN_BIG_ENDIAN), (CompressedImage, GOLDEN_COMPRESSED),
+    (CameraInfo, serialize_message(CAMERA_INFO))])
 def test_cut_off_at_every_byte(message_type, message):
+    read = READERS.get(message_type, read_camera_info)
     for length in range(len(message)):
         with pytest.raises(ImageFormatError, match=rf'cut off.*{length} bytes.*; check'):
-            READERS[message_type](message[:length])
+            read(message[:length])
         assert (read_stamp(message[:length]) is None) == (length < 12)
 
 
@@ -95,7 +97,7 @@ def damaged(draw, wholes):
     return message_type, bytes(message)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300, deadline=None)
 @given(damaged([
     (Image, GOLDEN_IMAGE), (Image, GOLDEN_BIG_ENDIAN), (CompressedImage, GOLDEN_COMPRESSED)]))
 def test_damage_is_refused_where_rclpy_refuses_it(drawn):
@@ -139,14 +141,7 @@ def test_whole_camera_infos_are_accepted(distortion_model, coefficients, frame_i
         read_camera_info(message[:-1])
 
 
-def test_camera_info_cut_off_at_every_byte():
-    message = serialize_message(CAMERA_INFO)
-    for length in range(len(message)):
-        with pytest.raises(ImageFormatError, match=rf'cut off.*{length} bytes.*; check'):
-            read_camera_info(message[:length])
-
-
-@settings(max_examples=1000)
+@settings(max_examples=300, deadline=None)
 @given(damaged([(CameraInfo, serialize_message(CAMERA_INFO)),
                 (CameraInfo, camera_info('', 0))]))
 def test_damaged_camera_infos_are_refused_where_rclpy_refuses_them(drawn):

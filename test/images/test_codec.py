@@ -101,14 +101,12 @@ def test_big_endian_samples(encoding):
         np.testing.assert_array_equal(decode_image(message), np.broadcast_to(expected, (2, 4, 3)))
 
 
-@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
-@pytest.mark.parametrize('size', [(2, 2), (2, 7), (9, 2), (3, 3), (7, 5), (32, 48)])
-def test_bayer_of_a_uniform_colour_is_that_colour(pattern, size):
-    height, width = size
+@pytest.mark.parametrize(('pattern', 'height', 'width'), [
+    ('rggb', 2, 2), ('bggr', 2, 7), ('gbrg', 9, 2), ('grbg', 3, 3), ('rggb', 7, 5)])
+def test_bayer_of_a_uniform_colour_is_that_colour(pattern, height, width):
     message = image(f'bayer_{pattern}8', height, width, mosaic(pattern, height, width))
     np.testing.assert_array_equal(
-        decode_image(message), np.broadcast_to(np.uint8(COLOUR), (height, width, 3))
-    )
+        decode_image(message), np.broadcast_to(np.uint8(COLOUR), (height, width, 3)))
 
 
 def test_yuv_luma_changes_within_a_chroma_pair():
@@ -197,16 +195,8 @@ def test_other_arrays_are_not_written(bgr, encoding, alpha):
 ])
 def test_output_encoding(received, choice, expected):
     assert output_encoding(received, choice) == expected
-
-
-def test_output_encoding_refuses_another_choice():
     with pytest.raises(ValueError, match="expected 'same', 'bgr8' or 'rgb8'"):
-        output_encoding('bgr8', 'mono8')
-
-
-@pytest.mark.parametrize('encoding', sorted(SUPPORTED_ENCODINGS))
-def test_what_same_chooses_can_be_written(encoding):
-    assert encode(textured(4, 4), output_encoding(encoding, 'same')).step >= 4
+        output_encoding(received, 'mono8')
 
 
 REFUSED = {
@@ -262,7 +252,7 @@ def messages(draw):
     return RosbagImage(HEADER, height, width, encoding, draw(st.integers(0, 255)), step, data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(messages())
 @example(image('rgb8', 1, 2, range(6), step=2**32 - 1))
 @example(image('mono16', 1, 2, range(4), step=2**32 - 1, is_bigendian=1))
@@ -278,7 +268,7 @@ def test_any_fields_give_an_image_or_an_image_format_error(message):
     encode(decoded, output_encoding(message.encoding, 'same'), alpha)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(ENCODING, st.integers(1, 9), st.integers(1, 9), st.integers(0, 9), st.data())
 def test_well_formed_messages_are_always_read(encoding, height, width, padding, data):
     height, width = height * 2, width * 2

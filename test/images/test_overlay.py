@@ -31,19 +31,14 @@ def test_only_masked_pixels_are_tinted():
     assert (result == 100).all()
 
 
-@pytest.mark.parametrize('mask', [
-    np.zeros((4, 5), np.uint8),
-    np.zeros((4, 6), np.float32),
-    np.zeros((4, 6, 1), np.uint8),
-])
-def test_overlay_refuses_a_foreign_mask(mask):
-    with pytest.raises(ValueError, match='rain_mask'):
-        draw_overlay(_grey(0), mask)
-
-
-def test_overlay_refuses_a_grey_frame():
-    with pytest.raises(ValueError, match='bgr'):
-        draw_overlay(np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8))
+@pytest.mark.parametrize(('frame', 'mask', 'part'), [
+    (_grey(0), np.zeros((4, 5), np.uint8), 'rain_mask'),
+    (_grey(0), np.zeros((4, 6), np.float32), 'rain_mask'),
+    (_grey(0), np.zeros((4, 6, 1), np.uint8), 'rain_mask'),
+    (np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8), 'bgr')])
+def test_overlay_refuses_other_arrays(frame, mask, part):
+    with pytest.raises(ValueError, match=part):
+        draw_overlay(frame, mask)
 
 
 def test_blend_mixes_linearly():
@@ -56,12 +51,9 @@ def test_blend_mixes_linearly():
     assert (blend(_grey(40), _grey(10), 1.5) == 0).all()  # -5, not 251
 
 
-@pytest.mark.parametrize('strength', [-0.01, 1.51, float('nan')])
-def test_blend_refuses_a_strength_outside_its_range(strength):
-    with pytest.raises(ValueError, match='strength'):
-        blend(_grey(0), _grey(1), strength)
-
-
-def test_blend_refuses_two_sizes():
-    with pytest.raises(ValueError, match='derained'):
-        blend(_grey(0), _grey(1, width=7), 0.5)
+@pytest.mark.parametrize(('strength', 'width', 'part'), [
+    (-0.01, 6, 'strength'), (1.51, 6, 'strength'), (float('nan'), 6, 'strength'),
+    (0.5, 7, 'derained')])
+def test_blend_refuses_another_strength_or_size(strength, width, part):
+    with pytest.raises(ValueError, match=part):
+        blend(_grey(0), _grey(1, width=width), strength)
