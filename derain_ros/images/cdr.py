@@ -87,15 +87,8 @@ def read_image(message: bytes) -> ImageView:
     """Read a serialized ``sensor_msgs/Image`` without copying its pixels.
 
     Whether size, encoding, step and data fit each other is for
-    :func:`derain_ros.images.codec.decode_image` to tell.
-
-    Raises
-    ------
-    ImageFormatError
-        The message ends before its fields do.
-    CdrUnsupportedError
-        Another encapsulation than plain CDR.
-
+    :func:`derain_ros.images.codec.decode_image` to tell. Raises ImageFormatError where the message
+    ends before its fields do, and CdrUnsupportedError for another encapsulation than plain CDR.
     """
     reader = _Reader(message, 'sensor_msgs/Image')
     header, stamp, frame_id = reader.header()
@@ -164,29 +157,13 @@ def write_image(
     header: bytes, *, height: int, width: int, encoding: str, is_bigendian: int = 0, step: int,
     data: Any,
 ) -> bytes:
-    """Serialize a ``sensor_msgs/Image``, copying its pixels once.
+    """Serialize a ``sensor_msgs/Image`` to little-endian CDR, copying its pixels once.
 
-    Parameters
-    ----------
-    header
-        From :func:`encode_header` or a view's ``header``.
-    height, width, encoding, is_bigendian, step
-        As in the message; not checked against each other.
-    data
-        Anything with the buffer protocol, of any shape, C-contiguous.
-
-    Returns
-    -------
-    bytes
-        Little-endian CDR, ready for ``Publisher.publish``.
-
-    Raises
-    ------
-    struct.error
-        A number that does not fit its field.
-    ValueError
-        ``data`` are not C-contiguous, or longer than a message can hold.
-
+    ``header`` is from :func:`encode_header` or a view's, ``data`` anything with the buffer
+    protocol, of any shape; the other fields are as in the message, and are not checked against
+    each other. The result is ready for ``Publisher.publish``. Raises struct.error for a number
+    that does not fit its field, and ValueError for data that are not C-contiguous or longer than a
+    message can hold.
     """
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)

@@ -47,26 +47,14 @@ _CHECK_SIZE = 'check the size that the camera driver publishes'
 
 
 def decode_image(msg: Any, bits: Bits = 16) -> np.ndarray:
-    """Read a ``sensor_msgs/Image``.
+    """Read a ``sensor_msgs/Image`` to uint8, H×W×3, BGR, C-contiguous.
 
-    ``data`` must hold exactly ``step * height`` bytes (``step * height * 3 / 2`` for nv12 and
-    nv21, whose chroma plane follows the luma plane); only the padding of the last row may be
-    missing. Encodings outside :data:`SUPPORTED_ENCODINGS` go through cv_bridge where it is
-    installed.
-
-    Parameters
-    ----------
-    msg
-        Object with the fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``
-        and ``data`` (anything with the buffer protocol).
-    bits
-        See :data:`derain_ros.images.pixel_formats.Bits`; for encodings of 16 bits.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, H×W×3, BGR, C-contiguous. For ``bgr8`` without padding a read-only view of
-        ``msg.data``, otherwise a new array.
+    For ``bgr8`` without padding that is a read-only view of ``data``, else a new array. ``data``
+    (anything with the buffer protocol) must hold exactly ``step * height`` bytes
+    (``step * height * 3 / 2`` for nv12 and nv21, whose chroma plane follows the luma plane); only
+    the padding of the last row may be missing. Encodings outside :data:`SUPPORTED_ENCODINGS` go
+    through cv_bridge where it is installed. ``bits`` are for encodings of 16 bits, see
+    :data:`derain_ros.images.pixel_formats.Bits`.
 
     Raises
     ------
@@ -137,25 +125,10 @@ def arrange_pixels(
 ) -> np.ndarray:
     """Return the pixels of an image as they lie in a ``sensor_msgs/Image``.
 
-    Parameters
-    ----------
-    bgr
-        uint8, H×W×3, BGR.
-    encoding
-        ``bgr8``, ``rgb8``, ``bgra8``, ``rgba8``, ``mono8`` or ``mono16``.
-    alpha
-        uint8, H×W, for bgra8 and rgba8; None stands for 255 everywhere.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, C-contiguous, H rows; for ``bgr8`` the image itself where it is contiguous.
-
-    Raises
-    ------
-    ImageFormatError
-        An array of another type or shape, or an encoding that is not written.
-
+    They are uint8, C-contiguous, H rows; for ``bgr8`` the image itself where it is contiguous. The
+    image is uint8, H×W×3, BGR; ``encoding`` is one of those that :func:`output_encoding` returns;
+    ``alpha``, uint8, H×W, is for bgra8 and rgba8, where None stands for 255 everywhere. Raises
+    ImageFormatError for arrays and encodings that are none of these.
     """
     if encoding not in _WRITERS:
         refuse('encoding', shown(encoding), ', '.join(sorted(_WRITERS)), 'choose one of these')

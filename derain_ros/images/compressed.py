@@ -97,24 +97,12 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
 
 
 def decode_compressed(msg: Any, bits: Bits = 16) -> np.ndarray:
-    """Read a ``sensor_msgs/CompressedImage`` that holds a JPEG or PNG.
+    """Read a ``sensor_msgs/CompressedImage`` of a JPEG or PNG to a new array, uint8, H×W×3, BGR.
 
-    The codec is told by the data, so a JPEG announced as PNG is read. Bayer mosaics that were
-    compressed as they are (``bayer_rggb8; png compressed ``) are interpolated. EXIF
-    orientation is ignored: the size is that of ``camera_info``.
-
-    Parameters
-    ----------
-    msg
-        Object with the fields ``format``, as image_transport writes it or a bare codec name,
-        and ``data`` (anything with the buffer protocol).
-    bits
-        See :data:`derain_ros.images.pixel_formats.Bits`; for a PNG of 16 bits.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, H×W×3, BGR, C-contiguous, a new array.
+    The codec is told by the data (anything with the buffer protocol), so a JPEG announced as PNG
+    is read. Bayer mosaics that were compressed as they are (``bayer_rggb8; png compressed ``) are
+    interpolated. EXIF orientation is ignored: the size is that of ``camera_info``. ``bits`` are
+    for a PNG of 16 bits, see :data:`derain_ros.images.pixel_formats.Bits`.
 
     Raises
     ------

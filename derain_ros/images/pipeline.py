@@ -30,25 +30,17 @@ Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Frame:
     """A frame and what has been made of it; for one thread at a time.
 
-    Parameters
-    ----------
-    message
-        Has the fields of a ``sensor_msgs/Image`` or ``CompressedImage``: a message of rclpy or
-        rosbags, or a view of :mod:`derain_ros.images.cdr`. None for a picture given as ``bgr``.
-    compressed
-        It is a ``CompressedImage``.
-    bgr
-        The pixels where there is no message: uint8, H×W×3, BGR.
-    bits
-        See :data:`derain_ros.images.pixel_formats.Bits`; may be set until :meth:`decode`, and is
-        a number then.
+    It is given as a message with the fields of a ``sensor_msgs/Image``, or ``CompressedImage``
+    where ``compressed`` is set (of rclpy or rosbags, or a view of :mod:`derain_ros.images.cdr`),
+    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise.
 
     Attributes
     ----------
+    bits
+        See :data:`derain_ros.images.pixel_formats.Bits`; may be set until :meth:`decode`, and is
+        a number then.
     encoding
         Encoding that came in; ``bgr8`` for compressed images and pictures.
-    bgr
-        The pixels, None before :meth:`decode`.
     derained, rain_mask
         Result of the engine, uint8, H×W×3, BGR, and uint8, H×W, 255 = rain; None before
         :meth:`derain`. May be set to results from elsewhere.

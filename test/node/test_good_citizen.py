@@ -28,7 +28,7 @@ from derain_ros.images.codec import (
 from derain_ros.images.pixel_formats import PIXEL_FORMATS
 
 WARN = DiagnosticStatus.WARN
-CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'binned', 'packed', 'chosen',
+CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
            'twelve', 'given', 'mosaic', 'rainy', 'varied', 'png']
 PARAMETERS = {
@@ -107,12 +107,20 @@ class Stream:
         self.until(told, 'end of the warning')
 
 
-def test_a_calibration_of_another_size_is_named_and_not_published(rig):
-    stream = Stream(rig, 'sized').beside(
-        CameraInfo, '/sized/camera_info', info(640, 480, 'elsewhere'))
+@pytest.mark.parametrize(('camera', 'message', 'parts'), [
+    ('sized', info(640, 480, 'elsewhere'),
+     ['/sized/camera_info', '640x480', '/sized/image_raw', '64x48']),
+    ('mistyped', image(1),
+     ['/mistyped/camera_info', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo']),
+    ('misspelt', info(64, 48, 'lens'),
+     ['no publisher on /misspelt/camera_inof', 'did you mean /misspelt/camera_info']),
+])
+def test_a_camera_info_that_does_not_belong_is_named_and_not_published(
+        rig, camera, message, parts):
+    stream = Stream(rig, camera).beside(type(message), f'/{camera}/camera_info', message)
     stream.listen()
     infos = stream.listen('camera_info', CameraInfo)
-    stream.warned('/sized/camera_info', '640x480', '/sized/image_raw', '64x48')
+    stream.warned(*parts)
     assert infos == []
 
 
@@ -125,31 +133,10 @@ def test_the_frame_of_a_calibration_is_named_and_never_rewritten(rig):
     stream.until(lambda: infos, 'camera_info')
     assert {message.header.frame_id for message in infos} == {'elsewhere'}
     assert infos[-1].header.stamp.sec > 0
-    stream.others[0] = (stream.others[0][0], info(64, 48))
+    # A binned one fits.
+    stream.others[0] = (stream.others[0][0], info(128, 95, binning_x=2, binning_y=2))
     stream.well()
     stream.until(lambda: infos[-1].header.frame_id == 'lens', 'frame of the image')
-
-
-def test_a_binned_calibration_fits(rig):
-    stream = Stream(rig, 'binned').beside(
-        CameraInfo, '/binned/camera_info', info(128, 95, 'lens', binning_x=2, binning_y=2))
-    infos = stream.listen('camera_info', CameraInfo)
-    stream.listen()
-    stream.until(lambda: infos, 'camera_info')
-    stream.well()
-
-
-def test_another_type_on_the_camera_info_topic_is_named(rig):
-    stream = Stream(rig, 'mistyped').beside(Image, '/mistyped/camera_info', image(1))
-    stream.listen()
-    stream.warned('/mistyped/camera_info', 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo')
-
-
-def test_a_misspelt_camera_info_topic_is_named_with_the_one_that_is_there(rig):
-    stream = Stream(rig, 'misspelt').beside(
-        CameraInfo, '/misspelt/camera_info', info(64, 48, 'lens'))
-    stream.listen()
-    stream.warned('no publisher on /misspelt/camera_inof', 'did you mean /misspelt/camera_info')
 
 
 def test_a_camera_without_calibration_is_well_unless_one_is_asked_for(rig):

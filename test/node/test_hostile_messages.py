@@ -9,7 +9,6 @@ import time
 from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
@@ -17,7 +16,6 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from hostile_bytes import JPEG, calibration, hostile
 from ros_fixtures import (
     HEIGHT,
-    PICTURE,
     WIDTH,
     NodeProcess,
     Peer,
@@ -97,20 +95,6 @@ class Attack:
             assert (found[-1].width, found[-1].height) == (WIDTH, HEIGHT), topic
         assert list(infos[-1].d) == [.1, .2, 0., 0., 0.]
 
-    def check_size(self, width, height):
-        """Send frames of a size until one has been derained; only such a one has a mask."""
-        received = self.peer.received[output('front', 'rain_mask')]
-        received.clear()
-        frame = image(next(self._frames), np.resize(PICTURE, (height, width, 3)))
-
-        def answered():
-            self._cameras[Image].publish(frame)
-            time.sleep(0.1)
-            return any(message.width == width and any(message.data)
-                       for message in tuple(received))
-
-        wait_for(answered, f'derained frame of {width}x{height}')
-
     def settled_counts(self):
         """Return the counts of the cameras once no frame is in work."""
         def settled():
@@ -174,20 +158,3 @@ def check_log(text, seconds):
 @pytest.mark.parametrize('number', [200, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_hostile_messages_of_each_type(tmp_path, number):
     attack(tmp_path, number)
-
-
-@pytest.mark.slow
-def test_a_size_that_changes_with_each_frame(tmp_path):
-    domain = new_domain()
-    with NodeProcess(tmp_path, domain, PARAMETERS) as node, Peer(domain) as peer:
-        peer.wait_for_state('active', node)
-        attacked = Attack(node, peer)
-        attacked.check_good_frames()
-        start, memory = time.monotonic(), []
-        for number in range(30):
-            attacked.check_size(32 + 2 * (7 * number % 30), 40)
-            memory.append(attacked.memory())
-        attacked.check_good_frames()
-        # What the engine keeps of a size, it keeps of so many.
-        assert max(memory) - max(memory[:20]) < MOST_GROWTH_MIB, memory
-        check_log(node.log(), time.monotonic() - start)
