@@ -4,10 +4,8 @@
 """
 
 import importlib.util
-import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +17,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 pytest.importorskip('launch_ros', reason='launch_ros comes with a ROS installation, not by pip')
 
 from launch.actions import DeclareLaunchArgument
-from ros_fixtures import ROOT, Peer, new_domain, process_ended, ros_environment, wait_for
+from launched import Launched, install, joined
+from ros_fixtures import ROOT, Peer, new_domain, process_ended, wait_for
 
 from derain_ros.node.process_memory import KEPT_BYTES
 from derain_ros.node.shared_memory import profile_variable
@@ -29,29 +28,6 @@ LAUNCH_FILE = ROOT / 'launch' / 'derain.launch.py'
 SPEC = importlib.util.spec_from_file_location('derain_launch', LAUNCH_FILE)
 MODULE = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(MODULE)
-# An RMW that is not installed can be named once rclpy is there, as in a launch file that sets it.
-RUN = """
-import json
-import sys
-import rclpy
-from launch import LaunchService
-from launch.actions import (
-    ExecuteProcess, GroupAction, IncludeLaunchDescription, SetEnvironmentVariable)
-from launch.launch_description import LaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch_ros.actions import PushRosNamespace
-path, variables, pushed, beside, *arguments = sys.argv[1:]
-arguments = [tuple(argument.split(':=', 1)) for argument in arguments]
-service = LaunchService()
-service.include_launch_description(LaunchDescription([
-    *(SetEnvironmentVariable(*pair) for pair in json.loads(variables).items()),
-    *([ExecuteProcess(cmd=['sh', '-c', beside])] if beside else []),
-    GroupAction([
-        *([PushRosNamespace(pushed)] if pushed else []),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(path), launch_arguments=arguments)])]))
-sys.exit(service.run())
-"""
 VEHICLE = """
 /**/derain:
   ros__parameters:
@@ -68,55 +44,15 @@ SEGMENT_BYTES = 64 << 20
 
 @pytest.fixture
 def prefix(tmp_path):
-    """An ament prefix as an installation makes it, with the files of this checkout."""
-    prefix = tmp_path / 'prefix'
-    marker = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'derain_ros'
-    marker.parent.mkdir(parents=True)
-    marker.touch()
-    for folder in ('launch', 'config'):
-        shutil.copytree(ROOT / folder, prefix / 'share' / 'derain_ros' / folder)
-    executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
-    executable.parent.mkdir(parents=True)
-    executable.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m derain_ros.node.main "$@"\n')
-    executable.chmod(0o755)
-    return prefix
+    return install(tmp_path / 'prefix', f'#!/bin/sh\nexec {shlex.quote(sys.executable)} '
+                                        '-m derain_ros.node.main "$@"\n')
 
 
-class Launched:
-    """A launch in a process of its own; a context manager."""
-
-    def __init__(self, prefix, domain, *arguments, pushed='', beside='', **variables):
-        self._log = prefix / 'launch.log'
-        path = os.pathsep.join([str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')])
-        environment = ros_environment(domain)
-        for name in (*KEPT_BYTES, *PROFILE_VARIABLES, 'GLIBC_TUNABLES',
-                     'FASTDDS_BUILTIN_TRANSPORTS'):
-            environment.pop(name, None)
-        environment |= {
-            'AMENT_PREFIX_PATH': path, 'ROS_LOG_DIR': str(prefix / 'log')}
-        with self._log.open('wb') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, '-c', RUN, str(LAUNCH_FILE), json.dumps(variables), pushed,
-                 beside, *arguments],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def log(self):
-        return self._log.read_text(errors='replace')
-
-    def pids(self):
-        """Return the process id of each start so far."""
-        parts = self.log().split('process started with pid [')[1:]
-        return [int(part.partition(']')[0]) for part in parts]
+def launch_node(prefix, domain, *arguments, **more):
+    """Launch the node, whatever the environment of the tests says."""
+    own = (*KEPT_BYTES, *PROFILE_VARIABLES, 'GLIBC_TUNABLES', 'FASTDDS_BUILTIN_TRANSPORTS')
+    return Launched(prefix, LAUNCH_FILE, domain, *arguments, environment=dict.fromkeys(own),
+                    **more)
 
 
 @pytest.fixture
@@ -125,8 +61,7 @@ def environment_given(prefix, monkeypatch):
     for name in (*KEPT_BYTES, *PROFILE_VARIABLES, 'GLIBC_TUNABLES', 'RMW_IMPLEMENTATION',
                  'FASTDDS_BUILTIN_TRANSPORTS'):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('AMENT_PREFIX_PATH', os.pathsep.join(
-        [str(prefix), os.environ.get('AMENT_PREFIX_PATH', '')]))
+    monkeypatch.setenv('AMENT_PREFIX_PATH', joined('AMENT_PREFIX_PATH', prefix))
 
     def given(profile='auto', **variables):
         with monkeypatch.context() as patch:
@@ -160,7 +95,7 @@ def test_a_config_with_two_cameras_comes_up_in_a_namespace_and_goes_down(prefix)
     config = prefix / 'vehicle.yaml'
     config.write_text(VEHICLE)
     domain = new_domain()
-    with Launched(prefix, domain, f'config:={config}', 'namespace:=car',
+    with launch_node(prefix, domain, f'config:={config}', 'namespace:=car',
                   'log_level:=debug') as launched, Peer(domain, '/car/derain') as peer:
         peer.wait_for_state('active', launched)
         assert '[car.derain]: executor: ' in launched.log()
@@ -178,7 +113,7 @@ def test_a_config_with_two_cameras_comes_up_in_a_namespace_and_goes_down(prefix)
 
 def test_arguments_override_the_config_that_is_the_default(prefix):
     domain = new_domain()
-    with Launched(prefix, domain, 'model:=nope', 'engine:=openvino', 'use_sim_time:=false',
+    with launch_node(prefix, domain, 'model:=nope', 'engine:=openvino', 'use_sim_time:=false',
                   'log_level:=warn') as launched, Peer(domain) as peer:
         wait_for(lambda: 'autostart failed' in launched.log(), 'autostart', 60)
         assert "'nope'" in launched.log()
@@ -188,7 +123,7 @@ def test_arguments_override_the_config_that_is_the_default(prefix):
 
 def test_a_killed_node_comes_back_with_the_profile_and_the_allocator_settings(prefix):
     domain = new_domain()
-    with Launched(prefix, domain) as launched, Peer(domain) as peer:
+    with launch_node(prefix, domain) as launched, Peer(domain) as peer:
         peer.wait_for_state('active', launched)
         first, = launched.pids()
         os.kill(first, signal.SIGKILL)
@@ -220,7 +155,7 @@ def largest_shared_segment(pid):
 def test_without_respawn_the_launch_ends_with_the_node(prefix):
     executable = prefix / 'lib' / 'derain_ros' / 'derain_node'
     executable.write_text('#!/bin/sh\nexit 3\n')
-    with Launched(prefix, 1, 'respawn:=false') as launched:
+    with launch_node(prefix, 1, 'respawn:=false') as launched:
         launched.process.wait(30)
         assert len(launched.pids()) == 1
         assert 'exit code 3' in launched.log()
@@ -230,7 +165,7 @@ def test_without_respawn_the_launch_ends_with_the_node(prefix):
 def test_a_node_that_never_gets_going_is_given_up_and_the_rest_left_alone(prefix, status):
     (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(f'#!/bin/sh\nexit {status}\n')
     beside = 'exec sleep 60' if status else ''
-    with Launched(prefix, 1, beside=beside) as launched:
+    with launch_node(prefix, 1, beside=beside) as launched:
         wait_for(lambda: 'Launch it anew' in launched.log(), 'end of respawning')
         assert 'has ended 5 times in a row within 10 s of its start' in launched.log()
         assert f'exit code {status}' in launched.log()
@@ -248,7 +183,7 @@ def test_a_node_that_never_gets_going_is_given_up_and_the_rest_left_alone(prefix
 def test_the_log_level_is_that_of_the_node_in_any_namespace(prefix, namespace, pushed, logger):
     (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(
         '#!/bin/sh\necho "called with $*"\nexit 1\n')
-    with Launched(prefix, 1, f'namespace:={namespace}', 'log_level:=debug', 'respawn:=false',
+    with launch_node(prefix, 1, f'namespace:={namespace}', 'log_level:=debug', 'respawn:=false',
                   pushed=pushed) as launched:
         launched.process.wait(30)
         assert f'--log-level {logger}:=debug' in launched.log()
@@ -273,7 +208,7 @@ def test_a_config_that_says_nothing_to_the_node_is_an_error(tmp_path, text, said
 
 
 def test_a_config_that_cannot_be_used_starts_nothing(prefix):
-    with Launched(prefix, 1, 'config:=/nowhere/mine.yaml') as launched:
+    with launch_node(prefix, 1, 'config:=/nowhere/mine.yaml') as launched:
         assert launched.process.wait(30) != 0
         assert 'there is no file /nowhere/mine.yaml' in launched.log()
         assert not launched.pids()
@@ -328,7 +263,7 @@ def test_a_profile_that_cannot_be_used_is_an_error(environment_given, rmw, profi
 
 def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
     domain = new_domain()
-    with Launched(prefix, domain, 'image_topic:=/cam/picture', 'precision:=f32', 'device:=0',
+    with launch_node(prefix, domain, 'image_topic:=/cam/picture', 'precision:=f32', 'device:=0',
                   'namespace:=car') as launched, Peer(domain, '/car/derain') as peer:
         wait_for(lambda: peer.state(2.0) == 'active', 'active node', 60)
         assert peer.count_subscribers('/cam/picture') == 1, launched.log()
@@ -336,7 +271,7 @@ def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
         assert peer.count_publishers('/car/camera/derained/image') == 1
     config = prefix / 'mine.yaml'
     config.write_text('/**/derain: {ros__parameters: {warm_up_sizes: 64x48}}')
-    with Launched(prefix, domain, f'params_file:={config}', 'build_only:=true') as launched:
+    with launch_node(prefix, domain, f'params_file:={config}', 'build_only:=true') as launched:
         wait_for(lambda: launched.process.poll() is not None, 'end of the launch', 90)
         assert 'the engine is ready; ending, as build_only is set' in launched.log()
         assert len(launched.pids()) == 1
