@@ -62,7 +62,7 @@ def test_a_name_that_is_wrong_keeps_the_node_unconfigured_and_is_told_again_and_
     domain = new_domain()
     with NodeProcess(tmp_path, domain, {'engine': 'warp'}) as node, Peer(domain) as peer:
         said = "unknown engine 'warp'; known: auto, tensorrt"
-        wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
+        wait_for(lambda: 'autostart failed' in node.log(), 'autostart')
         assert peer.state() == 'unconfigured'
         told = node.log().count(said)
         wait_for(lambda: node.log().count(said) >= told + 1, 'the same in the log again')
@@ -75,8 +75,8 @@ def test_the_first_frame_of_a_known_size_is_derained(tmp_path, wait):
     domain = new_domain()
     parameters = {'warm_up_sizes': '64x48 96x64', 'wait_for_warm_up': wait, 'rain_gate': False}
     with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
-        wait_for(lambda: node.log().count('of warm-up') == 2, 'warm-up', 60)
-        wait_for(lambda: peer.state() == 'active', 'active', 60)
+        wait_for(lambda: node.log().count('of warm-up') == 2, 'warm-up')
+        wait_for(lambda: peer.state() == 'active', 'active')
         if wait:
             log = node.log()
             assert log.index('ready for 96x64') < log.index('-> /camera/derained/image')
@@ -95,7 +95,7 @@ def test_the_first_frame_of_a_known_size_is_derained(tmp_path, wait):
 def test_building_alone_ends_by_itself(tmp_path):
     parameters = {'build_only': True, 'warm_up_sizes': '64x48'}
     with NodeProcess(tmp_path, new_domain(), parameters) as node:
-        assert node.process.wait(60) == 0, node.log()
+        assert node.process.wait(120) == 0, node.log()
         assert 'ready for 64x48' in node.log()
         assert 'ending, as build_only is set' in node.log()
 
@@ -108,6 +108,6 @@ def test_building_alone_ends_by_itself(tmp_path):
 ])
 def test_a_build_that_fails_ends_with_a_status(tmp_path, parameters, reason):
     with NodeProcess(tmp_path, new_domain(), parameters) as node:
-        assert node.process.wait(60) == 1, node.log()
+        assert node.process.wait(120) == 1, node.log()
         assert reason in node.log()
         assert 'Traceback' not in node.log()

@@ -103,16 +103,12 @@ def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
                    if start + 15 < sent < end and stamp in steady.images]
         assert sum(answer.derained for answer in answers) >= 0.8 * len(answers) > 0
 
-        def served():
-            found = [many.answer(many.send(picture=picture)) for picture in pictures]
-            return sum(answer.derained for answer in found) >= 0.8 * len(found)
-        wait_for(served, 'most frames of the other camera')
-        before = len(rig.engine.events('warm_up'))
-        for _ in range(2):
-            for picture in pictures:
-                many.send(picture=picture)
-                time.sleep(0.05)
-        assert len(rig.engine.events('warm_up')) == before
+        def settled():
+            before = len(rig.engine.events('warm_up'))
+            found = [many.answer(many.send(picture=picture)) for picture in pictures * 2]
+            return (sum(answer.derained for answer in found) >= 0.8 * len(found)
+                    and len(rig.engine.events('warm_up')) == before)
+        wait_for(settled, 'frames of the other camera without further warm-ups')
 
 
 def test_a_size_that_does_not_fit_is_told_of_and_harms_no_other(tmp_path):

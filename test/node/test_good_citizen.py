@@ -13,24 +13,15 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
-from faulty_engine import mark
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rig import Rig
 from ros_fixtures import PICTURE, image, output, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 
-from derain_ros.images.codec import (
-    arrange_pixels,
-    decode_image,
-    extract_alpha,
-    output_encoding,
-)
-from derain_ros.images.pixel_formats import PIXEL_FORMATS
-
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'varied', 'png']
+           'twelve', 'given', 'mosaic', 'rainy', 'png']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12},
@@ -285,19 +276,3 @@ def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
     stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
     assert found[-1].header.frame_id == 'lens'
     assert found[-1].header.stamp.nanosec == 10 * found[-1].header.stamp.sec > 0
-
-
-def test_every_encoding_comes_out_as_the_codec_has_it(rig):
-    stream, random = Stream(rig, 'varied'), np.random.default_rng(4)
-    images = stream.listen()
-    for encoding, layout in PIXEL_FORMATS.items():
-        rows = random.integers(
-            0, 256, (layout.row_count(48), 64 * layout.pixel_bytes + 12), np.uint8)
-        message = image(1, rows, encoding)
-        message.height, message.width = 48, 64
-        kept = output_encoding(encoding, 'same')
-        expected = arrange_pixels(
-            mark(decode_image(message)), kept, alpha=extract_alpha(message)).tobytes()
-        stream.messages = lambda number, message=message: message
-        stream.until(lambda kept=kept, expected=expected: images and (
-            images[-1].encoding, bytes(images[-1].data)) == (kept, expected), encoding)

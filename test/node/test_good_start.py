@@ -87,7 +87,7 @@ def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text, part):
     file = tmp_path / 'bad.yaml'
     file.write_text(text)
     with NodeProcess(tmp_path, new_domain(), arguments=('--params-file', str(file))) as node:
-        assert node.process.wait(60) == 1
+        assert node.process.wait(120) == 1
         assert part in node.log() and 'Traceback' not in node.log()
 
 

@@ -33,7 +33,7 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
     parameters = {'model': 'nope', 'strength': 1, 'cameras': 'front', 'strenght': 0.5,
                   'batch_wait_ms': 5.0}
     with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
-        wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
+        wait_for(lambda: 'autostart failed' in node.log(), 'autostart')
         assert peer.state() == 'unconfigured'
         assert "'nope'" in node.log()
         assert 'nano' in node.log()
@@ -107,7 +107,7 @@ def test_vehicle_config_in_a_namespace_and_simulated_time_until_sigint(tmp_path)
 def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path):
     parameters = {'cameras': [], 'strength': 2.0, 'model': 5}
     with NodeProcess(tmp_path, new_domain(), parameters) as node:
-        wait_for(lambda: 'autostart failed' in node.log(), 'autostart', 60)
+        wait_for(lambda: 'autostart failed' in node.log(), 'autostart')
         for part in ('cameras is empty', 'strength is 2.0', 'model is 5'):
             assert part in node.log()
         assert node.process.poll() is None

@@ -148,8 +148,7 @@ def test_a_listener_that_does_not_listen_holds_nobody_up(rig):
             time.sleep(0.1)
             return listener.stdout.readline()
         wait_for(heard, 'image at the listener')
-        before = memory(rig.node.process), np.median([
-            answer.seconds for answer in wide.play(20, 20)])
+        before = np.median([answer.seconds for answer in wide.play(20, 20)])
         # While it reads, it would stop with a part of Fast DDS's shared memory in its hands, which
         # can stall the other listeners, whatever the node does.
         time.sleep(0.5)
@@ -157,8 +156,7 @@ def test_a_listener_that_does_not_listen_holds_nobody_up(rig):
         answers = wide.play(40, 20)
         assert all(answer.derained for answer in answers)
         # Waiting for it would take 0.1 s for each message.
-        assert np.median([answer.seconds for answer in answers]) < 3 * before[1] + 0.1
-        assert memory(rig.node.process) < before[0] + 40
+        assert np.median([answer.seconds for answer in answers]) < 3 * before + 0.1
 
 
 def test_no_space_for_logs_while_running(rig):
@@ -243,7 +241,7 @@ def test_rain_is_removed_when_it_comes_and_dry_frames_are_left_alone(tmp_path):
                      for number in paced(frames, 10)]
             answers.extend(found)
             return found
-        wait_for(lambda: play(dry, 5)[-1].word == 'bypassed', 'word that it is dry', 60)
+        wait_for(lambda: play(dry, 5)[-1].word == 'bypassed', 'word that it is dry')
         for answer in play(dry, 10):
             assert answer.word == 'bypassed' and answer.identical
             assert answer.values['infer_ms'] == ''

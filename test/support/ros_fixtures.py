@@ -33,8 +33,8 @@ ROOT = HERE.parents[1]
 WIDTH, HEIGHT = 64, 48
 PICTURE = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 PROFILE = {profile_variable(): str(ROOT / 'config' / 'fastdds.xml')}
-START_SECONDS = 60.0
-DEADLINE_SECONDS = 30.0
+START_SECONDS = 120.0
+DEADLINE_SECONDS = 90.0
 
 # Of two processes of pytest-xdist, each begins at another half.
 _domains = count(os.getpid() + 50 * int(os.environ.get('PYTEST_XDIST_WORKER', 'gw1')[2:]))
