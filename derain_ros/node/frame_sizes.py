@@ -7,9 +7,9 @@ from derain_ros.engines.contract import FEW_SIZES, KEPT_PIXELS, KEPT_SIZES
 from derain_ros.node.supervisor import FaultError
 
 MOST_SIZES = KEPT_SIZES // 2
-"""Most sizes in use; as many shapes may be what the rain gate looks at,"""
+"""Most sizes in use: the rain gate may need another shape for each of them."""
 MOST_PIXELS = KEPT_PIXELS - 1_000_000
-"""for which there is room among the pixels, too."""
+"""Most pixels of all sizes in use, which leaves room for the shapes of the rain gate."""
 
 OWN_SIZES = 4
 """A camera whose frames have had more sizes lately is padded to shared ones."""
@@ -21,9 +21,9 @@ IDLE_SECONDS = 30.0
 """A size that no camera has used for so long gives way to another."""
 
 MOST_PADDED = 2.5
-"""Most pixels of a size in use that a frame is padded to, in multiples of its own,"""
+"""A frame is padded to a size in use that has at most so many times its pixels."""
 MOST_MERGED = 1.8
-"""and of a step of the ladder that sizes in use give way to."""
+"""Sizes in use give way to a step of the ladder that has at most so many times their pixels."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""

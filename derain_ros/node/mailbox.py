@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 EXPECTED_PERIODS = 3
-"""A camera is overdue after this many of its median intervals,"""
+"""A camera is overdue after this many of its median intervals."""
 SHORTEST_WAIT = 0.5
-"""but not before this many seconds."""
+"""No camera is overdue before so many seconds."""
 FIRST_WAIT = 2.0
 """Seconds after which a camera without two frames is overdue."""
 HABIT_BREAKS, HABIT_SECONDS = 3, 20.0

@@ -145,32 +145,6 @@ def test_a_failure_costs_the_frame_and_the_engine_is_created_anew(rig, behaviour
     wait_for(lambda: one.closed == 1)
 
 
-def test_the_next_in_line_follows_after_three_failures(rig):
-    one = rig('first', 'second')
-    one.behaviour = EngineError('bad')
-    wait_for(lambda: recovered(one) or one.supervisor.failures >= supervisor.FAILURES_PER_ENGINE)
-    one.behaviour = 'good'
-    wait_for(lambda: recovered(one))
-    assert one.supervisor.info.engine == 'second'
-
-
-def test_delays_double_and_a_reset_ends_them(monkeypatch):
-    monkeypatch.setattr(supervisor, 'FIRST_DELAY', 10.0)
-    one = Rig()
-    one.supervisor.open(threading.Event())
-    wait_for(lambda: one.supervisor.prepare([FRAME.shape]))
-    one.behaviour = EngineError('bad')
-    one.fault()
-    assert 'the next attempt follows in 10 s' in one.log[-1][0]
-    assert one.supervisor.state() == 'failed'
-    assert 'created anew' in one.fault()
-    one.behaviour = 'good'
-    one.supervisor.reset()
-    wait_for(lambda: recovered(one))
-    assert one.supervisor.failures == 0
-    assert one.supervisor.close(5.0)
-
-
 def test_a_slow_inference_is_not_waited_for_and_may_still_return(rig):
     one = rig()
     one.behaviour = gate = threading.Event()
@@ -182,27 +156,6 @@ def test_a_slow_inference_is_not_waited_for_and_may_still_return(rig):
     one.behaviour = 'good'
     wait_for(lambda: recovered(one))
     assert one.created == ['first']
-
-
-def test_a_stuck_inference_is_abandoned_once(rig):
-    one = rig()
-    before = threading.active_count()
-    one.behaviour = gate = threading.Event()
-    one.fault(limit=0.02)
-    one.behaviour = 'good'
-    wait_for(lambda: recovered(one))
-    assert len(one.created) == 2
-    one.behaviour = gate
-    one.fault(limit=0.02)
-    for _ in range(30):
-        one.supervisor.tend()
-        time.sleep(0.01)
-    assert len(one.created) == 2, 'the second one that hangs is waited for'
-    assert threading.active_count() <= before + 1
-    assert one.supervisor.state() == 'stuck'
-    one.behaviour = 'good'
-    gate.set()
-    wait_for(lambda: recovered(one))
 
 
 def test_a_frame_that_is_too_old_is_given_up_and_the_engine_kept(rig):
@@ -231,23 +184,6 @@ def test_no_engine_at_the_start_is_told_and_one_that_comes_later_is_taken():
     one.supervisor.reset()
     wait_for(lambda: one.supervisor.info is not None)
     assert one.supervisor.close(5.0)
-
-
-def test_creation_ends_when_the_node_is_told_to():
-    release = threading.Event()
-
-    def create(names):
-        release.wait()
-        raise EngineError('late')
-
-    supervisor = Supervisor(['slow'], create, lambda text, bad: None)
-    stop = threading.Event()
-    threading.Timer(0.1, stop.set).start()
-    with pytest.raises(EngineError, match='told to end'):
-        supervisor.open(stop)
-    assert not supervisor.close(0.0)
-    release.set()
-    assert supervisor.close(5.0)
 
 
 def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
@@ -283,14 +219,6 @@ def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
     assert not any('64x96' in text for text, _ in one.log[lines:])
     assert not one.supervisor.prepare([other])
     wait_for(lambda: one.supervisor.prepare([other]))
-
-
-def test_nobody_waits_for_a_hung_inference_while_the_node_is_deactivated(rig):
-    one = rig()
-    one.behaviour = threading.Event()
-    threading.Timer(0.1, one.supervisor.cancel).start()
-    assert 'deactivated' in one.fault(limit=30.0)
-    one.supervisor.cancel(False)
 
 
 def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
