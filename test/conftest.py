@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 # A shell that runs the tests in the background has SIGINT ignored, and the processes that
 # the tests start and interrupt would inherit that; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,3 +16,14 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
     share = os.cpu_count() // int(os.environ['PYTEST_XDIST_WORKER_COUNT'])
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, share)))
+
+
+@pytest.fixture(scope='session')
+def cut_model(tmp_path_factory):
+    """Options of a model that is loaded at once: it cuts pixels off at 120 and marks those it cut.
+
+    Compiling a real one takes seconds on a busy machine.
+    """
+    from evaluate_files import write_model
+
+    return ['--model', str(write_model(tmp_path_factory.mktemp('model') / 'cut.onnx', 120))]

@@ -1,4 +1,4 @@
-"""What messages say of packages that are missing."""
+"""Names in messages, and what these say of packages that are missing."""
 
 import re
 import subprocess
@@ -6,10 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from derain_ros.text import how_to_install
+from derain_ros.text import how_to_install, printable
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=9))
+def test_printable_is_printable_and_keeps_what_was(text):
+    shown = printable(text)
+    assert shown.isprintable() and shown.encode()[:0] == b''
+    assert shown == text or not text.isprintable()
 
 
 def test_in_an_environment_it_is_pip(monkeypatch):

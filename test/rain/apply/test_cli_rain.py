@@ -32,48 +32,27 @@ def _plain(tmp_path, value, *options):
     return cv2.imread(str(tmp_path / 'out' / 'x.png')).astype(int)
 
 
-def test_a_folder_gets_pairs_by_name(tmp_path, capsys):
+def test_a_folder_gets_pairs_by_name_with_the_rain_of_seed_and_name(tmp_path, capsys):
     source = _photos(tmp_path / 'in')
     before = tree(source)
-    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), '--intensity', '0.7']) == 0
+    arguments = ['--intensity', '0.6', '--wind', '-20', '--model', 'screen', '--mist', '0.2']
+    for out, seed in (('out', '5'), ('other', '2')):
+        assert main(['rain', str(source), '-o', str(tmp_path / out), '--seed', seed,
+                     *arguments]) == 0
+    assert main(['rain', str(source / 'a.png'), '-o', str(tmp_path / 'alone'), '--seed', '5',
+                 *arguments]) == 0
     assert tree(source) == before
     results = tree(tmp_path / 'out')
     assert list(results) == ['a.png', 'b.png', 'more/a.png']
-    for name in before:
-        dry = cv2.imread(str(source / name)).astype(int)
-        rainy = cv2.imread(str((tmp_path / 'out' / name).with_suffix('.png'))).astype(int)
-        assert rainy.shape == dry.shape
-        assert np.abs(rainy - dry).mean() > 1
     assert '3 of 3 pictures' in capsys.readouterr().out
-
-
-def test_a_picture_has_the_rain_of_its_seed_and_name(tmp_path):
-    source = _photos(tmp_path / 'in')
-    assert main(['rain', str(source), '-o', str(tmp_path / 'out'), '--seed', '5',
-                 '--intensity', '0.6', '--wind', '-20', '--model', 'screen', '--mist', '0.2']) == 0
-    digest = hashlib.blake2b(b'5/more/a', digest_size=8).hexdigest()
-    clip = RainClip(0.6, int(digest, 16), wind=-20, model='screen', mist=0.2)
-    expected = clip.render(picture(3), 0).image
-    assert np.array_equal(cv2.imread(str(tmp_path / 'out' / 'more' / 'a.png')), expected)
-
-
-def test_rain_depends_on_seed_and_name_alone(tmp_path):
-    source = _photos(tmp_path / 'in')
-    for out, seed in (('one', '1'), ('again', '1'), ('two', '2')):
-        assert main(['rain', str(source), '-o', str(tmp_path / out), '--seed', seed]) == 0
-    assert main(['rain', str(source / 'a.png'), '-o', str(tmp_path / 'alone')]) == 0
-    one = tree(tmp_path / 'one')
-    assert tree(tmp_path / 'again') == one
-    assert tree(tmp_path / 'alone') == {'a.png': one['a.png']}
-    assert all(data != one[name] for name, data in tree(tmp_path / 'two').items())
-
-
-def test_pictures_of_a_folder_differ_in_their_rain(tmp_path):
-    for name in ('a', 'b'):
-        _write(tmp_path / 'in' / f'{name}.png', picture(1))
-    assert main(['rain', str(tmp_path / 'in'), '-o', str(tmp_path / 'out')]) == 0
-    results = tree(tmp_path / 'out')
-    assert results['a.png'] != results['b.png']
+    assert tree(tmp_path / 'alone') == {'a.png': results['a.png']}
+    assert all(data != results[name] for name, data in tree(tmp_path / 'other').items())
+    for name, dry in (('a', picture(1)), ('more/a', picture(3))):
+        digest = hashlib.blake2b(f'5/{name}'.encode(), digest_size=8).hexdigest()
+        clip = RainClip(0.6, int(digest, 16), wind=-20, model='screen', mist=0.2)
+        rainy = cv2.imread(str(tmp_path / 'out' / f'{name}.png'))
+        assert np.array_equal(rainy, clip.render(dry, 0).image)
+        assert np.abs(rainy.astype(int) - dry).mean() > 1
 
 
 def test_streaks_are_the_truth(tmp_path):
@@ -96,30 +75,19 @@ def test_intensity_0_and_no_mist_keep_every_pixel(tmp_path):
     assert not cv2.imread(str(tmp_path / 'streaks' / 'x.png')).any()
 
 
-@pytest.mark.parametrize('model, darkens', [
-    ('additive', False), ('screen', False), ('occlusion', True)])
-def test_only_an_occluding_drop_darkens_white(model, darkens, tmp_path):
-    rainy = _plain(tmp_path, 255, '--model', model, '--mist', '0', '--seed', '2')
-    assert (rainy < 255).any() == darkens
-
-
-def test_mist_hides_the_sky_and_not_the_road(tmp_path):
-    rainy = _plain(tmp_path, 0, '--mist', '1', '--intensity', '0')
-    assert rainy[:5].mean() > 150
-    assert rainy[-1].mean() < rainy[0].mean() - 30
-
-
-@pytest.mark.parametrize('wind, foot', [('40', 1), ('-40', -1)])
-def test_positive_wind_leans_the_foot_to_the_right(wind, foot, tmp_path):
-    rainy = _plain(tmp_path, 0, '--wind', wind, '--mist', '0', '--intensity', '0.3')[..., 1]
-    rainy = rainy - rainy.mean()
-
-    def likeness(columns):
-        below = np.roll(rainy, (-5, -columns), (0, 1))
-        return (rainy * below)[:-5, 4:-4].mean() / rainy.var()
-
-    assert likeness(4 * foot) > 0.15
-    assert likeness(-4 * foot) < 0.05
+def test_options_reach_the_renderer(tmp_path):
+    for model in ('additive', 'screen', 'occlusion'):
+        rainy = _plain(tmp_path / model, 255, '--model', model, '--mist', '0', '--seed', '2')
+        assert (rainy < 255).any() == (model == 'occlusion'), 'a drop that occludes darkens white'
+    misty = _plain(tmp_path, 0, '--mist', '1', '--intensity', '0')
+    assert misty[:5].mean() > 150 and misty[-1].mean() < misty[0].mean() - 30
+    for wind, foot in (('40', 1), ('-40', -1)):
+        rainy = _plain(
+            tmp_path / wind, 0, '--wind', wind, '--mist', '0', '--intensity', '0.3')[..., 1]
+        rainy = rainy - rainy.mean()
+        along, across = ((rainy * np.roll(rainy, (-5, -4 * columns), (0, 1)))[:-5, 4:-4].mean()
+                         for columns in (foot, -foot))
+        assert along > 0.15 * rainy.var() and across < 0.05 * rainy.var()
 
 
 def test_a_second_run_does_not_take_its_own_results_in(tmp_path):

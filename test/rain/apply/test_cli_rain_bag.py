@@ -73,6 +73,9 @@ def test_rain_is_on_the_topic_and_the_recording_beside_it(storage, tmp_path, cap
         assert [(row.time, row.data) for row in messages_on(rows, dry)] == [
             (row.time, row.data) for row in kept]
         for rainy, row in zip(messages_on(rows, topic), kept, strict=True):
+            if row.msgtype == IMAGE:
+                assert row.message.step == 96 * 3 + 5
+                assert (rainy.message.data.reshape(64, -1)[:, -5:] == 255).all()
             assert (rainy.time, rainy.msgtype) == (row.time, row.msgtype)
             for name, value in vars(row.message).items():
                 if name != 'data':
@@ -86,22 +89,6 @@ def test_rain_is_on_the_topic_and_the_recording_beside_it(storage, tmp_path, cap
         'metadata.yaml', 'out.mcap' if storage == 'mcap' else 'out.db3']
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
     assert '/cam/image_raw: 4 frames in rain, dry on /cam/image_raw/dry' in capsys.readouterr().out
-
-
-def test_padding_is_kept(tmp_path):
-    source = write_bag(tmp_path / 'in', drive())
-    _rain(source, tmp_path / 'out')
-    for row in messages_on(read_bag(tmp_path / 'out'), '/cam/image_raw'):
-        assert row.message.step == 96 * 3 + 5
-        assert (row.message.data.reshape(64, -1)[:, -5:] == 255).all()
-
-
-def test_two_runs_write_the_same_bytes(tmp_path):
-    for storage in STORAGES:
-        source = write_bag(tmp_path / storage / 'in', drive(), storage)
-        for name in ('a', 'b'):
-            _rain(source, tmp_path / name / storage)
-    assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
 
 
 def test_no_rain_keeps_a_raw_topic_byte_for_byte(tmp_path):
@@ -121,6 +108,7 @@ def test_cameras_have_drops_of_their_own_and_transports_of_one_do_not(tmp_path):
         # Recorded later than the raw image of the same stamp.
         rows.append(('/left/image/compressed', COMPRESSED, stamp + 9,
                      compressed(7, stamp, 'png')))
+    rows += [('/rear/image', IMAGE, START + 20 + number, image(7, 0)) for number in range(2)]
     source = write_bag(tmp_path / 'in', rows)
     _rain(source, tmp_path / 'out')
     left, right, same = (_rain_of(tmp_path / 'out', topic) for topic in (
@@ -129,13 +117,8 @@ def test_cameras_have_drops_of_their_own_and_transports_of_one_do_not(tmp_path):
         assert np.array_equal(left[number], same[number])
         assert not np.array_equal(left[number], right[number])
     assert not np.array_equal(left[0], left[1])
-
-
-def test_frames_without_a_stamp_differ_by_their_recording_time(tmp_path):
-    source = write_bag(tmp_path / 'in', [
-        ('/cam/image', IMAGE, START + number, image(7, 0)) for number in range(2)])
-    _rain(source, tmp_path / 'out')
-    first, second = _rain_of(tmp_path / 'out', '/cam/image')
+    # Without a stamp by the time of recording.
+    first, second = _rain_of(tmp_path / 'out', '/rear/image')
     assert first.any() and not np.array_equal(first, second)
 
 
@@ -223,28 +206,6 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         assert tree(tmp_path) == before
 
 
-def test_a_bare_file_of_a_bag_is_one(tmp_path):
-    source = write_bag(tmp_path / 'in', drive())
-    assert main(['rain', str(source / 'in.mcap'), '-o', str(tmp_path / 'out'),
-                 '--topics', '/rear/image_raw']) == 0
-    assert set(read_topics(tmp_path / 'out')) == {
-        *read_topics(source), '/rear/image_raw/dry/compressed'}
-
-
-@pytest.mark.parametrize('storage', STORAGES)
-def test_of_a_damaged_bag_what_can_be_read_gets_rain(storage, tmp_path, capsys):
-    source = write_bag(tmp_path / 'in', drive() * 12, storage)
-    data_file = next(path for path in source.iterdir() if path.suffix != '.yaml')
-    data = bytearray(data_file.read_bytes())
-    del data[len(data) // 2:]
-    data_file.write_bytes(data)
-    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 1
-    assert f'damaged: {data_file.name}' in capsys.readouterr().err
-    rows = read_bag(tmp_path / 'out')
-    assert len(messages_on(rows, '/cam/image_raw')) == len(
-        messages_on(rows, '/cam/image_raw/dry')) > 10
-
-
 def test_an_interrupted_run_goes_on(tmp_path):
     source = write_bag(tmp_path / 'in', drive())
     seen = []
@@ -258,16 +219,11 @@ def test_an_interrupted_run_goes_on(tmp_path):
         _rain(source, tmp_path / 'out', progress=interrupt)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out.partial']
     _rain(source, tmp_path / 'out')
-    _rain(source, tmp_path / 'once' / 'out')
-    assert tree(tmp_path / 'out') == tree(tmp_path / 'once' / 'out')
-
-
-def test_progress_counts_every_frame(tmp_path):
     counts = []
-    summary = _rain(write_bag(tmp_path / 'in', drive()), tmp_path / 'out', progress=counts.append)
-    assert sum(counts) == 8 and summary.messages == 16
+    summary = _rain(source, tmp_path / 'once' / 'out', progress=counts.append)
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'once' / 'out')
+    assert sum(counts) == 8 and summary.messages == 16 and not summary.failed.total()
     assert summary.made == dict.fromkeys(CAMERAS, 4)
-    assert not summary.failed.total()
 
 
 @pytest.mark.parametrize('topic, dry', [
@@ -287,7 +243,7 @@ _FIELDS = st.fixed_dictionaries({}, optional={
 })
 
 
-@settings(max_examples=25, deadline=None,
+@settings(max_examples=10, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_FIELDS, min_size=1, max_size=4), st.binary(max_size=60))
 def test_hostile_images_are_kept(tmp_path_factory, fields, torn):
@@ -331,30 +287,25 @@ def _twist(msgtype, stamp, speed, yaw_rate):
 
 
 @pytest.mark.parametrize('msgtype', ['nav_msgs/msg/Odometry', 'geometry_msgs/msg/TwistStamped'])
-def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path, capsys):
+def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path):
     # Speed and turn grow from 0 at START to 30 m/s and 0.3 rad/s a tenth of a second later.
-    times = (START, START + 10**8)
-    rows = [*drive(), *(
+    rows = [*drive()[1:8:4], *(
         ('/odom', msgtype, time, _twist(msgtype, time, 30.0 * k, 0.3 * k))
-        for k, time in enumerate(times))]
-    source = write_bag(tmp_path / 'in', sorted(rows, key=lambda row: row[2]), 'mcap')
-    out = tmp_path / 'out'
-    command = ['rain', str(source), '-o', str(out), '--intensity', '0.8', '--speed-topic', 'odom']
-    assert main(command) == 0
-    clip = RainClip(0.8, 1, camera=CameraMotion())
-    rows = read_bag(out)
-    topic = '/cam/image_raw'
-    pairs = list(zip(messages_on(rows, topic), messages_on(rows, dry_topic(topic)), strict=True))
-    assert len(pairs) == 4
-    for rainy, dry in pairs:
-        stamp = rainy.message.header.stamp
-        instant = stamp.sec * 10**9 + stamp.nanosec
-        share = np.clip((instant - START) / 1e8, 0, 1)
-        index = zlib.crc32(topic.encode()) << 64 | instant
-        expected = clip.render(
-            decode_image(dry.message), index, instant / 1e9, speed=30 * share,
-            yaw_rate=0.3 * share)
-        assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
+        for k, time in enumerate((START, START + 10**8)))]
+    source = write_bag(tmp_path / 'in', sorted(rows, key=lambda row: row[2]))
+    out, topic = tmp_path / 'out', '/cam/image_raw'
+    assert main(['rain', str(source), '-o', str(out), '--intensity', '0.2', '--speed-topic',
+                 'odom']) == 0
+    clip = RainClip(0.2, 1, camera=CameraMotion())
+    rainy, dry = (messages_on(read_bag(out), name)[1] for name in (topic, dry_topic(topic)))
+    stamp = rainy.message.header.stamp
+    instant = stamp.sec * 10**9 + stamp.nanosec
+    share = np.clip((instant - START) / 1e8, 0, 1)
+    assert share > 0.1
+    expected = clip.render(
+        decode_image(dry.message), zlib.crc32(topic.encode()) << 64 | instant, instant / 1e9,
+        speed=30 * share, yaw_rate=0.3 * share)
+    assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
 
 
 def test_a_speed_topic_that_is_none_is_told_with_those_that_are(tmp_path, capsys):
