@@ -56,12 +56,13 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Files of tests run side by side, as most of the time of a node's test is waiting; what looks at
-# the whole machine runs alone.
+# Files of tests run side by side, one more than there are cores, as most of the time of a node's
+# test is waiting; what looks at the whole machine runs alone.
+WORKERS ?= $(shell expr `nproc 2>/dev/null || echo 2` + 1)
 PYTEST := $(BIN)/python -m pytest -m
 
 test: lint
-	$(PYTEST) 'not slow and not alone' -n 2 --dist loadfile
+	$(PYTEST) 'not slow and not alone' -n $(WORKERS) --dist loadfile
 	$(PYTEST) 'alone and not slow' test/node test/live test/bench
 
 test-all: lint

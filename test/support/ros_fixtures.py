@@ -36,8 +36,10 @@ PROFILE = {profile_variable(): str(ROOT / 'config' / 'fastdds.xml')}
 START_SECONDS = 120.0
 DEADLINE_SECONDS = 90.0
 
-# Of two processes of pytest-xdist, each begins at another half.
-_domains = count(os.getpid() + 50 * int(os.environ.get('PYTEST_XDIST_WORKER', 'gw1')[2:]))
+# The processes of pytest-xdist, which have one parent, begin far from each other.
+_workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+_domains = count(os.getppid() + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+                 * (101 // _workers))
 
 
 def new_domain() -> int:
