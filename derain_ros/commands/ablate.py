@@ -2,8 +2,8 @@
 
 Train a small network and, at equal cost, steps and data, the same without mask attention,
 without morphology, without clustering and without stage 2; score all on pairs, once for
-each seed, and print the means. A command given again goes on where it stopped. Needs the
-extra `train` (torch).
+each seed, and print the means. The same command given again continues where it stopped.
+Needs the extra `train` (torch).
 
 examples:
   derain ablate photos -o runs/ablation --validation pairs

@@ -16,7 +16,7 @@ examples:
   derain bag drives -o derained --scheduler tcp://fleet:8786
 
 OUT must not exist. It appears when it is complete: until then the work lies in OUT.partial.
-After an interruption of any kind the same command goes on where the work stopped, and the
+After an interruption of any kind the same command continues where the work stopped, and the
 result is the same.
 
 Topics of depth and thermal cameras are named and left alone. A frame that cannot be derained (a
@@ -183,5 +183,5 @@ def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
 def _duration(text: str) -> float:
     value = seconds(text)
     if value < 1e-9:
-        raise argparse.ArgumentTypeError(f'{text!r} is no time at all')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a duration above 0')
     return value

@@ -70,7 +70,7 @@ class Bags:
                 jobs, lambda source, out: work(self._planned(source, out), pool),
                 side_by_side=pool.workers if pool and pool.remote else 1)
         for source, reason in failed.items():
-            said = reason or f'{source}: not all of it could be {done}, as told above'
+            said = reason or f'{source}: not all of it could be {done}, as said above'
             print(f'derain: error: {printable(said)}', file=sys.stderr)
         print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
         return FAILURE if failed else 0
@@ -97,7 +97,7 @@ def _open_pool(
 def resume_bar(bar: 'tqdm', count: int) -> None:
     """Show what an earlier run has done, and leave it out of the rate."""
     if count:
-        bar.write(f'derain: going on, {count} frames are done already', file=sys.stderr)
+        bar.write(f'derain: resuming; {count} frames are done already', file=sys.stderr)
         bar.initial = bar.n = count
         bar.refresh()
 

@@ -44,7 +44,7 @@ def open_clip(
             path, args.topic, derained_topic, args.fps, args.start, args.duration)
     for option, value in (('--topic', args.topic), ('--derained-topic', derained_topic)):
         if value is not None:
-            raise CommandError(f'{option} is for bags; {shown} is none', USAGE)
+            raise CommandError(f'{option} is for bags; {shown} is not a bag', USAGE)
     if path.is_dir():
         return PictureClip(path, args.fps, args.start, args.duration)
     if path.suffix.lower() not in VIDEO_SUFFIXES:

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         name = args.name or variant
         if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name):
             raise CommandError(
-                f'--name: {name!r} is no name; use letters, digits, ".", "_" and "-"', USAGE)
+                f'--name: {name!r} is not a valid name; use letters, digits, ".", "_" and "-"',
+                USAGE)
         config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu')
         network = Trainer(config, log=lambda _line: None).averaged()
         figures = score(network, args.validation) if args.validation else {}

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     if _same(args.source, args.output):
         raise CommandError(f'{args.output}: is the input; name another output', USAGE)
     if args.topics and kind is not _rain_bag:
-        raise CommandError(f'--topics is for bags; {args.source} is none', USAGE)
+        raise CommandError(f'--topics is for bags; {args.source} is not a bag', USAGE)
     if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
         raise CommandError('--speed-topic is for bags, and takes the place of --speed', USAGE)
     if args.streaks:

@@ -185,7 +185,7 @@ def _parameters(given: list[str]) -> dict[str, str]:
             close = difflib.get_close_matches(name, NODE_RULES, n=1)
             hint = f'; did you mean {close[0]}?' if close else ''
             raise CommandError(
-                f'--param {printable(name)} is no parameter of derain_node{hint}', USAGE)
+                f'--param {printable(name)} is not a parameter of derain_node{hint}', USAGE)
         if name in _OURS or name.partition('.')[2] in _OURS_OF_CAMERA:
             raise CommandError(
                 f'--param {name} is set by replay-bench itself; choose what is played with '

@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     if args.once:
         return show_once(console, args.node, args.wait)
     if not console.is_terminal:
-        raise CommandError('the output is no terminal; use --once', USAGE)
+        raise CommandError('the output is not a terminal; use --once', USAGE)
     return show_live(console, args.node)

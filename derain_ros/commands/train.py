@@ -1,7 +1,7 @@
 """``derain train``: train a network on dry pictures.
 
 Train a network: rain is rendered over crops of dry pictures as they are needed. A run
-that was interrupted, by Ctrl-C too, goes on from its last checkpoint when the same
+that was interrupted, by Ctrl-C too, continues from its last checkpoint when the same
 command is given again. Needs the extra `train` (torch).
 
 The fields of a configuration file and of --set are those of

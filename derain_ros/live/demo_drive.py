@@ -82,7 +82,7 @@ def _clear(output: Path) -> None:
     if (output / 'bag' / 'metadata.yaml').is_file():
         shutil.rmtree(output / 'bag')
     if (output / 'bag').exists():
-        raise ValueError(f'{output / "bag"}: exists, but is no bag; remove it or choose '
+        raise ValueError(f'{output / "bag"}: exists, but is not a bag; remove it or choose '
                          'another folder with -o')
     for picture in output.glob('frame_*.png'):
         picture.unlink()

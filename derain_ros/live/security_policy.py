@@ -106,7 +106,7 @@ def read_policy(config: Path, namespace: str = '/') -> Policy:
         except ParameterError as error:
             raise PolicyError(f'{config}: {error}') from error
         except rclpy.exceptions.InvalidNamespaceException as error:
-            raise PolicyError(f'{namespace!a} is no namespace; use one like /car') from error
+            raise PolicyError(f'{namespace!a} is not a namespace; use one like /car') from error
         except RuntimeError as error:  # of rcl, which cannot parse the file
             reason = str(error).splitlines()[0]
             raise PolicyError(f'{config}: no parameter file of ROS: {reason}') from error

@@ -100,7 +100,7 @@ def test_files_without_a_policy_are_refused(tmp_path, capsys, text, message):
 def test_an_absent_file_and_a_wrong_namespace_are_named(tmp_path):
     with pytest.raises(PolicyError, match=r'absent\.yaml: no such file'):
         read_policy(tmp_path / 'absent.yaml')
-    with pytest.raises(PolicyError, match=r"'a b' is no namespace"):
+    with pytest.raises(PolicyError, match=r"'a b' is not a namespace"):
         read_policy(ROOT / 'config' / 'derain.yaml', 'a b')
 
 
