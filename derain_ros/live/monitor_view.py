@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rich.columns import Columns
@@ -90,11 +91,8 @@ def _node_parts(node: NodeReport, clock: str) -> Iterator[RenderableType]:
     yield from _notes(node)
     if cameras:
         yield Text()
-        yield Columns([
-            _table(_FRAME_COLUMNS, cameras, node),
-            _table(_LATENCY_COLUMNS, cameras, node),
-            _table(_INPUT_COLUMNS, cameras, node),
-        ], padding=(0, 3))
+        rows = [_Row(status, node) for status in cameras]
+        yield Columns([_table(columns, rows) for columns in _TABLES], padding=(0, 3))
     yield Text()
 
 
@@ -112,91 +110,79 @@ def _engine_line(status: DiagnosticStatus, node: NodeReport) -> Text:
     return line.append('  ' + ', '.join(filter(None, facts)))
 
 
-Cell = Callable[[DiagnosticStatus, Mapping[str, str], NodeReport], 'Text | str']
+class _Row:
+    """What the tables say of a camera."""
+
+    def __init__(self, status: DiagnosticStatus, node: NodeReport):
+        self._node, self._status = node, status
+        self._values = values_of(status)
+
+    def name(self) -> str:
+        name = clean(self._status.name.removeprefix(f'{self._node.name}: '))
+        # Cameras differ at the end more often than not: front_stereo_left, front_stereo_right.
+        return name if len(name) <= NAME_CELLS else f'{name[:NAME_CELLS - 6]}…{name[-5:]}'
+
+    def state(self) -> Text:
+        return Text(*_state(self._status, self._node))
+
+    def rain(self) -> Text:
+        intensity = _number(self._values, 'rain_intensity')
+        if intensity is None:
+            return Text(f'{"-":>{BAR_CELLS + 6}}')
+        # By the root: the gate opens at 0.025 of the picture, and a downpour covers a third.
+        eighths = round(8 * BAR_CELLS * math.sqrt(min(max(intensity, 0.0), 1.0)))
+        bar = '█' * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else '')
+        return Text.assemble((f'{bar:<{BAR_CELLS}}', 'blue on grey30'), f' {intensity:.3f}')
+
+    def rate(self, key: str) -> Text | str:
+        now = _number(self._values, key)
+        before = _number(self._node.previous.get(self._status.name, {}), key)
+        # Counts begin anew after a reset.
+        if now is None or before is None or now < before or self._node.seconds <= 0:
+            return '-'
+        rate = (now - before) / self._node.seconds
+        bad = rate > 0 and key in ('failed', 'passed_through')
+        return Text(f'{rate:.1f}', style='red' if bad else '')
+
+    def number(self, key: str, digits: int) -> str:
+        number = _number(self._values, key)
+        if number is None:
+            return '-'
+        if key.startswith('age') and abs(number) >= LONGEST_AGE_MS:
+            return '> 1 h' if number > 0 else '< -1 h'
+        return f'{number:.{digits}f}'
+
+    def text(self, key: str) -> str:
+        return _text(self._values, key) or '-'
 
 
-def _table(
-    columns: Mapping[str, Cell], cameras: Sequence[DiagnosticStatus], node: NodeReport
-) -> Table:
+_TABLES: tuple[dict[str, Callable[[_Row], Text | str]], ...] = (
+    {'camera': _Row.name, 'state': _Row.state, 'fps': partial(_Row.number, key='fps', digits=1),
+     'gate': partial(_Row.text, key='gate'), 'rain': _Row.rain,
+     **{head: partial(_Row.rate, key=key) for key, head in RATES.items()}},
+    {'ms': _Row.name,
+     **{f'age p{point}': partial(_Row.number, key=f'age_p{point}_ms', digits=0)
+        for point in (50, 95, 99)},
+     **{stage: partial(_Row.number, key=f'{stage}_p50_ms', digits=1) for stage in STAGES}},
+    {'input': _Row.name,
+     **{head: partial(_Row.text, key=key) for head, key in (
+         ('topic', 'image_topic'), ('size', 'size'), ('encoding', 'encoding'),
+         ('group', 'sync_group'))}})
+# Columns of words, and the most that each takes of a line.
+_WORDS = {'camera': NAME_CELLS, 'ms': NAME_CELLS, 'input': NAME_CELLS, 'state': 5, 'gate': 4,
+          'rain': BAR_CELLS + 6, 'topic': 35, 'size': 11, 'encoding': 11, 'group': 8}
+
+
+def _table(columns: Mapping[str, Callable[[_Row], Text | str]], rows: Sequence[_Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style='cyan')
     for head in columns:
         words = head in _WORDS
         table.add_column(
             head, justify='left' if words else 'right', no_wrap=True, overflow='ellipsis',
             min_width=None if words else len(head), max_width=_WORDS.get(head))
-    for camera in cameras:
-        values = values_of(camera)
-        table.add_row(*(cell(camera, values, node) for cell in columns.values()))
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
     return table
-
-
-def _camera_cell(status: DiagnosticStatus, _values: Mapping[str, str], node: NodeReport) -> str:
-    name = clean(status.name.removeprefix(f'{node.name}: '))
-    # Cameras differ at the end more often than not: front_stereo_left, front_stereo_right.
-    return name if len(name) <= NAME_CELLS else f'{name[:NAME_CELLS - 6]}…{name[-5:]}'
-
-
-def _rain_cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> Text:
-    intensity = _number(values, 'rain_intensity')
-    if intensity is None:
-        return Text(f'{"-":>{BAR_CELLS + 6}}')
-    # By the root: the gate opens at 0.025 of the picture, and a downpour covers a third.
-    eighths = round(8 * BAR_CELLS * math.sqrt(min(max(intensity, 0.0), 1.0)))
-    bar = '█' * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else '')
-    return Text.assemble((f'{bar:<{BAR_CELLS}}', 'blue on grey30'), f' {intensity:.3f}')
-
-
-def _rate_cell(key: str) -> Cell:
-    def cell(status: DiagnosticStatus, values: Mapping[str, str], node: NodeReport) -> Text | str:
-        now = _number(values, key)
-        before = _number(node.previous.get(status.name, {}), key)
-        # Counts begin anew after a reset.
-        if now is None or before is None or now < before or node.seconds <= 0:
-            return '-'
-        rate = (now - before) / node.seconds
-        bad = rate > 0 and key in ('failed', 'passed_through')
-        return Text(f'{rate:.1f}', style='red' if bad else '')
-    return cell
-
-
-def _number_cell(key: str, digits: int) -> Cell:
-    def cell(_status: DiagnosticStatus, values: Mapping[str, str], _node: NodeReport) -> str:
-        number = _number(values, key)
-        if number is None:
-            return '-'
-        if key.startswith('age') and abs(number) >= LONGEST_AGE_MS:
-            return '> 1 h' if number > 0 else '< -1 h'
-        return f'{number:.{digits}f}'
-    return cell
-
-
-def _text_cell(key: str) -> Cell:
-    return lambda _status, values, _node: _text(values, key) or '-'
-
-
-_FRAME_COLUMNS: dict[str, Cell] = {
-    'camera': _camera_cell,
-    'state': lambda status, _values, node: Text(*_state(status, node)),
-    'fps': _number_cell('fps', 1),
-    'gate': _text_cell('gate'),
-    'rain': _rain_cell,
-    **{head: _rate_cell(key) for key, head in RATES.items()},
-}
-_LATENCY_COLUMNS: dict[str, Cell] = {
-    'ms': _camera_cell,
-    **{f'age p{point}': _number_cell(f'age_p{point}_ms', 0) for point in (50, 95, 99)},
-    **{stage: _number_cell(f'{stage}_p50_ms', 1) for stage in STAGES},
-}
-_INPUT_COLUMNS: dict[str, Cell] = {
-    'input': _camera_cell,
-    'topic': _text_cell('image_topic'),
-    'size': _text_cell('size'),
-    'encoding': _text_cell('encoding'),
-    'group': _text_cell('sync_group'),
-}
-# Columns of words, and the most that each takes of a line.
-_WORDS = {'camera': NAME_CELLS, 'ms': NAME_CELLS, 'input': NAME_CELLS, 'state': 5, 'gate': 4,
-          'rain': BAR_CELLS + 6, 'topic': 35, 'size': 11, 'encoding': 11, 'group': 8}
 
 
 def _notes(node: NodeReport) -> Iterator[Text]:

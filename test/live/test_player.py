@@ -18,9 +18,8 @@ from derain_ros.bags.damage import BagError
 from derain_ros.live.helper import helper
 from derain_ros.live.played import PlayedClip
 from derain_ros.live.played_bag import camera_name, loop_period, scan
-from derain_ros.live.player import Pacer
+from derain_ros.live.player import Pacer, ReadAhead
 from derain_ros.live.processes import LiveRunError
-from derain_ros.live.read_ahead import ReadAhead
 
 # Pace
 
