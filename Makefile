@@ -56,9 +56,9 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Files of tests run side by side, one more than there are cores, as most of the time of a node's
-# test is waiting; what looks at the whole machine runs alone.
-WORKERS ?= $(shell expr `nproc 2>/dev/null || echo 2` + 1)
+# Files of tests run side by side, as many as there are cores: most of the time of a node's test is
+# waiting. What looks at the whole machine runs alone.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(BIN)/python -m pytest -m
 
 test: lint
