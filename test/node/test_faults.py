@@ -157,22 +157,23 @@ def test_stamps_may_be_missing_ahead_or_jump_back(rig, front):
 
 
 def test_size_and_encoding_change_in_mid_stream(rig, front):
-    rig.engine.command(warm_up_ms=4000)
-    size, front.size = front.size, (81)
+    rig.engine.command(mode='hang')  # the warm-up, too
+    size, front.size = front.size, (81, 60)
     try:
         answers = front.play(5, 1 / PERIOD)
         for answer in answers:
             assert_passed_through(answer, level=DiagnosticStatus.WARN)
-            assert (answer.image.width, answer.image.height) == (81)
+            assert (answer.image.width, answer.image.height) == (81, 60)
         assert 'warming up' in answers[0].values['reason']
         wait_for(lambda: rig.state() == 'warming up', 'word of the warm-up')
+        rig.engine.command()
         front.derains()
         assert rig.state() != 'stuck'
         for encoding in ('rgb8', 'mono8', 'bgr8'):
             answer = front.answer(front.send(encoding=encoding))
             assert (answer.word, answer.derained) == ('derained', True)
             assert answer.image.encoding == encoding
-            assert (answer.image.width, answer.image.height) == (81)
+            assert (answer.image.width, answer.image.height) == (81, 60)
         front.size = size
         assert front.play(2)[-1].derained
     finally:
