@@ -100,14 +100,6 @@ def test_rain_opens_copies_and_leaves_the_dry_clip_alone(engine):
     assert again.describe() == trial.describe()
 
 
-def test_rain_waits_for_the_gate_to_close(engine):
-    trial = try_gate(Frames(40, (12, 13)), engine, GateSettings(), intensities=[0.9], every=8.0)
-    begun = [one.began for one in trial.showers]
-    # Open from 12.3 s on, for twelve seconds about; then one shower every eight seconds.
-    assert begun[0] < 8.3 and 20 < begun[1] < 28
-    assert np.diff(begun[1:]) == pytest.approx([8.1], abs=0.2)
-
-
 def test_rain_that_is_not_seen_is_missed_unless_the_clip_ends(tmp_path):
     blind = write_model(tmp_path / 'blind.onnx', 255)
     with closing(create_engine('auto', str(blind))) as engine:

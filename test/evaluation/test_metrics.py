@@ -39,12 +39,6 @@ def test_luma(bgr, luma):
     assert to_y(image).dtype == np.float64
 
 
-def test_psnr_of_a_constant_difference():
-    # 10 log10(255² / 10²)
-    assert psnr(_grey(50), _grey(60)) == pytest.approx(28.13080, abs=1e-5)
-    assert psnr(_grey(60), _grey(50)) == pytest.approx(28.13080, abs=1e-5)
-
-
 @pytest.mark.parametrize('shape', [(11, 11), (40, 57), (12, 200)])
 @pytest.mark.parametrize('noise', [1, 20, 255])
 def test_scikit_image_comes_to_the_same(shape, noise):
@@ -58,13 +52,6 @@ def test_scikit_image_comes_to_the_same(shape, noise):
     assert ssim_y(one, other) == pytest.approx(structural_similarity(
         x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False),
         abs=1e-9)
-
-
-def test_psnr_counts_every_sample():
-    changed = _grey(50)
-    changed[0, 0, 1] += 16
-    # One of 16·16·3 samples is off by 16: mean square 256 / 768 = 1/3.
-    assert psnr(_grey(50), changed) == pytest.approx(10 * math.log10(255**2 * 3), abs=1e-9)
 
 
 def test_equal_images():
@@ -82,11 +69,6 @@ def test_an_unchanged_picture_counts_60_db():
     changed[0, 0] += 1
     assert psnr_y(image, changed) > 80
     assert counted_psnr_y(image, changed) == PERFECT_DB
-
-
-def test_ssim_of_flat_images_is_the_luminance_term():
-    # Means 16 and 235, no variance: (2·16·235 + 6.5025) / (16² + 235² + 6.5025).
-    assert ssim_y(_grey(0), _grey(255)) == pytest.approx(7526.5025 / 55487.5025, abs=1e-9)
 
 
 def test_ssim_needs_a_whole_window():

@@ -129,6 +129,11 @@ def test_labels_restrict_what_counts_and_frames_without_are_left_out(tmp_path, c
     captured = capsys.readouterr()
     assert '1 frames are not in the labels' in captured.err and 'c.png' in captured.err
     assert 'makes no difference' in captured.out
+    (tmp_path / 'labels.json').write_text(coco(['z.png'], []))
+    assert main(['detections', '--rainy', rainy, '--labels', str(tmp_path / 'labels.json'),
+                 '--model', _model(tmp_path),
+                 '--detector', str(write_detector(tmp_path / 'd'))]) == 1
+    assert 'labels go by file name' in capsys.readouterr().err
 
 
 def _bag(tmp_path, pictures=None, storage='mcap'):
@@ -179,16 +184,11 @@ def test_damaged_frames_are_named_and_the_rest_counts(tmp_path, capsys):
 
 
 def test_frames_of_a_bag_without_partner_are_left_out(tmp_path, capsys):
-    rows = []
-    for number in range(4):
-        time = START + number * 50_000_000
-        picture = scene(*PICTURES['a.png'])
-        fields = {'height': 64, 'width': 64, 'step': 192, 'data': picture.ravel()}
-        rows.append(('/rain', IMAGE, time, image(0, time, **fields)))
-        if number != 1:
-            rows.append(('/dry', IMAGE, time, image(0, time, **fields)))
-    rows.append(('/rain', IMAGE, START + 10**9, image(0, 0, **fields)))
-    rows.append(('/rain', IMAGE, START + 2 * 10**9, image(0, START + 3 * 50_000_000, **fields)))
+    fields = {'height': 64, 'width': 64, 'step': 192, 'data': scene(*PICTURES['a.png']).ravel()}
+    # The second has no partner, the fifth no stamp, the sixth that of the fourth.
+    rows = [(topic, IMAGE, START + number, image(0, stamp, **fields))
+            for topic, stamps in (('/rain', (1, 2, 3, 4, 0, 4)), ('/dry', (1, 3, 4)))
+            for number, stamp in enumerate(stamps)]
     bag = write_bag(tmp_path / 'bag', rows)
     run = _run(tmp_path, bag, '--rainy-topic', '/rain', '--clean-topic', '/dry',
                '--model', _model(tmp_path))
@@ -256,15 +256,6 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['detections', *both, *detector, '--score', '2'])
     assert not list(tmp_path.glob('*.partial'))
-
-
-def test_labels_that_fit_no_frame_are_told(tmp_path, capsys):
-    rainy, _ = _folders(tmp_path)
-    (tmp_path / 'labels.json').write_text(coco(['z.png'], []))
-    assert main(['detections', '--rainy', rainy, '--labels', str(tmp_path / 'labels.json'),
-                 '--model', _model(tmp_path),
-                 '--detector', str(write_detector(tmp_path / 'd'))]) == 1
-    assert 'labels go by file name' in capsys.readouterr().err
 
 
 def test_nothing_to_find_is_said(tmp_path, capsys):

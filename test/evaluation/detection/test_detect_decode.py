@@ -149,19 +149,6 @@ def test_boxes_are_in_pixels_of_any_frame(tmp_path):
     assert len(detector.detect(np.zeros_like(frame), 0.46).scores) == 0
 
 
-def test_a_network_of_any_size_is_set_to_that_of_the_description(tmp_path):
-    path = write_detector(tmp_path, sides=['N', 3, 'H', 'W'])
-    detector = Detector(read_description(path))
-    assert len(detector.detect(scene([(0, 1, 2, 255)]), 0.5).scores) == 1
-
-
-def test_a_network_in_float16_is_run_as_well(tmp_path):
-    detector = Detector(read_description(write_detector(tmp_path, kind='FLOAT16')))
-    found = detector.detect(scene([(0, 1, 2, 255), (1, 3, 0, 204)]), 0.25)
-    assert found.boxes.tolist() == [[16, 32, 32, 48], [48, 0, 64, 16]]
-    assert found.scores == pytest.approx([1, 0.8], abs=2e-3)
-
-
 @pytest.mark.parametrize(('text', 'options', 'words'), [
     (MINIMAL.replace('64, height', '96, height'), {}, ('[1, 3, 64, 96]', '`input`')),
     (MINIMAL.replace('height: 64', 'height: 64, layout: nhwc'), {}, ('[1, 64, 64, 3]',)),

@@ -30,23 +30,15 @@ def test_what_is_left_out_is_that_of_yolov8(tmp_path):
     assert (found.name, found.model) == ('yolov8n', tmp_path / 'yolov8n.onnx')
 
 
-def test_fastestdet_is_described(tmp_path):
-    found = read_description(SHIPPED / 'fastestdet.yaml', tmp_path / 'other.onnx')
-    assert found.numbers_per_box == 85 and len(found.classes) == 80
-    assert found.classes[2] == 'car' and found.classes[7] == 'truck'
-    assert found.model == tmp_path / 'other.onnx'
-
-
-def test_numbers_may_be_three(tmp_path):
-    found = _read(tmp_path, MINIMAL.replace(
-        'height: 480', 'height: 480, mean: [1, 2.5, 3], std: 4')).input
-    assert found.mean == [1.0, 2.5, 3.0] and found.std == 4.0
-
-
-def test_classes_may_be_a_file_beside_it(tmp_path):
+def test_other_values_are_read(tmp_path):
     (tmp_path / 'names.txt').write_text('traffic light\n\n  dog \r\n')
-    found = _read(tmp_path, MINIMAL.replace('[car, dog]', 'names.txt'))
+    found = _read(tmp_path, MINIMAL.replace('[car, dog]', 'names.txt').replace(
+        'height: 480', 'height: 480, mean: [1, 2.5, 3], std: 4'))
     assert found.classes == ('traffic light', 'dog')
+    assert found.input.mean == [1.0, 2.5, 3.0] and found.input.std == 4.0
+    shipped = read_description(SHIPPED / 'fastestdet.yaml', tmp_path / 'other.onnx')
+    assert shipped.numbers_per_box == 85 and shipped.model == tmp_path / 'other.onnx'
+    assert shipped.classes[2] == 'car' and shipped.classes[7] == 'truck'
 
 
 @pytest.mark.parametrize(('old', 'new', 'words'), [
@@ -54,26 +46,18 @@ def test_classes_may_be_a_file_beside_it(tmp_path):
     ('model: a.onnx\n', '', ('model is missing',)),
     ('model: a.onnx', 'model: a.onnx\nscor_threshold: 0.5',
      ("unknown key 'scor_threshold'; did you mean 'score_threshold'?", 'nms')),
-    ('model: a.onnx', 'model: 7', ('model is 7', 'a word')),
     ('width: 640, ', '', ('input.width is missing',)),
     ('width: 640', 'width: 640, wide: 1',
      ("input: unknown key 'wide'; did you mean 'width'?", 'width, height')),
-    ('width: 640', 'width: big', ("width is 'big'", 'whole number from 1 to 8192')),
     ('width: 640', 'width: 0', ('width is 0', 'from 1')),
-    ('width: 640', 'width: true', ('width is True', 'whole number')),
     ('width: 640', 'width: 640, colour: grey', ("'grey'", 'bgr, rgb')),
-    ('width: 640', 'width: 640, std: 0', ('std is 0', 'number from 1e-06')),
     ('width: 640', 'width: 640, std: -1', ('std is -1', 'number from 1e-06')),
     ('width: 640', 'width: 640, mean: [1, 2]', ('mean is [1, 2]', 'list of 3')),
-    ('width: 640', 'width: 640, divide_by: .nan', ('divide_by is nan',)),
     ('input: {width: 640, height: 480}', 'input: 640', ('input is 640', 'keys with values')),
-    ('[car, dog]', '[]', ('classes is []', 'a list')),
     ('[car, dog]', '[car, 7]', ('classes[1] is 7', 'a word')),
     ('[car, dog]', '[car, dog, car]', ('none is there twice', 'car')),
     ('[car, dog]', 'none.txt', ('none.txt', 'No such file')),
-    ('classes: [car, dog]', '', ('classes is missing',)),
     ('classes', 'score_threshold: 2\nclasses', ('score_threshold is 2', 'from 0 to 1')),
-    ('classes', 'nms: {iou: x}\nclasses', ('nms.iou is', 'from 0 to 1')),
     ('classes', 'nms: {class_agnostic: 1}\nclasses', ('class_agnostic is 1', 'true or false')),
     ('classes', 'output: {boxes: {format: xywh}}\nclasses', ("'xywh'", 'cxcywh, xyxy')),
     ('classes', 'output: {classes: {start: 3}}\nclasses', ('boxes', 'start')),
