@@ -90,8 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare as ``args`` say; 1 if a frame failed."""
     from derain_ros.engines.model_facts import model_facts
-    from derain_ros.evaluation.detection.comparison import compare
-    from derain_ros.evaluation.detection.comparison_text import summarise
+    from derain_ros.evaluation.detection.comparison import compare, summarise
     from derain_ros.evaluation.detection.detector import DetectorError
 
     source, detector, labels, classes = _open(args)

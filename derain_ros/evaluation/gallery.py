@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from derain_ros.evaluation.scores import ImageScore
+from derain_ros.evaluation.rain_metrics import ImageScore
 from derain_ros.images.overlay import draw_overlay
 
 LONGEST_SIDE = 960

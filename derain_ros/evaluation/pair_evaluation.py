@@ -10,8 +10,14 @@ from derain_ros.engines import Engine
 from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.evaluation.gallery import Exhibit, Gallery
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
-from derain_ros.evaluation.rain_metrics import count_mask, flicker, luma_error, streak_energy
-from derain_ros.evaluation.scores import ImageScore, summarise
+from derain_ros.evaluation.rain_metrics import (
+    ImageScore,
+    count_mask,
+    flicker,
+    luma_error,
+    streak_energy,
+    summarise,
+)
 from derain_ros.files.frame_sources import FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import FORMAT, host, versions
@@ -27,7 +33,7 @@ class ModelScores:
 
     @property
     def summary(self) -> dict:
-        """Figures over all pairs; see :func:`derain_ros.evaluation.scores.summarise`."""
+        """Figures over all pairs; see :func:`derain_ros.evaluation.rain_metrics.summarise`."""
         return summarise(self.images)
 
 

@@ -4,6 +4,7 @@ All of these work on differences of luma on the full scale,
 ``d(a, b) = (Y(a) − Y(b)) · 255 / 219``, −255 to 255, Y being :func:`metrics.to_y`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -57,6 +58,11 @@ class MaskCounts:
         """Hits / (hits + false alarms + misses); None where both are empty."""
         return _ratio(self.hits, self.hits + self.false_alarms + self.misses)
 
+    def figures(self) -> dict[str, float | None]:
+        """Return all of them by name, as JSON has them."""
+        return {f'mask_{name}': getattr(self, name)
+                for name in ('precision', 'recall', 'f1', 'iou')}
+
 
 def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Return ``d(image, clean)`` per pixel, float64, H×W, −255 to 255.
@@ -109,6 +115,75 @@ def flicker(error: np.ndarray, previous: np.ndarray) -> float:
         raise ValueError(f'frames differ in shape: {error.shape} and {previous.shape}')
     change = error - previous
     return float(np.sqrt(np.mean(change * change)))
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """Figures of one model on one pair.
+
+    ``input_…`` are of the rainy picture, ``clean_…`` of the model's result on the clean one;
+    PSNR is in dB, PERFECT_DB at most; flicker is None where no frame came before.
+    """
+
+    name: str
+    width: int
+    height: int
+    input_psnr: float
+    input_ssim: float
+    psnr: float
+    ssim: float
+    mask: MaskCounts
+    input_streak_energy: float
+    streak_energy: float
+    clean_psnr: float
+    clean_ssim: float
+    clean_mask_coverage: float
+    input_flicker: float | None = None
+    flicker: float | None = None
+
+    @property
+    def streak_energy_left(self) -> float | None:
+        """Share of the streak energy that is left; None where there was none."""
+        return _ratio(self.streak_energy, self.input_streak_energy)
+
+    def figures(self) -> dict:
+        """Return the figures for JSON, with stable names."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        mask = found.pop('mask').figures()
+        del found['input_streak_energy'], found['streak_energy']
+        return {**found, **mask, 'streak_energy_left': self.streak_energy_left}
+
+
+def summarise(scores: Sequence[ImageScore]) -> dict:
+    """Sum up the figures of one model, of one picture at least.
+
+    PSNR, SSIM, mask coverage and flicker are means over pictures. Those of the mask are
+    taken over all pixels of all pictures, and the streak energy left is the sum after over
+    the sum before, so that a picture with little rain does not weigh as much as a downpour.
+    ``worst_…_image`` names a picture; a figure that is not defined (no rain, no clip) is None.
+    """
+    steps = [score for score in scores if score.flicker is not None]
+
+    def mean(name: str, of: Sequence[ImageScore] = scores) -> float | None:
+        return float(np.mean([getattr(score, name) for score in of])) if of else None
+
+    found: dict = {'pairs': len(scores), 'flicker_steps': len(steps)}
+    for name in ('input_psnr', 'psnr', 'input_ssim', 'ssim', 'clean_psnr', 'clean_ssim',
+                 'clean_mask_coverage'):
+        found[name] = mean(name)
+    for name in ('psnr', 'ssim', 'clean_psnr'):
+        worst = min(scores, key=lambda score: getattr(score, name))
+        found |= {f'worst_{name}': getattr(worst, name), f'worst_{name}_image': worst.name}
+    return {
+        **found,
+        'made_worse': sum(score.psnr < score.input_psnr for score in scores),
+        **sum((score.mask for score in scores), MaskCounts()).figures(),
+        'streak_energy_left': _ratio(
+            sum(score.streak_energy for score in scores),
+            sum(score.input_streak_energy for score in scores)),
+        'input_flicker': mean('input_flicker', steps),
+        'flicker': mean('flicker', steps),
+    }
 
 
 def _ratio(part: float, whole: float) -> float | None:

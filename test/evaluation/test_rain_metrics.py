@@ -5,13 +5,14 @@ import pytest
 from evaluate_files import clean_picture, rainy_picture
 
 from derain_ros.evaluation.rain_metrics import (
+    ImageScore,
     MaskCounts,
     count_mask,
     flicker,
     luma_error,
     streak_energy,
+    summarise,
 )
-from derain_ros.evaluation.scores import ImageScore, streak_share, summarise
 from derain_ros.rain_gate import mask_coverage
 
 
@@ -51,7 +52,6 @@ def test_a_figure_that_is_not_defined_is_none():
     assert (nothing.precision, nothing.recall, nothing.f1, nothing.iou) == (None,) * 4
     missed = MaskCounts(misses=3)
     assert (missed.precision, missed.recall, missed.f1, missed.iou) == (None, 0, 0, 0)
-    assert streak_share(5, 0) is None
 
 
 @pytest.mark.parametrize('width, columns', [(1, 1), (8, 8), (9, 0), (20, 0)])

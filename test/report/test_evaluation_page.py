@@ -13,8 +13,7 @@ from derain_ros.commands.evaluate import _page
 from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.evaluation.gallery import JPEG_BYTES, LONGEST_SIDE, Gallery
 from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
-from derain_ros.evaluation.rain_metrics import MaskCounts
-from derain_ros.evaluation.scores import ImageScore
+from derain_ros.evaluation.rain_metrics import ImageScore, MaskCounts
 from derain_ros.files.pairs import BadPair
 from derain_ros.report.plots import COLOURS, Axis, Series, change_plot, cost_plot, line_plot
 

@@ -15,8 +15,6 @@ from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import IMAGE_SUFFIXES
 from derain_ros.text import printable
 
-_LARGEST_FILE = 1 << 30
-_LARGEST_TEXT = 1 << 20
 _SHOWN = 5
 _Key = int | str
 
@@ -252,8 +250,6 @@ def _no_class(path: Path, names: Iterable[str], classes: Sequence[str]) -> str:
 
 def _read_coco(path: Path) -> _Coco:
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise LabelError(f'{path}: larger than 1 GiB; split it')
         content = msgspec.json.decode(path.read_bytes())
         return msgspec.convert(content, _Coco)
     except OSError as error:
@@ -288,8 +284,6 @@ def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:
 
 def _read_text(file: Path) -> str:
     try:
-        if file.stat().st_size > _LARGEST_TEXT:
-            raise LabelError(printable(f'{file}: larger than 1 MiB; no labels of one image'))
         return file.read_text(encoding='utf-8-sig')
     except OSError as error:
         raise LabelError(printable(f'{file}: {error.strerror or error}')) from error
