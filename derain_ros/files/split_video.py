@@ -27,10 +27,15 @@ class ClipSummary:
     @property
     def notes(self) -> list[str]:
         """What could not be kept, for the user."""
-        video = self.video
-        return video.notes + [
-            f'{video.resized} frames of another size than the first were scaled to '
-            f'{video.facts.width}x{video.facts.height} pixels'] * bool(video.resized)
+        video, notes = self.video, list(self.video.notes)
+        if video.resized:
+            notes.append(f'{video.resized} frames of another size than the first were scaled to '
+                         f'{video.facts.width}x{video.facts.height} pixels')
+        if video.gaps and not self.failed:
+            notes.append(f'{video.gaps} steps between frames are longer than at '
+                         f'{float(video.facts.rate):g} Hz: the rate varies, or frames are lost; '
+                         'times are kept')
+        return notes
 
     def __str__(self) -> str:
         facts = self.video.facts

@@ -1,6 +1,7 @@
 """Video files, read and written with PyAV: their times, the shape of pixels and sound are kept."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -49,6 +50,9 @@ class VideoClip(ClipSource):
             share = (self._stop - self._start) / found.length
             self.facts = replace(found, frames=round(found.frames * share))
         self._cut = stop is not None
+        # Others count the gaps between frames too, or do not know.
+        self._count = found.frames * (
+            not start and not self._cut and source.suffix.lower() in ('.mp4', '.mov', '.m4v'))
         self.sound = Sound(source, self._start, stop)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
@@ -66,6 +70,7 @@ class VideoClip(ClipSource):
                     yield BadPair(f'frame {number}', printable(
                         f'{self._source}: frame {number} is damaged'))
         lost = round((self._stop - time) * self.facts.rate) - 1 if self._stop else 0
+        lost = max(lost, self._count - number - 1)
         if lost > _MOST_LOST:
             yield BadPair(f'frame {number + 1}', printable(
                 f'{self._source}: breaks off after frame {number}, {lost} frames before its end; '
@@ -108,8 +113,11 @@ def probe_video(source: Path) -> VideoFacts:
             raise VideoError(
                 f'{source}: does not say its frame rate; convert it with ffmpeg first')
         length = None
+        tag = re.fullmatch(r'(\d+):(\d+):(\d+\.?\d*)', stream.metadata.get('DURATION', ''))
         if stream.duration:
             length = stream.duration * stream.time_base
+        elif tag:  # of Matroska
+            length = (int(tag[1]) * 60 + int(tag[2])) * 60 + Fraction(tag[3])
         elif container.duration and len(container.streams) == 1:
             length = Fraction(container.duration, av.time_base)
         frames = stream.frames or (round(length * (mean or rate)) if length else 0)
@@ -201,8 +209,8 @@ class VideoFile:
     """A video that is being written; see :func:`new_video`.
 
     ``facts`` are those given, with the even sides and the time base of the file; ``frames`` were
-    written, of which ``resized`` were of another size and scaled; ``notes`` tell the user what
-    could not be kept.
+    written, of which ``resized`` were of another size and scaled; ``gaps`` are steps between them
+    that are longer than at the rate; ``notes`` tell the user what could not be kept.
     """
 
     def __init__(
@@ -213,7 +221,7 @@ class VideoFile:
         self.facts = replace(
             facts, width=facts.width + facts.width % 2, height=facts.height + facts.height % 2,
             time_base=facts.time_base if kept and facts.time_base else 1 / rate)
-        self.frames = self.resized = 0
+        self.frames = self.resized = self.gaps = 0
         self.notes: list[str] = []
         self._output, self._sound = output, iter(())
         self._last = -1
@@ -260,7 +268,10 @@ class VideoFile:
         self.resized += scaled
         self.frames += 1
         picture = av.VideoFrame.from_ndarray(frame, format='bgr24').reformat(**self._reformat)
-        self._last = max(self._last + 1, round(seconds / self.facts.time_base))
+        before = self._last
+        self._last = max(before + 1, round(seconds / self.facts.time_base))
+        step = (self._last - before) * self.facts.time_base * self.facts.rate
+        self.gaps += before >= 0 and step > 1.5
         picture.pts, picture.time_base = self._last, self.facts.time_base
         self._output.mux(self._stream.encode(picture))
         self._copy_sound(seconds)

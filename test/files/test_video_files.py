@@ -41,6 +41,7 @@ def test_frames_of_a_varying_rate_keep_their_times(suffix, tmp_path):
     assert read_times(tmp_path / f'out.{suffix}') == TIMES
     assert seen == pytest.approx(TIMES)
     assert str(summary) == '9 frames of 64x48 at 10 Hz'
+    assert '3 steps between frames are longer than at 10 Hz' in summary.notes[-1]
 
 
 def test_a_part_starts_at_0(tmp_path):
@@ -116,6 +117,14 @@ def test_what_is_damaged_is_named_and_all_else_is_read(start, length, said, tmp_
     bad = [frame for frame in found if isinstance(frame, BadPair)]
     assert 5 < len(found) - len(bad) < 40
     assert any(said in frame.reason for frame in bad)
+
+
+def test_a_recording_that_broke_off_is_told(tmp_path):
+    source = write_with_sound(tmp_path / 'in.mkv', 20)
+    content = source.read_bytes()
+    source.write_bytes(content[:len(content) // 2])
+    *frames, bad = VideoClip(source).read()
+    assert len(frames) > 3 and 'frames before its end' in bad.reason
 
 
 def test_frames_of_another_size_are_scaled_between_bars_and_counted(tmp_path):
