@@ -37,9 +37,7 @@ class Weather:
 
     def clip(self) -> RainClip:
         """Return the rain of one clip; raises ValueError where a value is out of its range."""
-        return RainClip(
-            intensity=self.intensity, seed=self.seed, wind=self.wind, model=self.model,
-            mist=self.mist, camera=self.camera)
+        return RainClip(**vars(self))
 
     def for_picture(self, name: str) -> 'Weather':
         """Return the weather of one picture among many: whatever is not given is its own.

@@ -62,22 +62,38 @@ def test_all_but_rainy_samples_keeps_its_bytes(encoding, big_endian):
     assert not np.array_equal(_rows(rainy)[:, :left], _rows(dry)[:, :left])
 
 
-@pytest.mark.parametrize('encoding, sample', [
-    ('bgr8', [110, 120, 130]),
-    ('8UC3', [110, 120, 130]),
-    ('rgb8', [130, 120, 110]),
-    ('bgra8', [110, 120, 130, 100]),
-    ('rgba8', [130, 120, 110, 100]),
-    ('bgr16', [110, 110, 120, 120, 130, 130]),
-    ('rgba16', [130, 130, 120, 120, 110, 110, 100, 100]),
+COLOUR = (BLUE, GREEN, RED)
+
+
+@pytest.mark.parametrize('encoding, added, sample', [
+    ('bgr8', COLOUR, [110, 120, 130]),
+    ('8UC3', COLOUR, [110, 120, 130]),
+    ('rgb8', COLOUR, [130, 120, 110]),
+    ('bgra8', COLOUR, [110, 120, 130, 100]),
+    ('rgba8', COLOUR, [130, 120, 110, 100]),
+    ('bgr16', COLOUR, [110, 110, 120, 120, 130, 130]),
+    ('rgba16', COLOUR, [130, 130, 120, 120, 110, 110, 100, 100]),
     # 0.114 * 10 + 0.587 * 20 + 0.299 * 30 = 21.85
-    ('mono8', [122]),
-    ('8UC1', [122]),
+    ('mono8', COLOUR, [122]),
+    ('8UC1', COLOUR, [122]),
+    # Of 100 more blue, BT.601 makes 9.8 of Y, 43.9 of Cb, -7.1 of Cr.
+    ('uyvy', (100, 0, 0), [144, 110, 93, 110]),
+    ('yuv422', (100, 0, 0), [144, 110, 93, 110]),
+    ('yuyv', (100, 0, 0), [110, 144, 110, 93]),
+    ('yuv422_yuy2', (100, 0, 0), [110, 144, 110, 93]),
 ])
-def test_samples_of_a_colour_by_hand(encoding, sample):
-    rainy = rain_on_image(_message(encoding), _brighter(BLUE, GREEN, RED))
-    left = _rows(rainy)[:, :WIDTH // 2 * len(sample)].reshape(HEIGHT, -1, len(sample))
+def test_samples_by_hand(encoding, added, sample):
+    rainy = rain_on_image(_message(encoding), _brighter(*added))
+    half = WIDTH // 2 * PIXEL_FORMATS[encoding].pixel_bytes
+    left = _rows(rainy)[:, :half].reshape(HEIGHT, -1, len(sample))
     assert (left == sample).all()
+
+
+@pytest.mark.parametrize('encoding, chroma', [('nv12', [144, 93]), ('nv21', [93, 144])])
+def test_planar_yuv_by_hand(encoding, chroma):
+    rainy = rain_on_image(_message(encoding), _brighter(100, 0, 0))
+    assert (_rows(rainy)[:HEIGHT, :WIDTH // 2] == 110).all()
+    assert (_rows(rainy)[HEIGHT:, :WIDTH // 2].reshape(HEIGHT // 2, -1, 2) == chroma).all()
 
 
 @pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
@@ -89,15 +105,20 @@ def test_a_bayer_mosaic_gets_the_channel_of_each_filter(pattern):
     assert np.array_equal(_rows(rainy)[:, :WIDTH // 2], expected)
 
 
+def _deep(samples, encoding='mono16'):
+    """A message of samples of 16 bits."""
+    return image(0, START, encoding=encoding, height=HEIGHT, width=WIDTH, step=2 * WIDTH,
+                 is_bigendian=int(samples.dtype.byteorder == '>'),
+                 data=samples.view(np.uint8).ravel())
+
+
 @pytest.mark.parametrize('encoding', ['mono16', 'bayer_rggb16'])
 @pytest.mark.parametrize('order', ['<', '>'])
 def test_16_bits_keep_their_lower_eight_under_rain(encoding, order):
     samples = np.full((HEIGHT, WIDTH), 0x1234, f'{order}u2')
     samples[3] = 0xFFF0
-    dry = image(0, START, encoding=encoding, height=HEIGHT, width=WIDTH, step=2 * WIDTH,
-                is_bigendian=int(order == '>'), data=samples.view(np.uint8).ravel())
-    rainy = rain_on_image(dry, _brighter(10, 10, 10))
-    result = rainy.data.view(f'{order}u2').reshape(HEIGHT, WIDTH)
+    rainy = rain_on_image(_deep(samples, encoding), _brighter(10, 10, 10))
+    result = rainy.data.view(samples.dtype).reshape(HEIGHT, WIDTH)
     # 8-bit 10 is 10 * 257 of 16 bits; rain adds nothing to what is white. Demosaicing
     # invents the outermost pixels, which are therefore not looked at.
     assert (np.delete(result, 3, 0)[1:-1, 1:WIDTH // 2] == 0x1234 + 2570).all()
@@ -105,49 +126,23 @@ def test_16_bits_keep_their_lower_eight_under_rain(encoding, order):
     assert (result[:, WIDTH // 2:] == samples[:, WIDTH // 2:]).all()
 
 
-@pytest.mark.parametrize('bits', [10, 12, 14])
-def test_rain_is_as_bright_where_fewer_bits_are_used(bits):
+@pytest.mark.parametrize('bits', [10, 12, 14, 16])
+def test_rain_is_as_bright_as_the_bits_in_use(bits):
     samples = np.full((HEIGHT, WIDTH), 100 << (bits - 8), '<u2')
     samples[:, -1] = 40000
-    raw = image(0, START, encoding='mono16', height=HEIGHT, width=WIDTH, step=2 * WIDTH,
-                data=samples.view(np.uint8).ravel())
-    rainy = rain_on_image(raw, _brighter(20, 20, 20), bits)
-    wanted = samples.copy()
+    wanted, rain = samples.copy(), _brighter(20, 20, 20)
     wanted[:, :WIDTH // 2] += 20 * ((2**bits - 1) // 255)
+    rainy = rain_on_image(_deep(samples), rain, bits)
     assert np.array_equal(rainy.data.view('<u2').reshape(HEIGHT, WIDTH), wanted)
-    packed = _compressed(samples, 'mono16; png compressed ', '.png')
-    rainy = rain_on_compressed(packed, _brighter(20, 20, 20), bits)
+    rainy = rain_on_compressed(
+        _compressed(samples, 'mono16; png compressed ', '.png'), rain, bits)
     assert np.array_equal(cv2.imdecode(rainy.data, cv2.IMREAD_UNCHANGED), wanted)
 
 
 def test_16_bits_stop_at_white():
-    samples = np.full((HEIGHT, WIDTH), 0x12FF, '<u2')
-    dry = image(0, START, encoding='mono16', height=HEIGHT, width=WIDTH, step=2 * WIDTH,
-                data=samples.view(np.uint8).ravel())
-    rainy = rain_on_image(dry, _brighter(255, 255, 255))
+    rainy = rain_on_image(
+        _deep(np.full((HEIGHT, WIDTH), 0x12FF, '<u2')), _brighter(255, 255, 255))
     assert (rainy.data.view('<u2').reshape(HEIGHT, WIDTH)[:, :WIDTH // 2] == 0xFFFF).all()
-
-
-@pytest.mark.parametrize('encoding, luma, first, second', [
-    ('uyvy', slice(1, None, 2), 0, 2),
-    ('yuv422', slice(1, None, 2), 0, 2),
-    ('yuyv', slice(0, None, 2), 1, 3),
-    ('yuv422_yuy2', slice(0, None, 2), 1, 3),
-])
-def test_packed_yuv_by_hand(encoding, luma, first, second):
-    # Of 100 more blue, BT.601 makes 9.8 of Y, 43.9 of Cb, -7.1 of Cr.
-    rainy = rain_on_image(_message(encoding), _brighter(100, 0, 0))
-    row = _rows(rainy)[0, :WIDTH]
-    assert (row[luma] == 110).all()
-    assert (row[first::4] == 144).all()
-    assert (row[second::4] == 93).all()
-
-
-@pytest.mark.parametrize('encoding, chroma', [('nv12', [144, 93]), ('nv21', [93, 144])])
-def test_planar_yuv_by_hand(encoding, chroma):
-    rainy = rain_on_image(_message(encoding), _brighter(100, 0, 0))
-    assert (_rows(rainy)[:HEIGHT, :WIDTH // 2] == 110).all()
-    assert (_rows(rainy)[HEIGHT:, :WIDTH // 2].reshape(HEIGHT // 2, -1, 2) == chroma).all()
 
 
 @settings(max_examples=60, deadline=None)
