@@ -23,7 +23,7 @@ from derain_ros.bench.floors import (
     measure_ceilings,
     network_cost,
 )
-from derain_ros.bench.prenet import PReNet, time_peer
+from derain_ros.bench.prenet import PReNet
 from derain_ros.cli import main
 from derain_ros.engines.models import find_model
 from derain_ros.engines.torch.torch_engine import untrained
@@ -124,14 +124,6 @@ def test_the_peer_is_what_was_published():
     assert torch.equal(found, image) and found.is_contiguous()
 
 
-def test_the_peer_is_timed():
-    found = time_peer('f32', 48, 32, 0)
-    assert (found.width, found.height, found.precision) == (48, 32, 'f32')
-    assert found.runs >= 5 and 0 < found.median_ms <= found.p95_ms
-    assert found.not_captured == ''
-    assert math.isnan(found.device_median_ms) != torch.cuda.is_available()
-
-
 # Ceilings, on the CPU
 
 def test_ceilings_are_measured():
@@ -216,13 +208,16 @@ def test_a_run_with_peer_and_picture(tmp_path, capsys):
     report, picture = tmp_path / 'bench.json', tmp_path / 'plots' / 'speed.svg'
     assert main([
         'bench', '--only', 'engine', '--engines', 'torch', '--models', 'nano', 'base', '--sizes',
-        '64x48', '--seconds', '0.1', '--peer', '--json', str(report), '--plot', str(picture)]) == 0
+        '48x32', '--seconds', '0.1', '--peer', '--json', str(report), '--plot', str(picture)]) == 0
     printed = capsys.readouterr().out
     scenario = json.loads(report.read_text())['scenarios']['engine']
     details = scenario['details']
     assert [timing['model'] for timing in details['timings']] == ['nano', 'base']
     assert set(details['definitions']) >= {'ideal floor', 'layer by layer floor'}
     peer, = details['peers']
+    assert (peer['width'], peer['height'], peer['not_captured']) == (48, 32, '')
+    assert peer['runs'] >= 5 and 0 < peer['median_ms'] <= peer['p95_ms']
+    assert (peer['device_median_ms'] is None) != torch.cuda.is_available()
     for timing in details['timings']:
         assert timing['runs'] >= 5 and 0 < timing['median_ms'] <= timing['p95_ms']
         assert timing['cost']['flops'] > 0
@@ -230,7 +225,7 @@ def test_a_run_with_peer_and_picture(tmp_path, capsys):
         assert timing['speed_up'] == pytest.approx(peer['median_ms'] / timing['median_ms'])
         if not torch.cuda.is_available():
             assert timing['floors_ms'] is None and timing['device_median_ms'] is None
-    assert 'nano f32 64x48, speed / PReNet' in printed or torch.cuda.is_available()
+    assert 'nano f32 48x32, speed / PReNet' in printed or torch.cuda.is_available()
     assert ElementTree.parse(picture).getroot().tag.endswith('}svg')
 
 
