@@ -98,7 +98,7 @@ class _Derainer:
 
     def read(self, camera: CameraWork, time: int, message: Any) -> Frame:
         frame = Frame(
-            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self._bits)
+            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self._bits, whole=True)
         frame.decode()
         return frame
 

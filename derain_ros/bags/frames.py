@@ -39,19 +39,13 @@ def header_stamp(data: bytes) -> int | None:
 def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.ndarray:
     """Return the picture of a message, uint8, H×W×3, BGR, C-contiguous.
 
-    ``bits`` are those of samples of 16 that are used.
-
-    Raises
-    ------
-    SerdeError
-        The message is torn.
-    ImageFormatError
-        Its fields contradict each other, or it is of an unknown kind.
-
+    ``bits`` are those of samples of 16 that are used. Raises SerdeError where the message is torn,
+    ImageFormatError where its fields contradict each other, it is of an unknown kind, or a damaged
+    JPEG.
     """
     message = message_types().deserialize_cdr(data, connection.msgtype)
     if connection.msgtype == COMPRESSED_IMAGE:
-        return decode_compressed(message, bits)
+        return decode_compressed(message, bits, whole=True)
     return np.ascontiguousarray(decode_image(message, bits))
 
 
@@ -103,13 +97,8 @@ def why_not(message: Any) -> str | None:
 class StampIndex:
     """Which header stamps the frames of topics bear, found by reading a bag once.
 
-    Attributes
-    ----------
-    frames
-        Frames by topic.
-    repeated
-        Frames by topic that share their stamp with another of the topic, or have none.
-
+    By topic, ``frames`` counts all, ``repeated`` those that share their stamp with another of the
+    topic, or have none.
     """
 
     def __init__(self, recording: Recording, *topics: str):
@@ -133,18 +122,10 @@ class StampIndex:
 
 
 class PartnerFrames:
-    """Finds the frame of a topic with a stamp, in one pass over the topic.
+    """Finds frames of a topic by those stamps that are ``wanted``, in one pass over the topic.
 
     The order of the stamps is nearly the same on all topics, so that only a few frames wait,
     still serialized.
-
-    Parameters
-    ----------
-    recording, topic
-        What to read.
-    wanted
-        Stamps that will be asked for.
-
     """
 
     def __init__(self, recording: Recording, topic: str, wanted: set[int]):
@@ -155,11 +136,7 @@ class PartnerFrames:
     def take(self, stamp: int) -> tuple[Connection, bytes]:
         """Return the message with a stamp, once.
 
-        Raises
-        ------
-        BagError
-            The bag has changed, or its frames are in disorder.
-
+        Raises BagError where the bag has changed, or its frames are in disorder.
         """
         while stamp not in self._waiting:
             connection, _, data = next(self._messages, (None, None, None))

@@ -96,13 +96,14 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
     return not words or words[0] in ('jpeg', 'jpg', 'png')
 
 
-def decode_compressed(msg: Any, bits: Bits = 16) -> np.ndarray:
+def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.ndarray:
     """Read a ``sensor_msgs/CompressedImage`` of a JPEG or PNG to a new array, uint8, H×W×3, BGR.
 
     The codec is told by the data (anything with the buffer protocol), so a JPEG announced as PNG
     is read. Bayer mosaics that were compressed as they are (``bayer_rggb8; png compressed ``) are
     interpolated. EXIF orientation is ignored: the size is that of ``camera_info``. ``bits`` are
-    for a PNG of 16 bits, see :data:`derain_ros.images.pixel_formats.Bits`.
+    for a PNG of 16 bits, see :data:`derain_ros.images.pixel_formats.Bits`. ``whole`` refuses a
+    JPEG in which the decoder notices damage, see :mod:`derain_ros.images.decoder_warnings`.
 
     Raises
     ------
@@ -138,8 +139,15 @@ def decode_compressed(msg: Any, bits: Bits = 16) -> np.ndarray:
     encoding, _, target = (part.strip() for part in msg.format.partition(';'))
     mosaic = encoding.startswith('bayer_') and header.grey
     fewer = header.deep and bits != 16
-    image = _imdecode(data, cv2.IMREAD_UNCHANGED if fewer else
-                      cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_IGNORE_ORIENTATION | (
+        cv2.IMREAD_UNCHANGED if fewer else
+        cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR)
+    decode = _imdecode
+    if whole:
+        from derain_ros.images.decoder_warnings import decode_noting_damage as decode
+    image, damage = decode(np.frombuffer(data, np.uint8), flags)
+    if damage:
+        refuse('data', f'a JPEG damaged in the middle ({damage})', 'a whole one', _CHECK_LINK)
     if image is None or image.shape[:2] != (header.height, header.width):
         found = f'a damaged {header.codec} of {len(data)} bytes'
         refuse('data', found, 'a whole one', _CHECK_LINK)
@@ -166,11 +174,11 @@ def _interpolate(mosaic: np.ndarray, encoding: str) -> np.ndarray:
     return np.ascontiguousarray(demosaic(mosaic, pattern))
 
 
-def _imdecode(data: memoryview, flags: int) -> np.ndarray | None:
+def _imdecode(data: np.ndarray, flags: int) -> tuple[np.ndarray | None, None]:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        return cv2.imdecode(data, flags), None
     except cv2.error:
-        return None
+        return None, None
 
 
 def _read_header(data: bytes) -> _Header:

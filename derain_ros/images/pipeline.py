@@ -32,7 +32,8 @@ class Frame:
 
     It is given as a message with the fields of a ``sensor_msgs/Image``, or ``CompressedImage``
     where ``compressed`` is set (of rclpy or rosbags, or a view of :mod:`derain_ros.images.cdr`),
-    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise.
+    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise. With
+    ``whole``, a JPEG in which the decoder notices damage is refused.
 
     Attributes
     ----------
@@ -48,14 +49,16 @@ class Frame:
     """
 
     __slots__ = (
-        '_blended', 'bgr', 'bits', 'compressed', 'derained', 'encoding', 'message', 'rain_mask')
+        '_blended', 'bgr', 'bits', 'compressed', 'derained', 'encoding', 'message', 'rain_mask',
+        'whole')
 
     def __init__(
         self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None,
-        bits: Bits = 16,
+        bits: Bits = 16, whole: bool = False,
     ):
         self.message = message
         self.bits = bits
+        self.whole = whole
         self.compressed = compressed
         self.bgr = bgr
         self.encoding = 'bgr8' if compressed or message is None else message.encoding
@@ -81,7 +84,8 @@ class Frame:
 
         """
         if self.bgr is None:
-            decode = decode_compressed if self.compressed else decode_image
+            decode = functools.partial(
+                decode_compressed, whole=self.whole) if self.compressed else decode_image
             self.bgr = decode(
                 self.message, self._choose_bits if callable(self.bits) else self.bits)
         return self.bgr

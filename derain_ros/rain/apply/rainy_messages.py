@@ -118,7 +118,7 @@ def rain_on_compressed(message: Any, render: Renderer, bits: int = 16) -> Any:
 
     """
     _check(message)
-    change = _change(decode_compressed(message, bits), render)
+    change = _change(decode_compressed(message, bits, whole=True), render)
     data = np.ascontiguousarray(message.data)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.shape[:2] != change.shape[:2]:
