@@ -40,14 +40,9 @@ def holds_bags(path: Path) -> bool:
 def bags_below(source: Path, destination: Path) -> list[Job]:
     """Return the bag that a path names, or every bag in a folder, at any depth.
 
-    Parameters
-    ----------
-    source
-        A bag, or a folder with bags in it. Work that is unfinished is no bag, and neither is
-        what lies in ``destination``.
-    destination
-        Folder to write: of the one bag, or of bags with the same names below it.
-
+    ``destination`` is the folder to write: of the one bag, or of bags with the same names below
+    it. Work that is unfinished is no bag, and neither is what lies in ``destination``. Raises
+    BagError where there is no bag.
     """
     if not source.is_dir() or is_bag(source):
         return [(source, destination)]
@@ -68,22 +63,10 @@ def bags_below(source: Path, destination: Path) -> list[Job]:
 def for_each_bag(
     jobs: Sequence[Job], work: Callable[[Path, Path], int], *, side_by_side: int
 ) -> dict[Path, str]:
-    """Work on every bag whose result is not there yet.
+    """Work on every bag whose result is not there yet, ``side_by_side`` at a time.
 
-    Parameters
-    ----------
-    jobs
-        The bags.
-    work
-        Works on one; returns 0 if all of it went well.
-    side_by_side
-        How many to work on at a time.
-
-    Returns
-    -------
-    dict
-        Those that failed, and why; an empty reason where ``work`` has said it.
-
+    ``work`` takes a bag and its result, and returns 0 if all of it went well. Returns the bags
+    that failed, and why; an empty reason where ``work`` has said it.
     """
     failed: dict[Path, str] = {}
 
@@ -94,17 +77,16 @@ def for_each_bag(
         try:
             if work(source, destination):
                 failed[source] = ''
-        except (BagError, EngineError, OSError) as error:
+        except (EngineError, OSError, ValueError) as error:
             failed[source] = str(error)
 
-    threads = ThreadPoolExecutor(side_by_side) if side_by_side > 1 else None
+    threads = ThreadPoolExecutor(side_by_side)
     try:
-        for _ in (threads or builtins).map(one, jobs):
+        for _ in (threads if side_by_side > 1 else builtins).map(one, jobs):
             pass
     finally:
-        if threads:
-            # After an interruption nobody waits: the work of the others ends with the pool.
-            threads.shutdown(wait=False, cancel_futures=True)
+        # After an interruption nobody waits: the work of the others ends with the pool.
+        threads.shutdown(wait=False, cancel_futures=True)
     return failed
 
 
@@ -112,15 +94,8 @@ def usual_workers(frames: int | None, engine: EngineInfo | None) -> int:
     """Return how many processes are best on this machine.
 
     On the CPU two engines with half of the cores each do more than one with all of them, whose
-    threads wait for each other; starting them takes seconds.
-
-    Parameters
-    ----------
-    frames
-        Frames to derain; None for many bags.
-    engine
-        The derainer; None for none.
-
+    threads wait for each other; starting them takes seconds. ``frames`` is None for many bags,
+    ``engine`` None for work without one.
     """
     if importlib.util.find_spec('distributed') is None:
         return 1

@@ -32,13 +32,7 @@ _BUFFER = 1 << 18
 class Pool:
     """Processes that take segments; see :func:`local_pool` and :func:`cluster_pool`.
 
-    Parameters
-    ----------
-    client
-        Of the scheduler.
-    remote
-        The processes may be on other machines: bags are put together there, too.
-
+    Those that are ``remote`` may be on other machines: bags are put together there, too.
     """
 
     def __init__(self, client: Client, remote: bool):
@@ -55,22 +49,8 @@ class Pool:
     ) -> Iterator[int]:
         """Let the processes do segments; yields the number of frames of each that is done.
 
-        Parameters
-        ----------
-        work
-            What to do.
-        segments
-            Numbers of the segments, ascending.
-        folder
-            Where they put the segments.
-        compress
-            Pack the chunks with zstd.
-
-        Raises
-        ------
-        BagError, EngineError
-            A segment could not be done, or the scheduler is gone.
-
+        They put segment ``number`` into ``folder``, packed with zstd if ``compress`` says so.
+        Raises BagError or EngineError where one could not be done, or the scheduler is gone.
         """
         token = uuid.uuid4().hex
         # One task that has the work, as it may be large and there are many segments.
@@ -100,7 +80,7 @@ class Pool:
             return get()
         except KilledWorker as error:
             raise BagError(
-                f'processes died {error.allowed_failures + 1} times over one segment; is there '
+                f'processes died {error.allowed_failures + 1} times over one task; is there '
                 'enough memory? Fewer of them take less. The same command goes on where the work '
                 'stopped') from error
         except (BagError, EngineError):
@@ -160,6 +140,13 @@ def cluster_pool(scheduler: str) -> Iterator[Pool]:
         yield pool
 
 
+class _Body(ChunkWriter):
+    """Writes one segment to a file of its own."""
+
+    def end_segment(self, *facts: Any) -> None:
+        self.record = super().end_segment(*facts)
+
+
 class _OwnCores(WorkerPlugin):
     """Gives each worker of this machine cores of its own, also one that replaces another."""
 
@@ -207,23 +194,9 @@ def _tools(work: BagWork) -> tuple[Recording, Any]:
         if 'maker' in tools:
             tools.pop('maker').close()
         tools.update(maker=work.recipe.start(), recipe=work.recipe)
-    files = sorted(work.source.iterdir()) if work.source.is_dir() else [work.source]
-    bag = [work.source, work.scratch, file_facts([path for path in files if path.is_file()])]
+    bag = [work.source, work.scratch, file_facts(work.source)]
     if tools.get('bag') != bag:
         if 'recording' in tools:
             tools.pop('recording').close()
         tools.update(recording=Recording(work.source, work.scratch), bag=bag)
     return tools['recording'], tools['maker']
-
-
-class _Body:
-    """Writes one segment to a file of its own."""
-
-    def __init__(self, stream: Any, compress: bool):
-        self._writer = ChunkWriter(stream, compress)
-        self.write = self._writer.write
-        self.record = SegmentRecord()
-
-    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
-        self.record = self._writer.end()
-        self.record.figures, self.record.damages = figures, damages

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,20 +60,36 @@ class Bags:
 
         ``engine`` is the one that each process has, ``done`` what becomes of a bag.
         """
-        from derain_ros.bags.fleet import for_each_bag
+        if not self.plan:
+            return work_on_bags(
+                self._args, self._jobs,
+                lambda source, out, pool: work(self._planned(source, out), pool), engine, done)
+        with _open_pool(self._args, engine, self.plan.frame_count) as pool:
+            return work(self.plan, pool)
 
-        args, jobs = self._args, self._jobs
-        with _open_pool(args, engine, self.plan and self.plan.frame_count) as pool:
-            if self.plan:
-                return work(self.plan, pool)
-            failed = for_each_bag(
-                jobs, lambda source, out: work(self._planned(source, out), pool),
-                side_by_side=pool.workers if pool and pool.remote else 1)
-        for source, reason in failed.items():
-            said = reason or f'{source}: not all of it could be {done}, as said above'
-            print(f'derain: error: {printable(said)}', file=sys.stderr)
-        print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
-        return FAILURE if failed else 0
+
+def work_on_bags(
+    args: argparse.Namespace, jobs: Sequence[tuple[Path, Path]],
+    work: Callable[[Path, Path, 'Pool | None'], int], engine: 'EngineInfo | None', done: str,
+    *, whole: bool = False
+) -> int:
+    """Work on bags whose result is not there yet, and name those that fail; the exit status.
+
+    ``work`` takes a bag, its result and the pool, and returns 0 if all went well. With ``whole``
+    a process of the pool is given a bag, else its segments.
+    """
+    from derain_ros.bags.fleet import for_each_bag
+
+    with _open_pool(args, engine, 0 if whole else None) as pool:
+        failed = for_each_bag(
+            jobs, lambda source, out: work(source, out, pool),
+            side_by_side=pool.workers if pool and (whole or pool.remote) else 1)
+    for source, reason in failed.items():
+        said = reason or f'not all of it could be {done}, as said above'
+        said = said if str(source) in said else f'{source}: {said}'
+        print(f'derain: error: {printable(said)}', file=sys.stderr)
+    print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
+    return FAILURE if failed else 0
 
 
 @contextmanager

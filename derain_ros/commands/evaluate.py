@@ -13,6 +13,11 @@ examples:
   derain evaluate --rainy frames --clean truth --clip --json figures.json
   derain evaluate --clean dry --sweep speed --against base
   derain evaluate drive --rainy-topic /camera/image_raw --clean-topic /camera/image_raw/dry
+  derain evaluate drives -o runs --rainy-topic /cam/image_raw --clean-topic /cam/image_raw/dry
+
+Of a folder with bags in it, every bag becomes a run file of the same name below -o, which `derain
+report` reads. A bag whose run file is there is passed over, one that fails is named and the others
+are done: after an interruption the same command does what is left.
 
 exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
 """
@@ -37,6 +42,7 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import count_or_none
+from derain_ros.commands.bag_pool import add_pool_options, work_on_bags
 from derain_ros.commands.pair_sources import (
     add_source_options,
     check_outputs,
@@ -45,12 +51,16 @@ from derain_ros.commands.pair_sources import (
 )
 
 if TYPE_CHECKING:
+    from derain_ros.bags.pool import Pool
     from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_source_options(parser, 'rainy', 'clean')
+    parser.add_argument('-o', '--output', type=Path, metavar='RUNS',
+                        help='where BAG is a folder of bags: folder for a run file of each')
+    add_pool_options(parser)
     parser.add_argument('--sweep', choices=('direction', 'speed', 'rate'),
                         help='render rain over the pictures of --clean, in every direction, at '
                              'every speed or rate, and tell where deraining stops to help')
@@ -77,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.sweep:
         return _sweep(args)
+    if args.output:
+        return _evaluate_bags(args)
+    if args.workers or args.scheduler:
+        raise CommandError('--workers and --scheduler are for a folder of bags, with -o', USAGE)
     check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
     with refusing(ValueError):
@@ -103,6 +117,35 @@ def run(args: argparse.Namespace) -> int:
     figures = evaluation.figures()
     _write_outputs(args, figures, lambda: _page(figures, evaluation))
     return status
+
+
+def _evaluate_bags(args: argparse.Namespace) -> int:
+    """Evaluate every bag of a folder, in this process or several; 1 if one or a pair failed."""
+    from derain_ros.bags.damage import BagError
+    from derain_ros.bags.fleet import bags_below
+    from derain_ros.evaluation.bag_evaluation import evaluate_bag
+
+    if args.bag is None or args.json or args.html:
+        raise CommandError('-o is for a folder of bags, whose run files go there; --json and '
+                           '--html are for one evaluation', USAGE)
+    with refusing(BagError):
+        jobs = [(bag, out.with_name(f'{out.name}.json'))
+                for bag, out in bags_below(args.bag, args.output)]
+    check_sources(argparse.Namespace(**{**vars(args), 'bag': jobs[0][0]}), ('rainy', 'clean'),
+                  ('rainy', 'clean'))
+    models = tuple(dict.fromkeys([args.model, *args.against]))
+
+    def work(bag: Path, out: Path, pool: 'Pool | None') -> int:
+        task = (evaluate_bag, bag.absolute(), args.rainy_topic, args.clean_topic, models,
+                args.engine, args.precision, out.absolute())
+        notes, failed, found = pool.call(*task) if pool else task[0](*task[1:])
+        print_notes(*(f'{printable(bag)}: {note}' for note in notes))
+        print(f'{printable(bag)}: {found}')
+        return report_failed([f'{bag}: {reason}' for reason in failed], 'pairs',
+                             f'; {out} names them')
+
+    with giving_up(BagError):
+        return work_on_bags(args, jobs, work, None, 'evaluated', whole=True)
 
 
 def _sweep(args: argparse.Namespace) -> int:
