@@ -22,15 +22,9 @@ class BadFrame:
 class CameraFrames:
     """The derained frames of a camera, in the order of the bag.
 
-    Attributes
-    ----------
-    time, stamp
-        Time of recording and header stamp, ns.
-    rain_intensity
-        What the node would publish, 0–1; see :class:`derain_ros.rain_gate.RainGate`.
-    mask_coverage
-        Share of the pixels that the mask calls rain, 0–1.
-
+    ``time`` is that of recording, ``stamp`` the header's, ns; ``rain_intensity``, 0 to 1, is what
+    the node would publish, see :class:`derain_ros.rain_gate.RainGate`; ``mask_coverage`` is the
+    share of the pixels that the mask calls rain.
     """
 
     time: array = field(default_factory=lambda: array('q'))
@@ -57,31 +51,12 @@ class CameraFrames:
 class BagSummary:
     """What :func:`derain_ros.bags.making.make_bag` did.
 
-    Attributes
-    ----------
-    messages
-        Messages of the source that were kept.
-    written
-        Messages in the new bag.
-    made
-        Frames derained, or put into rain, by image topic.
-    failed
-        Frames that could not be, by image topic.
-    bad_frames
-        The first of those, with reasons.
-    frames
-        What is known of each derained frame, by image topic.
-    undefined_types
-        Message types whose definition the source does not hold.
-    damages
-        Where the source is damaged; what cannot be read there is not in the new bag.
-    notes
-        What the user should know; printable.
-    resumed_segments, resumed_frames
-        Segments, and frames in them, that an earlier, interrupted run had done.
-    segments
-        All of them.
-
+    ``messages`` of the source were kept, ``written`` are in the new bag. By image topic, ``made``
+    counts the frames derained, or put into rain, ``failed`` those that could not be, of which
+    ``bad_frames`` has the first, and ``frames`` has what is known of each derained one. Of
+    ``undefined_types`` the source holds no definition; what cannot be read at its ``damages`` is
+    not in the new bag; ``notes``, printable, are for the user. Of all ``segments``, an earlier,
+    interrupted run had done ``resumed_segments`` with ``resumed_frames`` in them.
     """
 
     messages: int = 0

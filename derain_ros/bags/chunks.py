@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,8 @@ from typing import Any, BinaryIO
 
 from mcap.opcode import Opcode
 
-from derain_ros.bags.mcap_file import CHUNK, McapFile, Message, Piece
+from derain_ros.bags.mcap_file import CHUNK, McapFile, Message, Piece, zstd
 from derain_ros.replacing import replace_file
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 CHUNK_BYTES = 1 << 20
 """A chunk of mcap is closed when it has grown beyond."""
@@ -31,22 +25,11 @@ _INDEX = struct.Struct('<BQHI')
 class SegmentRecord:
     """What is known of a written segment.
 
-    Attributes
-    ----------
-    counts
-        Messages by id of the topic.
-    start, end
-        Times of the oldest and the newest message, ns; None if there is none.
-    size
-        Bytes that it takes in an mcap file.
-    chunks
-        Of each chunk: start, end, place from the beginning of the segment, length, length of
-        its indexes, places of these by topic, size as it is stored, size unpacked.
-    figures
-        What is known of its frames, by number of the camera, for JSON.
-    damages
-        Where the source is damaged, as far as that was met in it, for JSON.
-
+    ``counts`` has messages by id of the topic, ``start`` and ``end`` are the times of the oldest
+    and the newest, ns. In an mcap file it takes ``size`` bytes, in ``chunks``, each with start,
+    end, place from the beginning of the segment, length, length of its indexes, places of these
+    by topic, size as it is stored, size unpacked. ``figures`` tell of its frames by number of the
+    camera, ``damages`` where the source is damaged, as far as that was met in it.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
@@ -92,16 +75,7 @@ def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
 
 
 class ChunkWriter:
-    """Writes messages as chunks of mcap, with their indexes behind them.
-
-    Parameters
-    ----------
-    stream
-        Where to write.
-    compress
-        Pack the chunks with zstd.
-
-    """
+    """Writes messages as chunks of mcap, packed with zstd or not, with their indexes behind."""
 
     def __init__(self, stream: BinaryIO, compress: bool):
         self._stream = stream
@@ -118,19 +92,10 @@ class ChunkWriter:
         self, topic: int, time: int, parts: Sequence, sequence: int = 0,
         published: int | None = None
     ) -> None:
-        """Add a message; ``parts`` are kept, not copied, until the chunk is written.
+        """Add a message; the bytes in ``parts`` are kept, not copied, until the chunk is written.
 
-        Parameters
-        ----------
-        topic
-            Id of the topic.
-        time
-            Time of recording, ns; times before 1970 are written as the largest numbers.
-        parts
-            Bytes of the message.
-        sequence, published
-            Sequence number and time of publishing, ns; None takes the time of recording.
-
+        Times are ns; those before 1970 are written as the largest numbers. ``published`` is the
+        time of publishing; None takes the time of recording.
         """
         time %= 1 << 64
         published = time if published is None else published % (1 << 64)
@@ -144,11 +109,12 @@ class ChunkWriter:
         if self._bytes > CHUNK_BYTES:
             self._end_chunk()
 
-    def end(self) -> SegmentRecord:
-        """End the segment."""
+    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> SegmentRecord:
+        """End the segment; see :class:`SegmentRecord` for what the arguments are."""
         if self._bytes:
             self._end_chunk()
         record, self.record = self.record, SegmentRecord()
+        record.figures, record.damages = figures, damages
         return record
 
     def _end_chunk(self) -> None:
@@ -180,9 +146,8 @@ class ChunkWriter:
         self._clear()
 
 
-def pack_message(data: Any) -> bytes:
-    """Return a message packed as rosbag2 does it."""
-    return zstd.compress(data)
+pack_message = zstd.compress
+"""Packs a message as rosbag2 does it."""
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """What can be wrong with a recorded bag."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from derain_ros.text import printable
 
@@ -14,19 +13,9 @@ class BagError(ValueError):
 class Damage:
     """A place of a file that cannot be read.
 
-    Attributes
-    ----------
-    file
-        Name of the file, printable.
-    offset
-        Byte of the file; None where it has no meaning (a lost file, a database).
-    reason
-        What is wrong there, printable.
-    last_time
-        Time of the newest message that was read before it, nanoseconds; None if it is not known.
-    lost
-        How many messages are lost there; None if that is not known.
-
+    ``file`` is its name and ``reason`` what is wrong there, both printable; ``offset`` is None
+    where it has no meaning (a lost file, a database). ``last_time`` is that of the newest message
+    read before it, ns, and ``lost`` the number of messages lost there, None if not known.
     """
 
     file: str
@@ -44,24 +33,9 @@ class Damage:
             text += f'; the last message before it is of {show_time(self.last_time)}'
         return text
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for a run file."""
-        return asdict(self)
-
 
 class DamageError(Exception):
-    """A file turned out to be damaged while it was read.
-
-    Parameters
-    ----------
-    file
-        Its name.
-    offset
-        Byte of the file, or None.
-    reason
-        What is wrong there.
-
-    """
+    """A file turned out to be damaged while it was read; see :class:`Damage`."""
 
     def __init__(self, file: str, offset: int | None, reason: str):
         self.damage = Damage(printable(file), offset, printable(reason))

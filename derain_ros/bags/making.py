@@ -8,7 +8,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -24,6 +23,7 @@ from derain_ros import __version__
 from derain_ros.bags.bag_summary import BadFrame, BagSummary, CameraFrames
 from derain_ros.bags.chunks import Totals, load_records
 from derain_ros.bags.damage import BagError, Damage
+from derain_ros.bags.mcap_file import zstd
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
@@ -42,11 +42,7 @@ from derain_ros.replacing import replace_file
 if TYPE_CHECKING:
     from derain_ros.bags.pool import Pool
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
+_SUFFIXES = {'mcap': '.mcap', 'sqlite3': '.db3'}
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _TRANSFORMS = 'tf2_msgs/msg/TFMessage'
 _STATIC_TRANSFORMS = '/tf_static'
@@ -109,16 +105,7 @@ def make_bag(
 
 
 class Making:
-    """One bag in the making: its topics on both sides, and the way from segments to a bag.
-
-    Parameters
-    ----------
-    plan, recipe
-        As of :func:`make_bag`.
-    place
-        Where the work lies.
-
-    """
+    """One bag in the making: its topics on both sides, and the way from segments to a bag."""
 
     def __init__(self, plan: BagPlan, recipe: Recipe, place: Workplace):
         self._plan = plan
@@ -126,6 +113,7 @@ class Making:
         self._place = place
         self._result: Any = None
         self._count = len(plan.boundaries) - 1
+        self._messages = place.path / f'messages{_SUFFIXES[plan.storage]}'
 
     def run(
         self, maker: Maker | None, pool: 'Pool | None', progress: Callable[[int], Any],
@@ -150,14 +138,12 @@ class Making:
                     self._work_here(recording, work, maker, progress)
                 else:
                     self._work_there(work, pool, progress)
-                    if pool.remote:
-                        self._result.close()
-                        summary = pool.call(finish, replace(
-                            self._plan, source=self._plan.source.absolute(),
-                            destination=self._plan.destination.absolute()), self._recipe,
-                            self._place.bodies)
                 if pool is None or not pool.remote:
                     summary = self._finish(recording)
+            if pool is not None and pool.remote:
+                summary = pool.call(finish, replace(
+                    self._plan, source=self._plan.source.absolute(),
+                    destination=self._plan.destination.absolute()), self._recipe, place.bodies)
             summary.resumed_segments, summary.resumed_frames = before
             return summary
 
@@ -166,8 +152,7 @@ class Making:
         with Recording(self._plan.source, self._place.scratch) as recording:
             self._prepare(recording)
             with closing(self._open()) as self._result:
-                if self.append() < self._count:
-                    raise BagError(f'{self._place.path}: segments are missing')
+                self.append()
                 return self._finish(recording)
 
     def fingerprint(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,11 +189,6 @@ class Making:
             boundaries=plan.boundaries, kept=self._kept, cameras=cameras,
             latched=latched if plan.start_s else frozenset(), transforms=transforms,
             every=plan.every, pack=plan.compression == CompressionMode.MESSAGE)
-
-    @property
-    def _messages(self) -> Path:
-        suffix = '.mcap' if self._plan.storage == 'mcap' else '.db3'
-        return self._place.path / f'messages{suffix}'
 
     def _open(self) -> Any:
         """Open the result, and take apart a bag that was put together and not given its name."""
@@ -267,10 +247,9 @@ class Making:
                 own.close()
 
     def _work_there(self, work: BagWork, pool: 'Pool', progress: Callable[[int], Any]) -> None:
-        place = self._place
+        place, there = self._place, self._place.pending()
         for old in place.bodies.glob('*.tmp'):
             old.unlink()
-        there = place.pending()
         left = [number for number in range(self._result.done, self._count)
                 if number not in there]
         compress = (self._plan.compression == CompressionMode.STORAGE
@@ -279,11 +258,11 @@ class Making:
             progress(frames)
             if not pool.remote:
                 self.append()
-        if not pool.remote:
-            self.append()
 
     def _finish(self, recording: Recording) -> BagSummary:
         plan, place = self._plan, self._place
+        if self._result.done < self._count:
+            raise BagError(f'{place.path}: segments are missing; the same command makes them')
         totals = Totals()
         for record in load_records(place.records):
             totals.add(record)
@@ -347,36 +326,18 @@ class Making:
         summary.messages = sum(count for topic, count in counts.items() if topic in kept)
         summary.written = counts.total()
         if not summary.damages and plan.start_s is None and plan.duration_s is None:
-            missing = recording.missing(self._read_counts(recording, counts))
+            missing = recording.missing(self._kept, counts)
             summary.damages += [missing] if missing else []
         return summary
 
-    def _read_counts(self, recording: Recording, counts: Counter) -> Counter:
-        """Return how many messages were read, by id of the connection."""
-        shared: dict[int, list[Connection]] = {}
-        for connection in recording.connections:
-            shared.setdefault(self._kept[connection.id], []).append(connection)
-        read: Counter = Counter()
-        for topic, connections in shared.items():
-            whole = counts[topic] >= sum(one.msgcount for one in connections)
-            for connection in connections:
-                read[connection.id] = connection.msgcount
-                if not whole or len(connections) == 1:
-                    read[connection.id] = counts[topic]
-        return read
-
     def explain(self, error: Exception) -> str:
         """Say what to do about an error of writing."""
-        destination = self._place.destination
-        full = getattr(error, 'errno', None) in _FULL or 'full' in str(error)
-        text = f'{destination}: cannot be written ({error})'
-        if not full:
+        text = f'{self._place.destination}: cannot be written ({error})'
+        if getattr(error, 'errno', None) not in _FULL and 'full' not in str(error):
             return text
-        done = 0
+        done = free = needed = 0
         with suppress(OSError):
             done = sum(1 for _ in load_records(self._place.records))
-        free = needed = 0
-        with suppress(OSError):
             free = shutil.disk_usage(self._place.path).free
             size = self._messages.stat().st_size
             needed = size * (self._count - done) // done if done else 0

@@ -14,6 +14,7 @@ import zlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +35,7 @@ from mcap.records import (
     Schema,
     Statistics,
 )
+from mcap.stream_reader import StreamReader
 
 from derain_ros.bags.damage import Damage, DamageError, show_time, why
 from derain_ros.bags.topics import IMAGE_TYPES
@@ -54,6 +56,7 @@ _MESSAGE = struct.Struct('<HIQQ')
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _RUN_BYTES = 1 << 20
 _USUAL_CHUNK = 1 << 26
+_END = _RECORD.pack(Opcode.FOOTER, 20) + bytes(20) + MAGIC
 _PRIVATE = frozenset(range(0x80, 0x100))
 _IN_CHUNKS = frozenset({Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE}) | _PRIVATE
 _IN_DATA = _IN_CHUNKS | {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA,
@@ -63,6 +66,7 @@ _CHUNK_HEAD = re.compile(
     rb'\x06(.{8}).{28}(?:\0\0\0\0|\x04\0\0\0zstd|\x03\0\0\0lz4)(.{8})', re.DOTALL)
 _MESSAGE_HEAD = re.compile(rb'\x05(.{4}\0{4})(..).{20}', re.DOTALL)
 _SEARCH_BYTES = 1 << 24
+_OVERLAP = 64
 
 Message = tuple[int, int, memoryview, int, int]
 """Channel, time (ns), serialized message, sequence number, time of publishing (ns)."""
@@ -71,21 +75,10 @@ Message = tuple[int, int, memoryview, int, int]
 class Piece(NamedTuple):
     """A chunk, or a run of messages outside of chunks.
 
-    Attributes
-    ----------
-    start, end
-        Times of the oldest and the newest message, ns.
-    offset, length
-        Place in the file, with the head of the record.
-    channels
-        Channels that have messages in it; None where that is not known.
-    readable
-        Bytes to read of what is in it, uncompressed; None for all, as it is not damaged.
-    indexes
-        Place and length of its message indexes.
-    chunk
-        It is a chunk; else a run of messages.
-
+    ``start`` and ``end`` are the times of its oldest and newest message, ns; ``offset`` and
+    ``length`` its place in the file, with the head of the record; ``indexes`` place and length
+    of its message indexes. ``channels`` is None where it is not known which have messages in it,
+    ``readable`` where it is not damaged: else the bytes to read of what is in it, uncompressed.
     """
 
     start: int
@@ -102,20 +95,9 @@ class Piece(NamedTuple):
 class McapIndex:
     """What is in a file, and where.
 
-    Attributes
-    ----------
-    schemas, channels
-        Records by id.
-    pieces
-        Where the messages are.
-    counts
-        Messages by channel.
-    kept
-        Index records of the attachments and the metadata records.
-    image_times
-        Times of the messages of image channels, ns, by channel; None where they are to be read
-        from the message indexes.
-
+    Schemas and channels are by id, counts of messages and ``image_times``, ns, by channel;
+    ``image_times`` is None where they are to be read from the message indexes. ``kept`` has the
+    index records of attachments and metadata records.
     """
 
     schemas: dict[int, Schema] = field(default_factory=dict)
@@ -146,27 +128,9 @@ class _BrokenError(Exception):
 class McapFile:
     """An mcap file to read from; one thread at a time.
 
-    Parameters
-    ----------
-    path
-        The file.
-    scan
-        Look all through it even if it has an index.
-
-    Attributes
-    ----------
-    index
-        What is in it.
-    damages
-        Where it is damaged, as far as that has been met.
-
-    Raises
-    ------
-    DamageError
-        Not even its head can be read.
-    OSError
-        It cannot be opened.
-
+    ``index`` tells what is in it, ``damages`` where it is damaged, as far as that has been met.
+    With ``scan`` it is looked all through even if it has an index. Raises DamageError where not
+    even its head can be read, OSError where it cannot be opened.
     """
 
     def __init__(self, path: Path, *, scan: bool = False):
@@ -177,12 +141,14 @@ class McapFile:
                 raise DamageError(path.name, 0, 'no mcap file')
             self.data_start = len(MAGIC)
             try:
-                self._read_head()
+                self.data_start += self._header_bytes()
             except _BrokenError as error:
                 self.note(error)
             self.index = (None if scan else self._summary()) or _Scan(self).index
-        except BaseException:
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, _BrokenError):
+                raise DamageError(path.name, error.offset, error.reason) from error
             raise
 
     def _open(self, path: Path) -> None:
@@ -239,14 +205,10 @@ class McapFile:
                     for channel in channels}
         found = {channel: array('Q') for channel in channels}
         for piece in self.index.pieces:
-            if piece.channels is not None and piece.channels.isdisjoint(channels):
-                continue
-            listed = self._listed(piece)
-            if listed is None:
-                listed = [message[:2] for message in self.read_piece(piece)]
-            for channel, time in listed:
-                if channel in found:
-                    found[channel].append(time)
+            if piece.channels is None or not piece.channels.isdisjoint(channels):
+                for channel, time, *_ in self._listed(piece) or self.read_piece(piece):
+                    if channel in found:
+                        found[channel].append(time)
         return found
 
     def read_piece(self, piece: Piece) -> Iterator[Message]:
@@ -258,8 +220,8 @@ class McapFile:
                 yield message
         except _BrokenError as error:
             listed = self._listed(piece)
-            self.note(error, reason=f'{error.reason}; its messages are of '
-                                    f'{show_time(piece.start)} to {show_time(piece.end)}',
+            self.note(error, more=f'; its messages are of {show_time(piece.start)} to '
+                                  f'{show_time(piece.end)}',
                       lost=None if listed is None else len(listed) - count)
 
     def _messages_of(self, piece: Piece) -> Iterator[Message]:
@@ -278,25 +240,26 @@ class McapFile:
             raise _BrokenError(piece.offset, reason)
 
     def note(
-        self, error: _BrokenError, *, reason: str = '', lost: int | None = None,
+        self, error: _BrokenError, *, more: str = '', lost: int | None = None,
         last: int | None = None
     ) -> None:
         """Add a place to :attr:`damages`, once."""
-        if any(known.offset == error.offset for known in self.damages):
-            return
-        self.damages.append(Damage(
-            printable(self.path.name), error.offset, printable(reason or error.reason), last,
-            lost))
+        if all(known.offset != error.offset for known in self.damages):
+            self.damages.append(Damage(
+                printable(self.path.name), error.offset, printable(error.reason + more), last,
+                lost))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes of the file; raises _BrokenError where it ends before."""
-        self._file.seek(offset)
-        data = self._file.read(length)
-        while len(data) < length:
-            more = self._file.read(length - len(data))
-            if not more:
-                raise _BrokenError(offset + len(data), 'the file ends here')
-            data += more
+        """Return bytes of the file; _BrokenError where it ends or the disk fails."""
+        try:
+            self._file.seek(offset)
+            data = self._file.read(length)
+            while len(data) < length and (more := self._file.read(length - len(data))):
+                data += more
+        except OSError as error:
+            raise _BrokenError(offset, error.strerror or why(error)) from error
+        if len(data) < length:
+            raise _BrokenError(offset + len(data), 'the file ends here')
         return data
 
     @staticmethod
@@ -354,7 +317,7 @@ class McapFile:
                     continue
         return {}
 
-    def _read_head(self) -> None:
+    def _header_bytes(self) -> int:
         opcode, length = _RECORD.unpack(self.read(len(MAGIC), _RECORD.size))
         if opcode != Opcode.HEADER or length > self.size:
             raise _BrokenError(len(MAGIC), 'the header is missing')
@@ -362,39 +325,42 @@ class McapFile:
             Header.read(_stream_of(self.read(len(MAGIC) + _RECORD.size, length)))
         except _MALFORMED as error:
             raise _BrokenError(len(MAGIC), f'the header cannot be read ({why(error)})') from error
-        self.data_start = len(MAGIC) + _RECORD.size + length
+        return _RECORD.size + length
 
-    def footer(self) -> tuple[Footer, bytes] | None:
-        """Return the footer of the file and its last bytes; None where it has none."""
-        try:
+    def footer(self) -> Footer | None:
+        """Return the footer of the file; None where it has none."""
+        with suppress(_BrokenError, *_MALFORMED):
             end = self.read(self.size - _FOOTER_BYTES, _FOOTER_BYTES)
             if end.endswith(MAGIC) and end[:9] == _RECORD.pack(Opcode.FOOTER, 20):
                 footer = Footer.read(_stream_of(end[9:29]))
                 if not footer.summary_start or (
                         self.data_start <= footer.summary_start <= self.size - _FOOTER_BYTES):
-                    return footer, end
-        except (_BrokenError, OSError, *_MALFORMED):
-            pass
+                    return footer
         return None
 
-    def summary_bytes(self, footer: Footer) -> bytes:
-        """Return the records of the index at the end of the file."""
-        return self.read(
-            footer.summary_start, self.size - _FOOTER_BYTES - footer.summary_start)
+    def summary_bytes(self) -> bytes:
+        """Return the records of the index at the end; _BrokenError if missing or wrong."""
+        found = self.footer()
+        if found is None or not found.summary_start:
+            raise _BrokenError(self.size, 'the file ends within its index')
+        return self.read(found.summary_start, self.size - _FOOTER_BYTES - found.summary_start)
+
+    def sound(self, footer: Footer, summary: bytes) -> bool:
+        """Tell whether the checksum of the index is right, or there is none."""
+        crc = zlib.crc32(summary + _RECORD.pack(Opcode.FOOTER, 20) + struct.pack(
+            '<QQ', footer.summary_start, footer.summary_offset_start))
+        return footer.summary_crc in (0, crc)
 
     def _summary(self) -> McapIndex | None:
         """Return the index at the end of the file; None where there is none to rely on."""
-        found = self.footer()
-        if found is None or not found[0].summary_start:
-            return None
-        footer, end = found
-        try:
-            summary = self.summary_bytes(footer)
-            if footer.summary_crc and footer.summary_crc != zlib.crc32(summary + end[:25]):
-                return None
-            return _index_of_summary(summary, footer.summary_start)
-        except (_BrokenError, OSError, *_MALFORMED):
-            return None
+        footer = self.footer()
+        with suppress(_BrokenError, *_MALFORMED):
+            summary = self.summary_bytes()
+            if self.sound(footer, summary):
+                # Where its groups begin needs not be known, and may be damaged.
+                length = max(0, footer.summary_offset_start - footer.summary_start)
+                return _index_of_summary(summary[:length or None], footer.summary_start)
+        return None
 
     def _listed(self, piece: Piece) -> list[tuple[int, int]] | None:
         """Return channel and time of each message of a chunk, by its message indexes."""
@@ -417,30 +383,23 @@ class McapFile:
 
 
 class _Scan:
-    """Looks all through a file: its index is missing, or wrong.
+    """Looks all through a file whose index is missing, or wrong, and makes one.
 
-    Parameters
-    ----------
-    source
-        The file; its head has been read. Damage goes to its ``damages``.
-
-    Attributes
-    ----------
-    index
-        What was found.
-
+    The head of the file has been read; damage goes to its ``damages``.
     """
 
     def __init__(self, source: McapFile):
         self._source = source
         self.index = McapIndex(image_times=defaultdict(lambda: array('Q')))
         self._summary = McapIndex()
-        self._run: list | None = None
         self._last: int | None = None
         self._taken = 0
         self._broken: int | None = None
         self._bare = False
-        self._define_by_summary()
+        with suppress(_BrokenError, *_MALFORMED):
+            # Schemas and channels of the index at the end serve if others are lost.
+            for opcode, body in source.records(memoryview(source.summary_bytes()), 0):
+                self._summary.define(opcode, body)
         at: int | None = source.data_start
         while at is not None:
             try:
@@ -449,19 +408,6 @@ class _Scan:
                 source.note(error, last=self._last)
                 self._broken = self._taken
                 at = error.resume if error.resume is not None else self._search(error.offset + 1)
-        self._end_run()
-
-    def _define_by_summary(self) -> None:
-        """Take schemas and channels from the summary, which serve if others are lost."""
-        found = self._source.footer()
-        if found is None or not found[0].summary_start:
-            return
-        try:
-            summary = self._source.summary_bytes(found[0])
-            for opcode, body in self._source.records(memoryview(summary), 0):
-                self._summary.define(opcode, body)
-        except (_BrokenError, *_MALFORMED):
-            pass
 
     def _record(self, at: int) -> int | None:
         """Take in the record at a byte; return where the next one is, or None at the end."""
@@ -487,7 +433,6 @@ class _Scan:
             body = memoryview(source.read(body_at, min(
                 length, source.size - body_at, LARGEST_CHUNK)))
             if opcode == Opcode.CHUNK:
-                self._end_run()
                 self._chunk(at, end, body)
             elif len(body) == length >= _MESSAGE.size:
                 self._message(at, length, body)
@@ -511,16 +456,14 @@ class _Scan:
 
     def _check_end(self, at: int, behind: int) -> None:
         """Tell whether what follows the data is whole."""
-        source, found = self._source, self._source.footer()
-        if found is None:
+        source, footer = self._source, self._source.footer()
+        if footer is None:
             source.note(_BrokenError(source.size, 'the file ends within its index'),
                         last=self._last)
             return
-        footer, end = found
         if behind not in (footer.summary_start, source.size - _FOOTER_BYTES):
             raise _BrokenError(at, 'no record of mcap')
-        if footer.summary_start and footer.summary_crc and footer.summary_crc != zlib.crc32(
-                source.summary_bytes(footer) + end[:25]):
+        if footer.summary_start and not source.sound(footer, source.summary_bytes()):
             source.note(_BrokenError(footer.summary_start, 'the checksum of the index is wrong'),
                         last=self._last)
 
@@ -529,26 +472,22 @@ class _Scan:
         source, at = self._source, start
         while at < source.size:
             block = source.read(at, min(_SEARCH_BYTES, source.size - at))
-            places = []
-            for found in _CHUNK_HEAD.finditer(block):
-                length, = struct.unpack('<Q', found[1])
-                stored, = struct.unpack('<Q', found[2])
-                if found.end() - found.start() - _RECORD.size + stored == length:
-                    places.append(found.start())
-                    break
-            if self._bare:
-                for found in _MESSAGE_HEAD.finditer(block):
-                    end = at + found.start() + _RECORD.size + struct.unpack('<Q', found[1])[0]
-                    if struct.unpack('<H', found[2])[0] in self.index.channels and (
-                            end < source.size and source.read(end, 1)[0] in _IN_DATA):
-                        places.append(found.start())
-                        break
-            if places:
-                return at + min(places)
-            at += max(1, len(block) - 64)
-            if len(block) <= 64:
+            chunks = (found.start() for found in _CHUNK_HEAD.finditer(block)
+                      if len(found[0]) - _RECORD.size + _long(found[2]) == _long(found[1]))
+            messages = (found.start() for found in _MESSAGE_HEAD.finditer(block)
+                        if self._is_message(at + found.start(), found))
+            places = [next(chunks, None), next(messages, None) if self._bare else None]
+            if places != [None, None]:
+                return at + min(place for place in places if place is not None)
+            if len(block) <= _OVERLAP:
                 break
+            at += len(block) - _OVERLAP
         return None
+
+    def _is_message(self, at: int, found: re.Match) -> bool:
+        end = at + _RECORD.size + _long(found[1])
+        return _long(found[2]) in self.index.channels and (
+            end < self._source.size and self._source.read(end, 1)[0] in _IN_DATA)
 
     def _chunk(self, at: int, end: int, body: memoryview) -> None:
         source = self._source
@@ -601,20 +540,15 @@ class _Scan:
         channel, _, time, _ = _MESSAGE.unpack_from(body)
         self._know(channel, at)
         self._bare = True
-        size = _RECORD.size + length
-        run = self._run
-        if run is None or run[2] + run[3] != at or run[3] > _RUN_BYTES:
-            self._end_run()
-            run = self._run = [time, time, at, 0, set()]
-        run[0], run[1], run[3] = min(run[0], time), max(run[1], time), run[3] + size
-        run[4].add(channel)
+        pieces, size = self.index.pieces, _RECORD.size + length
+        run = pieces[-1] if pieces else None
+        if run is None or run.chunk or run.offset + run.length != at or run.length > _RUN_BYTES:
+            pieces.append(Piece(time, time, at, size, frozenset({channel}), chunk=False))
+        else:
+            pieces[-1] = run._replace(
+                start=min(run.start, time), end=max(run.end, time), length=run.length + size,
+                channels=run.channels | {channel})
         self._count([(channel, time)])
-
-    def _end_run(self) -> None:
-        if self._run is not None:
-            *place, channels = self._run
-            self.index.pieces.append(Piece(*place, frozenset(channels), chunk=False))
-            self._run = None
 
     def _count(self, times: list[tuple[int, int]]) -> None:
         for channel, time in times:
@@ -628,42 +562,34 @@ class _Scan:
 def _index_of_summary(summary: bytes, offset: int) -> McapIndex | None:
     """Read the index at the end of a file, which begins at a byte; None if it is not sound."""
     index, statistics = McapIndex(), None
-    stream = _stream_of(summary)
-    while stream.count < len(summary):
-        opcode, length = stream.read1(), stream.read8()
-        if stream.count + length > len(summary):
-            return None
-        data = stream.read(length)
-        body = _stream_of(data)
-        index.define(opcode, data)
-        if opcode == Opcode.STATISTICS:
-            statistics = Statistics.read(body)
-        elif opcode == Opcode.ATTACHMENT_INDEX:
-            index.kept.append(AttachmentIndex.read(body))
-        elif opcode == Opcode.METADATA_INDEX:
-            index.kept.append(MetadataIndex.read(body))
-        elif opcode == Opcode.CHUNK_INDEX:
-            chunk = ChunkIndex.read(body)
-            ends = chunk.chunk_start_offset + chunk.chunk_length
-            if ends + chunk.message_index_length > offset:
+    for record in StreamReader(BytesIO(summary + _END), skip_magic=True).records:
+        if isinstance(record, Schema):
+            index.schemas.setdefault(record.id, record)
+        elif isinstance(record, Channel):
+            index.channels.setdefault(record.id, record)
+        elif isinstance(record, Statistics):
+            statistics = record
+        elif isinstance(record, AttachmentIndex | MetadataIndex):
+            index.kept.append(record)
+        elif isinstance(record, ChunkIndex):
+            ends = record.chunk_start_offset + record.chunk_length
+            if ends + record.message_index_length > offset:
                 return None
-            listed = chunk.message_index_offsets
+            listed = record.message_index_offsets
             index.pieces.append(Piece(
-                chunk.message_start_time, chunk.message_end_time, chunk.chunk_start_offset,
-                chunk.chunk_length, frozenset(listed) if listed else None,
-                indexes=(ends, chunk.message_index_length) if listed else None))
-    known = index.schemas.keys() | {0}
-    sound = statistics is not None and (
-        statistics.chunk_count == len(index.pieces)
-        and (index.pieces or not statistics.message_count)
-        and statistics.attachment_count + statistics.metadata_count == len(index.kept)
-        and all(channel.schema_id in known for channel in index.channels.values()))
-    if not sound:
-        return None
-    index.counts.update(statistics.channel_message_counts)
-    if index.counts.total() != statistics.message_count or set(index.counts) - set(index.channels):
-        return None
-    return index
+                record.message_start_time, record.message_end_time, record.chunk_start_offset,
+                record.chunk_length, frozenset(listed) if listed else None,
+                indexes=(ends, record.message_index_length) if listed else None))
+    if statistics is not None:
+        index.counts.update(statistics.channel_message_counts)
+        if (statistics.chunk_count == len(index.pieces)
+                and (index.pieces or not statistics.message_count)
+                and statistics.attachment_count + statistics.metadata_count == len(index.kept)
+                and {channel.schema_id for channel in index.channels.values()}
+                <= {0, *index.schemas} and index.counts.keys() <= index.channels.keys()
+                and index.counts.total() == statistics.message_count):
+            return index
+    return None
 
 
 def _kept(
@@ -679,47 +605,43 @@ def _kept(
         media_type=media_type, data_size=head.read8())
 
 
+def _long(data: bytes) -> int:
+    return int.from_bytes(data, 'little')
+
+
 def _stream_of(data: Any) -> ReadDataStream:
     return ReadDataStream(BytesIO(data))
 
 
-def _unpack_none(packed: memoryview, size: int) -> tuple[memoryview, str]:
-    return packed, ''
-
-
-def _unpack_steps(make: Callable[[], Any]) -> Callable[[memoryview, int], tuple[bytes, str]]:
-    """Return a function that unpacks as far as it can, and says why not further."""
-    def unpack(packed: memoryview, size: int) -> tuple[bytes, str]:
-        unpacker, content, step = make(), bytearray(), 1 << 16
-        try:
-            for at in range(0, len(packed), step):
-                if unpacker.eof:
-                    break
-                content += unpacker.decompress(
-                    packed[at:at + step], max_length=size + 1 - len(content))
-                while not (unpacker.needs_input or unpacker.eof) and len(content) <= size:
-                    content += unpacker.decompress(b'', max_length=size + 1 - len(content))
-        except (RuntimeError, ValueError, EOFError, zstd.ZstdError) as error:
-            return content, why(error)
-        return content, '' if unpacker.eof else 'its end is missing'
-    return unpack
+def _unpack_steps(make: Callable[[], Any], packed: memoryview, size: int) -> tuple[bytes, str]:
+    """Unpack as far as it can be done; returns that, and why not further."""
+    unpacker, content, step = make(), bytearray(), 1 << 16
+    try:
+        for at in range(0, len(packed), step):
+            if unpacker.eof:
+                break
+            content += unpacker.decompress(
+                packed[at:at + step], max_length=size + 1 - len(content))
+            while not (unpacker.needs_input or unpacker.eof) and len(content) <= size:
+                content += unpacker.decompress(b'', max_length=size + 1 - len(content))
+    except (RuntimeError, ValueError, EOFError, zstd.ZstdError) as error:
+        return content, why(error)
+    return content, '' if unpacker.eof else 'its end is missing'
 
 
 def _unpack_zstd(packed: memoryview, size: int) -> tuple[bytes, str]:
-    try:
+    with suppress(zstd.ZstdError):
         # The size that the frame itself names bounds the memory.
         found = zstd.get_frame_info(packed).decompressed_size
         if found is not None and found <= size:
             return zstd.decompress(packed), ''
-    except zstd.ZstdError:
-        pass
-    return _unpack_steps(zstd.ZstdDecompressor)(packed, size)
+    return _unpack_steps(zstd.ZstdDecompressor, packed, size)
 
 
-def _lz4() -> Any:
+def _unpack_lz4(packed: memoryview, size: int) -> tuple[bytes, str]:
     from lz4.frame import LZ4FrameDecompressor
 
-    return LZ4FrameDecompressor()
+    return _unpack_steps(LZ4FrameDecompressor, packed, size)
 
 
-_UNPACK = {'': _unpack_none, 'zstd': _unpack_zstd, 'lz4': _unpack_steps(_lz4)}
+_UNPACK = {'': lambda packed, size: (packed, ''), 'zstd': _unpack_zstd, 'lz4': _unpack_lz4}

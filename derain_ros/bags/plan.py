@@ -12,11 +12,17 @@ from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import used_bits, why_no_picture
 from derain_ros.bags.recording import EVER, Recording
 from derain_ros.bags.topics import CameraTopics, choose_cameras, dry_topic, image_topics
-from derain_ros.bags.workplace import check_workplace, divide, file_facts, partial_of
+from derain_ros.bags.workplace import check_workplace, file_facts, partial_of
 from derain_ros.text import printable
 
 Choice = tuple[tuple[CameraTopics, ...], list[str]]
 """Topics to work on, and notes for the user."""
+
+SEGMENT_FRAMES = 128
+"""Frames of a segment in a long bag,"""
+FEWEST_SEGMENTS = 16
+"""and what a short one is divided into at least, where a segment keeps some frames."""
+FEWEST_FRAMES = 8
 
 _SHOWN = 5
 
@@ -27,18 +33,14 @@ class BagPlan:
 
     Attributes
     ----------
-    source, destination
-        The bag to read, and the folder to write.
     cameras
         Image topics to work on.
-    storage
-        ``mcap`` or ``sqlite3``.
+    storage, source_storage
+        ``mcap`` or ``sqlite3``: of the new bag, and of the source.
     compression
         How the bag to be written is compressed.
-    message_count
-        Messages in the source.
-    frame_count
-        Frames to work on.
+    message_count, frame_count
+        Messages in the source, and frames to work on.
     start_s, duration_s
         The stretch to take, seconds, as it was asked for; None for all of it.
     every
@@ -51,8 +53,6 @@ class BagPlan:
         Frames ahead of each segment, by id of the connection; empty where ``every`` is 1.
     files
         Name, size and time of change of each file of the source.
-    source_storage
-        Storage of the source.
 
     """
 
@@ -129,12 +129,11 @@ def plan_bag(
                 compression = CompressionMode.STORAGE
                 if chosen == 'sqlite3':
                     compression = CompressionMode.MESSAGE
-            files = sorted(source.iterdir()) if source.is_dir() else [source]
             plan = BagPlan(
                 source=source, destination=destination, cameras=cameras, storage=chosen,
                 compression=compression, message_count=recording.message_count, frame_count=0,
                 notes=(*notes, *_strange_times(recording)),
-                files=tuple(file_facts([path for path in files if path.is_file()])),
+                files=tuple(file_facts(source)),
                 source_storage=recording.storage)
             return _divided(plan, recording, start, duration, every, segment_frames)
     except BagError:
@@ -148,31 +147,22 @@ def choose_to_derain(
 ) -> Choice:
     """Choose what to derain: without ``topics`` all cameras, but no ground truth and no depth.
 
-    Raises
-    ------
-    BagError
-        A name is not an image topic, or there is none.
-
+    Raises BagError where a name is not an image topic, or there is none.
     """
     if topics is not None:
         cameras = choose_cameras(recording.topics, topics, apart=True)
         return cameras, _dark(recording, [camera.source for camera in cameras], bits)
-    images, notes, chosen = image_topics(recording.topics), [], []
-    truths = {dry_topic(topic) for topic in images}
-    reasons = {}
-    for topic in images:
-        if topic in truths:
-            notes.append(printable(
-                f'{topic} is the ground truth of a rainy topic and is not derained; name it '
-                'with --topics if it shall be'))
-        elif reason := why_no_picture(recording, topic):
-            reasons[topic] = reason
-        else:
-            chosen.append(topic)
-    if not chosen and reasons:
+    images = image_topics(recording.topics)
+    truths = {dry_topic(topic) for topic in images}.intersection(images)
+    notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; name '
+                       'it with --topics if it shall be') for topic in images if topic in truths]
+    reasons = {topic: why_no_picture(recording, topic) for topic in images if topic not in truths}
+    chosen = [topic for topic, reason in reasons.items() if not reason]
+    left = {topic: reason for topic, reason in reasons.items() if reason}
+    if left and not chosen:
         raise BagError(f'{recording.source}: no image topic can be derained (' + '; '.join(
-            f'{topic}: {reason}' for topic, reason in reasons.items()) + ')')
-    notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in reasons.items()]
+            f'{topic}: {reason}' for topic, reason in left.items()) + ')')
+    notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in left.items()]
     notes += _dark(recording, chosen, bits)
     return choose_cameras(recording.topics, chosen, apart=True), notes
 
@@ -219,24 +209,40 @@ def _divided(
     if duration is not None:
         end = min(end, begin + round(duration * 1e9))
     images = recording.images_of({camera.source for camera in plan.cameras})
-    times = {connection: np.sort(np.minimum(np.frombuffer(found, found.typecode), 2**63 - 1)
+    # Times above the greatest int64 count as that one.
+    found = {connection: np.sort(np.minimum(np.frombuffer(times, times.typecode), 2**63 - 1)
                                  .astype(np.int64))
-             for connection, found in recording.times([one.id for one in images]).items()}
-    first = min((found[0] for found in times.values() if len(found)), default=None)
-    times = {connection: found[(found >= begin) & (found < max(end, 1))] if end <= 2**63 - 1
-             else found[found >= begin] for connection, found in times.items()}
+             for connection, times in recording.times([one.id for one in images]).items()}
+    stop = max(end, 1) if end <= 2**63 - 1 else None
+    times = {connection: of[(of >= begin) & (stop is None or of < stop)]
+             for connection, of in found.items()}
     notes = plan.notes
-    if first is not None and not any(map(len, times.values())):
+    if any(map(len, found.values())) and not any(map(len, times.values())):
+        first = min(of[0] for of in found.values() if len(of))
         notes += (f'no frame lies in the stretch asked for; the bag begins at '
                   f'{show_time(recording.start_time)}, its first frame is of '
                   f'{show_time(int(first))}',)
     boundaries = divide(begin, end, list(times.values()), segment_frames)
-    before = {}
-    if every > 1:
-        before = {
-            connection: tuple(int(count) for count in np.searchsorted(found, boundaries[:-1]))
-            for connection, found in times.items()}
+    before = {} if every == 1 else {
+        connection: tuple(map(int, np.searchsorted(of, boundaries[:-1])))
+        for connection, of in times.items()}
     return replace(
         plan, start_s=start, duration_s=duration, every=every, boundaries=boundaries,
         before=before, notes=notes,
-        frame_count=sum(-(-len(found) // every) for found in times.values()))
+        frame_count=sum(-(-len(of) // every) for of in times.values()))
+
+
+def divide(
+    start: int, stop: int, times: Sequence[np.ndarray], frames: int | None = None
+) -> tuple[int, ...]:
+    """Divide a stretch of time into segments of about as many frames each.
+
+    ``times`` are those of the frames of each camera, ns; ``frames`` is how many a segment has,
+    None for what suits. Returns the times between segments, from ``start`` to ``stop``.
+    """
+    inside = np.sort(np.concatenate([np.empty(0, np.int64), *times]))
+    inside = inside[(inside >= start) & (inside < stop)]
+    if frames is None:
+        frames = min(SEGMENT_FRAMES, max(FEWEST_FRAMES, -(-len(inside) // FEWEST_SEGMENTS)))
+    inner = sorted({int(time) for time in inside[frames::frames]} - {start})
+    return (start, *inner, stop)

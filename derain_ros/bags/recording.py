@@ -1,14 +1,12 @@
 """A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
 
 import heapq
-import sys
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -17,23 +15,17 @@ from rosbags.interfaces import (
     ConnectionExtRosbag2,
     MessageDefinition,
     MessageDefinitionFormat,
-    Qos,
 )
 from rosbags.rosbag2 import CompressionMode
 from rosbags.rosbag2.metadata import parse_qos
 from ruamel.yaml import YAML
 
 from derain_ros.bags.damage import BagError, Damage, DamageError, why
-from derain_ros.bags.mcap_file import McapFile, Message
+from derain_ros.bags.mcap_file import McapFile, Message, zstd
 from derain_ros.bags.sqlite_file import SqliteFile
 from derain_ros.bags.staging import unpacked
 from derain_ros.bags.topics import IMAGE_TYPES
 from derain_ros.text import natural_key, printable
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 EVER = (-2**63, 2**64)
 """Times of all messages, ns: the whole numbers of SQLite and of mcap."""
@@ -52,13 +44,8 @@ _NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 class Origin(NamedTuple):
     """What an mcap file says of a topic beyond what rosbag2 knows; ``Connection.owner``.
 
-    Attributes
-    ----------
-    encoding, schema
-        Of the schema, as they are, if it is none of ROS; else both are empty.
-    metadata
-        Other entries of the channel.
-
+    ``encoding`` and ``schema`` are those of the schema if it is none of ROS, else empty;
+    ``metadata`` are other entries of the channel.
     """
 
     encoding: str
@@ -110,7 +97,7 @@ class Recording:
         self.connections: list[Connection] = []
         self.custom_data: dict[str, str] = {}
         self._damages: list[Damage] = []
-        self._listed: dict[tuple[str, str], int] = {}
+        self._listed: Counter[tuple[str, str]] = Counter()
         self._files: list[tuple[McapFile | SqliteFile, dict[int, int]]] = []
         self._temporary = None
         if scratch is None:
@@ -170,37 +157,24 @@ class Recording:
     def messages(
         self, start: int, stop: int, connections: Collection[int] | None = None
     ) -> Iterator[Message]:
-        """Yield the messages with ``start <= time < stop``, in the order of time.
+        """Yield the messages with ``start <= time < stop``, ns, in the order of time.
 
-        Several of these may run at a time, in one thread. What cannot be read is left out;
-        :attr:`damages` says so afterwards.
-
-        Parameters
-        ----------
-        start, stop
-            Times of recording, ns.
-        connections
-            Ids to read; None reads all.
-
-        Yields
-        ------
-        tuple
-            Id of the connection, time (ns), serialized message, sequence number, time of
-            publishing (ns).
-
+        Each is the id of its connection, one of ``connections`` unless that is None, its time
+        (ns), the serialized message, its sequence number and time of publishing (ns). Several of
+        these may run at a time, in one thread. What cannot be read is left out; :attr:`damages`
+        says so afterwards.
         """
-        together: list = []
-        until = None
-        for file, ids in sorted(self._files, key=lambda found: (
-                EVER[1] if found[0].start_time is None else found[0].start_time)):
-            if file.start_time is None:
-                continue
-            if until is not None and file.start_time > until:
-                yield from _merged(together)
-                together, until = [], None
-            together.append(self._of_file(file, ids, start, stop, connections))
-            until = max(file.end_time, file.end_time if until is None else until)
-        yield from _merged(together)
+        files = sorted((found for found in self._files if found[0].start_time is not None),
+                       key=lambda found: found[0].start_time)
+        while files:
+            # Files whose times overlap are read together.
+            together, until = [], files[0][0].end_time
+            while files and files[0][0].start_time <= until:
+                file, ids = files.pop(0)
+                until = max(until, file.end_time)
+                together.append(self._of_file(file, ids, start, stop, connections))
+            yield from (together[0] if len(together) == 1 else
+                        heapq.merge(*together, key=lambda message: message[1]))
 
     def _of_file(
         self, file: McapFile | SqliteFile, ids: dict[int, int], start: int, stop: int,
@@ -215,11 +189,11 @@ class Recording:
                 try:
                     data = zstd.decompress(data)
                 except zstd.ZstdError as error:
+                    topic = self.connections[chosen[own] - 1].topic
                     damage = Damage(printable(file.path.name), None, printable(
-                        f'the message at {time} ns of {self.connections[chosen[own] - 1].topic} '
-                        f'cannot be unpacked ({why(error)})'), lost=1)
-                    if damage not in self._damages:
-                        self._damages.append(damage)
+                        f'the message at {time} ns of {topic} cannot be unpacked '
+                        f'({why(error)})'), lost=1)
+                    self._damages += [] if damage in self._damages else [damage]
                     continue
             yield chosen[own], time, data, *rest
 
@@ -228,13 +202,8 @@ class Recording:
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield topic, time (ns) and serialized message, as far as the bag can be read.
 
-        Parameters
-        ----------
-        topics
-            Image topics to read; none for all topics of any type.
-        start, stop
-            Times of recording, ns, from and before which to read.
-
+        ``topics`` are image topics, none for all topics of any type; ``start`` and ``stop`` are
+        times of recording, ns, from and before which to read.
         """
         chosen = {one.id for one in self.images_of(topics)} if topics else None
         for number, time, data, *_ in self.messages(start, stop, chosen):
@@ -250,15 +219,19 @@ class Recording:
                 found[ids[own]].extend(max(0, time) for time in times)
         return found
 
-    def missing(self, read: Counter) -> Damage | None:
-        """Tell of messages that the bag lists and that were not read, by id of connection."""
+    def missing(self, kept: Mapping[int, int], counts: Mapping[int, int]) -> Damage | None:
+        """Tell of messages that the bag lists and that were not read.
+
+        ``kept`` has the number under which each connection was counted, ``counts`` how many.
+        """
         lost = []
-        for connection in self.connections:
-            count = max(connection.msgcount, self._listed.get(
-                (connection.topic, connection.msgtype), 0))
-            if read[connection.id] < count:
-                lost.append(f'{count} messages on {connection.topic}, but '
-                            f'{read[connection.id]} can be read')
+        for key in dict.fromkeys((
+                *((one.topic, one.msgtype) for one in self.connections), *self._listed)):
+            same = [one for one in self.connections if (one.topic, one.msgtype) == key]
+            count = max(sum(one.msgcount for one in same), self._listed[key])
+            read = sum(counts.get(number, 0) for number in {kept[one.id] for one in same})
+            if read < count:
+                lost.append(f'{count} messages on {key[0]}, but {read} can be read')
         if not lost:
             return None
         name = 'metadata.yaml' if self.source.is_dir() else self.source.name
@@ -323,7 +296,7 @@ class Recording:
             reason = f'cannot be read ({why(error)})'
             if isinstance(error, FileNotFoundError):
                 reason = 'is missing'
-            self.connections, self._listed, self.custom_data = [], {}, {}
+            self._listed, self.custom_data = Counter(), {}
             if there:
                 self.notes.append(printable(
                     f'{source}: metadata.yaml {reason}; what it tells was taken from '
@@ -346,7 +319,7 @@ class Recording:
         return listed
 
     def _read_metadata(self, source: Path, text: str) -> list[Path]:
-        found = YAML(typ='safe').load(BytesIO(text.encode()))['rosbag2_bagfile_information']
+        found = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
         if found['version'] > _NEWEST_VERSION:
             raise BagError(f'{source}: version {found["version"]} of rosbag2 is not known')
         mode = str(found.get('compression_mode') or 'none').lower()
@@ -356,14 +329,7 @@ class Recording:
         self.custom_data = _strings(found.get('custom_data'))
         for listed in found['topics_with_message_count']:
             topic = listed['topic_metadata']
-            connection = self._connection(
-                str(topic['name']), str(topic['type']), _NO_DEFINITION,
-                topic.get('type_description_hash') or '', str(topic['serialization_format']),
-                topic.get('offered_qos_profiles') or [])
-            key = (connection.topic, connection.msgtype)
-            self._listed[key] = self._listed.get(key, 0) + int(listed['message_count'])
-        if len(set(self._listed)) < len(self.connections):
-            self._listed = {}
+            self._listed[str(topic['name']), str(topic['type'])] += int(listed['message_count'])
         return [source / PurePath(str(name)).name for name in found['relative_file_paths']]
 
     def _add_file(self, path: Path, scratch: Path, scan: bool) -> None:
@@ -377,14 +343,21 @@ class Recording:
             file, connections, inner = self._open_sqlite(path, scratch, cut is not None)
         if not self._listed and not self.custom_data:
             self._take_custom_data(inner)
-        ids = {}
+        ids: dict[int, int] = {}
         for own in connections:
-            ids[own.id] = self._match(own)
-            ours = self.connections[ids[own.id] - 1]
-            self.connections[ids[own.id] - 1] = ours._replace(
+            # One file may have several channels of a topic, which differ in their QoS.
+            same = [one for one in self.connections
+                    if (one.topic, one.msgtype, one.ext.serialization_format)
+                    == (own.topic, own.msgtype, own.ext.serialization_format)
+                    and (one.ext == own.ext or one.id not in ids.values())]
+            same.sort(key=lambda one: one.ext != own.ext)
+            number = same[0].id if same else len(self.connections) + 1
+            ours = same[0] if same else own._replace(id=number, msgcount=0)
+            self.connections[number - 1:number] = [ours._replace(
                 msgcount=ours.msgcount + own.msgcount,
                 msgdef=ours.msgdef if ours.msgdef.data else own.msgdef,
-                digest=ours.digest or own.digest, owner=ours.owner or own.owner)
+                digest=ours.digest or own.digest, owner=ours.owner or own.owner)]
+            ids[own.id] = number
         self._files.append((file, ids))
         if cut is not None:
             last = file.damages[0].last_time if file.damages else file.end_time
@@ -417,32 +390,9 @@ class Recording:
 
     def _take_custom_data(self, inner: str) -> None:
         with suppress(Exception):  # it is information only, whatever is wrong with it
-            found = YAML(typ='safe').load(BytesIO(inner.encode()))
+            found = YAML(typ='safe').load(inner)
             found = found.get('rosbag2_bagfile_information', found)
             self.custom_data = _strings(found.get('custom_data'))
-
-    def _match(self, own: Connection) -> int:
-        """Return the id of a topic of a file among those of the bag."""
-        same = [ours for ours in self.connections
-                if (ours.topic, ours.msgtype) == (own.topic, own.msgtype)]
-        for ours in same:
-            if ours.ext == own.ext:
-                return ours.id
-        if same and self._listed:
-            return same[0].id
-        ext = own.ext
-        return self._connection(own.topic, own.msgtype, own.msgdef, own.digest,
-                                ext.serialization_format, ext.offered_qos_profiles).id
-
-    def _connection(
-        self, topic: str, msgtype: str, definition: MessageDefinition, digest: str,
-        serialization: str, profiles: Any
-    ) -> Connection:
-        connection = Connection(
-            len(self.connections) + 1, topic, msgtype, definition, digest, 0,
-            ConnectionExtRosbag2(serialization, read_profiles(profiles)), None)
-        self.connections.append(connection)
-        return connection
 
 
 def _open_mcap(path: Path, scan: bool) -> tuple[McapFile, list[Connection], str]:
@@ -469,22 +419,13 @@ def _open_mcap(path: Path, scan: bool) -> tuple[McapFile, list[Connection], str]
     return file, connections, inner
 
 
-def _merged(streams: list[Iterator[Message]]) -> Iterator[Message]:
-    """Yield the messages of files whose times overlap, in the order of time."""
-    if len(streams) == 1:
-        return streams[0]
-    return heapq.merge(*streams, key=lambda message: message[1])
-
-
 def _strings(found: Any) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(
         found, dict) else {}
 
 
-def read_profiles(profiles: Any) -> list:
-    """Return the QoS profiles of a topic, as metadata or storage have them; none if unreadable."""
-    if isinstance(profiles, list) and all(isinstance(profile, Qos) for profile in profiles):
-        return profiles
+def read_profiles(profiles: str) -> list:
+    """Return the QoS profiles of a topic, as storages have them; none if unreadable."""
     try:
         return parse_qos(profiles)
     except Exception:

@@ -5,8 +5,8 @@ cut off when the work goes on. So the file is the same bytes however often it wa
 and whether its segments came from this process or from others.
 """
 
-import errno
 import os
+import shutil
 import sqlite3
 import struct
 import zlib
@@ -54,28 +54,14 @@ _BUFFER = 1 << 18
 _COPY_BYTES = 1 << 26
 _ENCODINGS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.IDL: 'ros2idl'}
 
+
 class McapResult:
     """An mcap file that grows by segments.
 
-    Parameters
-    ----------
-    path
-        The file.
-    records
-        Folder of the records of its segments, ``<number>.json``.
-    topics
-        Topics of the bag; their ids count from 1.
-    compress
-        Pack the chunks with zstd.
-
-    Attributes
-    ----------
-    done
-        Number of segments that are in the file.
-
+    ``records`` is the folder of the records of its segments, ``<number>.json``; ``topics`` have
+    ids from 1 on; with ``compress`` zstd packs the chunks. ``done`` is the number of segments
+    that are in the file.
     """
-
-    suffix = '.mcap'
 
     def __init__(self, path: Path, records: Path, topics: Sequence[Connection], compress: bool):
         self._records = records
@@ -107,9 +93,7 @@ class McapResult:
 
     def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
         """End the segment, and record it as soon as it is on the disk."""
-        record = self._writer.end()
-        record.figures, record.damages = figures, damages
-        self._commit(record)
+        self._commit(self._writer.end_segment(figures, damages))
 
     def append(self, body: Path, record: SegmentRecord) -> None:
         """Add a segment that another process has written."""
@@ -136,15 +120,9 @@ class McapResult:
             pending.result()
 
     def finish(self, metadata: str, kept: Iterable[tuple[Any, bytes]]) -> None:
-        """Write what follows the messages.
+        """Write what follows the messages: metadata of rosbag2, and what the source has beside.
 
-        Parameters
-        ----------
-        metadata
-            The metadata of rosbag2.
-        kept
-            Attachments and metadata records of the source, each as its index and its bytes.
-
+        ``kept`` are attachments and metadata records, each as its index and its bytes.
         """
         self.settle()
         self._file.seek(self._end)
@@ -156,21 +134,29 @@ class McapResult:
             self._file.write(data)
             end += len(data)
         self._file.write(_built(DataEnd(0)))
-        summary = _Summary(self._file, end + 13)
-        summary.group(Opcode.SCHEMA, self._schemas.values())
-        summary.group(Opcode.CHANNEL, self._channels())
         totals = Totals()
-        summary.group(Opcode.CHUNK_INDEX, self._chunk_indexes(totals))
-        summary.group(Opcode.ATTACHMENT_INDEX, indexes[AttachmentIndex])
-        summary.group(Opcode.METADATA_INDEX, indexes[MetadataIndex])
+        chunks = list(self._chunk_indexes(totals))
         counts = {topic.id: totals.counts[topic.id] for topic in self._topics}
-        summary.group(Opcode.STATISTICS, [Statistics(
+        statistics = Statistics(
             attachment_count=len(indexes[AttachmentIndex]), channel_count=len(self._topics),
             channel_message_counts=counts, chunk_count=totals.chunks,
             message_count=totals.counts.total(), message_end_time=totals.end or 0,
             message_start_time=totals.start or 0, metadata_count=len(indexes[MetadataIndex]),
-            schema_count=len(self._schemas))])
-        summary.end()
+            schema_count=len(self._schemas))
+        start, summary, offsets = end + 13, bytearray(), []
+        for opcode, records in (
+                (Opcode.SCHEMA, self._schemas.values()), (Opcode.CHANNEL, self._channels()),
+                (Opcode.CHUNK_INDEX, chunks),
+                (Opcode.ATTACHMENT_INDEX, indexes[AttachmentIndex]),
+                (Opcode.METADATA_INDEX, indexes[MetadataIndex]),
+                (Opcode.STATISTICS, [statistics])):
+            begin = len(summary)
+            summary += b''.join(map(_built, records))
+            if len(summary) > begin:
+                offsets.append(SummaryOffset(opcode, start + begin, len(summary) - begin))
+        footer = Footer(start, start + len(summary), 0)
+        summary += b''.join(map(_built, [*offsets, footer]))[:-4]
+        self._file.write(summary + struct.pack('<I', zlib.crc32(summary)) + MAGIC)
         self.close()
 
     def close(self) -> None:
@@ -189,7 +175,7 @@ class McapResult:
         return [
             Channel(topic.id, topic.topic, topic.ext.serialization_format, {
                 **dict(topic.owner.metadata if topic.owner else ()),
-                **({'offered_qos_profiles': dump_profiles(topic),
+                **({'offered_qos_profiles': dump_qos_v8(topic.ext.offered_qos_profiles),
                     'topic_type_hash': topic.digest} if topic.msgdef.data else {}),
             }, self._schemas[_schema_key(topic)].id if topic.msgtype else 0)
             for topic in self._topics]
@@ -210,12 +196,10 @@ class McapResult:
 
 
 class SqliteResult:
-    """An sqlite3 file that grows by segments; parameters are as of :class:`McapResult`.
+    """An sqlite3 file that grows by segments; arguments are as of :class:`McapResult`.
 
     How many are in it is its ``user_version``, which changes with them or not at all.
     """
-
-    suffix = '.db3'
 
     def __init__(self, path: Path, records: Path, topics: Sequence[Connection], compress: bool):
         self._records = records
@@ -248,7 +232,7 @@ class SqliteResult:
             for topic in topics:
                 database.execute('INSERT INTO topics VALUES (?, ?, ?, ?, ?, ?)', (
                     topic.id, topic.topic, topic.msgtype, topic.ext.serialization_format,
-                    dump_profiles(topic), topic.digest))
+                    dump_qos_v8(topic.ext.offered_qos_profiles), topic.digest))
             database.execute('COMMIT')
         return database
 
@@ -308,37 +292,6 @@ class SqliteResult:
             self._database.close()
 
 
-class _Summary:
-    """The index of an mcap file, written record by record."""
-
-    def __init__(self, stream: BinaryIO, start: int):
-        self._stream = stream
-        self._start = self._at = start
-        self._crc = 0
-        self._offsets: list[SummaryOffset] = []
-
-    def group(self, opcode: Opcode, records: Any) -> None:
-        begin = self._at
-        for record in records:
-            self._write(_built(record))
-        if self._at > begin:
-            self._offsets.append(SummaryOffset(
-                group_opcode=opcode, group_start=begin, group_length=self._at - begin))
-
-    def end(self) -> None:
-        offsets_start = self._at
-        for offset in self._offsets:
-            self._write(_built(offset))
-        footer = _built(Footer(self._start, offsets_start, 0))
-        self._write(footer[:-4])
-        self._stream.write(struct.pack('<I', self._crc) + MAGIC)
-
-    def _write(self, data: bytes) -> None:
-        self._stream.write(data)
-        self._at += len(data)
-        self._crc = zlib.crc32(data, self._crc)
-
-
 def _built(record: Any) -> bytes:
     builder = RecordBuilder()
     record.write(builder)
@@ -365,47 +318,25 @@ def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, Origin | None], Sc
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    """Copy the beginning of a file to the place of another, within the kernel if it can."""
+    """Copy a file to the place of another, within the kernel if it can."""
     place, done = target.tell(), 0
-    while done < size:
-        try:
-            count = os.copy_file_range(
+    with suppress(AttributeError, OSError):  # another file system, or one that cannot
+        while done < size and (count := os.copy_file_range(
                 source.fileno(), target.fileno(), min(size - done, _COPY_BYTES),
-                offset_src=done, offset_dst=place + done)
-        except (AttributeError, OSError) as error:
-            if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
-            # Another file system, or one that cannot.
-            source.seek(done)
-            target.seek(place + done)
-            count = target.write(source.read(min(size - done, 1 << 20)))
-            target.flush()
-        if not count:
-            raise OSError(f'{source.name}: ends too soon')
-        done += count
-    target.seek(place + size)
+                offset_src=done, offset_dst=place + done)):
+            done += count
+    source.seek(done)
+    target.seek(place + done)
+    shutil.copyfileobj(source, target, 1 << 20)
+    if target.tell() != place + size:
+        raise OSError(f'{source.name}: is not as long as its record says')
 
 
 def metadata_text(
     name: str, storage: str, packed: str, topics: Sequence[Connection], totals: Totals,
     custom_data: Mapping[str, str]
 ) -> str:
-    """Return the content of metadata.yaml.
-
-    Parameters
-    ----------
-    name
-        Storage file.
-    storage
-        ``mcap`` or ``sqlite3``.
-    packed
-        ``file``, ``message`` or empty.
-    topics, totals
-        What is in it.
-    custom_data
-        What the recorder has noted.
-
-    """
+    """Return the content of metadata.yaml for a storage file; ``packed``: file, message or ''."""
     # A message may bear any time; those of this file are signed.
     start, end = (min(time, 2**63 - 1) for time in (
         2**63 - 1 if totals.start is None else totals.start, totals.end or 0))
@@ -413,7 +344,11 @@ def metadata_text(
         'starting_time': {'nanoseconds_since_epoch': start},
         'duration': {'nanoseconds': end - start if totals.end is not None else 0},
         'message_count': totals.counts.total()}
-    return _dump_yaml({'rosbag2_bagfile_information': {
+    stream, yaml = StringIO(), YAML(typ='safe')
+    yaml.default_flow_style = False
+    # No aliases: rosbag2 reads them, but people do as well.
+    yaml.representer.ignore_aliases = lambda _: True
+    yaml.dump({'rosbag2_bagfile_information': {
         'version': 8,
         'storage_identifier': storage,
         'relative_file_paths': [name],
@@ -433,21 +368,5 @@ def metadata_text(
         'files': [{'path': name, **span}],
         'custom_data': dict(custom_data) or None,
         'ros_distro': 'rosbags',
-    }})
-
-
-def _dump_yaml(content: Any) -> str:
-    """Return something as YAML."""
-    stream = StringIO()
-    yaml = YAML(typ='safe')
-    yaml.default_flow_style = False
-    # No aliases: rosbag2 reads them, but people do as well.
-    yaml.representer.ignore_aliases = lambda _: True
-    yaml.dump(content, stream)
+    }}, stream)
     return stream.getvalue()
-
-
-def dump_profiles(topic: Connection) -> str:
-    """Return the QoS profiles of a topic as storages hold them."""
-    dumped = dump_qos_v8(topic.ext.offered_qos_profiles)
-    return dumped if isinstance(dumped, str) else _dump_yaml(dumped).strip()

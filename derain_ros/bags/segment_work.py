@@ -1,8 +1,8 @@
 """Work on segments of a bag: one thread reads and decodes, one infers, one encodes and writes."""
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,25 +20,15 @@ KEPT_REASONS = 1000
 
 _WAITING = 3
 _KEPT_BYTES = 1 << 20
-_PATIENCE = 0.1
 _NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
 class CameraWork:
-    """What is done with the messages of one connection.
+    """What is done with the messages of one connection, of an image topic.
 
-    Attributes
-    ----------
-    camera
-        Number of the camera.
-    topic, msgtype
-        As recorded; the type is Image or CompressedImage.
-    outputs
-        Ids of the topics for what is made.
-    before
-        Frames of this connection ahead of each segment.
-
+    ``camera`` is its number, ``outputs`` are the ids of the topics for what is made, ``before``
+    the frames of this connection ahead of each segment, empty where every frame counts.
     """
 
     camera: int
@@ -81,28 +71,12 @@ class Recipe(Protocol):
 class BagWork:
     """All that a process has to know to work on segments of a bag.
 
-    Attributes
-    ----------
-    recipe
-        What is made of the frames.
-    source, scratch
-        See :class:`Recording`.
-    boundaries
-        Times between the segments, ns, from the beginning of the first to the end of the last.
-    kept
-        Id of the topic in the new bag, by id of the connection.
-    cameras
-        By id of the connection.
-    latched
-        Connections whose messages from before the first segment are given again at its
-        beginning: all of those that carry transforms, the last one of others.
-    transforms
-        Those of ``latched`` that carry transforms.
-    every
-        Work on every n-th frame.
-    pack
-        Pack each message with zstd.
-
+    ``source`` and ``scratch`` are those of :class:`Recording`; ``boundaries`` are the times
+    between the segments, ns, from the beginning of the first to the end of the last. By id of the
+    connection, ``kept`` has the id of the topic in the new bag, and ``cameras`` what is done. Of
+    ``latched`` connections, messages from before the first segment are given again at its
+    beginning: all of those in ``transforms``, the last one of others. Every n-th frame is worked
+    on; ``pack`` packs each message with zstd.
     """
 
     recipe: Recipe
@@ -115,16 +89,6 @@ class BagWork:
     transforms: frozenset[int] = frozenset()
     every: int = 1
     pack: bool = False
-
-
-class Sink(Protocol):
-    """Where segments are written to."""
-
-    def write(self, *message: Any) -> None:
-        """Add a message; see :meth:`derain_ros.bags.chunks.ChunkWriter.write`."""
-
-    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
-        """End the segment."""
 
 
 @dataclass
@@ -157,118 +121,55 @@ class _Batch:
     damages: list[dict] | None = None
 
 
-class _StoppedError(Exception):
-    """The other threads have ended."""
-
-
 class Pipeline:
     """Works on segments, one after the other.
 
-    Parameters
-    ----------
-    recording
-        The bag.
-    work
-        What to do.
-    maker
-        What makes it; the main step is taken by the calling thread.
-    sink
-        Where to write.
-
+    One thread reads and decodes ahead, the calling thread takes the main step of ``maker``, one
+    thread encodes and writes behind. ``sink`` has ``write`` for messages and ``end_segment``, as
+    :class:`derain_ros.bags.chunks.ChunkWriter` has.
     """
 
-    def __init__(self, recording: Recording, work: BagWork, maker: Maker, sink: Sink):
+    def __init__(self, recording: Recording, work: BagWork, maker: Maker, sink: Any):
         self._recording = recording
         self._work = work
         self._maker = maker
         self._sink = sink
-        self._types = message_types()
-        self._read_queue: queue.Queue = queue.Queue(_WAITING)
-        self._made: queue.Queue = queue.Queue(_WAITING)
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
+        self._figures: dict[str, dict] = {}
 
     def run(self, segments: Iterable[int], progress: Callable[[int], Any]) -> None:
         """Work on segments, in the order given.
 
-        Parameters
-        ----------
-        segments
-            Their numbers.
-        progress
-            Called in this thread with the number of frames done since the last call.
-
-        Raises
-        ------
-        BagError, EngineError, OSError, sqlite3.Error
-            Reading, the main work or writing failed.
-
+        ``progress`` is called in this thread with the number of frames done since the last
+        call. Raises BagError, EngineError, OSError or sqlite3.Error where reading, the main work
+        or writing fails.
         """
-        reader = threading.Thread(target=self._guard, args=(self._read, segments))
-        writer = threading.Thread(target=self._guard, args=(self._write,))
-        threads = (reader, writer)
-        for thread in threads:
-            thread.start()
-        try:
-            while (batch := self._get(self._read_queue)) is not None:
+        batches = (batch for segment in segments for batch in self._read(segment))
+        last: Future | None = None
+        waiting: deque[Future] = deque()
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            ahead = deque(reader.submit(next, batches, None) for _ in range(_WAITING))
+            while (batch := ahead.popleft().result()) is not None:
+                ahead.append(reader.submit(next, batches, None))
                 if batch.frame is not None:
                     batch.frame.step(self._maker.make)
-                self._put(self._made, batch)
+                last = writer.submit(self._write, batch, last)
+                waiting.append(last)
+                if len(waiting) > _WAITING:
+                    waiting.popleft().result()
                 if batch.frame is not None:
                     progress(1)
-            self._put(self._made, None)
-            while writer.is_alive():
-                writer.join(_PATIENCE)
-        except _StoppedError:
-            pass
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _guard(self, target: Callable, *args: Any) -> None:
-        try:
-            target(*args)
-        except _StoppedError:
-            pass
-        except BaseException as error:
-            self._failure = self._failure or error
-            self._stop.set()
-
-    def _put(self, waiting: queue.Queue, item: Any) -> None:
-        while not self._stop.is_set():
-            try:
-                return waiting.put(item, timeout=_PATIENCE)
-            except queue.Full:
-                continue
-        raise _StoppedError
-
-    def _get(self, waiting: queue.Queue) -> Any:
-        while not self._stop.is_set():
-            try:
-                return waiting.get(timeout=_PATIENCE)
-            except queue.Empty:
-                continue
-        raise _StoppedError
+            if last is not None:
+                last.result()
 
     # In the reading thread.
 
-    def _read(self, segments: Iterable[int]) -> None:
-        for segment in segments:
-            for batch in self._read_segment(segment):
-                self._put(self._read_queue, batch)
-        self._put(self._read_queue, None)
-
-    def _read_segment(self, segment: int) -> Iterator[_Batch]:
+    def _read(self, segment: int) -> Iterator[_Batch]:
         work = self._work
-        start, stop = work.boundaries[segment:segment + 2]
         seen = {connection: camera.before[segment] if camera.before else 0
                 for connection, camera in work.cameras.items()}
         known = len(self._recording.damages)
         batch, size = _Batch(), 0
-        for connection, time, data, *rest in self._messages(segment, start, stop):
+        for connection, time, data, *rest in self._messages(segment):
             packed = pack_message(data) if work.pack else data
             batch.kept.append((work.kept[connection], time, (packed,), *rest))
             size += len(data)
@@ -283,7 +184,8 @@ class Pipeline:
         batch.damages = [asdict(damage) for damage in self._recording.damages[known:]]
         yield batch
 
-    def _messages(self, segment: int, start: int, stop: int) -> Iterator[tuple]:
+    def _messages(self, segment: int) -> Iterator[tuple]:
+        start, stop = self._work.boundaries[segment:segment + 2]
         if segment == 0 and self._work.latched:
             last: dict[int, tuple] = {}
             for connection, _, *rest in self._recording.messages(
@@ -300,7 +202,7 @@ class Pipeline:
         frame = _Frame(camera, time, data)
 
         def read(_: Any) -> Any:
-            message = self._types.deserialize_cdr(data, camera.msgtype)
+            message = message_types().deserialize_cdr(data, camera.msgtype)
             stamp = message.header.stamp
             frame.stamp = stamp.sec * 10**9 + stamp.nanosec
             return self._maker.read(camera, time, message)
@@ -310,18 +212,18 @@ class Pipeline:
 
     # In the writing thread.
 
-    def _write(self) -> None:
-        figures = _Figures()
-        while (batch := self._get(self._made)) is not None:
-            for message in batch.kept:
-                self._sink.write(*message)
-            if batch.frame is not None:
-                self._write_frame(batch.frame, figures)
-            if batch.damages is not None:
-                self._sink.end_segment(figures.cameras, batch.damages)
-                figures = _Figures()
+    def _write(self, batch: _Batch, before: Future | None) -> None:
+        if before is not None:
+            before.result()  # nothing is written behind what could not be
+        for message in batch.kept:
+            self._sink.write(*message)
+        if batch.frame is not None:
+            self._write_frame(batch.frame)
+        if batch.damages is not None:
+            figures, self._figures = self._figures, {}
+            self._sink.end_segment(figures, batch.damages)
 
-    def _write_frame(self, frame: _Frame, figures: '_Figures') -> None:
+    def _write_frame(self, frame: _Frame) -> None:
         frame.step(self._maker.encode)
         messages, rain = frame.item or ([], None)
         if frame.reason and self._maker.fallback:
@@ -330,17 +232,7 @@ class Pipeline:
             if self._work.pack:
                 parts = (pack_message(b''.join(parts)),)
             self._sink.write(topic, frame.time, parts)
-        figures.add(frame, rain)
-
-
-class _Figures:
-    """What is known of the frames of a segment, by number of the camera, for JSON."""
-
-    def __init__(self) -> None:
-        self.cameras: dict[str, dict] = {}
-
-    def add(self, frame: _Frame, rain: tuple[float, float] | None) -> None:
-        found = self.cameras.setdefault(str(frame.camera.camera), {
+        found = self._figures.setdefault(str(frame.camera.camera), {
             'made': 0, 'failed': 0, 'failures': [],
             'time': [], 'stamp': [], 'response': [], 'coverage': []})
         if frame.reason:

@@ -3,6 +3,7 @@
 import sqlite3
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -39,20 +40,17 @@ _TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
 _DEFINITIONS = ('id', 'topic_type', 'encoding', 'encoded_message_definition',
                 'type_description_hash')
 _MESSAGES = ('id', 'topic_id', 'timestamp', 'data')
-_MOST_TRIES = 4096
+_MOST_TRIES = 1024
+_SUMS = ('count(*), coalesce(sum(timestamp % 1000003), 0), '
+         'coalesce(sum(timestamp / 1000003 % 1000003), 0), coalesce(sum(id % 1000003), 0)')
 
 
 class SqliteFile:
     """An sqlite3 file to read from; one thread at a time.
 
-    Parameters
-    ----------
-    path
-        The file.
-    scratch
-        Folder for a copy, if one must be made.
-    salvage
-        Make a copy of what can be read at once, as the file is known to be damaged.
+    What can be read of a damaged one is copied to ``scratch``: at once with ``salvage``, else
+    where the damage is met. Raises DamageError where it is no database of a bag, OSError where
+    a copy cannot be written.
 
     Attributes
     ----------
@@ -68,13 +66,6 @@ class SqliteFile:
         Where it is damaged, as far as that has been met.
     has_log
         A log lay beside the file, and was read too.
-
-    Raises
-    ------
-    DamageError
-        It is no database of a bag.
-    OSError
-        A copy cannot be written.
 
     """
 
@@ -106,8 +97,21 @@ class SqliteFile:
         with suppress(sqlite3.Error):
             self.definitions = {_text(row[1]): tuple(map(_text, row[2:4])) for row in _rows(
                 self._database, 'message_definitions', _DEFINITIONS)}
-        counts = dict(self._database.execute(
-            'SELECT topic_id, count(*) FROM messages GROUP BY topic_id'))
+        counts: Counter = Counter()
+        sums = [0, 0, 0, 0]
+        for topic, *found in self._database.execute(
+                f'SELECT topic_id, {_SUMS} FROM messages NOT INDEXED GROUP BY topic_id'):
+            counts[topic] = found[0]
+            sums = [one + other for one, other in zip(sums, found, strict=True)]
+        # Messages come in the order of an index, and with its times: these must be theirs.
+        if self._database.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'timestamp_idx'").fetchone() and (
+                list(self._database.execute(
+                    f'SELECT {_SUMS} FROM messages INDEXED BY timestamp_idx').fetchone()) != sums):
+            self.damages.append(Damage(
+                printable(self.path.name), None, 'the index tells other times than the messages; '
+                'the times of the messages themselves are taken'))
+            raise sqlite3.DatabaseError('the index is not that of the messages')
         self.counts = {topic[0]: counts.pop(topic[0], 0) for topic in self.topics}
         self.start_time, self.end_time = self._database.execute(
             'SELECT min(timestamp), max(timestamp) FROM messages '
@@ -191,17 +195,21 @@ def _open(path: Path, *, immutable: bool) -> sqlite3.Connection:
     return database
 
 
-def _rows(
-    source: sqlite3.Connection, table: str, columns: tuple[str, ...], least: int = LEAST
-) -> Iterator[tuple]:
-    """Yield rows in the order they were written, empty where an older layout lacks a column."""
+def _select(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> str:
+    """Return a query for rows from an id on, empty where an older layout lacks a column."""
     there = {row[1] for row in source.execute(f'PRAGMA table_info({table})')}
     if columns[0] not in there:
         raise sqlite3.DatabaseError(f'the table {table} is missing')
     chosen = ', '.join(name if name in there else "''" for name in columns)
     # NOT INDEXED: an index may lie in the damaged part.
-    yield from source.execute(
-        f'SELECT {chosen} FROM {table} NOT INDEXED WHERE id >= ? ORDER BY id', (least,))
+    return f'SELECT {chosen} FROM {table} NOT INDEXED WHERE id >= ? ORDER BY id'
+
+
+def _rows(
+    source: sqlite3.Connection, table: str, columns: tuple[str, ...]
+) -> Iterator[tuple]:
+    """Yield rows in the order they were written."""
+    yield from source.execute(_select(source, table, columns), (LEAST,))
 
 
 def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | None:
@@ -214,10 +222,10 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
         # Without this a file that has been cut is not opened at all.
         source.execute('PRAGMA writable_schema=ON')
         for row in _rows(source, 'topics', _TOPICS):
-            target.execute('INSERT INTO topics VALUES (?,?,?,?,?,?)', row)
+            target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
         with suppress(sqlite3.Error):
             for row in _rows(source, 'message_definitions', _DEFINITIONS):
-                target.execute('INSERT INTO message_definitions VALUES (?,?,?,?,?)', row)
+                target.execute('INSERT OR IGNORE INTO message_definitions VALUES (?,?,?,?,?)', row)
         for row in _surviving(source):
             if isinstance(row, str):
                 first = first or (row, count, last)
@@ -240,11 +248,15 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
 
 def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
     """Yield every row of messages that can be read, and why where some cannot."""
-    at, tries = LEAST, 0
+    at, newest, tries = LEAST, LEAST, 0
+    query = _select(source, 'messages', _MESSAGES)
     while tries < _MOST_TRIES:
         try:
-            for row in _rows(source, 'messages', _MESSAGES, at):
-                at, tries = row[0] + 1, 0
+            for row in source.execute(query, (at,)):
+                at = row[0] + 1
+                # Rows of a damaged tree may come again and again.
+                if at > newest:
+                    newest, tries = at, 0
                 if isinstance(row[2], int) and isinstance(row[3], bytes):
                     yield row
                 else:
@@ -254,7 +266,8 @@ def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
             if not tries:
                 yield why(error)
             # Rows are numbered from 1 on; what is damaged is a page with some of them.
-            at, tries = 1 if at < 1 else at + 1 + tries // 256, tries + 1
+            step = 1 << max(0, tries - _MOST_TRIES // 2) // 32
+            at, tries = 1 if at < 1 else at + step, tries + 1
 
 
 def _announced_size(path: Path) -> int:

@@ -3,20 +3,15 @@
 import fcntl
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from derain_ros.bags.damage import Damage, DamageError, why
+from derain_ros.bags.mcap_file import zstd
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _BLOCK = 1 << 20
 
@@ -25,30 +20,11 @@ def staged(
     path: Path, scratch: Path, name: str, make: Callable[[Path, Path], Damage | None],
     beside: tuple[Path, ...] = ()
 ) -> tuple[Path, Damage | None]:
-    """Return a copy of a file, and where the file is damaged.
+    """Return a copy of a file in a folder, and where the file is damaged.
 
-    Several processes may ask for the same copy: one makes it, the others wait.
-
-    Parameters
-    ----------
-    path
-        The file.
-    scratch
-        Folder for the copy; one that is there already is taken.
-    name
-        Name of the copy.
-    make
-        Makes the copy: takes the file and the name to write to.
-    beside
-        Other files that the copy is made from.
-
-    Raises
-    ------
-    DamageError
-        Nothing can be read.
-    OSError
-        The copy cannot be written.
-
+    Several processes may ask for the same copy: one makes it with ``make``, from the file and
+    what lies ``beside`` it, the others wait; one that is there already is taken. Raises
+    DamageError where nothing can be read, OSError where the copy cannot be written.
     """
     copy, note = scratch / name, scratch / f'{name}.json'
     facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
@@ -73,23 +49,21 @@ def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
 
 
 def _unpack(path: Path, copy: Path) -> Damage | None:
-    unpacker, offset, written, reason = zstd.ZstdDecompressor(), 0, 0, ''
+    offset, written, reason = 0, 0, ''
+    unpacker = zstd.ZstdDecompressor()
     with path.open('rb') as packed, copy.open('wb') as plain:
-        while not reason and (block := packed.read(_BLOCK)):
-            while block and not reason:
-                # A file may consist of several frames.
-                if unpacker.eof:
-                    block = unpacker.unused_data or block
-                    unpacker = zstd.ZstdDecompressor()
-                try:
-                    content = unpacker.decompress(block, max_length=_BLOCK)
-                    written += plain.write(content)
+        try:
+            while block := packed.read(_BLOCK):
+                offset += len(block)
+                while block:
+                    if unpacker.eof:  # a file may consist of several frames
+                        unpacker = zstd.ZstdDecompressor()
+                    written += plain.write(unpacker.decompress(block, max_length=_BLOCK))
                     while not (unpacker.needs_input or unpacker.eof):
                         written += plain.write(unpacker.decompress(b'', max_length=_BLOCK))
-                except zstd.ZstdError as error:
-                    reason = why(error)
-                block = unpacker.unused_data if not reason and unpacker.eof else b''
-            offset = packed.tell()
+                    block = unpacker.unused_data
+        except zstd.ZstdError as error:
+            reason = why(error)
         if not reason and not unpacker.eof:
             reason = 'the file ends here, and it should not'
     if not reason:

@@ -32,22 +32,19 @@ _COMPRESSED = '/compressed'
 _SEPARATOR = '=' * 80 + '\n'
 _UNDEFINED = '# The recorded bag does not hold the definition of this type.\n'
 _NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
+_UNLIMITED = QosTime(9223372036, 854775807)
+_IMAGE_QOS = Qos(
+    QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE, _UNLIMITED,
+    _UNLIMITED, QosLiveliness.AUTOMATIC, _UNLIMITED, False)
+"""What the added topics are listed with."""
 _UNKNOWN_HASH = 'RIHS01_' + '0' * 64
 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """An image topic and the names of what is made from it.
+    """An image topic as recorded, and the names of what is made from it, empty for none.
 
-    Attributes
-    ----------
-    source
-        As recorded.
-    image, rain_mask
-        Topics of the results; empty for none.
-    kept
-        Topic on which the recorded messages are kept, if not on their own.
-
+    ``kept`` is the topic on which the recorded messages are kept, if not on their own.
     """
 
     source: str
@@ -86,19 +83,18 @@ def dry_topic(topic: str) -> str:
 def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
     """Return the image topics of a bag, in its order, from the names and types of all topics.
 
-    Raises
-    ------
-    BagError
-        There is none.
-
+    Raises BagError where there is none.
     """
     topics = list(topics)
     images = [name for name, msgtype in topics if msgtype in IMAGE_TYPES]
     if not images:
         listed = ', '.join(sorted(f'{name} ({msgtype})' for name, msgtype in topics)) or 'none'
-        hint = '; convert ROS 1 with `rosbags-convert`' if any(
-            msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
-            for _, msgtype in topics) else ''
+        hint = ''
+        if any(msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
+               for _, msgtype in topics):
+            hint = '; convert ROS 1 with `rosbags-convert`'
+        if any(msgtype.startswith('foxglove') for _, msgtype in topics):
+            hint += '; images of foxglove are not read, record them as sensor_msgs/msg'
         raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
                        f'(topics: {printable(listed)}){hint}')
     return list(dict.fromkeys(images))
@@ -107,11 +103,7 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
 def find_image_topic(name: str, images: Sequence[str]) -> str:
     """Return a topic, named with or without ``/compressed`` and the leading slash.
 
-    Raises
-    ------
-    BagError
-        It is none of ``images``.
-
+    Raises BagError where it is none of ``images``.
     """
     for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
         if candidate in images:
@@ -123,29 +115,17 @@ def find_image_topic(name: str, images: Sequence[str]) -> str:
 def choose_cameras(
     topics: Sequence[tuple[str, str]], selection: Iterable[str] | None, *, apart: bool = False
 ) -> tuple[CameraTopics, ...]:
-    """Pick the image topics to derain.
+    """Pick the image topics to derain, from the names and types of all topics of a bag.
 
-    Parameters
-    ----------
-    topics
-        Name and type of every topic of the bag.
-    selection
-        Names to derain, with or without ``/compressed`` and the leading slash; None takes
-        every Image and CompressedImage topic.
-    apart
-        Name the outputs of cameras that share a namespace after their topics.
-
-    Raises
-    ------
-    BagError
-        A name is not an image topic, two share one output, or an output is there already.
-
+    ``selection`` has names, with or without ``/compressed`` and the leading slash; None takes
+    every Image and CompressedImage topic. With ``apart`` the outputs of cameras that share a
+    namespace are named after their topics. Raises BagError where a name is not an image topic,
+    two share one output, or an output is there already.
     """
     names = {name for name, _ in topics}
     images = image_topics(topics)
-    chosen = images if selection is None else [
-        find_image_topic(name, images) for name in selection]
-    chosen = list(dict.fromkeys(chosen))
+    chosen = list(dict.fromkeys(images if selection is None else (
+        find_image_topic(name, images) for name in selection)))
     bases = {topic.removesuffix(_COMPRESSED) or topic for topic in chosen}
     shared = Counter(map(output_namespace, bases))
     taken: dict[str, str] = {}
@@ -156,18 +136,14 @@ def choose_cameras(
             # Such as /image_left and /image_right, in no namespace of their own.
             namespace = f'{source.removesuffix(_COMPRESSED)}/derained'
         camera = CameraTopics(source, f'{namespace}/image', f'{namespace}/rain_mask')
-        for output in (camera.image, camera.rain_mask):
+        for output in camera.outputs:
             if output in names:
                 raise BagError(
-                    f'{source} would become {output}, which the bag already has; '
-                    'start from the bag as it was recorded, or choose other topics '
-                    'with --topics'
-                )
+                    f'{source} would become {output}, which the bag already has; start from the '
+                    'bag as it was recorded, or choose other topics with --topics')
         if namespace in taken:
-            raise BagError(
-                f'{taken[namespace]} and {source} would both become {camera.image}; '
-                'choose one of them with --topics'
-            )
+            raise BagError(f'{taken[namespace]} and {source} would both become {camera.image}; '
+                           'choose one of them with --topics')
         taken[namespace] = source
         cameras.append(camera)
     return tuple(cameras)
@@ -180,15 +156,9 @@ def message_types() -> Typestore:
 
 
 class TopicList:
-    """Collects the topics of a new bag.
+    """Collects the topics of a new bag, ``connections``, whose ids count from 1.
 
-    Attributes
-    ----------
-    connections
-        The topics; their ids count from 1.
-    undefined_types
-        Message types whose definition the recorded bag does not hold.
-
+    ``undefined_types`` are message types whose definition the recorded bag does not hold.
     """
 
     def __init__(self) -> None:
@@ -207,7 +177,7 @@ class TopicList:
         image = next((one for one in recorded if one.msgtype == IMAGE), Connection(
             0, topic, IMAGE, _NO_DEFINITION, '', 0, None, None))
         return self.add(topic, _defined(image)._replace(
-            ext=ConnectionExtRosbag2('cdr', [_image_qos()]), owner=None))
+            ext=ConnectionExtRosbag2('cdr', [_IMAGE_QOS]), owner=None))
 
     def copy(self, recorded: Connection, topic: str | None = None) -> int:
         """Add a recorded topic, under another name if one is given; return its id."""
@@ -249,22 +219,6 @@ def _defined(connection: Connection) -> Connection:
     idl = definition.startswith(f'{_SEPARATOR}IDL: ')
     kind = MessageDefinitionFormat.IDL if idl else MessageDefinitionFormat.MSG
     return connection._replace(msgdef=MessageDefinition(kind, definition), digest=digest)
-
-
-def _image_qos() -> Qos:
-    """QoS profile the added topics are listed with: reliable, volatile, keep last 10."""
-    unlimited = QosTime(9223372036, 854775807)
-    return Qos(
-        QosHistory.KEEP_LAST,
-        10,
-        QosReliability.RELIABLE,
-        QosDurability.VOLATILE,
-        unlimited,
-        unlimited,
-        QosLiveliness.AUTOMATIC,
-        unlimited,
-        False,
-    )
 
 
 @lru_cache(maxsize=1)

@@ -6,21 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from derain_ros.bags.chunks import SegmentRecord
 from derain_ros.bags.damage import BagError
 from derain_ros.replacing import replace_file
-
-SEGMENT_FRAMES = 128
-"""Frames of a segment in a long bag,"""
-FEWEST_SEGMENTS = 16
-"""and what a short one is divided into at least, where a segment keeps some frames."""
-FEWEST_FRAMES = 8
 
 _PLAN = 'plan.json'
 _FINISHED = 'finished'
@@ -28,24 +20,11 @@ _BEFORE_THE_PLAN = {'lock', 'source'}
 
 
 class Workplace:
-    """The folder ``OUT.partial``, locked as long as this is open.
+    """The folder ``OUT.partial`` of the bag to be, locked as long as this is open.
 
-    Parameters
-    ----------
-    destination
-        The bag to be.
-
-    Attributes
-    ----------
-    bodies
-        Folder of the segments that other processes have written; of its own for each work, so
-        that a process that was forgotten writes into no other.
-
-    Raises
-    ------
-    BagError
-        Another run has it, or it cannot be made.
-
+    ``bodies`` is the folder of the segments that other processes have written; each work has its
+    own, so that a process that was forgotten writes into no other. Raises BagError where another
+    run has it, or it cannot be made.
     """
 
     def __init__(self, destination: Path):
@@ -87,16 +66,8 @@ class Workplace:
     def claim(self, fingerprint: Mapping[str, Any]) -> None:
         """Begin the work, or go on with it.
 
-        Parameters
-        ----------
-        fingerprint
-            All that the result depends on, by what users call it.
-
-        Raises
-        ------
-        BagError
-            The work was begun for another result.
-
+        ``fingerprint`` is all that the result depends on, by what users call it. Raises BagError
+        where the work was begun for another result.
         """
         wanted = json.loads(json.dumps(fingerprint))
         plan = self.path / _PLAN
@@ -144,14 +115,7 @@ class Workplace:
         return SegmentRecord.load(body.with_suffix('.json'))
 
     def publish(self, bag: Path) -> None:
-        """Give a bag that is whole its name.
-
-        Raises
-        ------
-        BagError
-            The name has been taken meanwhile.
-
-        """
+        """Give a bag that is whole its name; raises BagError where that has been taken."""
         if self.destination.exists():
             raise BagError(f'{self.destination}: has appeared meanwhile; it is left alone')
         (self.path / _FINISHED).touch()
@@ -174,14 +138,7 @@ def partial_of(destination: Path) -> Path:
 
 
 def check_workplace(destination: Path) -> None:
-    """Make sure that a bag can be begun, or gone on with.
-
-    Raises
-    ------
-    BagError
-        Something is there already that is not ours to go on with.
-
-    """
+    """Make sure that a bag can be begun, or gone on with; raises BagError where it cannot."""
     partial = partial_of(destination)
     ours = (partial / _PLAN).exists()
     taken = destination.exists() or destination.is_symlink()
@@ -195,37 +152,11 @@ def check_workplace(destination: Path) -> None:
         raise BagError(f'{partial}: is in the way, and holds no work to go on with; delete it')
 
 
-def divide(
-    start: int, stop: int, times: Sequence[np.ndarray], frames: int | None = None
-) -> tuple[int, ...]:
-    """Divide a stretch of time into segments of about as many frames each.
-
-    Parameters
-    ----------
-    start, stop
-        The stretch, ns, without its end.
-    times
-        Times of the frames of each camera, ns.
-    frames
-        Frames of a segment; None takes :data:`SEGMENT_FRAMES`, or fewer in a short bag.
-
-    Returns
-    -------
-    tuple
-        Times between the segments, from ``start`` to ``stop``.
-
-    """
-    inside = np.sort(np.concatenate([np.empty(0, np.int64), *times]))
-    inside = inside[(inside >= start) & (inside < stop)]
-    if frames is None:
-        frames = min(SEGMENT_FRAMES, max(FEWEST_FRAMES, -(-len(inside) // FEWEST_SEGMENTS)))
-    inner = sorted({int(time) for time in inside[frames::frames]} - {start})
-    return (start, *inner, stop)
-
-
-def file_facts(files: Sequence[Path]) -> list[list]:
-    """Return name, size and time of change of files, by which another file is noticed."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+def file_facts(source: Path) -> list[list]:
+    """Return name, size and time of change of the files of a bag: another one is noticed."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns]
+            for path in (sorted(source.iterdir()) if source.is_dir() else [source])
+            if path.is_file()]
 
 
 def digest_of(value: Any) -> str:

@@ -23,7 +23,7 @@ def bag_figures(
     ``host`` differ between two runs.
     """
     frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
-    damage = summary.damages[0].as_json() if summary.damages else None
+    damage = asdict(summary.damages[0]) if summary.damages else None
     return {
         'format': FORMAT, 'kind': 'bag', 'versions': versions(), 'host': host(),
         'model': asdict(model_facts(engine.info.model, engine)),
