@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing, nullcontext
 
 import pytest
 
@@ -27,3 +28,20 @@ def cut_model(tmp_path_factory):
     from evaluate_files import write_model
 
     return ['--model', str(write_model(tmp_path_factory.mktemp('model') / 'cut.onnx', 120))]
+
+
+@pytest.fixture(scope='session')
+def engine():
+    """Return a derainer that the tests of a process share: compiling one takes seconds."""
+    from derain_ros.engines import create_engine
+
+    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
+        yield engine
+
+
+@pytest.fixture
+def quick_commands(engine, monkeypatch):
+    """Let commands run on the shared engine, where how they open theirs is not the question."""
+    from derain_ros.commands import bag
+
+    monkeypatch.setattr(bag, 'open_engine', lambda args: nullcontext(engine))

@@ -1,12 +1,14 @@
 """Bags by several processes: of this machine, and of a Dask cluster; the same bytes as by one."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 from bag_files import STORAGES, drive, long_drive, tree, write_bag
@@ -16,15 +18,9 @@ from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.fleet import bags_below
 from derain_ros.bags.pool import cluster_pool, local_pool
 from derain_ros.cli import main
-from derain_ros.engines import create_engine
+from derain_ros.files.run_files import read_run
 from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
 from derain_ros.rain.apply.weather import Weather
-
-
-@pytest.fixture(scope='module')
-def engine():
-    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
-        yield engine
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +29,7 @@ def wholes(engine, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
     found = {}
     for storage in STORAGES:
-        source = write_bag(folder / storage / 'in', long_drive(), storage)
+        source = write_bag(folder / storage / 'in', long_drive(24), storage)
         derain_bag(plan_bag(source, folder / storage / 'out'), engine)
         found[storage] = source, tree(folder / storage / 'out')
     return found
@@ -90,7 +86,7 @@ def test_two_processes_of_this_machine(wholes, engine, tmp_path):
             counts = []
             derain_bag(plan_bag(source, out), engine, pool=pool, progress=counts.append)
             assert tree(out) == expected
-            assert sum(counts) == 96
+            assert sum(counts) == 48
         source, _ = wholes['mcap']
         for name, kind in (('many', pool), ('one', None)):
             derain_bag(plan_bag(source, tmp_path / name / 'out', every=3), engine, pool=kind)
@@ -121,6 +117,34 @@ def test_a_cluster_does_the_same_and_listens_on_the_loopback_alone(
         rain_bag(plan_rainy_bag(source, tmp_path / 'a' / 'rain'), weather, pool=pool)
         rain_bag(plan_rainy_bag(source, tmp_path / 'b' / 'rain'), weather)
         assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
+
+
+def test_a_folder_of_rainy_drives_is_evaluated(cluster, tmp_path, capsys):
+    drives = tmp_path / 'drives'
+    rain_bag(plan_rainy_bag(write_bag(tmp_path / 'dry', drive()), drives / 'a'), Weather(0.6))
+    shutil.copytree(drives / 'a', drives / 'more' / 'b')
+    write_bag(drives / 'c', drive())
+    runs = {}
+    for name, options in (('cluster', ['--scheduler', cluster.address]), ('here', [])):
+        command = ['evaluate', str(drives), '-o', str(tmp_path / name), '--precision', 'f32',
+                   '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw/dry']
+        assert main([*command, *options]) == 1
+        captured = capsys.readouterr()
+        assert 'dry is not an image topic' in captured.err and 'Traceback' not in captured.err
+        assert '2 of 3 bags evaluated' in captured.out
+        assert '4 pairs, PSNR' in captured.out
+        runs[name] = {path: read_run(tmp_path / name / path) for path in (
+            Path('a.json'), Path('more', 'b.json'))}
+        assert len(list((tmp_path / name).rglob('*.json'))) == 2
+    for path, run in runs['here'].items():
+        assert run['models'] == runs['cluster'][path]['models']
+    # The same command does what is left.
+    shutil.rmtree(drives / 'c')
+    (tmp_path / 'here' / 'a.json').unlink()
+    before = (tmp_path / 'here' / 'more' / 'b.json').stat().st_mtime_ns
+    assert main(command) == 0
+    assert (tmp_path / 'here' / 'a.json').exists()
+    assert (tmp_path / 'here' / 'more' / 'b.json').stat().st_mtime_ns == before
 
 
 def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):

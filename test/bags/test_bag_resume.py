@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 
 import pytest
 from bag_files import STORAGES, long_drive, read_bag, tree, write_bag
@@ -18,7 +17,6 @@ from bag_files import STORAGES, long_drive, read_bag, tree, write_bag
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.cli import main
-from derain_ros.engines import create_engine
 
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1'}
 
@@ -26,18 +24,12 @@ both = pytest.mark.parametrize('whole', STORAGES, indirect=True)
 
 
 @pytest.fixture(scope='module')
-def engine():
-    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
-        yield engine
-
-
-@pytest.fixture(scope='module')
 def whole(request, engine, tmp_path_factory):
     """Return a bag, and what becomes of it without an interruption."""
     folder = tmp_path_factory.mktemp('whole')
-    source = write_bag(folder / 'in', long_drive(), getattr(request, 'param', 'mcap'))
+    source = write_bag(folder / 'in', long_drive(24), getattr(request, 'param', 'mcap'))
     summary = derain_bag(plan_bag(source, folder / 'out'), engine)
-    assert summary.segments >= 12
+    assert summary.segments == 6
     return source, tree(folder / 'out')
 
 
@@ -86,7 +78,7 @@ def _kill_at(monkeypatch, place, when, count):
     ('workplace:Workplace.claim', 'before', 1),
     ('workplace:Workplace.claim', 'after', 1),
     ('chunks:SegmentRecord.save', 'before', 1),
-    ('chunks:SegmentRecord.save', 'after', 5),
+    ('chunks:SegmentRecord.save', 'after', 3),
     ('making:metadata_text', 'after', 1),
     ('workplace:Workplace.publish', 'before', 1),
     ('workplace:Workplace.publish', 'after', 1),
@@ -117,8 +109,8 @@ def test_damage_is_told_also_of_what_was_done_before(go_on, tmp_path, monkeypatc
     assert tree(tmp_path / 'out') == tree(tmp_path / 'once' / 'out')
 
 
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
-@both
+@pytest.mark.parametrize('number, whole', [
+    (signal.SIGKILL, 'mcap'), (signal.SIGINT, 'sqlite3')], indirect=['whole'])
 def test_killed_at_some_moment(number, whole, go_on, tmp_path):
     source, expected = whole
     out, records = tmp_path / 'out', tmp_path / 'out.partial' / 'done'
@@ -130,7 +122,7 @@ def test_killed_at_some_moment(number, whole, go_on, tmp_path):
     process.send_signal(number)
     output, _ = process.communicate()
     assert 'Traceback' not in output
-    if number == signal.SIGINT:
+    if number == signal.SIGINT and not out.exists():
         assert process.returncode == 130 and 'the same command goes on' in output
     if not out.exists():
         go_on(source, out)
@@ -180,7 +172,7 @@ def _interrupt(source, out, engine):
 
     def interrupt(count):
         counts.append(count)
-        if len(counts) == 40:
+        if len(counts) == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -192,13 +184,13 @@ def test_a_full_disk_is_told_and_gone_on_from(whole, go_on, tmp_path):
     source, expected = whole
     out = tmp_path / 'out'
     limit = max(map(len, expected.values())) // 2
-    process = _start(
-        source, out,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, output
-    assert 'Traceback' not in output
-    assert 'out: cannot be written' in output
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(BagError, match='out: cannot be written'):
+            go_on(source, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not out.exists()
     go_on(source, out)
     assert tree(out) == expected
@@ -222,6 +214,6 @@ def test_the_figures_are_those_of_a_run_in_one_go(whole, engine, tmp_path):
         del run['output']['path']
     assert runs[0] == runs[1]
     camera = runs[0]['cameras'][0]
-    assert camera['derained'] == 48 == len(camera['frames']['rain_intensity'])
+    assert camera['derained'] == 24 == len(camera['frames']['rain_intensity'])
     assert camera['frames']['time'] == [
         row.time for row in read_bag(source) if row.topic == camera['source']]

@@ -1,6 +1,5 @@
 """``derain bag`` on a part of a bag: --start, --duration, --every; and what it leaves alone."""
 
-from contextlib import closing
 
 import pytest
 from bag_files import (
@@ -18,16 +17,11 @@ from mcap.stream_reader import StreamReader
 
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.cli import main
-from derain_ros.engines import create_engine
+
+pytestmark = pytest.mark.usefixtures('quick_commands')
 
 CAMERAS = ('/cam/image_raw', '/rear/image_raw/compressed')
 TF = 'tf2_msgs/msg/TFMessage'
-
-
-@pytest.fixture(scope='module')
-def engine():
-    with closing(create_engine('auto', 'nano', precision='f32')) as engine:
-        yield engine
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -112,24 +106,20 @@ def test_truth_is_not_derained_unless_named(tmp_path, capsys):
 @pytest.mark.parametrize('compress', [False, True])
 @pytest.mark.parametrize('storage', STORAGES)
 def test_the_reader_of_mcap_agrees_with_rosbags(storage, compress, tmp_path, engine):
-    source = write_bag(tmp_path / 'in', long_drive(20), storage)
+    source = write_bag(tmp_path / 'in', long_drive(10), storage)
     derain_bag(plan_bag(source, tmp_path / 'out', storage='mcap', compress=compress), engine)
     rows = read_bag(tmp_path / 'out')
-    if compress:
-        # The package has no zstd here; what it reads must be there all the same.
-        with (tmp_path / 'out' / 'out.mcap').open('rb') as stream:
-            summary = make_reader(stream, validate_crcs=True).get_summary()
-        assert summary.statistics.message_count == len(rows)
-        assert {index.compression for index in summary.chunk_indexes} == {'zstd'}
-        return
     with (tmp_path / 'out' / 'out.mcap').open('rb') as stream:
         reader = make_reader(stream, validate_crcs=True)
-        indexed = [(channel.topic, message.log_time, message.data)
-                   for _, channel, message in reader.iter_messages()]
-        topics = {channel.topic: channel for channel in reader.get_summary().channels.values()}
-    assert indexed == [(row.topic, row.time, row.data) for row in rows]
-    assert topics['/cam/derained/image'].message_encoding == 'cdr'
-    with (tmp_path / 'out' / 'out.mcap').open('rb') as stream:
+        summary = reader.get_summary()
+        assert summary.statistics.message_count == len(rows)
+        if compress:  # the package has no zstd here
+            assert {index.compression for index in summary.chunk_indexes} == {'zstd'}
+            return
+        assert [(channel.topic, message.log_time, message.data)
+                for _, channel, message in reader.iter_messages()] == [
+            (row.topic, row.time, row.data) for row in rows]
+        stream.seek(0)
         records = [type(record).__name__ for record in StreamReader(
             stream, validate_crcs=True).records]
     assert records.count('Message') == len(rows)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import mcap.writer
 import numpy as np
 from rosbags.interfaces import (
     Qos,
@@ -116,23 +117,9 @@ class Row:
 
 
 def write_bag(path, rows, storage='mcap', profiles=None, version=8, compression='none'):
-    """Write messages to a new bag.
+    """Write rows (topic, type, time in ns, message or its bytes) to a new bag.
 
-    Parameters
-    ----------
-    path
-        Folder of the bag.
-    rows
-        (topic, type, time in ns, message or serialized bytes).
-    storage
-        ``mcap`` or ``sqlite3``.
-    profiles
-        QoS profiles by topic.
-    version
-        Version of the metadata.
-    compression
-        ``none``, ``file``, ``message`` or ``storage``.
-
+    ``version`` is that of the metadata, ``compression`` none, file, message or storage.
     """
     profiles = profiles or {}
     connections = {}
@@ -144,10 +131,7 @@ def write_bag(path, rows, storage='mcap', profiles=None, version=8, compression=
                 connections[topic] = writer.add_connection(
                     topic, msgtype, typestore=TYPES,
                     offered_qos_profiles=profiles.get(topic, ()))
-            data = message
-            if not isinstance(message, bytes):
-                data = TYPES.serialize_cdr(message, msgtype)
-            writer.write(connections[topic], time, data)
+            writer.write(connections[topic], time, serialized(message, msgtype))
     return path
 
 
@@ -197,3 +181,30 @@ def long_drive(frames=48):
              compressed(number, time - 5_000_000)),
         ]
     return rows
+
+
+def serialized(message, msgtype):
+    """Bytes of a message, or as they are."""
+    return message if isinstance(message, bytes) else bytes(TYPES.serialize_cdr(message, msgtype))
+
+
+def write_mcap(path, rows, *, profile='ros2', chunk_size=20_000, extra=None,
+               compression='NONE', **options):
+    """Write an mcap file by the mcap package; ``extra`` takes the writer at the end."""
+    with path.open('wb') as stream:
+        writer = mcap.writer.Writer(
+            stream, chunk_size=chunk_size, enable_crcs=True,
+            compression=mcap.writer.CompressionType[compression], **options)
+        writer.start(profile, 'a recorder')
+        channels = {}
+        for number, (topic, msgtype, time, message) in enumerate(rows):
+            if topic not in channels:
+                definition, _ = TYPES.generate_msgdef(msgtype, ros_version=2)
+                schema = writer.register_schema(msgtype, 'ros2msg', definition.encode())
+                channels[topic] = writer.register_channel(topic, 'cdr', schema, {'maker': 'me'})
+            writer.add_message(channels[topic], time, serialized(message, msgtype),
+                               max(0, time - 5), number)
+        if extra:
+            extra(writer)
+        writer.finish()
+    return path
