@@ -32,8 +32,8 @@ class Frame:
 
     It is given as a message with the fields of a ``sensor_msgs/Image``, or ``CompressedImage``
     where ``compressed`` is set (of rclpy or rosbags, or a view of :mod:`derain_ros.images.cdr`),
-    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise. With
-    ``whole``, a JPEG in which the decoder notices damage is refused.
+    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise.
+    With ``whole``, a JPEG in which the decoder notices damage is refused.
 
     Attributes
     ----------
