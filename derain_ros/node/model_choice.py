@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -184,10 +184,7 @@ class ModelChoice(Engine):
         numbers = range(len(self._models))
         fits = [number for number in numbers if self._needs(number, demand) <= RESERVE]
         self._settled = True
-        shares = [f'{self._models[number].name} needs {self._needs(number, demand):.0%}'
-                  for number in numbers]
-        self._use(max(fits, default=0), f'{", ".join(shares)} of what {sum(demand.values()):.3g} '
-                  'frames a second leave')
+        self._use(max(fits, default=0), numbers, demand)
 
     def _step_down(self, now: float) -> None:
         demand = self._demand() if self._settled and self._used else None
@@ -198,13 +195,22 @@ class ModelChoice(Engine):
             model = self._models[self._used]
             for size in demand:
                 self._remember(model, size, self._seconds[model.name, size])
-            self._use(self._used - 1, f'{model.name} needed {needs:.0%} of what '
-                      f'{sum(demand.values()):.3g} frames a second leave')
+            self._use(self._used - 1, [self._used], demand)
             self._kept_up = now
 
-    def _use(self, number: int, why: str) -> None:
-        self._used, self._why = number, why
-        self._log(f'model auto takes {self._models[number].name}: {why}')
+    def _use(self, number: int, compared: Sequence[int], demand: Mapping[Size, float]) -> None:
+        """Take a model from now on, and say what it is compared with: time and share of limit."""
+        rate = sum(demand.values())
+        times = []
+        for one in compared:
+            name = self._models[one].name
+            seconds = sum(each * self._seconds.get((name, size), [np.inf])[0]
+                          for size, each in demand.items()) / rate
+            times.append(f'{name} {seconds * 1e3:.0f} ms ({self._needs(one, demand):.0%})')
+        self._used = number
+        self._why = (f'an inference takes {", ".join(times)} of the {1e3 / rate:.0f} ms between '
+                     'the frames of all cameras')
+        self._log(f'model auto takes {self._models[number].name}: {self._why}')
         for model in self._models[number + 1:]:
             if engine := self._engines.pop(model.name, None):
                 engine.close()

@@ -88,7 +88,7 @@ def test_steps_of_the_ladder():
 def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
     parameters = {'cameras': ['steady', 'many'], 'watchdog_ms': 5000.0}
     with Rig(tmp_path, parameters) as rig:
-        rig.engine.command(warm_up_ms=200, infer_ms=5)
+        rig.engine.command(warm_up_ms=100, infer_ms=5)
         rig.active()
         steady = Lens(rig.peer, 'steady')
         many = Lens(rig.peer, 'many')
