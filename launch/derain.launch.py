@@ -54,7 +54,7 @@ def generate_launch_description() -> LaunchDescription:
                         'are camera/derained/image and so on.'),
         DeclareLaunchArgument(
             name='model', default_value='',
-            description='Name of a model, path of an ONNX file, or auto; empty: as in the config.'),
+            description='Model, path of an ONNX file, or auto; empty: as in the config.'),
         DeclareLaunchArgument(
             name='engine', default_value='',
             description='Inference back end; empty: that of the config.'),
