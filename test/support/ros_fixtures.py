@@ -180,8 +180,9 @@ class Peer(Node):
         return self
 
     def __exit__(self, *_):
-        self._spinner.shutdown(2.0)
-        self._thread.join(5.0)
+        # A node that is taken down while its thread is at work takes the process along.
+        self._spinner.shutdown(60.0)
+        self._thread.join(60.0)
         self._own_context.try_shutdown()
 
     def _spin(self):
