@@ -246,7 +246,7 @@ def test_outputs_are_checked_before_the_work(tmp_path, models, capsys):
 @pytest.mark.skipif(not VALIDATION.is_dir(), reason=f'benchmark images are not in {VALIDATION}')
 @pytest.mark.parametrize('folder, psnr, ssim', [
     ('rain100l_rainy', 26.63, 0.8339),
-    ('rain100h_rainy', 13.52, 0.4031),
+    pytest.param('rain100h_rainy', 13.52, 0.4031, marks=pytest.mark.slow),
 ])
 def test_benchmark_inputs_score_as_published(tmp_path, models, folder, psnr, ssim):
     out = tmp_path / 'f.json'
