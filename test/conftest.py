@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import closing, nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -19,15 +20,13 @@ if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, share)))
 
 
-@pytest.fixture(scope='session')
-def cut_model(tmp_path_factory):
+@pytest.fixture
+def cut_model():
     """Options of a model that is loaded at once: it cuts pixels off at 120 and marks those it cut.
 
     Compiling a real one takes seconds on a busy machine.
     """
-    from evaluate_files import write_model
-
-    return ['--model', str(write_model(tmp_path_factory.mktemp('model') / 'cut.onnx', 120))]
+    return ['--model', str(Path(__file__).parent / 'data' / 'cut_at_120.onnx')]
 
 
 @pytest.fixture(scope='session')

@@ -178,7 +178,7 @@ def test_the_derained_topic_of_a_bag_gives_the_same_video(tmp_path, run, cut_mod
     capsys.readouterr()
     for view in ('split', 'mask'):
         made, rate = run(bag, tmp_path / f'{view}1.avi', *topic, '--view', view)
-        assert 'cut.onnx on openvino' in capsys.readouterr().err
+        assert 'cut_at_120.onnx on openvino' in capsys.readouterr().err
         given, same_rate = run(
             derained, tmp_path / f'{view}2.avi', *topic, '--view', view, '--derained-topic')
         assert 'on openvino' not in capsys.readouterr().err

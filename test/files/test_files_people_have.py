@@ -96,9 +96,9 @@ def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys)
     dark = picture(1)
     dark[0, 0] = 255
     scale = (1 << bits) // 256
-    write_picture(tmp_path / 'in' / 'a.png', picture(1) // 4 * np.uint16(scale))
-    write_picture(tmp_path / 'in' / 'b.png', dark * np.uint16(scale))
-    write_picture(tmp_path / 'in' / 'c.png', picture(1) // 4 * np.uint16(scale))
+    write_picture(tmp_path / 'in' / 'a.png', picture(1).astype(np.uint16) // 4 * scale)
+    write_picture(tmp_path / 'in' / 'b.png', dark.astype(np.uint16) * scale)
+    write_picture(tmp_path / 'in' / 'c.png', picture(1).astype(np.uint16) // 4 * scale)
     out = tmp_path / 'out'
     assert main(
         ['image', str(tmp_path / 'in'), '-o', str(out), '--strength', '0', *cut_model]) == 0
@@ -111,7 +111,7 @@ def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys)
 def test_a_bag_of_fewer_bits_is_not_black(tmp_path, cut_model, capsys):
     grey = picture(1)[..., 0].copy()
     grey[0, 0] = 255
-    data = (grey * np.uint16(16)).view(np.uint8).ravel()
+    data = (grey.astype(np.uint16) * 16).view(np.uint8).ravel()
     bag = write_bag(tmp_path / 'in', [
         ('/cam', IMAGE, START + number * 10**8, image(
             number, START + number * 10**8, encoding='mono16', step=192, data=data))
