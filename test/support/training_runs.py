@@ -42,6 +42,14 @@ def small_config(pictures, out, **changes):
     return replace(small, **changes)
 
 
+def tiny(config, log=lambda _line: None, **options):
+    """Return a trainer of a network as small as it can be."""
+    from derain_ros.network.dual_stage import DualStageConfig
+    from derain_ros.training.loop import Trainer
+
+    return Trainer(config, log, network=DualStageConfig(stem=4, cell=8, token=16), **options)
+
+
 def derain(*arguments, check=True):
     """Run ``derain`` as a process of its own and return what it says."""
     return subprocess.run(

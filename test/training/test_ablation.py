@@ -8,8 +8,9 @@ torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
-from training_runs import derain, write_pictures  # noqa: E402
+from training_runs import write_pictures  # noqa: E402
 
+from derain_ros.cli import main  # noqa: E402
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
 from derain_ros.training.ablation import PARTS, ablations, spread, table  # noqa: E402
 from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
@@ -46,28 +47,30 @@ def test_table_has_a_row_for_each_network():
     ]
 
 
-def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path):
-    pictures, pairs = tmp_path / 'dry', tmp_path / 'pairs'
-    pictures.mkdir()
-    write_pictures(pictures)
+def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path, capsys):
+    (tmp_path / 'dry').mkdir()
+    pictures, pairs, run = write_pictures(tmp_path / 'dry'), tmp_path / 'pairs', tmp_path / 'run'
     scene = cv2.resize(
         np.random.default_rng(0).integers(0, 200, (4, 6, 3), dtype=np.uint8), (96, 64))
     for name, picture in (('clean', scene), ('rainy', np.minimum(scene + 20, 255))):
         (pairs / name).mkdir(parents=True)
         cv2.imwrite(str(pairs / name / '1.png'), picture)
-    command = ['ablate', pictures, '-o', tmp_path / 'run', '--validation', pairs,
-               '--steps', 2, '--batch', 1, '--size', 64, '--seeds', 1]
-    first = derain(*command)
-    assert first.returncode == 0, first.stderr
-    results = sorted((tmp_path / 'run').glob('*/result.json'))
+
+    def ablate(steps):
+        status = main([
+            'ablate', str(pictures), '-o', str(run), '--validation', str(pairs), '--steps', steps,
+            '--batch', '1', '--size', '64', '--seeds', '1'])
+        return status, *capsys.readouterr()
+
+    status, first, _ = ablate('2')
+    assert status == 0
+    results = sorted(run.glob('*/result.json'))
     assert len(results) == len(PARTS)
     row = json.loads(results[0].read_text(encoding='utf-8'))
     assert {'part', 'seed', 'steps', 'rainy_psnr', 'clean_psnr'} <= set(row)
     times = [result.stat().st_mtime_ns for result in results]
-    again = derain(*command)
-    assert again.stdout == first.stdout
+    assert ablate('2')[:2] == (0, first)
     assert [result.stat().st_mtime_ns for result in results] == times
-    assert (tmp_path / 'run' / 'ablation.md').read_text(encoding='utf-8') in first.stdout
-    other = derain(*command, '--steps', 3, check=False)
-    assert other.returncode == 2
-    assert 'made with other steps' in other.stderr
+    assert (run / 'ablation.md').read_text(encoding='utf-8') in first
+    status, _, error = ablate('3')
+    assert (status, 'made with other steps' in error) == (2, True)

@@ -8,12 +8,11 @@ import pytest
 
 pytest.importorskip('torch', reason='training needs the extra `train`')
 
-from training_runs import small_config, write_pictures
+from training_runs import small_config, tiny, write_pictures
 
 from derain_ros.training import loop
 from derain_ros.training.config import ConfigError
 from derain_ros.training.fit import Fit
-from derain_ros.training.loop import Trainer
 
 
 @pytest.fixture(scope='module')
@@ -62,13 +61,13 @@ def test_a_run_ends_its_schedule(config, monkeypatch):
     ticks = itertools.count(0.0, 17_500.0)
     monkeypatch.setattr(loop, 'Fit', functools.partial(Fit, clock=lambda: next(ticks)))
     lines, steps = [], []
-    trainer = Trainer(config, lines.append, progress=steps.append)
+    trainer = tiny(config, lines.append, progress=steps.append)
     trainer.run(minutes=600.0, fit=True)
     assert 'step 120  there is time for 125 steps' in lines
     assert steps[-1] == trainer.config.steps == 125
     assert trainer.rate(125) == pytest.approx(0, abs=1e-9)
     with pytest.raises(ConfigError, match='fit: the run has begun; give --steps 125'):
-        Trainer(config, lines.append).run(minutes=1.0, fit=True)
+        tiny(config, lines.append).run(minutes=1.0, fit=True)
 
 
 @pytest.mark.parametrize('changes', [{}, {'validation': True}])
@@ -76,4 +75,4 @@ def test_what_cannot_be_fitted_is_refused(changes, config, tmp_path):
     (tmp_path / 'clean').mkdir()
     config = replace(config, **dict.fromkeys(changes, tmp_path))
     with pytest.raises(ConfigError, match='fit: needs a time'):
-        Trainer(config, lambda _line: None).run(minutes=1.0 if changes else None, fit=True)
+        tiny(config).run(minutes=1.0 if changes else None, fit=True)

@@ -13,7 +13,7 @@ torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
 from training_runs import ENVIRONMENT, derain, python, write_pictures  # noqa: E402
 
-SMALL = ('--batch', 2, '--size', 64, '--device', 'cpu', '--amp', 'off')
+SMALL = ('--model', 'pico', '--batch', 2, '--size', 64, '--device', 'cpu', '--amp', 'off')
 
 # Trains as configurations in JSON say, and keeps what each process holds at the end.
 SCRIPT = """\
@@ -21,13 +21,15 @@ import json, os, sys
 from pathlib import Path
 import torch
 from derain_ros.training.config import make_config
+from derain_ros.network.dual_stage import DualStageConfig
 from derain_ros.training.loop import Trainer
 
 torch.set_num_threads(1)
 rank = os.environ.get('RANK', '0')
 for values in json.loads(sys.argv[1]):
     paths = {name: Path(values[name]) for name in ('data', 'out')}
-    trainer = Trainer(make_config({**values, **paths}))
+    trainer = Trainer(make_config({**values, **paths}),
+                      network=DualStageConfig(stem=4, cell=8, token=16))
     start = {n: p.detach().clone() for n, p in trainer.network.named_parameters()}
     trainer.run()
     end = dict(trainer.network.named_parameters())
@@ -73,32 +75,22 @@ def test_two_processes_train_as_one_with_twice_the_batches(pictures, tmp_path):
     assert other > 0.2 * moved, (other, moved)
 
 
-def test_a_run_learns_and_leaves_scores_and_pictures(pictures, tmp_path):
+def test_a_run_leaves_a_log_scores_and_pictures(pictures, tmp_path):
     pairs, run = tmp_path / 'pairs', tmp_path / 'run'
     (pairs / 'clean').mkdir(parents=True)
     cv2.imwrite(str(pairs / 'clean' / 'a.png'), np.full((64, 64, 3), 90, np.uint8))
-
     out = derain(
-        'train', pictures, '-o', run, *SMALL, '--steps', 240, '--validation', pairs,
-        '--learning-rate', 4e-3, '--set', 'log_every=60', '--set', 'warm_up=5',
-        '--set', 'validate_every=60', '--set', 'dry_share=0', '--set', 'camera=false',
-        '--set', 'intensity_low=0.9', '--set', 'blur_share=0').stdout
-
-    def losses(part):
-        lines = [line for line in out.splitlines() if f' {part} ' in line]
-        return [float(line.split(f' {part} ')[1].split()[0]) for line in lines]
-
-    # Rain of two kinds and every direction: masks are learnt more slowly than pictures.
-    for part, share in (('restored', 0.75), ('mask', 0.9)):
-        values = losses(part)
-        assert len(values) == 4
-        assert values[-1] < share * values[0], (part, values)
+        'train', pictures, '-o', run, *SMALL, '--steps', 4, '--validation', pairs,
+        '--set', 'log_every=2', '--set', 'warm_up=1', '--set', 'validate_every=2').stdout
+    losses = [line for line in out.splitlines() if ' restored ' in line]
+    assert [line.split()[1] for line in losses] == ['2', '4']
+    assert all(float(line.split(' mask ')[1].split()[0]) > 0 for line in losses)
     scores = [json.loads(line) for line in (run / 'scores.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in scores] == [60, 120, 180, 240]
+    assert [line['step'] for line in scores] == [2, 4]
     assert scores[0]['clean_psnr'] > 20
-    grid = cv2.imread(str(run / 'samples' / 'step_0000240.png'))
+    grid = cv2.imread(str(run / 'samples' / 'step_0000004.png'))
     assert grid.shape == (18 + 4 * 66, 5 * 66, 3)
-    assert len(list((run / 'samples').iterdir())) == 4
+    assert len(list((run / 'samples').iterdir())) == 2
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

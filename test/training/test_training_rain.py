@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
-from training_runs import small_config, write_pictures  # noqa: E402
+from training_runs import small_config, tiny, write_pictures  # noqa: E402
 
 from derain_ros.rain import CameraEffects, Shower, StreakLayer, sample_shower  # noqa: E402
 from derain_ros.rain import render as render_numpy  # noqa: E402
@@ -23,7 +23,6 @@ from derain_ros.training.device_camera import capture  # noqa: E402
 from derain_ros.training.device_crops import DeviceCrops  # noqa: E402
 from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
 from derain_ros.training.gpu_rain import draw_layers, draw_volumes, render  # noqa: E402
-from derain_ros.training.loop import Trainer  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -52,10 +51,6 @@ def pictures(tmp_path_factory):
     return DryPictures(write_pictures(tmp_path_factory.mktemp('dry')), 64)
 
 
-def silent(_line):
-    pass
-
-
 def sources(seed):
     generator = torch.Generator(CPU).manual_seed(seed)
     return {'rng': np.random.default_rng(seed), 'generator': generator}
@@ -79,7 +74,9 @@ def orientations(layers):
 
 # Thin smeared streaks beyond 45 degrees are known to cover too much: FLAT is not theirs.
 @pytest.mark.parametrize(('layer', 'style'), [
-    *itertools.product([FINE, SLANTED, NEAR, DENSE], STYLES), (FLAT, 'filtered')])
+    *itertools.product([SLANTED], STYLES),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        *itertools.product([FINE, NEAR, DENSE], STYLES), (FLAT, 'filtered')))])
 def test_layers_have_the_statistics_of_the_other_renderer(layer, style):
     layer = replace(layer, style=style)
     draw, batches, mean, deviation, share, turn = STATISTICS[style]
@@ -193,7 +190,7 @@ def test_showers_compose_as_the_other_renderer_does(model):
             assert np.abs(apart).max() <= 4  # streaks of less than half a level of grey
 
 
-@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('seed', range(2))
 def test_volumes_have_the_very_drops_of_the_other_renderer(seed):
     volume = sample_volume(0.6, np.random.default_rng(seed))
     ours = draw_volumes([volume], SIDE, 96, rng=np.random.default_rng(1), device=CPU)
@@ -258,7 +255,7 @@ def test_batches_depend_on_seed_and_index_alone(pictures):
     assert not torch.equal(crops.render(7)[1], other.render(7)[1])
 
 
-@pytest.mark.parametrize('share', [0.0, 0.25, 0.3, 1.0])
+@pytest.mark.parametrize('share', [0.0, 0.3, 1.0])
 def test_the_share_of_dry_crops_is_exact(share, pictures):
     crops = DeviceCrops(pictures, batch=6, size=64, dry_share=share, seed=1, device=CPU,
                         intensity=(0.8, 1.0))
@@ -290,7 +287,7 @@ def test_a_run_on_rain_of_its_device_resumes_exactly(pictures, tmp_path):
     folder.mkdir()
     config = small_config(
         write_pictures(folder), tmp_path / 'whole', render='device', steps=4, save_every=2)
-    whole = Trainer(config, silent).run().state_dict()
+    whole = tiny(config).run().state_dict()
 
     def crash(step):
         if step == 3:
@@ -298,8 +295,8 @@ def test_a_run_on_rain_of_its_device_resumes_exactly(pictures, tmp_path):
 
     cut = replace(config, out=tmp_path / 'cut')
     with pytest.raises(OSError, match='gone'):
-        Trainer(cut, silent, progress=crash).run()
-    resumed = Trainer(cut, silent)
+        tiny(cut, progress=crash).run()
+    resumed = tiny(cut)
     assert resumed.step == 2
     for name, value in resumed.run().state_dict().items():
         assert torch.isfinite(value).all()

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
 from meta_device import NEEDS_GPU, OffDevice  # noqa: E402
-from training_runs import small_config, write_pictures  # noqa: E402
+from training_runs import small_config, tiny, write_pictures  # noqa: E402
 
 from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork  # noqa: E402
 from derain_ros.training import update as update_module  # noqa: E402
@@ -36,8 +36,7 @@ class Descent(torch.optim.SGD):
         super().step()
 
 
-@pytest.mark.parametrize('micro', [1, 2])
-@pytest.mark.parametrize('variant', ['nano', 'base'])
+@pytest.mark.parametrize(('variant', 'micro'), [('nano', 2), ('base', 1)])
 def test_an_update_stays_on_its_device(variant, micro, monkeypatch, tmp_path):
     # Neither autocast nor fused AdamW knows the meta device.
     monkeypatch.setattr(torch, 'autocast', lambda *_, **__: contextlib.nullcontext())
@@ -56,7 +55,7 @@ def test_an_update_stays_on_its_device(variant, micro, monkeypatch, tmp_path):
 
 
 def test_the_average_follows(pictures, tmp_path):
-    trainer = Trainer(small_config(pictures, tmp_path, ema=0.75), lambda _line: None)
+    trainer = tiny(small_config(pictures, tmp_path, ema=0.75))
     crops = next(iter(batches(trainer.config, trainer.device, Ranks(), 0)[1]))
     seen = []
     trainer.network.train()
@@ -70,7 +69,7 @@ def test_the_average_follows(pictures, tmp_path):
 
 
 def test_the_gradient_is_cut_to_the_limit(pictures, tmp_path):
-    trainer = Trainer(small_config(pictures, tmp_path, clip=1e-3), lambda _line: None)
+    trainer = tiny(small_config(pictures, tmp_path, clip=1e-3))
     crops = next(iter(batches(trainer.config, trainer.device, Ranks(), 0)[1]))
     trainer.network.train()
     trainer._step(trainer.network, [crops])
