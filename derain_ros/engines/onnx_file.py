@@ -37,18 +37,8 @@ def check_one_file(file: Path, content: bytes) -> None:
     OpenVINO takes them from the working directory for a model that is loaded from memory, and
     2025.1 goes after symbolic links out of the folder of the model.
 
-    Parameters
-    ----------
-    file
-        Name for the messages.
-    content
-        The whole file, a serialized ``ModelProto``.
-
-    Raises
-    ------
-    ModelError
-        A tensor refers to another file, or this is no ONNX file.
-
+    ``file``: name for the messages. ``content``: the whole file, a serialized ``ModelProto``.
+    Raises ModelError: a tensor refers to another file, or this is no ONNX file.
     """
     # No recursion: how deep graphs are nested is up to who wrote the file.
     waiting: list[tuple[str, memoryview]] = [('Model', memoryview(content))]

@@ -28,16 +28,7 @@ def ablations(config: DualStageConfig) -> dict[str, DualStageConfig]:
     What a part would have cost goes into convolution blocks after the attention of the
     token level, as many as bring the FLOPs nearest to those of the full network.
 
-    Parameters
-    ----------
-    config
-        The full network.
-
-    Returns
-    -------
-    dict
-        Configuration by the names of :data:`PARTS`.
-
+    ``config``: the full network. Returns configuration by the names of :data:`PARTS`.
     """
     target = flops_per_pixel(DualStageNetwork(config).eval())
     return {name: _match(replace(config, **off), target) for name, off in PARTS.items()}

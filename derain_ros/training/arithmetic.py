@@ -11,18 +11,9 @@ from derain_ros.training.config import ConfigError
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``.
 
-    Parameters
-    ----------
-    name
-        ``auto`` takes CUDA where there is one.
-    local_rank
-        Number of this process among those of its machine, and of its GPU.
-
-    Raises
-    ------
-    ConfigError
-        CUDA was asked for and is not there, or has too few GPUs.
-
+    ``name``: ``auto`` takes CUDA where there is one. ``local_rank``: number of this process among
+    those of its machine, and of its GPU. Raises ConfigError: CUDA was asked for and is not there,
+    or has too few GPUs.
     """
     if name == 'cpu' or (name == 'auto' and not torch.cuda.is_available()):
         return torch.device('cpu')

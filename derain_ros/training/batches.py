@@ -33,30 +33,12 @@ def batches(
 ) -> tuple[Batch, Iterator[Batch]]:
     """Open the data of a run.
 
-    Parameters
-    ----------
-    config
-        What to render, and where.
-    device
-        Where batches are wanted.
-    ranks
-        Which of the batches this process takes, see :mod:`derain_ros.training.ranks`.
-    step
-        Step at which the run goes on.
-
-    Returns
-    -------
-    samples : Batch
-        The same in every session of a run, for sample grids; ``config.samples`` crops,
-        at least one.
-    batches : iterator of Batch
-        Those of this process, ``config.accumulate`` to a step, on ``device``.
-
-    Raises
-    ------
-    FileNotFoundError, PackError
-        The data cannot be used.
-
+    ``config``: what to render, and where. ``device``: where batches are wanted. ``ranks``: which
+    of the batches this process takes, see :mod:`derain_ros.training.ranks`. ``step``: step at
+    which the run goes on. Returns ``samples`` (Batch): the same in every session of a run, for
+    sample grids; ``config.samples`` crops, at least one. Returns ``batches`` (iterator of Batch):
+    those of this process, ``config.accumulate`` to a step, on ``device``. Raises
+    FileNotFoundError, PackError: the data cannot be used.
     """
     pictures = DryPictures(config.data, config.size)
     kind, options = RainyCrops, {}

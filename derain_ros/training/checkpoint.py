@@ -33,24 +33,9 @@ def load_checkpoint(path: Path) -> dict:
 def fit_weights(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     """Load weights of this network, or of an earlier one that it extends.
 
-    Parameters
-    ----------
-    network
-        As it was made: what the weights lack and starts at zero changes nothing, so it
-        stays.
-    weights
-        By name.
-
-    Returns
-    -------
-    list of str
-        Names of the parameters that stay at zero.
-
-    Raises
-    ------
-    RuntimeError
-        The weights do not fit.
-
+    ``network``: as it was made: what the weights lack and starts at zero changes nothing, so it
+    stays. ``weights``: by name. Returns names of the parameters that stay at zero. Raises
+    RuntimeError: the weights do not fit.
     """
     new = [
         name for name, value in network.named_parameters()
@@ -74,20 +59,9 @@ def fit_optimizer(
     A state dict numbers the parameters, and carries the implementation with it; fused
     kernels take the moments to lie in memory as the weights do.
 
-    Parameters
-    ----------
-    optimizer
-        Of one group.
-    state
-        Its state dict.
-    names, earlier
-        Names of the parameters now, and when the state was written, in order.
-
-    Raises
-    ------
-    ValueError, IndexError
-        The state does not fit.
-
+    ``optimizer``: of one group. ``state``: its state dict. ``names``, ``earlier``: names of the
+    parameters now, and when the state was written, in order. Raises ValueError, IndexError: the
+    state does not fit.
     """
     [saved], [ours] = state['param_groups'], optimizer.param_groups
     own = ('fused', 'foreach', 'capturable')
@@ -107,11 +81,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
     Of a checkpoint, the averaged weights count, with the cluster centres of its network.
 
-    Raises
-    ------
-    ConfigError
-        The file is missing, damaged or neither of both.
-
+    Raises ConfigError: the file is missing, damaged or neither of both.
     """
     if not path.is_file():
         raise ConfigError(f'init: {path}: no such file; give a .safetensors file or a checkpoint')

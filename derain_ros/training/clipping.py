@@ -20,13 +20,8 @@ FEWEST = 50
 def clipping_limit(largest: float, norms: Collection[float]) -> float:
     """Return the largest norm that the next gradient may have.
 
-    Parameters
-    ----------
-    largest
-        The fixed limit.
-    norms
-        Norms, finite, that the last :data:`REMEMBERED` gradients had before they were cut.
-
+    ``largest``: the fixed limit. ``norms``: norms, finite, that the last :data:`REMEMBERED`
+    gradients had before they were cut.
     """
     if len(norms) < FEWEST:
         return largest

@@ -201,11 +201,7 @@ def read_yaml(path: Path) -> dict[str, object]:
 def parse_assignment(text: str) -> tuple[str, object]:
     """Split ``FIELD=VALUE`` into the name of a field and a value of its type.
 
-    Raises
-    ------
-    ConfigError
-        As for :func:`read_yaml`.
-
+    Raises ConfigError: as for :func:`read_yaml`.
     """
     name, equals, value = text.partition('=')
     if not equals:
@@ -234,11 +230,7 @@ def _parse(text: str) -> object:
 def convert(name: str, value: object, source: str) -> object:
     """Return a value in the type of the field ``name``; ``source`` is for the message.
 
-    Raises
-    ------
-    ConfigError
-        There is no such field, or the value is not of its type.
-
+    Raises ConfigError: there is no such field, or the value is not of its type.
     """
     if name not in _TYPES:
         near = difflib.get_close_matches(name, _TYPES, 1, 0.0)[0]

@@ -33,21 +33,9 @@ def capture(
 ) -> list[Tensor]:
     """Take batches of pictures with cameras, see :meth:`derain_ros.rain.CameraEffects.capture`.
 
-    Parameters
-    ----------
-    pictures
-        Batches of one shape, uint8, N×3×H×W, BGR, H and W multiples of 16. Noise is the
-        same in all of them.
-    cameras
-        One for each picture of a batch.
-    generator
-        Of the noise, on the device of the pictures.
-
-    Returns
-    -------
-    list of Tensor
-        Like ``pictures``.
-
+    ``pictures``: batches of one shape, uint8, N×3×H×W, BGR, H and W multiples of 16. Noise is the
+    same in all of them. ``cameras``: one for each picture of a batch. ``generator``: of the noise,
+    on the device of the pictures. Returns like ``pictures``.
     """
     device = generator.device
 

@@ -22,13 +22,7 @@ from derain_ros.training.patterns import Pattern, lay, sample_pattern
 class DevicePictures:
     """All sizes of all dry pictures in one tensor on a device.
 
-    Parameters
-    ----------
-    pictures
-        Whose pixels to take.
-    device
-        Where they go, as uint8.
-
+    ``pictures``: whose pixels to take. ``device``: where they go, as uint8.
     """
 
     def __init__(self, pictures: DryPictures, device: torch.device) -> None:
@@ -90,13 +84,7 @@ class DeviceCrops:
     that of the first n batches together exactly ``dry_share`` are dry, to the nearest
     whole number; and two kinds of device make different batches of one seed.
 
-    Parameters
-    ----------
-    pictures
-        Where crops come from.
-    device
-        Where they are made.
-
+    ``pictures``: where crops come from. ``device``: where they are made.
     """
 
     def __init__(

@@ -28,26 +28,11 @@ def sample_blur(share: float, rng: np.random.Generator) -> float:
 class DryPictures:
     """Dry pictures in memory, each at several sizes.
 
-    Parameters
-    ----------
-    source
-        Folder, searched for pictures not recursively, or a pack
-        (:mod:`derain_ros.training.picture_pack`).
-    shortest
-        Halve a picture as long as its short side stays at least this many pixels.
-
-    Attributes
-    ----------
-    scenes
-        For each scene its pictures, for each picture its sizes: uint8, H×W×3, BGR.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder or pack is missing or holds no readable picture large enough.
-    PackError
-        The pack is damaged.
-
+    ``source``: folder, searched for pictures not recursively, or a pack
+    (:mod:`derain_ros.training.picture_pack`). ``shortest``: halve a picture as long as its short
+    side stays at least this many pixels. ``scenes``: for each scene its pictures, for each picture
+    its sizes: uint8, H×W×3, BGR. Raises FileNotFoundError: the folder or pack is missing or holds
+    no readable picture large enough. Raises PackError: the pack is damaged.
     """
 
     def __init__(self, source: Path, shortest: int) -> None:

@@ -17,20 +17,8 @@ class Fit:
 
     Within the warm-up the learning rate does not depend on the number of steps yet.
 
-    Parameters
-    ----------
-    minutes
-        What the run may take from now on.
-    config
-        Of the run.
-    clock
-        Seconds, of any origin.
-
-    Raises
-    ------
-    ConfigError
-        The warm-up is too short to measure in.
-
+    ``minutes``: what the run may take from now on. ``config``: of the run. ``clock``: seconds, of
+    any origin. Raises ConfigError: the warm-up is too short to measure in.
     """
 
     def __init__(
@@ -52,11 +40,7 @@ class Fit:
     def steps(self, step: int) -> int | None:
         """Return the steps of the whole run, once, when it is known; None before and after.
 
-        Parameters
-        ----------
-        step
-            Steps taken.
-
+        ``step``: steps taken.
         """
         if step == self._first:
             self._began = self._clock()

@@ -31,21 +31,9 @@ def filter_noise(
 ) -> Tensor:
     """Draw layers of streaks as :func:`derain_ros.rain.streaks.filter_streaks` does.
 
-    Parameters
-    ----------
-    layers
-        What to draw, at least one layer; their ``style`` is not looked at.
-    height, width
-        Size in pixels.
-    generator
-        Source of all randomness, on its device.
-
-    Returns
-    -------
-    Tensor
-        Brightness that the streaks add, float32, layers×H×W, 0–1, on the device of
-        ``generator``.
-
+    ``layers``: what to draw, at least one layer; their ``style`` is not looked at. ``height``,
+    ``width``: size in pixels. ``generator``: source of all randomness, on its device. Returns
+    brightness that the streaks add, float32, layers×H×W, 0–1, on the device of ``generator``.
     """
     device = generator.device
 

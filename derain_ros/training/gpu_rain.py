@@ -65,28 +65,10 @@ def draw_layers(
 ) -> Tensor:
     """Draw layers of streaks.
 
-    Parameters
-    ----------
-    layers
-        What to draw; None leaves a layer empty.
-    height, width
-        Size in pixels.
-    rng
-        Draws how many streaks there are.
-    generator
-        Draws all else, on its device.
-
-    Returns
-    -------
-    Tensor
-        Brightness that the streaks add, float32, layers×H×W, 0–1, on the device of
-        ``generator``.
-
-    Raises
-    ------
-    ValueError
-        The style of a layer is not known.
-
+    ``layers``: what to draw; None leaves a layer empty. ``height``, ``width``: size in pixels.
+    ``rng``: draws how many streaks there are. ``generator``: draws all else, on its device.
+    Returns brightness that the streaks add, float32, layers×H×W, 0–1, on the device of
+    ``generator``. Raises ValueError: the style of a layer is not known.
     """
     lying = [i for i, k in enumerate(layers) if k is not None and abs(k.angle) > 45]
     if lying:
@@ -205,22 +187,9 @@ def draw_volumes(
 ) -> tuple[Tensor, Tensor]:
     """Draw the drops of one exposure each, as :func:`derain_ros.rain.drops.draw_drops` does.
 
-    Parameters
-    ----------
-    volumes
-        One for each picture.
-    height, width
-        Size in pixels.
-    rng
-        Draws the drops: the same state gives those of the other renderer.
-    device
-        Where to draw.
-
-    Returns
-    -------
-    cover, radiance : Tensor
-        float32, N×1×H×W.
-
+    ``volumes``: one for each picture. ``height``, ``width``: size in pixels. ``rng``: draws the
+    drops: the same state gives those of the other renderer. ``device``: where to draw. Returns
+    ``cover``, ``radiance`` (Tensor): float32, N×1×H×W.
     """
     traced = [trace(sample_drops(v, height, width, rng), v, height, width) for v in volumes]
     number = np.repeat(np.arange(len(volumes)), [len(points.row) for points in traced])

@@ -136,24 +136,11 @@ class Trainer:
         SIGINT, SIGTERM and the end of the time let the present step end, save a
         checkpoint and leave.
 
-        Parameters
-        ----------
-        minutes
-            Train at most so long, the start included, then save and return.
-        fit
-            Set the steps so that the schedule ends within ``minutes``.
-        profile
-            Log how much of the time the device was at work.
-
-        Raises
-        ------
-        FileNotFoundError, ConfigError, PackError
-            The data cannot be used, or the schedule cannot be fitted.
-        TrainingError
-            Too many steps in a row were not finite.
-        KeyboardInterrupt
-            After SIGINT, when all is saved.
-
+        ``minutes``: train at most so long, the start included, then save and return. ``fit``: set
+        the steps so that the schedule ends within ``minutes``. ``profile``: log how much of the
+        time the device was at work. Raises FileNotFoundError, ConfigError, PackError: the data
+        cannot be used, or the schedule cannot be fitted. Raises TrainingError: too many steps in a
+        row were not finite. Raises KeyboardInterrupt: after SIGINT, when all is saved.
         """
         config = self.config
         fitting = self._fitting(minutes) if fit else None

@@ -16,25 +16,11 @@ from torch import Tensor
 class Bars:
     """Parallel bars.
 
-    Attributes
-    ----------
-    angle
-        Direction across the bars, radians from the row; 0 for vertical bars.
-    period
-        From one bar to the next, pixels.
-    phase
-        Radians.
-    breadth
-        −1 for bars without gaps to 1 for none.
-    edge
-        Softness, 0 for sharp edges.
-    bend, bend_rate
-        How far bars wave, pixels, and how fast, radians per row.
-    taper
-        Perspective: growth of the spacing along the bars, per pixel.
-    dash
-        Period of dashes along the bars, pixels; 0 for none.
-
+    ``angle``: direction across the bars, radians from the row; 0 for vertical bars. ``period``:
+    from one bar to the next, pixels. ``phase``: radians. ``breadth``: −1 for bars without gaps to
+    1 for none. ``edge``: softness, 0 for sharp edges. ``bend``, ``bend_rate``: how far bars wave,
+    pixels, and how fast, radians per row. ``taper``: perspective: growth of the spacing along the
+    bars, per pixel. ``dash``: period of dashes along the bars, pixels; 0 for none.
     """
 
     angle: float
@@ -52,21 +38,10 @@ class Bars:
 class Pattern:
     """One or two sets of bars in a rectangle.
 
-    Attributes
-    ----------
-    top, bottom, left, right
-        Sides of the rectangle as shares of the height or width.
-    colour
-        B, G, R, 0–255.
-    opacity
-        0–1.
-    bars
-        Sets of bars, the stronger of which shows.
-    ground
-        Grey of a plain ground behind the bars, 0–255, or None: the picture shows.
-    checkers
-        Of the two sets of bars one alone shows, where they do not cross.
-
+    ``top``, ``bottom``, ``left``, ``right``: sides of the rectangle as shares of the height or
+    width. ``colour``: B, G, R, 0–255. ``opacity``: 0–1. ``bars``: sets of bars, the stronger of
+    which shows. ``ground``: grey of a plain ground behind the bars, 0–255, or None: the picture
+    shows. ``checkers``: of the two sets of bars one alone shows, where they do not cross.
     """
 
     top: float
@@ -162,18 +137,8 @@ def _sample_bars(rng: np.random.Generator) -> Bars:
 def lay(image: Tensor, pattern: Pattern) -> Tensor:
     """Lay a pattern over a picture.
 
-    Parameters
-    ----------
-    image
-        uint8, 3×H×W, BGR, on any device.
-    pattern
-        What to lay.
-
-    Returns
-    -------
-    Tensor
-        A new picture like ``image``.
-
+    ``image``: uint8, 3×H×W, BGR, on any device. ``pattern``: what to lay. Returns a new picture
+    like ``image``.
     """
     height, width = image.shape[1:]
     y = torch.arange(height, device=image.device, dtype=torch.float32).reshape(-1, 1)

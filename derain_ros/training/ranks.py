@@ -30,13 +30,8 @@ from derain_ros.training.config import ConfigError
 class Ranks:
     """Which of how many processes this one is.
 
-    Attributes
-    ----------
-    rank, world
-        Number of the process, from 0, and how many there are.
-    local
-        Number among the processes of this machine.
-
+    ``rank``, ``world``: number of the process, from 0, and how many there are. ``local``: number
+    among the processes of this machine.
     """
 
     rank: int = 0
@@ -76,11 +71,7 @@ class Ranks:
     def require_same_step(self, step: int) -> None:
         """Check that every process goes on from the same step.
 
-        Raises
-        ------
-        ConfigError
-            They do not: a machine does not see the checkpoint of the others.
-
+        Raises ConfigError: they do not: a machine does not see the checkpoint of the others.
         """
         if self.world == 1:
             return

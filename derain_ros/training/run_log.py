@@ -44,15 +44,9 @@ class Meter:
 class RunLog:
     """TensorBoard events, ``scores.jsonl`` and ``samples/`` of a run.
 
-    Parameters
-    ----------
-    folder
-        Of the run; TensorBoard finds the events under ``tensorboard/`` in it.
-    step
-        Step from which the run goes on; what was written of later ones is dropped.
-    log
-        Called with a line if TensorBoard is not installed.
-
+    ``folder``: of the run; TensorBoard finds the events under ``tensorboard/`` in it. ``step``:
+    step from which the run goes on; what was written of later ones is dropped. ``log``: called
+    with a line if TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, step: int, log) -> None:
@@ -105,18 +99,8 @@ class RunLog:
 def sample_grid(rainy: Tensor, output: Restoration, dry: Tensor) -> np.ndarray:
     """Lay samples out as rows, with the names of the columns above.
 
-    Parameters
-    ----------
-    rainy, dry
-        BGR, 0–1, N×3×H×W, on any device.
-    output
-        What the network made of ``rainy``.
-
-    Returns
-    -------
-    ndarray
-        uint8, BGR, (18 + N·(H+2))×(5·(W+2))×3.
-
+    ``rainy``, ``dry``: BGR, 0–1, N×3×H×W, on any device. ``output``: what the network made of
+    ``rainy``. Returns uint8, BGR, (18 + N·(H+2))×(5·(W+2))×3.
     """
     mask = torch.sigmoid(output.mask_logits.float()).expand(-1, 3, -1, -1)
     columns = (rainy, output.coarse, output.restored, mask, dry)

@@ -16,11 +16,7 @@ class StepClock:
     were launched late, so that the share is an upper bound. On the CPU the share is the
     time not spent waiting for batches.
 
-    Parameters
-    ----------
-    device
-        Where the network is trained.
-
+    ``device``: where the network is trained.
     """
 
     def __init__(self, device: torch.device) -> None:

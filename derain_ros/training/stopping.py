@@ -12,11 +12,7 @@ class StopRequest:
     SIGINT raises KeyboardInterrupt at once. Outside the main thread signals are left
     alone.
 
-    Parameters
-    ----------
-    minutes
-        Time from the entry after which :meth:`due` is true, or None.
-
+    ``minutes``: time from the entry after which :meth:`due` is true, or None.
     """
 
     def __init__(self, minutes: float | None = None) -> None:

@@ -30,22 +30,9 @@ def adamw(network: nn.Module, rate: Tensor, decay: float) -> torch.optim.AdamW:
 class Update:
     """Takes steps of AdamW on the loss of batches.
 
-    Parameters
-    ----------
-    network
-        What learns, on its device.
-    config
-        Optimizer and layout.
-    dtype
-        What the network computes in under autocast; None for float32.
-
-    Attributes
-    ----------
-    average
-        The network with averaged weights.
-    optimizer, scaler
-        AdamW, and the scale of the loss, which only float16 has.
-
+    ``network``: what learns, on its device. ``config``: optimizer and layout. ``dtype``: what the
+    network computes in under autocast; None for float32. ``average``: the network with averaged
+    weights. ``optimizer``, ``scaler``: AdamW, and the scale of the loss, which only float16 has.
     """
 
     def __init__(
@@ -74,21 +61,10 @@ class Update:
     def __call__(self, model: nn.Module, micro: list[Batch]) -> tuple[dict[str, Tensor], Tensor]:
         """Take one step on the mean gradient of batches.
 
-        Parameters
-        ----------
-        model
-            The network, or what wraps it for several processes.
-        micro
-            The batches, on the device.
-
-        Returns
-        -------
-        parts : dict
-            Mean parts of their losses, see
-            :func:`derain_ros.training.losses.restoration_loss`.
-        norm : Tensor
-            Norm of the gradient before it was cut; where it is not finite, nothing changed.
-
+        ``model``: the network, or what wraps it for several processes. ``micro``: the batches, on
+        the device. Returns ``parts`` (dict): mean parts of their losses, see
+        :func:`derain_ros.training.losses.restoration_loss`. Returns ``norm`` (Tensor): norm of the
+        gradient before it was cut; where it is not finite, nothing changed.
         """
         before = [buffer.clone() for buffer in self.network.buffers()]
         self.optimizer.zero_grad(set_to_none=True)
@@ -151,13 +127,8 @@ class CapturedUpdate:
     they leave a GPU idle most of the time. Called like :class:`Update`, always with batches of
     one shape.
 
-    Parameters
-    ----------
-    update
-        What to capture.
-    log
-        Called with a line if it cannot be captured; steps then go on as they began.
-
+    ``update``: what to capture. ``log``: called with a line if it cannot be captured; steps then
+    go on as they began.
     """
 
     def __init__(self, update: Update, log: Callable[[str], None]) -> None:

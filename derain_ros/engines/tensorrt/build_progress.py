@@ -41,13 +41,8 @@ class ProgressTree:
     A phase takes the place of the step of its parent that is under way; all steps of a phase
     count the same, which the builder's own times do not.
 
-    Parameters
-    ----------
-    report
-        Called with each further percent, and once a second while there is none.
-    stop
-        Set by anyone to abort the build.
-
+    ``report``: called with each further percent, and once a second while there is none. ``stop``:
+    set by anyone to abort the build.
     """
 
     def __init__(self, report: Callable[[Progress], None], stop: threading.Event):

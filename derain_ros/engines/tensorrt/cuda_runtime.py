@@ -84,13 +84,7 @@ def find_gpu() -> GpuIdentity:
 class PinnedArray:
     """Memory of the host that the GPU copies from and to without help of the CPU.
 
-    Attributes
-    ----------
-    array
-        uint8, of the shape asked for.
-    pointer
-        Its address.
-
+    ``array``: uint8, of the shape asked for. ``pointer``: its address.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -108,11 +102,7 @@ class PinnedArray:
 class DeviceMemory:
     """Memory of the GPU.
 
-    Attributes
-    ----------
-    pointer, size
-        Its address, and how many bytes it has.
-
+    ``pointer``, ``size``: its address, and how many bytes it has.
     """
 
     def __init__(self, size: int):
@@ -127,11 +117,7 @@ class DeviceMemory:
 class CudaStream:
     """A queue of work for the GPU.
 
-    Attributes
-    ----------
-    handle
-        What other libraries take for it, an integer.
-
+    ``handle``: what other libraries take for it, an integer.
     """
 
     def __init__(self) -> None:

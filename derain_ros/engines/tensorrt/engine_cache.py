@@ -123,27 +123,10 @@ class EngineCache:
         Of several processes that ask for the same engine at once, one builds and the others wait.
         If the cache cannot be used, the engine is built without it.
 
-        Parameters
-        ----------
-        key
-            What is wanted.
-        build
-            Makes it; whatever it raises goes to the caller, and nothing is kept.
-        stop
-            Ends a wait for another process.
-        waiting
-            Called once before such a wait.
-
-        Returns
-        -------
-        tuple of bytes and bool
-            The serialized engine, and whether it was in the cache.
-
-        Raises
-        ------
-        CancelledError
-            ``stop`` was set while another process was building.
-
+        ``key``: what is wanted. ``build``: makes it; whatever it raises goes to the caller, and
+        nothing is kept. ``stop``: ends a wait for another process. ``waiting``: called once before
+        such a wait. Returns the serialized engine, and whether it was in the cache. Raises
+        CancelledError: ``stop`` was set while another process was building.
         """
         with contextlib.ExitStack() as stack:
             try:

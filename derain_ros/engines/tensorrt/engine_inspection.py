@@ -28,12 +28,8 @@ _TYPES = (
 class LayerTypes:
     """How many layers of an engine compute in which type.
 
-    Attributes
-    ----------
-    counts
-        Number of layers by type: f16, f32, bf16, int8, fp8. A layer counts by what it puts out,
-        or, where that is no arithmetic type, by what it takes. Empty where nothing is told.
-
+    ``counts``: number of layers by type: f16, f32, bf16, int8, fp8. A layer counts by what it puts
+    out, or, where that is no arithmetic type, by what it takes. Empty where nothing is told.
     """
 
     counts: dict[str, int]

@@ -31,13 +31,7 @@ def timings_for(cache: EngineCache, library: Library, gpu: GpuIdentity) -> 'Timi
 class TimingCache:
     """What one TensorRT measured of its kernels on one GPU in earlier builds.
 
-    Parameters
-    ----------
-    cache
-        Where it is kept.
-    library, gpu
-        What the times hold for.
-
+    ``cache``: where it is kept. ``library``, ``gpu``: what the times hold for.
     """
 
     def __init__(self, cache: EngineCache, library: Library, gpu: GpuIdentity):
@@ -84,13 +78,7 @@ class RuntimeCache:
     TensorRT itself compiles them while it builds, and its engines have no such cache. It has to
     live as long as contexts made by it.
 
-    Parameters
-    ----------
-    cache
-        Where they are kept.
-    key
-        Key of the engine that they belong to.
-
+    ``cache``: where they are kept. ``key``: key of the engine that they belong to.
     """
 
     def __init__(self, cache: EngineCache, key: EngineKey):

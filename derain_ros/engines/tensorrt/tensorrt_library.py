@@ -107,11 +107,7 @@ def check_gpu(library: Library, gpu: GpuIdentity) -> None:
 class LogBook:
     """Collects what TensorRT says, and passes warnings on.
 
-    Attributes
-    ----------
-    errors
-        Errors since the last call of :meth:`made`, one line each, at most the last 20.
-
+    ``errors``: errors since the last call of :meth:`made`, one line each, at most the last 20.
     """
 
     def __init__(self) -> None:

@@ -16,33 +16,11 @@ _OUTPUTS = ('derained', 'rain_mask')
 class Plan:
     """Copies a batch to the GPU, infers, and copies the results back, as one CUDA graph.
 
-    Parameters
-    ----------
-    trt
-        Module of TensorRT.
-    engine
-        The engine, deserialized.
-    shape
-        Of the batch, N×H×W×3.
-    stream
-        Where the work goes.
-    book
-        Where TensorRT tells its errors.
-    kernels
-        Keeps what is compiled when the engine first runs.
-
-    Attributes
-    ----------
-    layers
-        What the layers compute in.
-    not_captured
-        Why there is no CUDA graph; empty where there is one.
-
-    Raises
-    ------
-    EngineError
-        The engine does not fit, or there is no memory.
-
+    ``trt``: module of TensorRT. ``engine``: the engine, deserialized. ``shape``: of the batch,
+    N×H×W×3. ``stream``: where the work goes. ``book``: where TensorRT tells its errors.
+    ``kernels``: keeps what is compiled when the engine first runs. ``layers``: what the layers
+    compute in. ``not_captured``: why there is no CUDA graph; empty where there is one. Raises
+    EngineError: the engine does not fit, or there is no memory.
     """
 
     def __init__(

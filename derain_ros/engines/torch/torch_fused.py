@@ -24,11 +24,8 @@ _WARPS = 8
 def fuse(network: nn.Module) -> nn.Module:
     """Put fused modules in the place of gated blocks and 1×1 convolutions; returns ``network``.
 
-    Parameters
-    ----------
-    network
-        In the types it shall compute in, on its device, with channels last; changed in place.
-
+    ``network``: in the types it shall compute in, on its device, with channels last; changed in
+    place.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

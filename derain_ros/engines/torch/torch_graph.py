@@ -44,20 +44,9 @@ class CapturedNetwork:
     The graph holds the network alone. The copies are queued around it: so each result lands in
     memory of its own, which goes to the caller as it is, and the network can be timed.
 
-    Parameters
-    ----------
-    forward
-        The network: uint8 tensor, N×H×W×3, in; uint8 tensors out.
-    shape
-        Of the batch, N×H×W×3.
-    streams
-        See :func:`streams`.
-
-    Attributes
-    ----------
-    not_captured
-        Why there is no CUDA graph; empty where there is one.
-
+    ``forward``: the network: uint8 tensor, N×H×W×3, in; uint8 tensors out. ``shape``: of the
+    batch, N×H×W×3. ``streams``: see :func:`streams`. ``not_captured``: why there is no CUDA graph;
+    empty where there is one.
     """
 
     def __init__(
