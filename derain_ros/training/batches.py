@@ -1,6 +1,7 @@
 """Where a run takes its batches from."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import torch
@@ -46,41 +47,24 @@ def batches(
         from derain_ros.training.device_crops import DeviceCrops
 
         kind, options = DeviceCrops, {'device': device}
-    common = {
-        'size': config.size,
-        'seed': config.seed,
-        'intensity': (config.intensity_low, config.intensity_high),
-        'skew': config.intensity_skew,
-        'pattern_share': config.pattern_share,
-        'blur_share': config.blur_share,
-        'camera': config.camera,
-        **options,
-    }
     rendered, used = divmod(step * config.accumulate, config.echo)
     crops = kind(
-        pictures,
-        batch=config.batch,
-        dry_share=config.dry_share,
-        first=rendered * ranks.world + ranks.rank,
-        stride=ranks.world,
-        **common,
-    )
-    few = kind(crops.pictures, batch=max(1, config.samples), dry_share=0.0, **common)
+        pictures, batch=config.batch, size=config.size, dry_share=config.dry_share,
+        seed=config.seed, first=rendered * ranks.world + ranks.rank, stride=ranks.world,
+        intensity=(config.intensity_low, config.intensity_high), skew=config.intensity_skew,
+        pattern_share=config.pattern_share, blur_share=config.blur_share, camera=config.camera,
+        **options)
+    few = replace(crops, batch=max(1, config.samples), dry_share=0.0)
     samples = tuple(plane.to(device) for plane in few.render(_SAMPLES_INDEX))
     if kind is not RainyCrops:
         return samples, _echoed(iter(crops), config.echo, used)
     # OpenCV's thread pool does not survive the fork of the workers.
     cv2.setNumThreads(0)
     pinned = device.type == 'cuda'
-    loader = DataLoader(
-        crops,
-        batch_size=None,
-        num_workers=config.workers,
-        prefetch_factor=PREFETCHED if config.workers else None,
-        pin_memory=pinned,
-        worker_init_fn=leave_signals_to_parent,
-    )
-    loaded = iter(loader)
+    loaded = iter(DataLoader(
+        crops, batch_size=None, num_workers=config.workers,
+        prefetch_factor=PREFETCHED if config.workers else None, pin_memory=pinned,
+        worker_init_fn=leave_signals_to_parent))
     if pinned:
         loaded = (tuple(p.to(device, non_blocking=True) for p in b) for b in loaded)
     return samples, _echoed(loaded, config.echo, used)

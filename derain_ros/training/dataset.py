@@ -1,26 +1,27 @@
 """Rainy crops of dry pictures, rendered on the CPU as they are needed."""
 
+from dataclasses import KW_ONLY, dataclass
+
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
 from derain_ros.rain import render, sample_camera, sample_shower
-from derain_ros.training.dry_pictures import DryPictures, sample_blur, scene_of
+from derain_ros.training.dry_pictures import DryPictures, sample_blur
 from derain_ros.training.patterns import add_pattern
 
-__all__ = ['DryPictures', 'RainyCrops', 'scene_of']
 
+@dataclass(eq=False)
+class Crops:
+    """What makes endless batches of rainy crops with their truth.
 
-class RainyCrops(IterableDataset):
-    """Endless batches of rainy crops with their truth.
-
-    Yields tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W,
+    Batches are tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W,
     0–1). Batch ``i`` depends on the seed and ``i`` alone, so that a resumed run
     sees what an uninterrupted one would have seen. Patterns and camera effects are in
     the truth as well; streaks and mist are to be removed.
 
-    Parameters
+    Attributes
     ----------
     pictures
         Where crops come from.
@@ -45,35 +46,23 @@ class RainyCrops(IterableDataset):
 
     """
 
-    def __init__(
-        self,
-        pictures: DryPictures,
-        *,
-        batch: int,
-        size: int,
-        dry_share: float,
-        seed: int,
-        first: int = 0,
-        stride: int = 1,
-        intensity: tuple[float, float] = (0.05, 1.0),
-        skew: float = 1.0,
-        pattern_share: float = 0.0,
-        blur_share: float = 0.0,
-        camera: bool = True,
-    ) -> None:
-        super().__init__()
-        self.pictures = pictures
-        self.batch = batch
-        self.size = size
-        self.dry_share = dry_share
-        self.seed = seed
-        self.first = first
-        self.stride = stride
-        self.intensity = intensity
-        self.skew = skew
-        self.pattern_share = pattern_share
-        self.blur_share = blur_share
-        self.camera = camera
+    pictures: DryPictures
+    _: KW_ONLY
+    batch: int
+    size: int
+    dry_share: float
+    seed: int
+    first: int = 0
+    stride: int = 1
+    intensity: tuple[float, float] = (0.05, 1.0)
+    skew: float = 1.0
+    pattern_share: float = 0.0
+    blur_share: float = 0.0
+    camera: bool = True
+
+
+class RainyCrops(Crops, IterableDataset):
+    """Renders rainy crops on the CPU; see :class:`Crops`."""
 
     def __iter__(self):
         """Iterate over batches; workers take turns."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from derain_ros.rain import CameraEffects, Shower, sample_camera, sample_shower
 from derain_ros.training.arithmetic import mix_seeds
+from derain_ros.training.dataset import Crops
 from derain_ros.training.device_camera import capture
 from derain_ros.training.dry_pictures import DryPictures, sample_blur, sample_exposure
 from derain_ros.training.gpu_filter import blur
@@ -76,49 +78,23 @@ class _Plan(NamedTuple):
     rng: np.random.Generator
 
 
-class DeviceCrops:
-    """Endless batches of rainy crops with their truth, made on a device.
+@dataclass(eq=False)
+class DeviceCrops(Crops):
+    """Endless batches of rainy crops with their truth, made on :attr:`device`.
 
-    Parameters and batches are those of :class:`derain_ros.training.dataset.RainyCrops`,
-    with these differences: the batches are on the device; dry crops are dealt out so
-    that of the first n batches together exactly ``dry_share`` are dry, to the nearest
-    whole number; and two kinds of device make different batches of one seed.
-
-    ``pictures``: where crops come from. ``device``: where they are made.
+    They are those of :class:`derain_ros.training.dataset.Crops`, with these differences: the
+    batches are on the device; dry crops are dealt out so that of the first n batches together
+    exactly ``dry_share`` are dry, to the nearest whole number; and two kinds of device make
+    different batches of one seed.
     """
 
-    def __init__(
-        self,
-        pictures: DryPictures | DevicePictures,
-        *,
-        batch: int,
-        size: int,
-        dry_share: float,
-        seed: int,
-        first: int = 0,
-        stride: int = 1,
-        intensity: tuple[float, float] = (0.05, 1.0),
-        skew: float = 1.0,
-        pattern_share: float = 0.0,
-        blur_share: float = 0.0,
-        camera: bool = True,
-        device: torch.device,
-    ) -> None:
-        if isinstance(pictures, DryPictures):
-            pictures = DevicePictures(pictures, device)
-        self.pictures = pictures
-        self.batch = batch
-        self.size = size
-        self.dry_share = dry_share
-        self.seed = seed
-        self.first = first
-        self.stride = stride
-        self.intensity = intensity
-        self.skew = skew
-        self.pattern_share = pattern_share
-        self.blur_share = blur_share
-        self.camera = camera
-        self.device = device
+    pictures: DryPictures | DevicePictures
+    device: torch.device = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Take the pictures to the device, unless they are there."""
+        if isinstance(self.pictures, DryPictures):
+            self.pictures = DevicePictures(self.pictures, self.device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Iterate over batches; the next is planned while the device is busy."""

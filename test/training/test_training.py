@@ -19,7 +19,8 @@ from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # n
 from derain_ros.training import clipping  # noqa: E402
 from derain_ros.training.checkpoint import fit_optimizer  # noqa: E402
 from derain_ros.training.config import ConfigError  # noqa: E402
-from derain_ros.training.dataset import DryPictures, RainyCrops, scene_of  # noqa: E402
+from derain_ros.training.dataset import RainyCrops  # noqa: E402
+from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
 from derain_ros.training.loop import TrainingError  # noqa: E402
 from derain_ros.training.losses import (  # noqa: E402
     charbonnier,
@@ -28,6 +29,7 @@ from derain_ros.training.losses import (  # noqa: E402
     veil_error,
 )
 from derain_ros.training.model_export import flops_per_pixel, write_model  # noqa: E402
+from derain_ros.training.picture_pack import scene_of  # noqa: E402
 from derain_ros.training.validation import score  # noqa: E402
 
 # One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
