@@ -31,7 +31,8 @@ def fuse(network: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, GatedBlock) and child.value.in_channels <= MOST_CHANNELS:
                 setattr(parent, name, FusedGatedBlock(child))
-            elif isinstance(child, nn.Conv2d) and child.kernel_size == (1, 1):
+            # Not those that do more, such as unfold.
+            elif type(child) is nn.Conv2d and child.kernel_size == (1, 1):
                 setattr(parent, name, Pointwise(child))
     return network
 
