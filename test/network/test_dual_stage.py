@@ -31,8 +31,8 @@ def awake(config=SMALL):
     return network.eval()
 
 
-@pytest.mark.parametrize('size', [(32, 32), (33, 47), (64, 64), (50, 131)])
-@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize(('batch', 'size'), [
+    (1, (32, 32)), (2, (33, 47)), (1, (64, 64)), (2, (50, 131))])
 def test_any_size_comes_back(size, batch):
     with torch.no_grad():
         output = awake()(torch.rand(batch, 3, *size))
@@ -138,8 +138,8 @@ def test_a_level_of_tokens_is_bounded():
 @pytest.mark.parametrize('name', VARIANTS)
 def test_variants_run_and_keep_to_their_cost(name):
     most = {'pico': 6_000, 'nano': 16_000, 'base': 160_000, 'large': 1_000_000}[name]
-    network = DualStageNetwork(VARIANTS[name]).eval()
-    with torch.no_grad():
+    with torch.device('meta'):  # shapes alone
+        network = DualStageNetwork(VARIANTS[name]).eval()
         assert network(torch.rand(1, 3, 64, 64)).restored.shape == (1, 3, 64, 64)
     assert 0.2 * most < flops_per_pixel(network) <= most
 

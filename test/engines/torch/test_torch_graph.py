@@ -26,11 +26,12 @@ def off_device(forward, shape=(1, 61, 100, 3)):
     return watch.found, results
 
 
-@pytest.mark.parametrize('half', [False, True])
 @pytest.mark.parametrize('variant', sorted(VARIANTS))
-@pytest.mark.parametrize('shape', [(1, 61, 100, 3), (2, 480, 640, 3)])
+@pytest.mark.parametrize(('half', 'shape'), [
+    (False, (1, 61, 100, 3)), (True, (2, 480, 640, 3))])
 def test_the_network_stays_on_its_device(variant, half, shape):
-    network = DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=half).eval().to('meta')
+    with torch.device('meta'):
+        network = DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=half).eval()
     found, (image, mask) = off_device(network, shape)
     assert found == []
     assert (image.shape, mask.shape) == (shape, shape[:3])
