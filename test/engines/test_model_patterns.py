@@ -27,5 +27,5 @@ def test_dry_patterns_come_back(model):
     with closing(create_engine('openvino', model=model, precision='f32')) as engine:
         scores = {name: psnr(engine.infer(picture[None]).image[0], picture)
                   for name, picture in PICTURES.items()}
-    assert {name for name, score in scores.items() if score < 21} == BROKEN[model]
+    assert {name for name, score in scores.items() if score < 21} == BROKEN.get(model, set())
     assert np.median(list(scores.values())) > 44
