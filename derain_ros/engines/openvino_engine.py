@@ -75,23 +75,11 @@ def _import():
 class OpenVinoEngine(Engine):
     """Runs an ONNX model on the CPU, compiled for each size that comes along.
 
-    Parameters
-    ----------
-    model
-        Model to load; its file is checked first.
-    precision
-        ``f32``, ``bf16``, or ``auto``: bf16 where the CPU computes in it and the
-        result agrees with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`.
-    threads
-        Threads of an inference; 0 takes as many as there are cores.
-
-    Raises
-    ------
-    EngineError
-        OpenVINO is missing, cannot read the model, or the CPU lacks bf16.
-    ModelError
-        The model file is damaged.
-
+    ``model``: model to load; its file is checked first. ``precision``: ``f32``, ``bf16``, or
+    ``auto``: bf16 where the CPU computes in it and the result agrees with f32 to
+    :data:`derain_ros.engines.agreement.LEAST_DB`. ``threads``: threads of an inference; 0 takes as
+    many as there are cores. Raises EngineError: OpenVINO is missing, cannot read the model, or the
+    CPU lacks bf16. Raises ModelError: the model file is damaged.
     """
 
     def __init__(self, model: ModelInfo, precision: str, threads: int = 0) -> None:

@@ -27,19 +27,9 @@ def suppress(covered: Tensor, strength: Tensor) -> Tensor:
     A bias of the odds of rain, c / (1.001 − c), was there before: bfloat16 rounds 1.001 to 1,
     which made it infinite, and a step of float16 below full cover changed it by a third.
 
-    Parameters
-    ----------
-    covered
-        Share of a key that rain covers, 0–1, any shape.
-    strength
-        Positive scalar.
-
-    Returns
-    -------
-    Tensor
-        ``strength`` · log(max(1 − c, 0.001)): 0 for a dry key, −6.9 · ``strength`` for one that
-        is wholly covered; finite in any type, with ``covered`` rounded to 1 or beyond.
-
+    ``covered``: share of a key that rain covers, 0–1, any shape. ``strength``: positive scalar.
+    Returns ``strength`` · log(max(1 − c, 0.001)): 0 for a dry key, −6.9 · ``strength`` for one
+    that is wholly covered; finite in any type, with ``covered`` rounded to 1 or beyond.
     """
     return strength * torch.log((1 - covered).clamp(min=1e-3))
 
@@ -47,22 +37,8 @@ def suppress(covered: Tensor, strength: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int) -> Tensor:
     """Multi-head scaled dot-product attention.
 
-    Parameters
-    ----------
-    query
-        B×Q×C.
-    key, value
-        B×K×C.
-    bias
-        Added to the logits, broadcast to B×heads×Q×K.
-    heads
-        Number of heads; divides C.
-
-    Returns
-    -------
-    Tensor
-        B×Q×C.
-
+    ``query``: B×Q×C. ``key``, ``value``: B×K×C. ``bias``: added to the logits, broadcast to
+    B×heads×Q×K. ``heads``: number of heads; divides C. Returns B×Q×C.
     """
     batch, _, channels = query.shape
     split = (batch, -1, heads, channels // heads)
@@ -171,21 +147,10 @@ def counting_sort(cluster: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
 
     TensorRT refuses TopK over more than 3840 elements, which an exported argsort becomes.
 
-    Parameters
-    ----------
-    cluster
-        Cluster index of each token, int64, N×T, values below ``clusters``.
-    clusters
-        Number of clusters.
-
-    Returns
-    -------
-    position : Tensor
-        Where each token goes in the rearranged sequence, int64, N×T.
-    order : Tensor
-        Which token each place of the rearranged sequence takes, int64, N×T; the
-        inverse permutation of ``position``.
-
+    ``cluster``: cluster index of each token, int64, N×T, values below ``clusters``. ``clusters``:
+    number of clusters. Returns ``position`` (Tensor): where each token goes in the rearranged
+    sequence, int64, N×T. Returns ``order`` (Tensor): which token each place of the rearranged
+    sequence takes, int64, N×T; the inverse permutation of ``position``.
     """
     member = cluster.unsqueeze(1) == torch.arange(clusters, device=cluster.device).view(1, -1, 1)
     rank = running_counts(member)
@@ -203,16 +168,7 @@ def running_counts(member: Tensor) -> Tensor:
     and later ones are known to mix up sums along different axes
     (https://github.com/NVIDIA/TensorRT/issues/4551).
 
-    Parameters
-    ----------
-    member
-        Boolean, N×K×T.
-
-    Returns
-    -------
-    Tensor
-        int32, N×K×T, each place counted itself.
-
+    ``member``: boolean, N×K×T. Returns int32, N×K×T, each place counted itself.
     """
     blocks = _cut(member.float(), _BLOCK)
     # No count within a block is too large for an engine that computes in bfloat16.

@@ -22,18 +22,8 @@ LUMINANCE_BGR = (0.114, 0.587, 0.299)
 def dilate(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Grey dilation by a flat rectangle.
 
-    Parameters
-    ----------
-    image
-        Float, N×C×H×W.
-    size
-        Odd height and width of the rectangle, in pixels.
-
-    Returns
-    -------
-    Tensor
-        N×C×H×W; pixels outside the image count as −∞.
-
+    ``image``: float, N×C×H×W. ``size``: odd height and width of the rectangle, in pixels. Returns
+    N×C×H×W; pixels outside the image count as −∞.
     """
     rows, columns = size
     if rows > 1:
@@ -65,18 +55,8 @@ def white_top_hat(image: Tensor, width: int) -> Tensor:
     The opening by a square leaves what a square of that side fits into; lines of every
     direction and dots thinner than it remain in the difference.
 
-    Parameters
-    ----------
-    image
-        Float in 0–1, N×C×H×W.
-    width
-        Odd side of the square, in pixels.
-
-    Returns
-    -------
-    Tensor
-        ``image`` − opening(``image``), N×C×H×W, never negative.
-
+    ``image``: float in 0–1, N×C×H×W. ``width``: odd side of the square, in pixels. Returns
+    ``image`` − opening(``image``), N×C×H×W, never negative.
     """
     # A square is a row of columns.
     eroded = erode(erode(image, (width, 1)), (1, width))
@@ -86,24 +66,11 @@ def white_top_hat(image: Tensor, width: int) -> Tensor:
 def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
     """Row and column offsets whose sums draw a digital line.
 
-    Parameters
-    ----------
-    angle
-        From the vertical, degrees, −90 to 90, positive leaning right at the foot.
-    length
-        Rows covered up to 45°, columns beyond; a power of two.
-
-    Returns
-    -------
-    list of (int, int)
-        Offsets (2^k, round(2^k · tan angle)), or (round(2^k / tan angle), 2^k) beyond 45°;
-        the 2^n sums of their subsets are the pixels of the line.
-
-    Raises
-    ------
-    ValueError
-        ``length`` is not a power of two greater than one.
-
+    ``angle``: from the vertical, degrees, −90 to 90, positive leaning right at the foot.
+    ``length``: rows covered up to 45°, columns beyond; a power of two. Returns offsets (2^k,
+    round(2^k · tan angle)), or (round(2^k / tan angle), 2^k) beyond 45°; the 2^n sums of their
+    subsets are the pixels of the line. Raises ValueError: ``length`` is not a power of two greater
+    than one.
     """
     if length < 2 or length & (length - 1):
         raise ValueError(f'length must be a power of two of at least 2, got {length}')
@@ -117,19 +84,9 @@ def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
 def open_along(image: Tensor, angle: float, length: int) -> Tensor:
     """Grey opening by a digital line: what is shorter than the line disappears.
 
-    Parameters
-    ----------
-    image
-        Float in 0–1, N×C×H×W. Pixels outside the image support a line that leaves
-        it, so that streaks survive at the border.
-    angle, length
-        The line, as in :func:`line_steps`.
-
-    Returns
-    -------
-    Tensor
-        N×C×H×W, never above ``image``.
-
+    ``image``: float in 0–1, N×C×H×W. Pixels outside the image support a line that leaves it, so
+    that streaks survive at the border. ``angle``, ``length``: the line, as in :func:`line_steps`.
+    Returns N×C×H×W, never above ``image``.
     """
     steps = line_steps(angle, length)
     rows, columns = (sum(abs(step[axis]) for step in steps) for axis in (0, 1))

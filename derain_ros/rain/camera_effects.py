@@ -32,19 +32,9 @@ class CameraEffects:
     def capture(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Apply the effects.
 
-        Parameters
-        ----------
-        image
-            uint8, H×W×3, BGR.
-        seed
-            Of the noise. A rainy picture and its truth taken with the same seed carry
-            the same noise, so that a network learns to leave it alone.
-
-        Returns
-        -------
-        ndarray
-            uint8, H×W×3, BGR.
-
+        ``image``: uint8, H×W×3, BGR. ``seed``: of the noise. A rainy picture and its truth taken
+        with the same seed carry the same noise, so that a network learns to leave it alone.
+        Returns uint8, H×W×3, BGR.
         """
         if self.gamma != 1:
             levels = 255 * (np.arange(256) / 255) ** self.gamma

@@ -97,20 +97,10 @@ class DropVolume:
 class Drops(NamedTuple):
     """Drops of one exposure; arrays of one value a drop, float32.
 
-    Attributes
-    ----------
-    start, velocity
-        Where a drop is when its exposure begins, metres, and its velocity against the
-        camera, m/s; 3×N: right, down, ahead.
-    diameter
-        Metres.
-    duration
-        Seconds for which it is exposed.
-    radiance
-        Relative to the light that falls on it.
-    frequency, phase
-        Of its oscillation, rad/s and rad.
-
+    ``start``, ``velocity``: where a drop is when its exposure begins, metres, and its velocity
+    against the camera, m/s; 3×N: right, down, ahead. ``diameter``: metres. ``duration``: seconds
+    for which it is exposed. ``radiance``: relative to the light that falls on it. ``frequency``,
+    ``phase``: of its oscillation, rad/s and rad.
     """
 
     start: np.ndarray
@@ -125,17 +115,9 @@ class Drops(NamedTuple):
 class Points(NamedTuple):
     """Points along the ways of drops, one value a point, float32 (``blur``: int64).
 
-    Attributes
-    ----------
-    column, row
-        In the picture, pixels.
-    mass
-        Area that the drop hides there, pixels, times the share of the exposure.
-    radiance
-        Relative to the light that falls on the drop.
-    blur
-        Index into :data:`BLURS`.
-
+    ``column``, ``row``: in the picture, pixels. ``mass``: area that the drop hides there, pixels,
+    times the share of the exposure. ``radiance``: relative to the light that falls on the drop.
+    ``blur``: index into :data:`BLURS`.
     """
 
     column: np.ndarray
@@ -152,11 +134,7 @@ def terminal_speed(diameter: np.ndarray | float) -> np.ndarray | float:
     characteristics of precipitation at vertical incidence", Rev. Geophys. 11(1),
     1973), a fit for drops of 0.6 to 5.8 mm.
 
-    Parameters
-    ----------
-    diameter
-        Millimetres.
-
+    ``diameter``: millimetres.
     """
     return 9.65 - 10.3 * np.exp(-0.6 * diameter)
 
@@ -167,11 +145,7 @@ def drops_per_cubic_metre(rate: float) -> float:
     N(D) = 8000·exp(−4.1·R^−0.21·D) per m³ and mm (Marshall and Palmer, "The distribution
     of raindrops with size", J. Meteorology 5, 1948), integrated.
 
-    Parameters
-    ----------
-    rate
-        Rain rate R, mm/h; 0 gives 0.
-
+    ``rate``: rain rate R, mm/h; 0 gives 0.
     """
     if rate <= 0:
         return 0.0
@@ -182,18 +156,8 @@ def drops_per_cubic_metre(rate: float) -> float:
 def relative_velocity(volume: DropVolume, fall: np.ndarray) -> np.ndarray:
     """Velocity of drops against the camera, without its rotation, m/s.
 
-    Parameters
-    ----------
-    volume
-        How the camera moves.
-    fall
-        Terminal speeds, m/s, N.
-
-    Returns
-    -------
-    ndarray
-        3×N: right, down, ahead.
-
+    ``volume``: how the camera moves. ``fall``: terminal speeds, m/s, N. Returns 3×N: right, down,
+    ahead.
     """
     heading = np.deg2rad(MOUNTS[volume.mount])
     # A camera that looks to the left moves to its own right as the vehicle drives on.
@@ -207,15 +171,8 @@ def sample_drops(
 ) -> Drops:
     """Draw the drops that an exposure may see; those too small or too far to show are left out.
 
-    Parameters
-    ----------
-    volume
-        What falls, and what sees it.
-    height, width
-        Size of the picture, pixels.
-    rng
-        Source of all randomness.
-
+    ``volume``: what falls, and what sees it. ``height``, ``width``: size of the picture, pixels.
+    ``rng``: source of all randomness.
     """
     focal, exposure = volume.focal_length, volume.exposure
     column, row = width / 2 - volume.offset[0], height / 2 - volume.offset[1]
@@ -272,13 +229,7 @@ def sample_drops(
 def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
     """Follow drops through the exposure; points at equal steps of time.
 
-    Parameters
-    ----------
-    drops
-        Of :func:`sample_drops`.
-    volume, height, width
-        As there.
-
+    ``drops``: of :func:`sample_drops`. ``volume``, ``height``, ``width``: as there.
     """
     focal = np.float32(volume.focal_length)
     column, row = width / 2 - volume.offset[0], height / 2 - volume.offset[1]
@@ -322,19 +273,9 @@ def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
 def splat(points: Points, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw points; each hides the scene by its mass, blurred.
 
-    Parameters
-    ----------
-    points
-        Of :func:`trace`.
-    height, width
-        Size of the picture, pixels.
-
-    Returns
-    -------
-    cover, radiance : ndarray
-        Share of the scene that drops hide, 0–1, and the mean radiance of those that hide it,
-        float32, H×W.
-
+    ``points``: of :func:`trace`. ``height``, ``width``: size of the picture, pixels. Returns
+    ``cover``, ``radiance`` (ndarray): share of the scene that drops hide, 0–1, and the mean
+    radiance of those that hide it, float32, H×W.
     """
     cover = np.zeros((height, width), np.float32)
     glow = np.zeros_like(cover)
@@ -381,22 +322,9 @@ def refract(
     A drop sees nearly all about it (Garg and Nayar 2007): E mixes the light of the sky with
     the wide surroundings of the pixel.
 
-    Parameters
-    ----------
-    image
-        Scene B, uint8, H×W×3, BGR.
-    cover, radiance
-        α and the factor of E, of :func:`splat`.
-    light
-        Of the sky, B, G, R, 0–1, float32.
-    ground
-        Share of the surroundings in E, 0–1.
-
-    Returns
-    -------
-    ndarray
-        uint8, H×W×3, BGR.
-
+    ``image``: scene B, uint8, H×W×3, BGR. ``cover``, ``radiance``: α and the factor of E, of
+    :func:`splat`. ``light``: of the sky, B, G, R, 0–1, float32. ``ground``: share of the
+    surroundings in E, 0–1. Returns uint8, H×W×3, BGR.
     """
     scene = image.astype(np.float32) / 255
     small = cv2.resize(scene, (8, 8), interpolation=cv2.INTER_AREA)

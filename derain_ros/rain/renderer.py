@@ -259,22 +259,9 @@ def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) 
     Sichtweite", 1924). The distance z of a row is that of a flat ground, relative to the
     horizon's; above the horizon z = 1 and t = 1 − ``mist``.
 
-    Parameters
-    ----------
-    image
-        uint8, H×W×3, BGR.
-    mist
-        1 − t at the horizon, 0–1.
-    horizon
-        Row of the horizon as a share of the height.
-    light
-        A, airlight B, G, R, 0–1.
-
-    Returns
-    -------
-    ndarray
-        uint8, H×W×3, BGR.
-
+    ``image``: uint8, H×W×3, BGR. ``mist``: 1 − t at the horizon, 0–1. ``horizon``: row of the
+    horizon as a share of the height. ``light``: a, airlight B, G, R, 0–1. Returns uint8, H×W×3,
+    BGR.
     """
     height = image.shape[0]
     below = np.maximum(0, (np.arange(height) + 0.5) / height - horizon)
@@ -295,27 +282,9 @@ def compose(
     2016), ``screen`` 1 − (1 − B)(1 − A·S), ``occlusion`` (1 − S)·B + S·A (a drop
     hides what is behind it).
 
-    Parameters
-    ----------
-    image
-        uint8, H×W×3, BGR.
-    streaks
-        float32, H×W, 0–1.
-    light
-        A as B, G, R, float32, 0–1.
-    model
-        One of :data:`LAYER_MODELS`.
-
-    Returns
-    -------
-    ndarray
-        uint8, H×W×3, BGR.
-
-    Raises
-    ------
-    ValueError
-        ``model`` is not known.
-
+    ``image``: uint8, H×W×3, BGR. ``streaks``: float32, H×W, 0–1. ``light``: a as B, G, R, float32,
+    0–1. ``model``: one of :data:`LAYER_MODELS`. Returns uint8, H×W×3, BGR. Raises ValueError:
+    ``model`` is not known.
     """
     scene = image.astype(np.float32) / 255
     rain = streaks[:, :, None]

@@ -93,17 +93,8 @@ def streak_size(
 ) -> tuple[float, float]:
     """Length and width of the streak of a falling drop on the sensor, pixels.
 
-    Parameters
-    ----------
-    diameter
-        Of the drop, millimetres.
-    distance
-        From the camera, metres.
-    exposure
-        Seconds.
-    focal_length
-        Pixels.
-
+    ``diameter``: of the drop, millimetres. ``distance``: from the camera, metres. ``exposure``:
+    seconds. ``focal_length``: pixels.
     """
     scale = focal_length / distance
     return terminal_speed(diameter) * exposure * scale, 1e-3 * diameter * scale
@@ -182,13 +173,7 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
     Ranges are wider than any one camera has. Rain as physics shows it to a wide lens is
     mostly too faint to see; what this draws is plainer, by ``opacity``.
 
-    Parameters
-    ----------
-    intensity
-        Above 0 to 1.
-    rng
-        Source of randomness.
-
+    ``intensity``: above 0 to 1. ``rng``: source of randomness.
     """
     def between(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -232,15 +217,8 @@ def sample_layers(
 ) -> list[StreakLayer]:
     """Draw layers from far to near; more intensity means more, denser, brighter ones.
 
-    Parameters
-    ----------
-    intensity, wind
-        As for :func:`sample_shower`.
-    moving
-        Three in ten exposures may be as short as 1/1500 s, in place of 1/250 s: dashes.
-    rng
-        Source of randomness.
-
+    ``intensity``, ``wind``: as for :func:`sample_shower`. ``moving``: three in ten exposures may
+    be as short as 1/1500 s, in place of 1/250 s: dashes. ``rng``: source of randomness.
     """
     if intensity == 0:
         return []

@@ -77,22 +77,10 @@ class TensorRtEngine(Engine):
     A freshly compiled engine is compared with the CPU in f32 on a test frame of its size, and
     neither used nor kept if they agree to less than :data:`derain_ros.engines.agreement.LEAST_DB`.
 
-    Parameters
-    ----------
-    model
-        Model to load; its file is checked first.
-    precision
-        ``f16``, ``f32``, or ``auto``: f16 where the model has a file of it.
-    options
-        Where compiled engines are kept, and how much scratch memory they may take.
-
-    Raises
-    ------
-    EngineError
-        There is no GPU or no TensorRT, or it cannot be used.
-    ModelError
-        The model file is damaged.
-
+    ``model``: model to load; its file is checked first. ``precision``: ``f16``, ``f32``, or
+    ``auto``: f16 where the model has a file of it. ``options``: where compiled engines are kept,
+    and how much scratch memory they may take. Raises EngineError: there is no GPU or no TensorRT,
+    or it cannot be used. Raises ModelError: the model file is damaged.
     """
 
     preparation_limit = 1800.0

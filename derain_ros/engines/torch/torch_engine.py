@@ -84,23 +84,11 @@ class TorchEngine(Engine):
     On a GPU each shape has memory of its own and a CUDA graph of the network, where it can be
     captured.
 
-    Parameters
-    ----------
-    model
-        Model to load; its file is checked first.
-    precision
-        ``f32``, ``f16``, ``bf16`` (autocast), or ``auto``: on a GPU f16 where the result agrees
-        with f32 to :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32.
-    kernels
-        On a GPU, one of :data:`derain_ros.engines.contract.KERNELS`.
-
-    Raises
-    ------
-    EngineError
-        torch is missing, or the model has no weights for it.
-    ModelError
-        The weights are damaged.
-
+    ``model``: model to load; its file is checked first. ``precision``: ``f32``, ``f16``, ``bf16``
+    (autocast), or ``auto``: on a GPU f16 where the result agrees with f32 to
+    :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32. ``kernels``: on a GPU, one of
+    :data:`derain_ros.engines.contract.KERNELS`. Raises EngineError: torch is missing, or the model
+    has no weights for it. Raises ModelError: the weights are damaged.
     """
 
     def __init__(self, model: ModelInfo, precision: str, kernels: str = 'plain') -> None:
