@@ -83,13 +83,13 @@ def test_learning_rate_warms_up_and_falls_to_zero(pictures, tmp_path):
 
 
 def test_one_batch_is_learnt_by_heart(pictures, crops, tmp_path):
-    trainer = tiny(small_config(pictures, tmp_path, steps=150, learning_rate=1e-2))
+    trainer = tiny(small_config(pictures, tmp_path, steps=60, learning_rate=1e-2))
     batch = crops.render(0)
     trainer.network.train()
     losses = []
-    for trainer.step in range(150):
+    for trainer.step in range(60):
         losses.append(trainer._step(trainer.network, [batch]))
-    for part, share in (('restored', 0.8), ('mask', 0.7)):
+    for part, share in (('restored', 0.5), ('mask', 0.85)):
         assert losses[-1][part] < share * losses[0][part], (part, losses[0], losses[-1])
 
 
