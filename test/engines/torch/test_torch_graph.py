@@ -14,7 +14,7 @@ pytest.importorskip('torch', reason='needs the extra `train`')
 import torch
 from meta_device import NEEDS_GPU, OffDevice
 
-from derain_ros.bench.prenet import DeployedPReNet
+from derain_ros.bench.prenet import PReNet
 from derain_ros.engines import EngineOptions, create_engine
 from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
 
@@ -39,7 +39,7 @@ def test_the_network_stays_on_its_device(variant, half, shape):
 
 
 def test_the_peer_stays_on_its_device():
-    found, (image,) = off_device(DeployedPReNet('f16').to('meta'))
+    found, (image,) = off_device(PReNet('f16').to('meta'))
     assert found == []
     assert image.shape == (1, 61, 100, 3)
 
