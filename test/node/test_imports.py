@@ -25,4 +25,4 @@ def test_the_node_starts_without_tools_and_back_ends():
     assert 'derain_ros.node.node' in loaded
     assert TOOLS & {name.partition('.')[0] for name in loaded} == set()
     ours = {name.split('.')[1] for name in loaded if name.startswith('derain_ros.')}
-    assert ours == set(ROOMS)
+    assert ours - {'text', 'replacing'} == set(ROOMS)  # those two are for every room
