@@ -182,6 +182,25 @@ def test_messages_of_no_topic_are_told(tmp_path):
     assert damage.lost == 2 and 'no topic' in str(damage)
 
 
+def test_an_index_of_sqlite3_gives_no_message_another_time(tmp_path):
+    source = write_bag(tmp_path / 'in', drive(), 'sqlite3')
+    expected = read_bag(source)
+    with closing(sqlite3.connect(source / 'in.db3')) as database:
+        page, = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'timestamp_idx'").fetchone()
+        size, = database.execute('PRAGMA page_size').fetchone()
+    content = bytearray((source / 'in.db3').read_bytes())
+    place = content.index(expected[5].time.to_bytes(8, 'big'), (page - 1) * size)
+    assert place < page * size
+    content[place + 4] ^= 1
+    (source / 'in.db3').write_bytes(content)
+    with Recording(source) as recording:
+        assert [(one.topic, time, data) for one, time, data in recording.read()] == [
+            (row.topic, row.time, row.data) for row in expected]
+        damage, = recording.damages
+    assert 'the index tells other times than the messages' in damage.reason
+
+
 def test_foreign_channels_are_kept_as_they_are(tmp_path, engine):
     def extra(writer):
         schema = writer.register_schema('Pose', 'jsonschema', b'{"type": "object"}')
