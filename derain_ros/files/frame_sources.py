@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from rosbags.serde import SerdeError
@@ -43,21 +42,6 @@ class FrameSet:
     rain_mask: np.ndarray | None = None
     position: int = 0
     seconds: Fraction | None = None
-
-
-class FrameSource(Protocol):
-    """Where frames come from, one after the other; ``len`` is how many :meth:`read` yields."""
-
-    def __len__(self) -> int: ...
-
-    def describe(self) -> dict:
-        """Return what is read, fit for JSON."""
-
-    def has(self, version: str) -> bool:
-        """Tell whether a version, ``derained`` or ``clean``, is given."""
-
-    def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames in order; one at a time is in memory. Raises ValueError."""
 
 
 class FolderFrames:
@@ -232,6 +216,10 @@ class BagPairs(BagFrames):
             described[f'unpaired_{version}'] = self._left_out[version] - repeated
             described[f'repeated_{version}'] = repeated
         return described
+
+
+FrameSource = FolderFrames | BagFrames
+"""Where frames come from; ``len`` is how many ``read`` yields, of which one is in memory."""
 
 
 def bits_of(recording: Recording, topic: str) -> int:

@@ -1,7 +1,5 @@
 """Which picture belongs to which: names in folders, stamps in bags."""
 
-import os
-
 import numpy as np
 import pytest
 from bag_files import COMPRESSED, IMAGE, START, STORAGES, compressed, image, picture, write_bag
@@ -93,13 +91,6 @@ def test_bad_pictures_and_sizes_are_named(tmp_path):
     for part in (tmp_path / 'rainy' / 'b.png', '64x48', tmp_path / 'clean' / 'b.png', '32x48'):
         assert str(part) in bad_size.reason
     assert good.name == 'c.png'
-
-
-def test_a_name_that_is_not_utf_8(tmp_path):
-    write_pairs(tmp_path, ['a.png'])
-    for side in ('rainy', 'clean'):
-        (tmp_path / side / 'a.png').rename(tmp_path / side / os.fsdecode(b'\xff.png'))
-    assert _names(FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')) == [r'\udcff.png']
 
 
 def _clip(stamps, clean_stamps, make=image):
