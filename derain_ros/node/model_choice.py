@@ -58,11 +58,12 @@ class ModelChoice(Engine):
         self._engines: dict[str, Engine] = {}
         self._seconds: dict[tuple[str, Size], list[float]] = {}  # of an inference, and of CPU time
         self._used, self._settled = 0, False
-        self._why = 'the rate of the cameras is not known yet'
+        self._why = 'no model is installed; install the package again'
         self._looked = self._kept_up = time.monotonic()
-        while not self._load(0):
+        while not (self._models and self._load(0)):
             if not self._models:
                 raise EngineError(self._why)
+        self._why = 'the rate of the cameras is not known yet'
         first = self._engines[self._models[0].name]
         self._setup = f'{first.info.engine} {first.info.device} {setup}'
         self.preparation_limit = first.preparation_limit * len(self._models)
@@ -172,16 +173,20 @@ class ModelChoice(Engine):
 
     def _needs(self, number: int, demand: Mapping[Size, float]) -> float:
         """Return the share of the time, or of the CPU allowed, that a model needs."""
-        times = [(rate, self._seconds.get((self._models[number].name, size), [np.inf] * 2))
-                 for size, rate in demand.items()]
-        return max(sum(rate * wall for rate, (wall, _) in times),
-                   sum(rate * cpu for rate, (_, cpu) in times) / self._allowed)
+        wall, cpu = (sum(rate * self._taken(number, size)[kind] for size, rate in demand.items())
+                     for kind in range(2))
+        return max(wall, cpu / self._allowed)
+
+    def _taken(self, number: int, size: Size) -> list[float]:
+        """Return the times of a model, zeros for a size that it has not been tried at yet."""
+        return self._seconds.get((self._models[number].name, size), [0.0, 0.0])
 
     def _settle(self) -> None:
         demand = None if self._settled else self._demand()
-        if not demand or not np.isfinite(self._needs(0, demand)):
-            return
         numbers = range(len(self._models))
+        if not demand or not all(
+                self._taken(number, size)[0] for number in numbers for size in demand):
+            return
         fits = [number for number in numbers if self._needs(number, demand) <= RESERVE]
         self._settled = True
         self._use(max(fits, default=0), numbers, demand)
@@ -192,9 +197,9 @@ class ModelChoice(Engine):
         if needs <= 1.0:
             self._kept_up = now
         elif now - self._kept_up > PATIENCE:
-            model = self._models[self._used]
             for size in demand:
-                self._remember(model, size, self._seconds[model.name, size])
+                if (times := self._taken(self._used, size))[0]:
+                    self._remember(self._models[self._used], size, times)
             self._use(self._used - 1, [self._used], demand)
             self._kept_up = now
 
@@ -203,10 +208,10 @@ class ModelChoice(Engine):
         rate = sum(demand.values())
         times = []
         for one in compared:
-            name = self._models[one].name
-            seconds = sum(each * self._seconds.get((name, size), [np.inf])[0]
-                          for size, each in demand.items()) / rate
-            times.append(f'{name} {seconds * 1e3:.0f} ms ({self._needs(one, demand):.0%})')
+            seconds = sum(
+                each * self._taken(one, size)[0] for size, each in demand.items()) / rate
+            times.append(f'{self._models[one].name} {seconds * 1e3:.0f} ms '
+                         f'({self._needs(one, demand):.0%})')
         self._used = number
         self._why = (f'an inference takes {", ".join(times)} of the {1e3 / rate:.0f} ms between '
                      'the frames of all cameras')

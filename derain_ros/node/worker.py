@@ -86,7 +86,8 @@ class Worker:
         for camera, size in tuple(self._derained_in.items()):
             if (rate := self._mailbox.rate(camera)) is None:
                 return None
-            demand[size] += rate
+            if rate:
+                demand[size] += rate
         return demand
 
     def _run(self) -> None:

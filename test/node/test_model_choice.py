@@ -137,8 +137,14 @@ def test_a_choice_waits_until_the_rate_is_known_and_then_only_steps_down(tmp_pat
     def runs(model):
         choice.infer(FRAME)
         return choice.info.model == model
+    bench.demand = {SIZE: 10.0, (96, 64): 5.0}
+    for _ in range(100):
+        assert runs(CHEAP)  # no model has been tried at the other size
     bench.demand = {SIZE: 10.0}
     wait_for(lambda: runs(BEST), 'choice')
+    bench.demand = {SIZE: 10.0, (96, 64): 5.0}  # a camera has come
+    for _ in range(500):
+        assert runs(BEST)
     bench.seconds[BEST] = 0.15  # of the 100 ms between two frames
     wait_for(lambda: runs(NAMES[-2]), 'step down')
     bench.seconds[BEST] = 0.001
