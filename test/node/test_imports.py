@@ -14,12 +14,12 @@ TOOLS = {
     'torch', 'matplotlib', 'onnx', 'rosbags', 'mcap', 'rich', 'tqdm', 'dask', 'distributed',
     'jinja2', 'pycocotools', 'scipy', 'skimage', 'pandas', 'msgspec', 'psutil', 'ruamel',
     'safetensors', 'openvino', 'tensorrt', 'tensorrt_rtx', 'cuda', 'pynvml', 'pytest'}
-ROOMS = ('node', 'images', 'engines', 'rain_gate')
+ROOMS = ('node', 'images', 'engines', 'rain_gate', 'replacing')
 
 
 def test_the_node_starts_without_tools_and_back_ends():
     output = subprocess.run(
-        [sys.executable, '-c', SHOW], check=True, capture_output=True, text=True, timeout=60,
+        [sys.executable, '-c', SHOW], check=True, capture_output=True, text=True, timeout=300,
         cwd=ROOT)
     loaded = output.stdout.split()
     assert 'derain_ros.node.node' in loaded
