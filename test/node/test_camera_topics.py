@@ -99,7 +99,7 @@ class Both:
         def spun():
             self.spin()
             return condition()
-        return wait_for(spun, what, 20.0)
+        return wait_for(spun, what)
 
     def subscribe(self, reliability, *candidates):
         def on_message(message, message_type):
