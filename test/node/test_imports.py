@@ -14,7 +14,7 @@ TOOLS = {
     'torch', 'matplotlib', 'onnx', 'rosbags', 'mcap', 'rich', 'tqdm', 'dask', 'distributed',
     'jinja2', 'pycocotools', 'scipy', 'skimage', 'pandas', 'msgspec', 'psutil', 'ruamel',
     'safetensors', 'openvino', 'tensorrt', 'tensorrt_rtx', 'cuda', 'pynvml', 'pytest'}
-ROOMS = ('node', 'images', 'engines', 'rain_gate', 'replacing')
+ROOMS = ('node', 'images', 'engines', 'rain_gate')
 
 
 def test_the_node_starts_without_tools_and_back_ends():

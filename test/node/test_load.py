@@ -243,7 +243,7 @@ def test_rain_is_removed_when_it_comes_and_dry_frames_are_left_alone(tmp_path):
                      for number in paced(frames, 10)]
             answers.extend(found)
             return found
-        wait_for(lambda: play(dry, 5)[-1].word == 'bypassed', 'word that it is dry')
+        wait_for(lambda: play(dry, 5)[-1].word == 'bypassed', 'word that it is dry', 240)
         for answer in play(dry, 10):
             assert answer.word == 'bypassed' and answer.identical
             assert answer.values['infer_ms'] == ''
