@@ -56,14 +56,14 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Files of tests run side by side, as many as there are cores: most of the time of a node's test is
-# waiting. What looks at the whole machine runs alone.
+# Tests of nodes have the machine to themselves; the other files run side by side.
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest -m
+NODE_TESTS := test/node test/live test/bench test/launch test/config
+PYTEST := $(BIN)/python -m pytest -m 'not slow'
 
 test: lint
-	$(PYTEST) 'not slow and not alone' -n $(WORKERS) --dist loadfile
-	$(PYTEST) 'alone and not slow' test/node test/live test/bench
+	$(PYTEST) -n $(WORKERS) --dist loadfile $(addprefix --ignore=,$(NODE_TESTS))
+	$(PYTEST) $(NODE_TESTS)
 
 test-all: lint
 	$(BIN)/python -m pytest

@@ -2,10 +2,18 @@
 
 import os
 import signal
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
+
+with suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    # How long it takes to draw an example says nothing on a busy machine.
+    settings.register_profile(
+        'busy', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile('busy')
 
 # A shell that runs the tests in the background has SIGINT ignored, and the processes that
 # the tests start and interrupt would inherit that; a handler is not inherited.

@@ -237,7 +237,6 @@ def test_wrong_arguments_are_told_before_anything_starts(capsys, arguments, said
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.alone
 def test_a_recorded_drive_is_measured(command, tmp_path):
     file = tmp_path / 'replay.json'
     status, output, errors = command.finished(

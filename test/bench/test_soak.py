@@ -74,7 +74,6 @@ def test_the_plot_is_svg_with_a_line_per_series():
     assert lines['line: p50'].count('M') == 2 and lines['line: p95'].count('M') == 1
 
 
-@pytest.mark.alone
 def test_a_few_seconds_of_soak(tmp_path):
     out = tmp_path / 'soak'
     done = subprocess.run(

@@ -201,7 +201,6 @@ def test_no_space_for_logs_at_the_start(tmp_path):
         subprocess.run(['umount', '--lazy', str(full)], check=True)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_killed_node_starts_again_beside_what_it_left_in_shared_memory(tmp_path):
     with Rig(tmp_path / 'first', {'cameras': ['front']}, (), PROFILE) as rig:

@@ -58,7 +58,6 @@ class Neighbour:
                    key=lambda path: path.stat().st_size)
 
 
-@pytest.mark.alone  # any node that starts removes such segments
 def test_only_the_segment_of_the_killed_process_is_removed():
     domain = new_domain()
     with contextlib.ExitStack() as stack, Neighbour(domain) as killed:
