@@ -1,6 +1,7 @@
 """Clips to make a video of: pictures of a folder, views of one picture, image topics of bags."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,7 +64,7 @@ class Sound:
     stop: Fraction | None
 
 
-class ClipSource:
+class ClipSource(ABC):
     """Frames one after the other, and what is known of them.
 
     ``facts`` tell size, rate and number; ``notes``, printable, are for the user; ``has_derained``
@@ -75,12 +76,12 @@ class ClipSource:
     has_derained = has_masks = False
     sound: Sound | None = None
 
+    @abstractmethod
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames; one that cannot be read gives a BadPair.
 
         Raises ValueError where the source is damaged as a whole.
         """
-        raise NotImplementedError
 
     def _first_size(self, where: str) -> tuple[int, int]:
         """Return width and height of the first frame that can be read."""
