@@ -29,7 +29,7 @@ endif
 
 help:
 	@echo 'make demo      set up, then derain a rainy driving clip through the node'
-	@echo 'make test      set up with torch, then lint and tests (about 8 minutes on two cores)'
+	@echo 'make test      set up with torch, then lint and tests (about 15 minutes on two cores)'
 	@echo 'make test-all  the same with the long tests, and with what Ubuntu 22.04 and Kilted have'
 	@echo 'make bench     speed of engines and node, each figure beside its bar'
 	@echo 'make soak      the node under full load for MINUTES=30; curves in out/soak/'
