@@ -77,7 +77,7 @@ def test_the_plot_is_svg_with_a_line_per_series():
 def test_a_few_seconds_of_soak(tmp_path):
     out = tmp_path / 'soak'
     done = subprocess.run(
-        [sys.executable, '-m', 'derain_ros.cli', 'soak', '--minutes', '0.06', '--every', '0.4',
+        [sys.executable, '-m', 'derain_ros.cli', 'soak', '--minutes', '0.2', '--every', '0.5',
          '--size', '320x240', '-o', str(out)],
         capture_output=True, text=True, timeout=150, check=False)
     figures = {figure['name']: figure
