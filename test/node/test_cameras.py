@@ -91,7 +91,7 @@ def test_four_cameras_get_equal_shares_of_an_engine_that_is_too_slow(rig, camera
         wait_for(lambda: sum(counts(rig, 'published', *cameras) - before) > 60, 'frames')
     settled(*cameras.values())
     shares = counts(rig, 'published', *cameras) - before
-    assert min(shares) >= 0.8 * max(shares)
+    assert min(shares) >= 0.9 * max(shares)
     for lens in cameras.values():
         assert list(lens.images) == sorted(lens.images)
         made = [stamp for stamp, found in lens.images.items() if found[0][0] > start]
