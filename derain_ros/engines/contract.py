@@ -1,6 +1,7 @@
 """What every inference back end promises to its callers."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
@@ -44,6 +45,14 @@ def ready_for(
     return kept[shape]
 
 
+def default_cache() -> Path:
+    """Return ``$XDG_CACHE_HOME/derain_ros/engines``; see the XDG Base Directory specification."""
+    base = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    if not base.is_absolute():  # to be ignored, says the specification
+        base = Path('~/.cache').expanduser()
+    return base / 'derain_ros' / 'engines'
+
+
 class EngineError(RuntimeError):
     """An engine could not be created or could not run; the message says what to do."""
 
@@ -51,13 +60,8 @@ class EngineError(RuntimeError):
 class Derained(NamedTuple):
     """One inference result.
 
-    Attributes
-    ----------
-    image
-        Restored frames, uint8, N×H×W×3, BGR, 0–255.
-    rain_mask
-        Rain probability per pixel, uint8, N×H×W, 0 = dry, 255 = rain.
-
+    Restored frames ``image``, uint8, N×H×W×3, BGR, 0–255, and the rain probability of each pixel,
+    ``rain_mask``, uint8, N×H×W, 0 = dry, 255 = rain.
     """
 
     image: np.ndarray
@@ -68,19 +72,9 @@ class Derained(NamedTuple):
 class EngineInfo:
     """What an engine runs, in the words that logs and ``/diagnostics`` use.
 
-    Attributes
-    ----------
-    engine
-        Back end name, ``tensorrt``, ``openvino`` or ``torch``.
-    device
-        Device name as the back end reports it.
-    model
-        Model name from the zoo, or the path of the model file.
-    precision
-        Arithmetic used for inference, ``f32``, ``f16`` or ``bf16``.
-    reason
-        Why this back end and precision were taken, one sentence.
-
+    ``engine`` is the back end, ``tensorrt``, ``openvino`` or ``torch``, and ``device`` named as it
+    reports it; ``model`` a name of the zoo or the path of a file, ``precision`` the arithmetic,
+    ``f32``, ``f16`` or ``bf16``; ``reason`` says why these were taken, in one sentence.
     """
 
     engine: str
@@ -94,19 +88,10 @@ class EngineInfo:
 class EngineOptions:
     """What an engine may be told besides model and precision; each takes what concerns it.
 
-    Attributes
-    ----------
-    cache_directory
-        Where compiled engines are kept; None takes the default folder.
-    cache_limit
-        Bytes that they may take there.
-    threads
-        OpenVINO only: threads of an inference; 0 takes as many as there are cores.
-    workspace
-        Most bytes of scratch memory of the GPU; None leaves it to the back end.
-    kernels
-        torch on a GPU only, one of :data:`KERNELS`.
-
+    Compiled engines are kept in ``cache_directory`` (None: :func:`default_cache`) and may take
+    ``cache_limit`` bytes there. ``threads`` are those of an inference in OpenVINO, 0 for as many
+    as there are cores; ``workspace`` is the most scratch memory of the GPU in bytes, None leaves
+    it to the back end; ``kernels``, one of :data:`KERNELS`, is for torch on a GPU.
     """
 
     cache_directory: Path | None = None
@@ -164,19 +149,8 @@ class Engine(ABC):
     def time_device(self, images: np.ndarray, runs: int) -> list[float]:
         """Time the network alone on the GPU, without the copies to and from it.
 
-        Parameters
-        ----------
-        images
-            As for :meth:`infer`.
-        runs
-            How often.
-
-        Returns
-        -------
-        list of float
-            Milliseconds between two events on the GPU around each run; empty where the engine
-            cannot tell.
-
+        Returns the milliseconds between two events on the GPU around each of so many runs; empty
+        where the engine cannot tell. ``images`` are as for :meth:`infer`.
         """
         return []
 
@@ -192,14 +166,10 @@ class Engine(ABC):
 def check_images(images: np.ndarray) -> None:
     """Raise ValueError unless ``images`` is what :meth:`Engine.infer` asks for."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
-            f'expected uint8 images of shape (N, H, W, 3), '
-            f'got {images.dtype} of shape {images.shape}'
-        )
+        raise ValueError(f'expected uint8 images of shape (N, H, W, 3), got {images.dtype} of '
+                         f'shape {images.shape}')
     if images.shape[0] < 1:
         raise ValueError('expected at least one image, got an empty batch')
     if min(images.shape[1:3]) < MINIMUM_SIDE:
-        raise ValueError(
-            f'images are {images.shape[2]}x{images.shape[1]} pixels; '
-            f'the network needs at least {MINIMUM_SIDE} on each side'
-        )
+        raise ValueError(f'images are {images.shape[2]}x{images.shape[1]} pixels; the network '
+                         f'needs at least {MINIMUM_SIDE} on each side')

@@ -31,17 +31,10 @@ Two cores, 192×256 pixels in bf16: 10 ms of both, against 8 to 11 ms and 13 to 
 class LayerTime(NamedTuple):
     """A layer as OpenVINO runs it.
 
-    Attributes
-    ----------
-    kind, kernel
-        Its type, and the kernel that was taken, which names its instruction set.
-    ms
-        Least time of several runs, milliseconds.
-    flops
-        Operations of convolutions and linear layers, a multiply-add counting two; 0 of others.
-    size
-        Bytes of inputs, weights and outputs, each once.
-
+    ``kind`` is its type, and ``kernel`` the one that was taken, which names its instruction set;
+    ``ms`` the least time of several runs, ``flops`` the operations of convolutions and linear
+    layers, a multiply-add counting two, 0 of others; ``size`` the bytes of inputs, weights and
+    outputs, each once.
     """
 
     kind: str
@@ -147,13 +140,7 @@ class OpenVinoEngine(Engine):
     def profile(self, images: np.ndarray, runs: int) -> tuple[float, list[LayerTime]]:
         """Time each layer on one thread; returns the least CPU time of a run, ms, and the layers.
 
-        Parameters
-        ----------
-        images
-            As for :meth:`infer`.
-        runs
-            How often; the least time of each layer counts.
-
+        Of so many runs the least time of each layer counts; ``images`` are as for :meth:`infer`.
         """
         check_images(images)
         request = self._compile(

@@ -24,7 +24,6 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
-from std_msgs.msg import Header
 
 from derain_ros.node.parameters import COMPRESSED, SWITCHES, LiveSettings
 
@@ -311,11 +310,6 @@ class OutputTopics:
     def wants_intensity(self) -> bool:
         """Tell whether somebody subscribes to the rain intensity of this camera."""
         return self._publishers['rain_intensity'].get_subscription_count() > 0
-
-    def publish_intensity(self, header: Header, intensity: float) -> None:
-        """Publish the rain intensity, 0–1, under the header of a frame."""
-        self.publish('rain_intensity', RelativeHumidity(
-            header=header, relative_humidity=intensity))
 
     def publish(self, output: str, message: Any) -> None:
         """Publish a message, serialized or not."""

@@ -61,33 +61,26 @@ class EngineThread:
     """Creates an engine, runs jobs on it, closes it; daemonic, as an engine may hang.
 
     If ``make`` cannot create the engine the thread tries again: first after ``delay`` seconds,
-    then after those that ``again`` returns.
+    then after those that ``again`` returns. ``engine`` and its ``info`` are there between the two,
+    ``job`` while one is in work; ``attempted`` is set once creation has worked or failed.
     """
 
     def __init__(
         self, make: Callable[[], Engine], delay: float, again: Callable[[], float]
     ):
+        self.engine: Engine | None = None
         self.info: EngineInfo | None = None
-        self.preparation_limit = 0.0
+        self.job: Job | None = None
         self.failure = ''
         self.attempted = threading.Event()
         self._make = make
         self._delay = delay
         self._again = again
         self._changed = threading.Condition()
-        self.job: Job | None = None
-        self._engine: Engine | None = None
         self._hurried = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name='derain engine', daemon=True)
         self._thread.start()
-
-
-    @property
-    def activity(self) -> str:
-        """What the engine prepares; empty while it prepares nothing."""
-        engine = self._engine
-        return '' if engine is None else engine.activity
 
     def submit(
         self, work: Callable[[Engine], Any], limit: float, *, preparing: bool = False
@@ -105,7 +98,7 @@ class EngineThread:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
-            engine = self._engine
+            engine = self.engine
         if engine is not None:
             engine.cancel()
 
@@ -132,7 +125,7 @@ class EngineThread:
                     self.info = engine.info  # which may know more once a size is compiled
                 job.finish()
         finally:
-            self.info = self._engine = None
+            self.info = self.engine = None
             engine.close()
 
     def _create(self) -> Engine | None:
@@ -145,9 +138,7 @@ class EngineThread:
                 self.attempted.set()
                 delay = self._again()
                 continue
-            self.preparation_limit = engine.preparation_limit
-            self._engine = engine
-            self.info = engine.info
+            self.engine, self.info = engine, engine.info
             self.attempted.set()
             return engine
         return None

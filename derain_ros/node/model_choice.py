@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.contract import default_cache
 from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
 from derain_ros.replacing import replace_file
 
@@ -52,8 +53,7 @@ class ModelChoice(Engine):
     ):
         self._make, self._demand, self._log = make, demand, log
         self._allowed = budget * len(os.sched_getaffinity(0))
-        base = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-        self._file = (directory or base / 'derain_ros' / 'engines') / 'model_times.json'
+        self._file = (directory or default_cache()) / 'model_times.json'
         self._models = models_by_cost()
         self._engines: dict[str, Engine] = {}
         self._seconds: dict[tuple[str, Size], list[float]] = {}  # of an inference, and of CPU time

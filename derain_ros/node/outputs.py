@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -23,6 +23,7 @@ from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera
 from derain_ros.node.mailbox import Outcome, Taken
 from derain_ros.node.parameters import COMPRESSED, LiveSettings
+from derain_ros.node.reporter import status
 from derain_ros.node.supervisor import FaultError
 
 _SAID = {
@@ -34,47 +35,34 @@ JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'
 """``format`` as image_transport writes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An image message that came in, serialized (``data``) and by its ``fields``.
-
-    ``header`` is as :func:`derain_ros.images.cdr.encode_header` writes it, ``stamp`` in
-    nanoseconds since the epoch.
-    """
-
-    data: bytes
-    compressed: bool
-    fields: Any
-    header: bytes
-    stamp: int
-    frame_id: str
-
-    def header_message(self) -> Header:
-        """Return the header as a message."""
-        # Not from the sum of both: nanoseconds beyond a second have to stay what they are.
-        sec, nanosec = struct.unpack_from('<iI', self.header)
-        return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=self.frame_id)
+View = cdr.ImageView | cdr.CompressedImageView
+"""An image message that came in."""
 
 
 @dataclass(eq=False)
 class Work:
     """What is known of a frame so far.
 
-    ``reason`` says why it is not to be derained, ``fault`` why the engine has no result for it;
-    ``outcome`` is set once nothing remains to be done.
+    ``frame`` has its message as a :data:`View`, once that is read. ``reason`` says why it is not
+    to be derained, ``fault`` why the engine has no result for it; ``outcome`` is set once nothing
+    remains to be done.
     """
 
     camera: Camera
     taken: Taken
     live: LiveSettings
     wanted: set[str] = field(default_factory=set)
-    received: Received | None = None
     frame: Frame | None = None
     needs_engine: bool = False
     reason: str = ''
     infer_seconds: float | None = None
     fault: FaultError | None = None
     outcome: Outcome | None = None
+
+    @property
+    def header(self) -> Header:
+        """The header of its message."""
+        return header_message(self.frame.message)
 
     @property
     def way(self) -> Outcome:
@@ -96,12 +84,11 @@ class Outputs:
         self._node = node
         self._encoding = encoding
 
-    def receive(self, data: bytes, *, compressed: bool) -> Received:
+    def receive(self, data: bytes, *, compressed: bool) -> View:
         """Read a serialized message; raises ImageFormatError if it is none."""
         if self._in_place:
             with suppress(cdr.CdrUnsupportedError):  # rclpy may be able to read it
-                view = cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
-                return Received(data, compressed, view, view.header, view.stamp, view.frame_id)
+                return cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
         message_type = CompressedImage if compressed else Image
         try:
             message = deserialize_message(data, message_type)
@@ -110,15 +97,15 @@ class Outputs:
                 f'the message of {len(data)} bytes is no {message_type.__name__} ({error});'
                 ' check the publisher') from error
         stamp, frame_id = message.header.stamp, message.header.frame_id
-        return Received(
-            data, compressed, message, cdr.encode_header(stamp.sec, stamp.nanosec, frame_id),
-            stamp.sec * 10**9 + stamp.nanosec, frame_id)
+        header = (cdr.encode_header(stamp.sec, stamp.nanosec, frame_id),
+                  stamp.sec * 10**9 + stamp.nanosec, frame_id)
+        pixels = memoryview(message.data)
+        if compressed:
+            return cdr.CompressedImageView(*header, message.format, pixels)
+        return cdr.ImageView(*header, message.height, message.width, message.encoding,
+                             message.is_bigendian, message.step, pixels)
 
-    def same(self, received: Received) -> Any:
-        """Return the message that came in."""
-        return received.data if self._in_place else received.fields
-
-    def image(self, received: Received, pixels: np.ndarray, width: int, encoding: str) -> Any:
+    def image(self, received: View, pixels: np.ndarray, width: int, encoding: str) -> Any:
         """Return a ``sensor_msgs/Image`` with the header of a received one.
 
         ``pixels`` are uint8 and C-contiguous, rows first.
@@ -128,19 +115,20 @@ class Outputs:
         if self._in_place:
             return cdr.write_image(received.header, **fields, data=pixels)
         # The constructor copies the bytes at once; assigning them checks each one on Humble.
-        return Image(header=received.header_message(), **fields, data=pixels.tobytes())
+        return Image(header=header_message(received), **fields, data=pixels.tobytes())
 
-    def jpeg(self, received: Received, data: np.ndarray) -> Any:
+    def jpeg(self, received: View, data: np.ndarray) -> Any:
         """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
         if self._in_place:
             return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
         return CompressedImage(
-            header=received.header_message(), format=JPEG_FORMAT, data=data.tobytes())
+            header=header_message(received), format=JPEG_FORMAT, data=data.tobytes())
 
     def read(self, work: Work) -> None:
         """Read the message of a frame; raises ImageFormatError."""
-        work.received = self.receive(work.taken.data, compressed=work.taken.compressed)
-        work.frame = Frame(work.received.fields, compressed=work.received.compressed)
+        compressed = work.taken.compressed
+        work.frame = Frame(
+            self.receive(work.taken.data, compressed=compressed), compressed=compressed)
 
     def need_pixels(self, work: Work) -> bool:
         """Tell whether what is wanted needs the pixels even if the frame is not derained."""
@@ -155,16 +143,16 @@ class Outputs:
         frame, wanted, strength = work.frame, work.wanted, work.live.strength
         if 'image' in wanted:
             if frame.repeats(strength, self._encoding):
-                found['image'] = self.same(work.received)
+                found['image'] = work.taken.data
             else:
                 found['image'] = self._message(work, *frame.image(strength, self._encoding))
         if COMPRESSED in wanted:
             if frame.untouched(strength) and frame.compressed and (
                     bytes(frame.message.data[:3]) == _JPEG_START):
-                found[COMPRESSED] = self.same(work.received)
+                found[COMPRESSED] = work.taken.data
             else:
                 found[COMPRESSED] = self.jpeg(
-                    work.received, frame.jpeg(strength, work.live.jpeg_quality))
+                    frame.message, frame.jpeg(strength, work.live.jpeg_quality))
         if 'rain_mask' in wanted:
             found['rain_mask'] = self._message(work, frame.mask(), 'mono8')
         if 'overlay' in wanted:
@@ -172,7 +160,7 @@ class Outputs:
         return found
 
     def _message(self, work: Work, pixels: np.ndarray, encoding: str) -> Any:
-        return self.image(work.received, pixels, work.frame.size[1], encoding)
+        return self.image(work.frame.message, pixels, work.frame.size[1], encoding)
 
     def status(self, work: Work, age: float | None) -> DiagnosticArray:
         """Return what became of a frame, under its own header."""
@@ -187,12 +175,15 @@ class Outputs:
             'age_ms': _milliseconds(age),
             'rain_intensity': _number(work.camera.record.rain_intensity),
         }
-        return DiagnosticArray(
-            header=work.received.header_message(),
-            status=[DiagnosticStatus(
-                name=f'{self._node}: {work.camera.name}', level=level, message=said,
-                hardware_id=work.camera.image_topic,
-                values=[KeyValue(key=key, value=value) for key, value in values.items()])])
+        return DiagnosticArray(header=work.header, status=[status(
+            f'{self._node}: {work.camera.name}', level, said, work.camera.image_topic, values)])
+
+
+def header_message(received: View) -> Header:
+    """Return the header of a message that came in."""
+    # Not from the sum of both: nanoseconds beyond a second have to stay what they are.
+    sec, nanosec = struct.unpack_from('<iI', received.header)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=received.frame_id)
 
 
 def _milliseconds(seconds: float | None) -> str:

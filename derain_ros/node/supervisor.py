@@ -176,7 +176,6 @@ class Supervisor:
         self._log = log
         self._lock = threading.RLock()
         self._thread: EngineThread | None = None
-        self._abandoned: EngineThread | None = None
         self._ending: list[EngineThread] = []
         self._closed = False
         self._opening = True
@@ -200,12 +199,12 @@ class Supervisor:
         """Failures since the start or the last reset."""
         return self._line.failures
 
-
     @property
     def activity(self) -> str:
         """What the engine prepares and how far it is; empty while it prepares nothing."""
         thread = self._thread
-        return '' if thread is None else thread.activity
+        engine = None if thread is None else thread.engine
+        return '' if engine is None else engine.activity
 
     @property
     def broken(self) -> bool:
@@ -250,9 +249,9 @@ class Supervisor:
         """
         with self._lock:
             self._closed = True
-            self._ending += [
-                one for one in (self._thread, self._abandoned) if one is not None]
-            self._thread = self._abandoned = None
+            if self._thread is not None:
+                self._ending.append(self._thread)
+                self._thread = None
         for thread in self._ending:
             thread.abandon()
         deadline = time.monotonic() + timeout
@@ -280,24 +279,21 @@ class Supervisor:
         with self._lock:
             if self._closed:
                 return
-            if self._abandoned is not None and self._abandoned.ended(0.0):
-                self._abandoned = None
             self._ending = [thread for thread in self._ending if not thread.ended(0.0)]
             thread = self._thread
             job = None if thread is None else thread.job
             if self._late and job is None:
                 self._late = False
                 self.problem = ''
-            if job is None or not job.overdue(GIVE_UP):
+            if thread is None or not _hangs(thread):
                 return
-            if self._abandoned is not None:
-                # One abandoned thread is enough: the next one that hangs is waited for.
-                self._give_up()
-                return
-            self._note(f'an inference has been stuck for {job.elapsed() * 1e3:.0f} ms')
-            thread.abandon()
-            self._abandoned = thread
-            self._start(self._line.delay())
+            if not any(map(_hangs, self._ending)):
+                self._replace(
+                    thread, f'an inference has been stuck for {job.elapsed() * 1e3:.0f} ms')
+            # One thread that hangs is enough: the next one is waited for.
+            elif self.problem != OUT_OF_ORDER:
+                self.problem = OUT_OF_ORDER
+                self._log(OUT_OF_ORDER, True)
 
     # Work
 
@@ -315,10 +311,11 @@ class Supervisor:
                 return True
             thread = self._thread
             resting = patient and self._shapes.any() and time.monotonic() < self._rest_until
-            if thread is not None and thread.job is None and not resting:
+            if thread is not None and thread.engine and thread.job is None and not resting:
                 with suppress(ClosedError):
                     thread.submit(lambda engine: self._warm_up(thread, engine, missing),
-                                  limit=thread.preparation_limit * len(missing), preparing=True)
+                                  limit=thread.engine.preparation_limit * len(missing),
+                                  preparing=True)
             return False
 
     def infer(
@@ -486,16 +483,16 @@ class Supervisor:
         if not self._closed and not self._opening:
             self._log(f'{reason}; the next attempt follows in {self._line.delay():g} s', True)
 
-    def _give_up(self) -> None:
-        if self.problem != OUT_OF_ORDER:
-            self.problem = OUT_OF_ORDER
-            self._log(OUT_OF_ORDER, True)
-
     def _recovered(self) -> None:
         if self.problem:
             self._log('the engine works again', False)
         self.problem = ''
         self._line.worked()
+
+
+def _hangs(thread: EngineThread) -> bool:
+    job = thread.job
+    return job is not None and job.overdue(GIVE_UP)
 
 
 def _engine_words(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 from rclpy.node import Node
+from sensor_msgs.msg import RelativeHumidity
 
 from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
@@ -37,14 +38,8 @@ class Worker:
     """
 
     def __init__(
-        self,
-        node: Node,
-        cameras: Mapping[str, Camera],
-        mailbox: Mailbox,
-        supervisor: Supervisor,
-        outputs: Outputs,
-        live: Callable[[], LiveSettings],
-        wants_intensity: Callable[[], bool],
+        self, node: Node, cameras: Mapping[str, Camera], mailbox: Mailbox, supervisor: Supervisor,
+        outputs: Outputs, live: Callable[[], LiveSettings], wants_intensity: Callable[[], bool],
     ):
         self._node = node
         self._cameras = cameras
@@ -137,11 +132,11 @@ class Worker:
         self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
             size = None if work.frame.compressed else work.frame.size
-            published = camera.publish_info(work.received.header_message(), size)
+            published = camera.publish_info(work.header, size)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
-            if published and 'status' in work.wanted:
+            if published:
                 work.reason = 'only camera_info is subscribed to'
-                camera.outputs.publish('status', self._outputs.status(work, self._age(work)))
+                self._tell(work, self._age(work))
             return
         work.reason = self._reason_to_bypass(work)
         work.needs_engine = not work.reason and bool(work.wanted)
@@ -170,7 +165,7 @@ class Worker:
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
         work.camera.record.read(
-            work.frame.size, work.frame.encoding, work.received.frame_id)
+            work.frame.size, work.frame.encoding, work.frame.message.frame_id)
 
     def _bits(self, work: Work, samples: np.ndarray) -> int:
         camera, message = work.camera, work.frame.message
@@ -191,8 +186,11 @@ class Worker:
 
     def _drop(self, work: Work) -> None:
         work.outcome = Outcome.DROPPED
+        self._tell(work, self._age(work))
+
+    def _tell(self, work: Work, age: float | None) -> None:
         if 'status' in work.wanted:
-            work.camera.outputs.publish('status', self._outputs.status(work, self._age(work)))
+            work.camera.outputs.publish('status', self._outputs.status(work, age))
 
     # The engine
 
@@ -277,20 +275,19 @@ class Worker:
         for output, message in messages.items():
             camera.outputs.publish(output, message)
         if 'camera_info' in work.wanted:
-            camera.publish_info(work.received.header_message(), work.frame.size)
+            camera.publish_info(work.header, work.frame.size)
         camera.record.took('encode', encoded - start)
         camera.record.took('publish', time.perf_counter() - encoded)
         age = self._age(work)
         if age is not None:
             camera.record.took('age', age)
-        if 'status' in work.wanted:
-            camera.outputs.publish('status', self._outputs.status(work, age))
+        self._tell(work, age)
         if work.fault:
             self._note_fault(work)
         work.outcome = work.way
 
     def _probe(self, work: Work) -> None:
-        if work.received is None or work.needs_engine or work.outcome in (
+        if work.frame is None or work.needs_engine or work.outcome in (
                 Outcome.FAILED, Outcome.DROPPED):
             return
         live, record = work.live, work.camera.record
@@ -315,18 +312,20 @@ class Worker:
 
     def _publish_intensity(self, work: Work) -> None:
         intensity = work.camera.record.rain_intensity
-        if work.received is not None and not math.isnan(intensity) and (
+        if work.frame is not None and not math.isnan(intensity) and (
                 work.camera.outputs.wants_intensity()):
-            work.camera.outputs.publish_intensity(work.received.header_message(), intensity)
+            work.camera.outputs.publish('rain_intensity', RelativeHumidity(
+                header=work.header, relative_humidity=intensity))
 
     def _age(self, work: Work) -> float | None:
         lag = self._lag(work)
         return None if lag is None or lag > LONGEST_AGE else lag
 
     def _lag(self, work: Work) -> float | None:
-        age = self._node.get_clock().now().nanoseconds - work.received.stamp
+        stamp = work.frame.message.stamp
+        age = self._node.get_clock().now().nanoseconds - stamp
         # Nothing to learn from a stamp that was left out, or lies ahead after a jump back.
-        return age * 1e-9 if work.received.stamp > 0 and age >= 0 else None
+        return age * 1e-9 if stamp > 0 and age >= 0 else None
 
     def _note_fault(self, work: Work) -> None:
         topic = work.camera.image_topic

@@ -10,7 +10,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.images.codec import ImageFormatError, arrange_pixels, decode_image
-from derain_ros.node.outputs import Outputs
+from derain_ros.node.outputs import Outputs, header_message
 
 FAST, ORDINARY = Outputs(in_place=True), Outputs(in_place=False)
 PICTURE = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
@@ -49,26 +49,18 @@ def test_jpegs_are_written_as_rclpy_writes_them():
         assert fast == without_padding(serialize_message(ordinary), CompressedImage)
 
 
-@pytest.mark.parametrize(('message', 'kind'), [(image(), False), (compressed(), True)])
-def test_a_repeated_message_is_the_one_that_came(message, kind):
-    data = serialize_message(message)
-    assert FAST.same(FAST.receive(data, compressed=kind)) == data
-    assert ORDINARY.same(ORDINARY.receive(data, compressed=kind)) == message
-
-
 @pytest.mark.parametrize('stamp', [(3, 4), (0, 0), (-5, 7), (9, 2_000_000_000)])
 def test_headers_are_read_alike(stamp):
     data = serialize_message(image(sec=stamp[0], nanosec=stamp[1]))
     fast, ordinary = (way.receive(data, compressed=False) for way in (FAST, ORDINARY))
-    assert fast.header == ordinary.header
-    assert fast.stamp == ordinary.stamp == stamp[0] * 10**9 + stamp[1]
-    assert fast.header_message() == ordinary.header_message() == image(
-        sec=stamp[0], nanosec=stamp[1]).header
+    assert fast == ordinary
+    assert fast.stamp == stamp[0] * 10**9 + stamp[1]
+    assert header_message(fast) == image(sec=stamp[0], nanosec=stamp[1]).header
 
 
 def test_pixels_are_read_in_place():
     data = serialize_message(image())
-    frame = decode_image(FAST.receive(data, compressed=False).fields)
+    frame = decode_image(FAST.receive(data, compressed=False))
     assert np.array_equal(frame, PICTURE)
     assert np.shares_memory(frame, np.frombuffer(data, np.uint8))
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from derain_ros.engines.contract import default_cache
 from derain_ros.replacing import replace_file
 
 FORMAT = 2
@@ -78,14 +79,6 @@ class EngineKey:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def default_directory() -> Path:
-    """Return ``$XDG_CACHE_HOME/derain_ros/engines``; see the XDG Base Directory specification."""
-    base = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    if not base.is_absolute():  # to be ignored, says the specification
-        base = Path('~/.cache').expanduser()
-    return base / 'derain_ros' / 'engines'
-
-
 class EngineCache:
     """A folder of entries, shared by any number of processes of one user.
 
@@ -94,7 +87,7 @@ class EngineCache:
     Parameters
     ----------
     directory
-        The folder; made when it is needed. None takes :func:`default_directory`.
+        The folder; made when it is needed. None takes :func:`default_cache`.
     limit
         Bytes that all entries together may take; keys used longest ago go first.
     log
@@ -106,7 +99,7 @@ class EngineCache:
         self, directory: Path | None = None, *, limit: int = DEFAULT_LIMIT,
         log: Callable[[str], None] = lambda text: None,
     ):
-        self.directory = default_directory() if directory is None else directory
+        self.directory = directory or default_cache()
         self._limit = limit
         self._log = log
 

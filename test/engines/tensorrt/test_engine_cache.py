@@ -14,11 +14,8 @@ from cache_entries import CONTENT, KEY, build_slowly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.engines.tensorrt.engine_cache import (
-    CancelledError,
-    EngineCache,
-    default_directory,
-)
+from derain_ros.engines.contract import default_cache
+from derain_ros.engines.tensorrt.engine_cache import CancelledError, EngineCache
 
 OTHERS = {
     'model_sha256': 'cd' * 32, 'flavour': 'tensorrt_rtx', 'version': '10.4.0', 'gpu': 'RTX 4090',
@@ -301,8 +298,8 @@ def test_the_default_folder_follows_the_xdg_specification(monkeypatch, tmp_path)
     monkeypatch.setenv('HOME', str(tmp_path))
     for value in ('', 'relative'):
         monkeypatch.setenv('XDG_CACHE_HOME', value)
-        assert default_directory() == tmp_path / '.cache' / 'derain_ros' / 'engines'
+        assert default_cache() == tmp_path / '.cache' / 'derain_ros' / 'engines'
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'x'))
-    assert default_directory() == tmp_path / 'x' / 'derain_ros' / 'engines'
+    assert default_cache() == tmp_path / 'x' / 'derain_ros' / 'engines'
 
 
