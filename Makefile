@@ -56,13 +56,13 @@ $(VENV)/.setup-test: $(VENV)/.setup
 demo: setup
 	$(BIN)/derain demo --output out/demo
 
-# Tests of nodes have the machine to themselves; the other files run side by side.
+# Files run side by side; those of nodes, which wait for most of their time, after those that compute.
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 NODE_TESTS := test/node test/live test/bench test/launch test/config
-PYTEST := $(BIN)/python -m pytest -m 'not slow'
+PYTEST := $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test: lint
-	$(PYTEST) -n $(WORKERS) --dist loadfile $(addprefix --ignore=,$(NODE_TESTS))
+	$(PYTEST) $(addprefix --ignore=,$(NODE_TESTS))
 	$(PYTEST) $(NODE_TESTS)
 
 test-all: lint

@@ -69,20 +69,3 @@ def test_nothing_is_taken_from_ros_that_humble_lacks():
 ])
 def test_a_name_that_humble_lacks_would_be_found(source, found):
     assert missing(source) == found
-
-
-@pytest.mark.parametrize(('distribution', 'alone'), [
-    ('humble', {'ROS_LOCALHOST_ONLY': '1'}),
-    ('jazzy', {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}),  # which warns of the other one
-    ('', {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}),
-])
-def test_the_processes_of_tests_stay_on_this_host(monkeypatch, distribution, alone):
-    pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-    from ros_fixtures import ros_environment
-
-    for name in ('ROS_LOCALHOST_ONLY', 'ROS_AUTOMATIC_DISCOVERY_RANGE'):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('ROS_DISTRO', distribution)
-    found = ros_environment(7)
-    assert {name: found[name] for name in found if name in (
-        'ROS_LOCALHOST_ONLY', 'ROS_AUTOMATIC_DISCOVERY_RANGE')} == alone

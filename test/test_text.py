@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,13 +28,12 @@ def test_in_an_environment_it_is_pip(monkeypatch):
     assert how_to_install('a', 'b') == 'install them with `pip install a b`'
 
 
-@pytest.mark.parametrize('command', [['bag', 'drive', '-o', 'out'], ['rain', 'a', '-o', 'b']])
-def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path, command):
+def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path):
     # Without its packages, as the Python of a terminal in which nothing was activated.
     run = subprocess.run(
         [getattr(sys, '_base_executable', sys.executable), '-I', '-S', '-c',
          f'import sys; sys.path.insert(0, {str(ROOT)!r}); from derain_ros.cli import main; '
-         f'sys.exit(main({command!r}))'],
+         'sys.exit(main(["bag", "drive", "-o", "out"]))'],
         cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1, run.stderr
     assert re.fullmatch(

@@ -4,10 +4,12 @@ import fcntl
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path('/dev/shm')
 _LOCK = re.compile(r'(fast(?:rtps|dds)_[0-9a-f]{16})_el')
+_YOUNG_SECONDS = 1.0
 
 
 def profile_variable() -> str:
@@ -31,7 +33,8 @@ def remove_stale_segments(directory: Path = SHARED_MEMORY) -> int:
     Fast DDS does not do so itself. With the profile of this package each process that is killed
     would cost 64 MiB for good, and one that crashes is started again and again. A process holds
     a lock on a file beside its segment for as long as it lives; a segment without one is nobody's.
-    Those that the user may not delete are left.
+    A file that has just been made is left: its process may be about to lock it. So are those that
+    the user may not delete.
     """
     try:
         files = tuple(directory.iterdir())
@@ -48,6 +51,8 @@ def _remove_if_stale(lock: Path, segment: Path) -> bool:
     except OSError:
         return False
     try:
+        if time.time() - os.fstat(descriptor).st_mtime < _YOUNG_SECONDS:
+            return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # While the lock is held here: Fast DDS looks afterwards whether the file is still there.
         segment.unlink(missing_ok=True)

@@ -183,16 +183,3 @@ def test_nothing_to_read_is_an_error(name, content, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f'derain: error: {source}: ') and error.count('\n') == 1
     assert {path.name for path in tmp_path.iterdir()} <= {source.name}
-
-
-def test_a_cut_result_is_read_as_any_bag(tmp_path, engine):
-    source = write_bag(tmp_path / 'in', long_drive(12))
-    _derain(source, tmp_path / 'out', engine)
-    content = _storage_file(tmp_path / 'out').read_bytes()
-    whole, damages = _read_cut(tmp_path / 'whole.mcap', content)
-    assert not damages
-    spoilt = bytearray(content)
-    spoilt[-100] ^= 1
-    for part in (content[:-1], content[:-60], bytes(spoilt)):
-        found, damages = _read_cut(tmp_path / 'part.mcap', part)
-        assert found == whole and len(damages) == 1

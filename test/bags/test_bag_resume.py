@@ -20,9 +20,6 @@ from derain_ros.cli import main
 
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1'}
 
-both = pytest.mark.parametrize('whole', STORAGES, indirect=True)
-
-
 @pytest.fixture(scope='module')
 def whole(request, engine, tmp_path_factory):
     """Return a bag, and what becomes of it without an interruption."""
@@ -74,16 +71,15 @@ def _kill_at(monkeypatch, place, when, count):
     monkeypatch.setattr(owner, last, deadly)
 
 
-@pytest.mark.parametrize('place, when, count', [
-    ('workplace:Workplace.claim', 'before', 1),
-    ('workplace:Workplace.claim', 'after', 1),
-    ('chunks:SegmentRecord.save', 'before', 1),
-    ('chunks:SegmentRecord.save', 'after', 3),
-    ('making:metadata_text', 'after', 1),
-    ('workplace:Workplace.publish', 'before', 1),
-    ('workplace:Workplace.publish', 'after', 1),
-])
-@both
+@pytest.mark.parametrize('place, when, count, whole', [
+    ('workplace:Workplace.claim', 'after', 1, 'mcap'),
+    ('chunks:SegmentRecord.save', 'before', 1, 'mcap'),
+    ('chunks:SegmentRecord.save', 'after', 3, 'mcap'),
+    ('making:metadata_text', 'after', 1, 'mcap'),
+    ('workplace:Workplace.publish', 'after', 1, 'mcap'),
+    ('chunks:SegmentRecord.save', 'after', 3, 'sqlite3'),
+    ('workplace:Workplace.publish', 'before', 1, 'sqlite3'),
+], indirect=['whole'])
 def test_ended_at_a_certain_point(place, when, count, whole, go_on, tmp_path, monkeypatch):
     source, expected = whole
     with monkeypatch.context() as patch, pytest.raises(_KilledError):
@@ -179,7 +175,7 @@ def _interrupt(source, out, engine):
         derain_bag(plan_bag(source, out), engine, progress=interrupt)
 
 
-@both
+@pytest.mark.parametrize('whole', STORAGES, indirect=True)
 def test_a_full_disk_is_told_and_gone_on_from(whole, go_on, tmp_path):
     source, expected = whole
     out = tmp_path / 'out'

@@ -31,6 +31,12 @@ def test_one_of_two_topics_of_a_camera_can_be_chosen():
         assert (camera.source, camera.image) == (name, '/a/derained/image')
 
 
+def test_two_cameras_of_one_namespace_are_named_after_their_topics():
+    cameras = choose_cameras([('/image_left', IMAGE), ('/image_right', IMAGE)], None)
+    assert [camera.image for camera in cameras] == [
+        '/image_left/derained/image', '/image_right/derained/image']
+
+
 @pytest.mark.parametrize('topic, namespace', [
     ('/cam/image_raw', '/cam/derained'),
     ('/cam/image_raw/compressed', '/cam/derained'),

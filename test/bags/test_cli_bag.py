@@ -155,16 +155,6 @@ def test_what_exists_is_never_touched(tmp_path, capsys):
         blocker.rmdir()
 
 
-def test_progress_counts_every_frame(tmp_path, engine):
-    plan = plan_bag(write_bag(tmp_path / 'in', drive()), tmp_path / 'out')
-    counts = []
-    summary = derain_bag(plan, engine, progress=counts.append)
-    assert sum(counts) == plan.frame_count == 8
-    assert plan.message_count == summary.messages == 16
-    assert summary.written == 16 + 2 * 8
-    assert summary.made == {'/cam/image_raw': 4, '/rear/image_raw/compressed': 4}
-
-
 def test_a_derained_bag_is_not_derained_again(tmp_path, engine, capsys):
     source = write_bag(tmp_path / 'in', drive())
     derain_bag(plan_bag(source, tmp_path / 'once'), engine)

@@ -5,11 +5,8 @@ What is not asserted: that a bar is met. That depends on the machine and on what
 
 import json
 import math
-import os
 import subprocess
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +19,14 @@ from rclpy.serialization import serialize_message
 from derain_ros.bench import SCENARIOS, stream_statistics
 from derain_ros.bench.bars import Bar, Figure, Result
 from derain_ros.bench.gate_scenarios import closed_since, count_changed, onset_seconds
-from derain_ros.bench.plain_node import to_array, to_message
-from derain_ros.bench.process_figures import cpu_and_rss, process_figures
-from derain_ros.bench.setting import ClipFile, Setting, has_bf16
-from derain_ros.bench.stream_scenarios import even_plan
+from derain_ros.bench.plain_node import to_message
+from derain_ros.bench.setting import ClipFile, has_bf16
 from derain_ros.bench.turn_scenarios import Side
 from derain_ros.cli import main
-from derain_ros.live.listener import Told, number
+from derain_ros.live.listener import Told
 from derain_ros.live.played import PlayedFrame
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
-CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 MILLI = 10**6
 NAN = float('nan')
 
@@ -153,21 +147,6 @@ def test_a_changed_pixel_is_found(tmp_path):
 
 # What is sent, and how processes are looked at
 
-def test_a_clip_holds_dry_frames_and_the_same_with_rain(tmp_path):
-    setting = Setting(CLIP, tmp_path, CLEAN_TOPIC, {}, quick=True)
-    clip = setting.clip(96, 64)
-    frames = np.load(clip.path)
-    assert frames.shape == (48, 64, 96, 3)
-    dry, rainy = frames[list(clip.dry)], frames[list(clip.rainy)]
-    assert len(dry) == len(rainy) == 24
-    assert 2 < np.abs(rainy.astype(int) - dry).mean() < 60
-    assert setting.clip(96, 64) == clip
-    assert setting.seconds(20) == 2 and setting.seconds(1) == 1
-    assert Setting(CLIP, tmp_path, CLEAN_TOPIC, {}, duration=7.0).seconds(20) == 7
-    assert even_plan(range(4, 6), 10, 0.4) == [
-        (4, 0), (5, pytest.approx(0.1)), (4, 0.2), (5, pytest.approx(0.3))]
-
-
 @pytest.mark.parametrize(('limit', 'narrow'), [
     ('AVX2', True), ('avx512_core', True), ('ALL', False)])
 def test_the_bars_go_by_the_instructions_in_use(monkeypatch, limit, narrow):
@@ -175,48 +154,6 @@ def test_the_bars_go_by_the_instructions_in_use(monkeypatch, limit, narrow):
     there = has_bf16()
     monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
     assert has_bf16() == (there and not narrow)
-
-
-def test_the_plain_node_converts_as_cv_bridge_does():
-    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
-    message = to_message(pixels, 'bgr8')
-    assert (message.height, message.width, message.step) == (5, 7, 21)
-    assert np.array_equal(to_array(message), pixels)
-    message = to_message(np.pad(pixels, ((0, 0), (0, 2), (0, 0))), 'bgr8')
-    message.width = 7
-    assert np.array_equal(to_array(message), pixels)
-    mask = to_message(pixels[:, :, 0], 'mono8')
-    assert mask.step == 7 and mask.data.tobytes() == pixels[:, :, 0].tobytes()
-
-
-def test_numbers_of_a_status():
-    values = {'infer_ms': '12.5', 'reason': 'rain', 'empty': ''}
-    assert number(values, 'infer_ms') == 12.5
-    assert all(math.isnan(number(values, key)) for key in ('reason', 'age_ms', 'empty'))
-
-
-def test_process_figures_see_what_a_process_takes():
-    before = process_figures(os.getpid())
-    block = np.ones(64 << 20, np.uint8)
-    with ExitStack() as held:
-        for _ in range(3):
-            held.enter_context(Path(os.devnull).open())
-        end = time.process_time() + 0.2
-        while time.process_time() < end:
-            pass
-        after = process_figures(os.getpid())
-    assert 60 < after.rss - before.rss < 80
-    assert 60 < after.anonymous - before.anonymous < 80
-    assert after.descriptors - before.descriptors == 3
-    assert after.threads >= 1
-    assert 0.15 < after.cpu - before.cpu < 2
-    assert cpu_and_rss(os.getpid()) == pytest.approx((after.cpu, after.rss), abs=2)
-    assert block[-1]
-    child = subprocess.Popen([sys.executable, '-c', 'pass'])
-    child.wait()
-    for figures in (process_figures, cpu_and_rss):
-        with pytest.raises(ProcessLookupError, match=str(child.pid)):
-            figures(child.pid)
 
 
 # Figures

@@ -13,8 +13,7 @@ pytest.importorskip('torch', reason='needs the extra `train`')
 
 import torch
 
-from derain_ros.bench.bars import Result
-from derain_ros.bench.engine_scenario import assemble, plot_rows
+from derain_ros.bench.engine_scenario import assemble
 from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, time_calls
 from derain_ros.bench.floors import (
     Ceilings,
@@ -27,7 +26,6 @@ from derain_ros.bench.prenet import PReNet
 from derain_ros.cli import main
 from derain_ros.engines.models import find_model
 from derain_ros.engines.torch.torch_engine import untrained
-from derain_ros.report.plots import SpeedRow, speed_plot
 
 # 1 TFLOP/s, 100 GB/s; a frame of 1 MB goes up in 0.1 ms and down in 0.2 ms.
 CEILINGS = Ceilings('a GPU', 100e9, 10e9, 5e9, {'f16': 1e12, 'f32': 1e11})
@@ -87,23 +85,6 @@ def test_the_cost_of_our_network_is_that_of_its_card(name):
     assert cost.weights_size == 2 * model.parameters
     whole = network_cost(lambda: untrained(model.variant, 'f32'), 640, 480)
     assert whole.weights_size == 4 * model.parameters
-
-
-def test_the_cost_of_the_peer():
-    pixels = 64 * 48
-    multiplied = 6 * (6 * 32 + 64 * 128 + 10 * 32 * 32 + 32 * 3) * 9
-    cost = network_cost(lambda: PReNet('f16'), 64, 48)
-    assert cost.flops == 2 * multiplied * pixels
-    assert sum(layer.flops for layer in cost.layers) == cost.flops
-    assert len(cost.layers) == 6 * 13
-
-
-def test_floors():
-    found = COST.floors_ms(CEILINGS, 'f16')
-    # Ideal: 3 ms of operations, 0.04 ms of bytes. Layers: 0.02 ms of frames, 2 ms of operations,
-    # 5 ms of bytes.
-    assert found == pytest.approx({'ideal': 3, 'layers': 7.02, 'copies': 0.3})
-    assert COST.floors_ms(CEILINGS, 'f32')['ideal'] == pytest.approx(30)
 
 
 # The peer
@@ -172,36 +153,6 @@ def test_figures_are_ratios_of_what_was_measured():
     json.dumps(measured.as_json())
 
 
-def test_on_a_cpu_there_are_times_and_costs_alone():
-    measured = assemble(_timing(on_gpu=False), COST, None, [])
-    assert measured.floors is None and math.isnan(measured.speed_up)
-    assert len(measured.figures()) == 5
-    assert len(assemble(_timing(on_gpu=False), None, None, []).figures()) == 2
-
-
-# The picture
-
-def test_the_picture_shows_every_row():
-    result = Result('', [], [], {
-        'timings': [assemble(_timing(ms=ms), COST, CEILINGS, []).as_json() for ms in (4.0, 40.0)],
-        'peers': [{'engine': 'PReNet', 'model': '', 'precision': 'f16', 'width': 9, 'height': 8,
-                   'median_ms': 90.0, 'device_median_ms': math.nan}]})
-    rows = plot_rows(result)
-    assert rows[0] == SpeedRow(_timing().what, 4, 3, pytest.approx(3.3), pytest.approx(7.32))
-    assert rows[2].label == 'PReNet f16 9x8' and rows[2].times == [90]
-    tree = ElementTree.fromstring(speed_plot(rows, 'a <GPU>'))
-    assert tree.tag.endswith('}svg')
-    words = [element.text for element in tree.iter() if element.tag.endswith('}text')]
-    assert 'a <GPU>' in words
-    assert all(row.label in words for row in rows)
-    groups = {element.get('id'): element for element in tree.iter() if element.get('id')}
-    places = [[float(mark.get('x')) for mark in groups[f'{name} marks'].iter()
-               if mark.tag.endswith('}use')] for name in ('network', 'whole')]
-    assert [len(found) for found in places] == [2, 3]
-    assert all(before < after for before, after in zip(*places, strict=False))
-    assert places[1] == sorted(places[1]) and 0 < places[1][0] < places[1][-1] < 820
-
-
 # The real thing
 
 def test_a_run_with_peer_and_picture(tmp_path, capsys):
@@ -226,7 +177,9 @@ def test_a_run_with_peer_and_picture(tmp_path, capsys):
         if not torch.cuda.is_available():
             assert timing['floors_ms'] is None and timing['device_median_ms'] is None
     assert 'nano f32 48x32, speed / PReNet' in printed or torch.cuda.is_available()
-    assert ElementTree.parse(picture).getroot().tag.endswith('}svg')
+    tree = ElementTree.parse(picture).getroot()
+    words = [element.text for element in tree.iter() if element.tag.endswith('}text')]
+    assert tree.tag.endswith('}svg') and any('PReNet' in word for word in words)
 
 
 def test_options_of_the_engine_scenario_need_it(capsys):

@@ -121,14 +121,6 @@ def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_hi
     assert search_note(found) == 'sustained up to 1.9048x: 19.0 fps (1 % loss)'
 
 
-def test_without_a_search_there_is_one_run_and_nothing_found():
-    curve = _Curve(lambda *_: 0.5)
-    runs, found = curve.measure(
-        factor=2.0, seconds=7.0, loss_limit=0.01, trial_seconds=None,
-        told=lambda *_: None)
-    assert curve.played == [(2.0, 7.0)] and len(runs) == 1 and found is None
-
-
 # Figures
 
 def test_percentiles_of_what_is_known():

@@ -12,7 +12,7 @@ from pictures import frames, psnr
 
 pytest.importorskip('openvino', reason='needs OpenVINO')
 
-from derain_ros.engines import EngineError, contract, create_engine, engine_report
+from derain_ros.engines import EngineError, create_engine, engine_report
 from derain_ros.engines.contract import KEPT_SIZES, ready_for
 from derain_ros.rain import add_rain
 
@@ -54,7 +54,7 @@ def test_auto_says_what_and_why():
 
 
 @pytest.mark.parametrize(('batch', 'size'), [
-    (1, (32, 32)), (2, (96, 128)), (1, (61, 45)), (2, (100, 200))])
+    (1, (32, 32)), (2, (61, 45))])
 def test_engines_agree(exact, torch_engine, size, batch):
     images = frames(*size, batch)
     ours, reference = exact.infer(images), torch_engine.infer(images)
@@ -136,13 +136,6 @@ def test_wrong_input_is_refused(openvino, torch_engine, images, message):
     for engine in (openvino, torch_engine):
         with pytest.raises(ValueError, match=message):
             engine.infer(images)
-
-
-def test_sizes_come_and_go_without_growing(openvino, monkeypatch):
-    monkeypatch.setattr(contract, 'KEPT_SIZES', 3)
-    for k in range(5):
-        openvino.infer(frames(32, 64 + k))
-    assert [shape[2] for shape in openvino._requests] == [66, 67, 68]
 
 
 def test_shapes_are_kept_by_number_and_by_pixels():

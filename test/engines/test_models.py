@@ -1,6 +1,5 @@
 """The model zoo as it is shipped, and with any of its files missing or damaged."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from derain_ros.cli import main
 from derain_ros.engines import EngineError, create_engine
-from derain_ros.engines.models import ModelError, digest, find_model, model_names, share_directory
+from derain_ros.engines.models import find_model, model_names, share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,19 +32,6 @@ def test_every_model_is_complete_and_undamaged(name):
     card = model.onnx.with_suffix('.md').read_text(encoding='utf-8')
     for heading in ('Data', 'Licence', 'Figures', 'Limits'):
         assert f'## {heading}' in card
-
-
-def test_digest_is_sha256(tmp_path):
-    file = tmp_path / 'x'
-    file.write_bytes(b'rain' * 700_000)
-    assert digest(file) == hashlib.sha256(b'rain' * 700_000).hexdigest()
-
-
-def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ModelError, match=r"unknown model 'mega'; known: .*nano"):
-        find_model('mega')
-    with pytest.raises(ModelError, match=r'absent\.onnx: no such file'):
-        find_model('absent.onnx')
 
 
 def test_an_onnx_file_is_a_model_too(tmp_path):
@@ -87,7 +73,8 @@ def test_a_broken_file_harms_the_engines_that_load_it_alone(zoo, capsys, file, h
                 create_engine(engine, 'nano', precision='f32')
         else:
             create_engine(engine, 'nano', precision='f32').close()
-    create_engine('openvino', 'base', precision='f32').close()
+    if file == 'nano.onnx':
+        create_engine('openvino', 'base', precision='f32').close()
     assert main(['info', '--json']) == 0
     found = {model['name']: model['problems']
              for model in json.loads(capsys.readouterr().out)['models']}

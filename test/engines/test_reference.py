@@ -67,6 +67,7 @@ def test_without_any_reference_the_remedy_is_told(tmp_path):
     assert 'import of torch halted' in said
 
 
+@pytest.mark.slow
 def test_torch_is_no_reference_for_a_file_without_weights(tmp_path):
     pytest.importorskip('torch', reason='needs the extra `train`')
     file = tmp_path / 'own.onnx'

@@ -47,7 +47,8 @@ def test_where_deraining_stops_to_help_is_told():
     assert conclude(SWEEPS['speed'], points[:2]).endswith('it helps at every point')
 
 
-@pytest.mark.parametrize('kind', SWEEPS)
+@pytest.mark.parametrize('kind', [
+    'speed', *(pytest.param(kind, marks=pytest.mark.slow) for kind in SWEEPS if kind != 'speed')])
 def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
     coarse = np.random.default_rng(3).integers(20, 100, (4, 5, 3), dtype=np.uint8)
     write_picture(tmp_path / 'dry' / 'a.png', cv2.resize(coarse, (96, 64)))

@@ -6,9 +6,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from bag_files import IMAGE, START, TYPES, header, image, picture, write_bag
+from bag_files import picture
 from evaluate_files import write_picture
-from video_clips import read_video, write_video
+from video_clips import write_video
 
 from derain_ros.cli import main
 
@@ -40,8 +40,8 @@ def test_folders_are_searched_through_links_and_say_what_they_leave_out(
             command] in captured.out
 
 
-@pytest.mark.parametrize('name', ['\udcff\udcfe', 'long' * 55])
-def test_names_that_are_not_utf_8_or_long(name, tmp_path, cut_model, capsys):
+def test_names_that_are_not_utf_8_and_long(tmp_path, cut_model, capsys):
+    name = '\udcff\udcfe' + 54 * 'long'
     clip = write_video(tmp_path / f'{name}.avi', 3)
     stills = [write_picture(tmp_path / folder / f'{name}.png', picture(0))
               for folder in ('stills', 'clean')]
@@ -59,23 +59,6 @@ def test_names_that_are_not_utf_8_or_long(name, tmp_path, cut_model, capsys):
     assert 'Traceback' not in capsys.readouterr().err
 
 
-def test_frames_of_another_size_are_scaled_and_counted(tmp_path, cut_model, capsys):
-    rows = []
-    for number, (height, width) in enumerate([(64, 96)] * 2 + [(32, 48)] * 2 + [(64, 96)]):
-        time = START + number * 100_000_000
-        rows.append(('/cam', IMAGE, time, TYPES.types[IMAGE](
-            header=header(time), height=height, width=width, encoding='bgr8', is_bigendian=0,
-            step=3 * width, data=np.ascontiguousarray(picture(number, height, width)).ravel())))
-    bag = write_bag(tmp_path / 'in', rows)
-    out = tmp_path / 'out.avi'
-    assert main(['video', str(bag), '-o', str(out), '--strength', '0', '--view', 'derained',
-                 *cut_model]) == 0
-    captured = capsys.readouterr()
-    assert '5 frames of 96x64 at 10 Hz' in captured.out
-    assert '2 frames of another size than the first were scaled to 96x64' in captured.err
-    assert len(read_video(out)[0]) == 5
-
-
 @pytest.mark.parametrize('suffix', ['avi', 'mp4'])
 def test_a_full_disk_is_told_as_such(suffix, tmp_path, capsys):
     clip = write_video(tmp_path / 'in.avi', 20, size=(64, 96))
@@ -91,7 +74,7 @@ def test_a_full_disk_is_told_as_such(suffix, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ['in.avi']
 
 
-@pytest.mark.parametrize('bits', [10, 12, 14, 16])
+@pytest.mark.parametrize('bits', [10, 16])
 def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys):
     dark = picture(1)
     dark[0, 0] = 255
@@ -106,18 +89,3 @@ def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys)
     for name, expected in (('b', dark), ('c', picture(1) // 4)):
         assert np.array_equal(cv2.imread(str(out / f'{name}.png')), expected)
     assert f'{bits} of the 16 bits' in capsys.readouterr().err
-
-
-def test_a_bag_of_fewer_bits_is_not_black(tmp_path, cut_model, capsys):
-    grey = picture(1)[..., 0].copy()
-    grey[0, 0] = 255
-    data = (grey.astype(np.uint16) * 16).view(np.uint8).ravel()
-    bag = write_bag(tmp_path / 'in', [
-        ('/cam', IMAGE, START + number * 10**8, image(
-            number, START + number * 10**8, encoding='mono16', step=192, data=data))
-        for number in range(2)])
-    out = tmp_path / 'out.avi'
-    assert main(['video', str(bag), '-o', str(out), '--strength', '0', '--view', 'derained',
-                 *cut_model]) == 0
-    assert np.array_equal(read_video(out)[0][1], cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
-    assert '/cam: 12 of the 16 bits' in capsys.readouterr().err

@@ -82,17 +82,6 @@ def test_two_files_are_a_pair(tmp_path):
         FolderPairs(tmp_path / 'none', tmp_path)
 
 
-def test_bad_pictures_and_sizes_are_named(tmp_path):
-    write_pairs(tmp_path, ['a.png', 'b.png', 'c.png'])
-    (tmp_path / 'rainy' / 'a.png').write_text('no picture')
-    write_picture(tmp_path / 'clean' / 'b.png', clean_picture(48, 32))
-    bad_file, bad_size, good = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean').read()
-    assert str(tmp_path / 'rainy' / 'a.png') in bad_file.reason
-    for part in (tmp_path / 'rainy' / 'b.png', '64x48', tmp_path / 'clean' / 'b.png', '32x48'):
-        assert str(part) in bad_size.reason
-    assert good.name == 'c.png'
-
-
 def _clip(stamps, clean_stamps, make=image):
     msgtype = IMAGE if make is image else COMPRESSED
     rows = [(RAINY, msgtype, START + 2 * at, make(at, stamp)) for at, stamp in enumerate(stamps)]
@@ -139,17 +128,6 @@ def test_bad_frames_of_a_bag_are_named(tmp_path):
     assert good.position == 1
     assert isinstance(other_type, BadPair) and '32FC1' in other_type.reason
     assert f'{CLEAN} at 1700000000.000000009' in other_type.reason
-
-
-@pytest.mark.parametrize('rainy, clean, message', [
-    (RAINY, RAINY, 'a topic is named twice'),
-    (RAINY, '/wheels', 'not an image topic'),
-    ('/none', CLEAN, f'those are: {RAINY}, {CLEAN}'),
-])
-def test_topics_that_do_not_fit(tmp_path, rainy, clean, message):
-    write_bag(tmp_path / 'bag', _clip([START], [START]))
-    with pytest.raises(BagError, match=message):
-        BagPairs(tmp_path / 'bag', rainy, clean)
 
 
 def test_no_common_stamp_and_a_damaged_bag(tmp_path):

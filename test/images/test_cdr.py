@@ -20,7 +20,7 @@ from cdr_messages import (
     values,
     without_padding,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -97,6 +97,7 @@ def test_golden_compressed_image():
 
 # Against rclpy
 
+@settings(max_examples=40)
 @given(HEADERS, IMAGES)
 def test_image_is_what_rclpy_writes(header, fields):
     written = write_image(encode_header(*header), **fields)
@@ -105,6 +106,7 @@ def test_image_is_what_rclpy_writes(header, fields):
     assert values(deserialize_message(written, Image)) == values(read_image(theirs))
 
 
+@settings(max_examples=40)
 @given(HEADERS, COMPRESSED)
 def test_compressed_image_is_what_rclpy_writes(header, fields):
     written = write_compressed_image(encode_header(*header), **fields)
@@ -114,6 +116,7 @@ def test_compressed_image_is_what_rclpy_writes(header, fields):
         read_compressed_image(theirs))
 
 
+@settings(max_examples=40)
 @given(HEADERS, IMAGES)
 def test_big_endian_is_read_as_rclpy_does(header, fields):
     message = big_endian(header, fields)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from image_messages import COLOUR, HEADER, RosbagImage, image, mosaic, textured
+from image_messages import COLOUR, HEADER, RosbagImage, image, mosaic
 
 from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
@@ -134,14 +134,6 @@ def test_any_byte_buffer_is_read(buffer):
     np.testing.assert_array_equal(decode_image(message).ravel(), range(18))
 
 
-@pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8'])
-def test_colour_round_trip(encoding):
-    pixels = textured(6, 8)[1:, 1:]
-    encoded = encode(pixels, encoding)
-    assert encoded.step == 7 * (4 if 'a' in encoding else 3)
-    np.testing.assert_array_equal(decode_image(encoded), pixels)
-
-
 @pytest.mark.parametrize('encoding', ['mono8', 'mono16'])
 def test_grey_round_trip(encoding):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -252,7 +244,7 @@ def messages(draw):
     return RosbagImage(HEADER, height, width, encoding, draw(st.integers(0, 255)), step, data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(messages())
 @example(image('rgb8', 1, 2, range(6), step=2**32 - 1))
 @example(image('mono16', 1, 2, range(4), step=2**32 - 1, is_bigendian=1))
@@ -266,22 +258,6 @@ def test_any_fields_give_an_image_or_an_image_format_error(message):
     alpha = extract_alpha(message)
     assert alpha is None or alpha.shape == (message.height, message.width)
     encode(decoded, output_encoding(message.encoding, 'same'), alpha)
-
-
-@settings(max_examples=50, deadline=None)
-@given(ENCODING, st.integers(1, 9), st.integers(1, 9), st.integers(0, 9), st.data())
-def test_well_formed_messages_are_always_read(encoding, height, width, padding, data):
-    height, width = height * 2, width * 2
-    packed_yuv = encoding in ('yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv')
-    pixel_bytes = {'bgr8': 3, 'rgb8': 3, '8UC3': 3, 'bgra8': 4, 'rgba8': 4,
-                   'bgr16': 6, 'rgb16': 6, 'bgra16': 8, 'rgba16': 8}.get(
-        encoding, 2 if encoding.endswith('16') or packed_yuv else 1
-    )
-    step = width * pixel_bytes + padding
-    size = step * (height * 3 // 2 if encoding.startswith('nv') else height)
-    pixels = data.draw(st.binary(min_size=size, max_size=size))
-    message = RosbagImage(HEADER, height, width, encoding, 0, step, pixels)
-    assert decode_image(message).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize('encoding', ['bgr8', 'rgb8', 'bgra8', 'rgba8', 'mono8', 'mono16',

@@ -140,10 +140,7 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path):
     rows = zlib.compress(bytes(4001 * 4000))
     said, taken = memory_taken(png(4000, 4000, rows), tmp_path / 'image')
     assert (said, taken > 40) == ('(4000, 4000, 3)', True), 'what is taken must be seen'
-    for bomb in (
-        png(16384, 16384, zeros(260)), png(64, 64, zeros(5000)),
-        jpeg_with_scans(16000, 16000, 1, True),
-    ):
+    for bomb in (png(16384, 16384, zeros(260)), jpeg_with_scans(16000, 16000, 1, True)):
         said, taken = memory_taken(bomb, tmp_path / 'image')
         assert said.startswith('data is a ')
         assert taken < 40, said

@@ -119,14 +119,6 @@ def test_samples_of_fewer_bits_keep_depth_and_range(bits, big_endian):
     assert clearer.max() < 1 << bits
 
 
-def test_a_mosaic_of_twelve_bits_is_as_bright_as_one_of_eight():
-    eight = textured(32, 48)[..., 0]
-    twelve = (eight.astype('<u2') << 4 | 7).view(np.uint8)
-    frames = [Frame(image('bayer_rggb16', 32, 48, twelve), bits=12),
-              Frame(image('bayer_rggb8', 32, 48, eight))]
-    assert (frames[0].decode() == frames[1].decode()).all()
-
-
 def test_a_frame_is_padded_to_a_size_and_cropped():
     def infer_padded(images):
         assert images.shape == (1, 64, 64, 3)

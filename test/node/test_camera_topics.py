@@ -275,11 +275,6 @@ def test_a_node_that_has_just_come_is_called_by_its_name(both):
      'set output_reliability to reliable'),
     ({}, {'durability': QoSDurabilityPolicy.TRANSIENT_LOCAL},
      'durability transient_local where volatile is offered', 'let it ask for durability volatile'),
-    ({}, {'deadline': Duration(seconds=0.5)}, 'deadline 0.5 s where no limit is offered',
-     'take the deadline out of its QoS'),
-    ({}, {'liveliness': QoSLivelinessPolicy.MANUAL_BY_TOPIC},
-     'liveliness manual_by_topic where automatic is offered',
-     'let it ask for liveliness automatic'),
 ])
 def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
     both, offered, requested, policy, remedy

@@ -167,20 +167,6 @@ def moved(stamp, nanoseconds):
     return divmod(stamp[0] * 10**9 + stamp[1] + nanoseconds, 10**9)
 
 
-def test_stamps_of_a_pair_may_jump(pair):
-    _, left, right, _ = pair
-    now = int(time.time())
-    left.send((now, 1))  # its partner never comes
-    for number, seconds in enumerate((now - 3600, now + 3600, now - 60, 0)):
-        # The first pair after a jump may be the one by which the node notices.
-        for pairs in range(2):
-            # A tenth of a second apart: an executor may handle both frames of a camera first, and
-            # pairs that lie within the tolerance could then be mixed.
-            stamp = (seconds, 100_000_000 * pairs + number)
-            right.send(left.send(stamp))
-        assert all(lens.answer(stamp).derained for lens in (left, right))
-
-
 def test_a_pair_fails_together(pair):
     rig, left, right, _ = pair
     rig.engine.command(mode='raise', creation='fail')

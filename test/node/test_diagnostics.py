@@ -24,7 +24,6 @@ from derain_ros.node.camera_record import (
 )
 from derain_ros.node.mailbox import Counts
 from derain_ros.node.reporter import (
-    Throttle,
     camera_level,
     camera_values,
     engine_status,
@@ -100,16 +99,6 @@ def test_the_record_knows_the_rain():
     record.update_rain(dry, GateSettings())
     record.forget_rain()
     assert record.may_be_wet and math.isnan(record.rain_intensity)
-
-
-def test_throttle_lets_each_kind_through_now_and_then():
-    throttle = Throttle(0.2)
-    assert throttle.allows('a')
-    assert throttle.allows('b')
-    assert not throttle.allows('a')
-    time.sleep(0.25)
-    assert throttle.allows('a')
-    assert not throttle.allows('a')
 
 
 def test_a_camera_has_counts_latencies_and_what_is_known_of_its_frames():

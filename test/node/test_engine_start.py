@@ -58,16 +58,6 @@ def test_frames_pass_and_log_and_diagnostics_tell_again_and_again_what_is_missin
             wait_for(lambda: peer.level('engine') == DiagnosticStatus.OK, 'engine')
 
 
-def test_a_name_that_is_wrong_keeps_the_node_unconfigured_and_is_told_again_and_again(tmp_path):
-    domain = new_domain()
-    with NodeProcess(tmp_path, domain, {'engine': 'warp'}) as node, Peer(domain) as peer:
-        said = "unknown engine 'warp'; known: auto, tensorrt"
-        wait_for(lambda: 'autostart failed' in node.log(), 'autostart')
-        assert peer.state() == 'unconfigured'
-        told = node.log().count(said)
-        wait_for(lambda: node.log().count(said) >= told + 1, 'the same in the log again')
-
-
 # Made ready before the first frame: sizes by parameter, waiting, building alone
 
 @pytest.mark.parametrize('wait', [True, pytest.param(False, marks=pytest.mark.slow)])

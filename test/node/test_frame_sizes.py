@@ -14,7 +14,7 @@ from rig import Rig
 from ros_fixtures import wait_for
 
 from derain_ros.engines.contract import forget_shapes
-from derain_ros.node.frame_sizes import IDLE_SECONDS, OWN_SIZES, FrameSizes, ladder_step
+from derain_ros.node.frame_sizes import IDLE_SECONDS, OWN_SIZES, FrameSizes
 from derain_ros.node.supervisor import FaultError
 from derain_ros.node.worker import patch_size
 
@@ -78,11 +78,6 @@ def test_the_engine_can_keep_all_that_is_admitted():
         before = len(kept)
         forget_shapes(kept)
         assert len(kept) == before
-
-
-def test_steps_of_the_ladder():
-    assert [ladder_step(side) for side in (1, 32, 33, 48, 49, 64, 65, 97, 480, 640, 1080)] == [
-        32, 32, 48, 48, 64, 64, 96, 128, 512, 768, 1536]
 
 
 def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):

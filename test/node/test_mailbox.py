@@ -53,15 +53,6 @@ def test_only_the_newest_frame_is_kept_and_the_older_counted():
     assert mailbox.counts() == {'front': Counts(received=3, dropped=2)}
 
 
-@pytest.mark.parametrize('outcome', list(Outcome))
-def test_each_outcome_has_its_count(outcome):
-    mailbox = opened('front')
-    mailbox.put('front', 'a')
-    mailbox.take()
-    mailbox.finish('front', outcome)
-    assert mailbox.counts() == {'front': Counts(received=1, **{outcome.value: 1})}
-
-
 def test_cameras_take_turns_however_busy_one_is():
     mailbox = opened('busy', 'calm', 'quiet')
     mailbox.put('calm', 0)
@@ -175,17 +166,6 @@ def test_the_newest_whole_group_is_taken(frames, taken, dropped):
         mailbox.put(camera, float(stamp))
     assert take(mailbox) == [('left', taken), ('right', taken)]
     assert sum(counts.dropped for counts in mailbox.counts().values()) == dropped
-
-
-def test_counting_from_zero_leaves_out_what_is_done():
-    mailbox = opened('front')
-    for frame in 'ab':
-        mailbox.put('front', frame)
-    mailbox.take()
-    mailbox.reset_counts()
-    assert mailbox.counts() == {'front': Counts(received=1)}
-    mailbox.finish('front', Outcome.IDLE)
-    assert mailbox.counts() == {'front': Counts(received=1, idle=1)}
 
 
 def test_the_sum_holds_at_every_moment_under_load():

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
-from ros_fixtures import PROFILE, new_domain, ros_environment
+from ros_fixtures import PROFILE, new_domain, ros_environment, wait_for
 
 from derain_ros.node.shared_memory import (
     SHARED_MEMORY,
@@ -72,7 +72,7 @@ def test_only_the_segment_of_the_killed_process_is_removed():
         killed.process.wait()
         assert 'deprecated' not in killed.process.stderr.read()  # of the variable
         assert theirs.exists()  # Fast DDS leaves it
-        assert remove_stale_segments() >= 1
+        wait_for(remove_stale_segments, 'removal')
         assert not theirs.exists()
         assert stays.exists()
         assert living.process.poll() is None
@@ -83,8 +83,11 @@ def test_nothing_else_is_touched(tmp_path, name):
     kept = [f'{name}_0123456789abcdef', f'{name}_port7000', f'{name}_port7000_el',
             f'sem.{name}_port7000_mutex', f'{name}_0123456789ABCDEF_el', 'other']
     gone = [f'{name}_fedcba9876543210', f'{name}_fedcba9876543210_el']
-    for name in kept + gone:
-        (tmp_path / name).write_bytes(b'x')
+    for file in kept + gone:
+        (tmp_path / file).write_bytes(b'x')
+        os.utime(tmp_path / file, (1, 1))
+    kept.append(f'{name}_1111111111111111_el')  # its process may be about to lock it
+    (tmp_path / kept[-1]).touch()
     assert remove_stale_segments(tmp_path) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
     assert remove_stale_segments(tmp_path) == 0

@@ -43,23 +43,6 @@ def test_streaks_follow_the_direction_field():
     assert moved / 1e-5 == pytest.approx(expected, rel=0.02, abs=2)
 
 
-def test_streaks_radiate_from_the_focus_of_expansion():
-    # Where nothing moves: x = 0, y = −f·v_t/v. Lines through streaks meet there.
-    volume = replace(WIDE, speed=28.0)
-    place, moved, _, drops, ahead = directions(volume)
-    fall = terminal_speed(drops.diameter[ahead] * 1e3)
-    focus = np.stack([np.zeros_like(fall), -volume.focal_length * fall / 28])
-    away = place - focus
-    sine = (away[0] * moved[1] - away[1] * moved[0]) / (
-        np.linalg.norm(away, axis=0) * np.linalg.norm(moved, axis=0))
-    assert np.abs(sine).max() < 0.02
-    assert (away * moved).sum(0).min() > 0
-    # A rear camera sees them converge.
-    place, moved, _, drops, ahead = directions(replace(volume, mount='rear'))
-    focus[1] = volume.focal_length * terminal_speed(2.0) / 28
-    assert np.mean(((place - focus[:, :1]) * moved).sum(0) < 0) > 0.95
-
-
 @pytest.mark.parametrize('speed', [0.0, 13.9, 27.8])
 def test_a_side_camera_sees_rain_lean_by_speed_over_fall(speed):
     for mount, sign in (('left', -1), ('right', 1)):
@@ -162,25 +145,6 @@ class TestClipInMotion:
     """A clip that a vehicle takes."""
 
     IMAGE = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
-
-    def lean(self, camera, half):
-        """Inclination of the streaks in a half of the picture, degrees from the vertical."""
-        clip = RainClip(0.5, 4, camera=camera, mist=0.0, wind=0.0)
-        tensor = np.zeros((2, 2))
-        for index in range(6):
-            streaks = clip.render(self.IMAGE, index).streaks
-            streaks = streaks[:, : WIDTH // 4] if half == 'left' else streaks[:, -WIDTH // 4 :]
-            dy, dx = np.gradient(streaks)
-            tensor += [[(dx * dx).sum(), (dx * dy).sum()], [(dx * dy).sum(), (dy * dy).sum()]]
-        across = np.linalg.eigh(tensor)[1][:, 1]
-        return (np.degrees(np.arctan2(-across[1], across[0])) + 90) % 180 - 90
-
-    def test_streaks_lean_outwards_with_the_speed(self):
-        standing, driving = (
-            self.lean(CameraMotion(speed=v), 'right') for v in (0.0, 28.0))
-        assert abs(standing) < 12
-        assert 40 < abs(driving) < 90
-        assert np.sign(self.lean(CameraMotion(speed=28.0), 'left')) == -np.sign(driving)
 
     def test_the_speed_of_a_frame_beats_that_of_the_clip(self):
         clip = RainClip(0.5, 4, camera=CameraMotion(speed=28.0))

@@ -48,7 +48,7 @@ def test_more_intensity_hides_more():
     assert 1.5 * light < medium < heavy / 1.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     intensity=st.floats(0, 1),
     seed=st.integers(0, 2**32),
@@ -125,19 +125,6 @@ def test_streaks_are_as_long_and_wide_as_the_camera_sees_them():
     length, width = streak_size(2.0, 3.0, 0.01, 600.0)
     assert length == pytest.approx(13.095, abs=1e-3)
     assert width == pytest.approx(0.4)
-
-
-def test_showers_grow_with_intensity():
-    def mean(intensity):
-        showers = [sample_shower(intensity, np.random.default_rng(k)) for k in range(200)]
-        layers = [len(shower.layers) for shower in showers]
-        density = [sum(layer.density for layer in shower.layers) for shower in showers]
-        return np.mean(layers), np.mean(density)
-
-    assert mean(0.0) == (0, 0)
-    light, medium, heavy = mean(0.1), mean(0.5), mean(1.0)
-    assert 1 <= light[0] < medium[0] < heavy[0] <= 5
-    assert 0 < 2 * light[1] < medium[1] < heavy[1] / 1.5
 
 
 def test_a_shower_keeps_what_was_asked_for():

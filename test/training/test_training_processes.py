@@ -46,6 +46,7 @@ def flat(weights):
     return torch.cat([value.detach().flatten() for value in weights.values()])
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batches(pictures, tmp_path):
     script = tmp_path / 'train.py'
     script.write_text(SCRIPT)
@@ -93,7 +94,8 @@ def test_a_run_leaves_a_log_scores_and_pictures(pictures, tmp_path):
     assert len(list((run / 'samples').iterdir())) == 2
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(('number', 'status'), [
+    (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_ends(number, status, pictures, tmp_path):
     arguments = ['train', pictures, '-o', tmp_path, *SMALL, '--steps', 100000,
                  '--set', 'log_every=1', '--set', 'save_every=100000']

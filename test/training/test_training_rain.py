@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
-from training_runs import small_config, tiny, write_pictures  # noqa: E402
+from training_runs import write_pictures  # noqa: E402
 
 from derain_ros.rain import CameraEffects, Shower, StreakLayer, sample_shower  # noqa: E402
 from derain_ros.rain import render as render_numpy  # noqa: E402
@@ -74,9 +74,10 @@ def orientations(layers):
 
 # Thin smeared streaks beyond 45 degrees are known to cover too much: FLAT is not theirs.
 @pytest.mark.parametrize(('layer', 'style'), [
-    *itertools.product([SLANTED], STYLES),
+    (SLANTED, 'drawn'), (SLANTED, 'smeared'),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        *itertools.product([FINE, NEAR, DENSE], STYLES), (FLAT, 'filtered')))])
+        *itertools.product([FINE, NEAR, DENSE], STYLES), (SLANTED, 'filtered'),
+        (FLAT, 'filtered')))])
 def test_layers_have_the_statistics_of_the_other_renderer(layer, style):
     layer = replace(layer, style=style)
     draw, batches, mean, deviation, share, turn = STATISTICS[style]
@@ -92,18 +93,6 @@ def test_layers_have_the_statistics_of_the_other_renderer(layer, style):
     assert cover == pytest.approx(expected, rel=share)
     # Half the sum of differences of two distributions: 0 for equal ones, 1 for disjoint.
     assert 0.5 * np.abs(orientations(ours) - orientations(theirs)).sum() < turn
-
-
-@pytest.mark.parametrize('style', STYLES)
-def test_both_renderers_draw_every_style(style):
-    black = np.zeros((SIDE, SIDE, 3), np.uint8)
-    shower = Shower((replace(SLANTED, style=style),))
-    batch = torch.from_numpy(black).permute(2, 0, 1)[None]
-    _, _, ours = render(batch, [shower], **sources(1))
-    theirs = render_numpy(black, shower, np.random.default_rng(1)).streaks
-    # A row meets 0.1 streaks of 1.5 pixels' width; soft borders may add a few pixels.
-    for streaks in (ours.numpy(), theirs):
-        assert 0.1 < (streaks > 8 / 255).mean() < 0.1 * (1.5 + 4)
 
 
 def test_unknown_styles_are_refused():
@@ -159,14 +148,6 @@ def test_one_streak_by_hand():
     assert drawn.sum().item() / 8 == pytest.approx(400 * 32 * 0.5, rel=0.05)
     lit = drawn[drawn > 0]
     assert lit.min().item() == pytest.approx(0.5 * 32 / 33, abs=0.02)
-
-
-def test_empty_layers_are_empty():
-    drawn = draw_layers([None, FINE, None], 64, 64, **sources(1))
-    assert not drawn[0].any()
-    assert drawn[1].any()
-    assert not drawn[2].any()
-    assert not draw_layers([None], 64, 64, **sources(1)).any()
 
 
 @pytest.mark.parametrize('model', ['additive', 'screen', 'occlusion'])
@@ -280,24 +261,3 @@ def test_crops_are_cut_from_the_pictures(pictures):
         found = [cv2.matchTemplate(size, np.ascontiguousarray(cut), cv2.TM_SQDIFF).min()
                  for size in flat if min(size.shape[:2]) >= 64]
         assert min(found) < 100  # in float32; elsewhere it is millions
-
-
-def test_a_run_on_rain_of_its_device_resumes_exactly(pictures, tmp_path):
-    folder = tmp_path / 'dry'
-    folder.mkdir()
-    config = small_config(
-        write_pictures(folder), tmp_path / 'whole', render='device', steps=4, save_every=2)
-    whole = tiny(config).run().state_dict()
-
-    def crash(step):
-        if step == 3:
-            raise OSError('the machine is gone')
-
-    cut = replace(config, out=tmp_path / 'cut')
-    with pytest.raises(OSError, match='gone'):
-        tiny(cut, progress=crash).run()
-    resumed = tiny(cut)
-    assert resumed.step == 2
-    for name, value in resumed.run().state_dict().items():
-        assert torch.isfinite(value).all()
-        assert torch.equal(value, whole[name]), name

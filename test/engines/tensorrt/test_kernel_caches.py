@@ -55,6 +55,7 @@ def test_a_build_writes_a_timing_cache_that_the_next_one_reads(library, cache, l
     assert log == []
 
 
+@pytest.mark.slow
 def test_a_damaged_timing_cache_is_ignored_and_written_anew(library, cache, log):
     timings = TimingCache(cache, library, GPU)
     build(library, timings)

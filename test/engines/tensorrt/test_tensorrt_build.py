@@ -12,7 +12,6 @@ import pytest
 
 from derain_ros.engines import EngineError
 from derain_ros.engines.models import find_model, model_names
-from derain_ros.engines.tensorrt.build_progress import ProgressTree
 from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
 from derain_ros.engines.tensorrt.tensorrt_build import (
     BuildAbortedError,
@@ -50,6 +49,7 @@ def test_every_shipped_model_builds(library, name, precision, size):
     assert len(engine) > find_model(name).parameters * (2 if precision == 'fp16' else 4)
 
 
+@pytest.mark.slow
 def test_batches_and_a_limit_on_memory_build(library):
     assert build(library, request(batch=4, workspace=256 << 20)) != build(library, request())
 
@@ -124,42 +124,6 @@ def test_a_flavour_that_is_not_there_says_how_to_get_it():
         find_library('tensorrt_of_tomorrow')
 
 
-# The percentage, by hand
-
-
-def test_nested_phases_share_the_step_of_their_parent():
-    seen = []
-    tree = ProgressTree(seen.append, threading.Event())
-    tree.start('whole', None, 4)
-    assert tree.step('whole', 0)
-    assert seen[-1].percent == 25
-    tree.start('part', 'whole', 5)
-    assert tree.step('part', 1)
-    assert seen[-1].percent == pytest.approx(25 + 25 * 2 / 5)
-    tree.start('detail', 'part', 2)
-    assert tree.step('detail', 0)
-    assert seen[-1].percent == pytest.approx(25 + 25 * 2.5 / 5)
-    tree.finish('detail')
-    tree.finish('part')
-    tree.step('whole', 1)
-    assert seen[-1].percent == 50
-    tree.step('whole', 0)
-    tree.step('unknown', 7)
-    tree.start('empty', 'whole', 0)
-    assert seen[-1].percent == 50
-    tree.finish('whole')
-    assert seen[-1].percent == 100
-
-
-def test_a_step_tells_the_builder_to_stop():
-    stop = threading.Event()
-    tree = ProgressTree(lambda progress: None, stop)
-    tree.start('whole', None, 2)
-    assert tree.step('whole', 0)
-    stop.set()
-    assert not tree.step('whole', 1)
-
-
 # The command
 
 
@@ -197,7 +161,8 @@ def test_a_second_run_finds_what_the_first_has_built(tmp_path):
     assert 'it is removed and built anew' in third.stderr
 
 
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize('number', [
+    signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_end_in_the_middle_of_a_build_leaves_a_cache_that_works(tmp_path, number):
     cache = tmp_path / 'cache'
     sizes = ['--size', '1920x1080', '--size', '1920x1200', '--size', '1280x720']

@@ -26,9 +26,9 @@ def off_device(forward, shape=(1, 61, 100, 3)):
     return watch.found, results
 
 
-@pytest.mark.parametrize('variant', sorted(VARIANTS))
-@pytest.mark.parametrize(('half', 'shape'), [
-    (False, (1, 61, 100, 3)), (True, (2, 480, 640, 3))])
+@pytest.mark.parametrize(('variant', 'half', 'shape'), [
+    ('nano', False, (1, 61, 100, 3)), ('base', True, (2, 480, 640, 3)),
+    *(pytest.param(name, True, (1, 61, 100, 3), marks=pytest.mark.slow) for name in VARIANTS)])
 def test_the_network_stays_on_its_device(variant, half, shape):
     with torch.device('meta'):
         network = DeployedNetwork(DualStageNetwork(VARIANTS[variant]), half=half).eval()

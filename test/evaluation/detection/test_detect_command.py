@@ -183,20 +183,6 @@ def test_damaged_frames_are_named_and_the_rest_counts(tmp_path, capsys):
     assert 'b.png: not a picture' in capsys.readouterr().err
 
 
-def test_frames_of_a_bag_without_partner_are_left_out(tmp_path, capsys):
-    fields = {'height': 64, 'width': 64, 'step': 192, 'data': scene(*PICTURES['a.png']).ravel()}
-    # The second has no partner, the fifth no stamp, the sixth that of the fourth.
-    rows = [(topic, IMAGE, START + number, image(0, stamp, **fields))
-            for topic, stamps in (('/rain', (1, 2, 3, 4, 0, 4)), ('/dry', (1, 3, 4)))
-            for number, stamp in enumerate(stamps)]
-    bag = write_bag(tmp_path / 'bag', rows)
-    run = _run(tmp_path, bag, '--rainy-topic', '/rain', '--clean-topic', '/dry',
-               '--model', _model(tmp_path))
-    assert run['source']['left_out'] == {'rainy': 4, 'clean': 1}
-    assert run['inputs']['rainy']['images'] == 2
-    assert '/rain: 4 frames' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(('block', 'status'), [(20, 0), (80, 1)])
 def test_topics_in_another_order_are_followed_a_little_way(tmp_path, capsys, block, status):
     rows = []

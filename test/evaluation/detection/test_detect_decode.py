@@ -41,7 +41,7 @@ def test_stretching_mean_std_and_layout():
         [0, 0, 20, 60], [0, 0, 10, 60]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(width=st.integers(1, 300), height=st.integers(1, 300))
 def test_the_whole_picture_goes_there_and_back(width, height):
     values, to_image = place(np.full((height, width, 3), 255, np.uint8), YOLO)

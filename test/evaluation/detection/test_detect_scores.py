@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from derain_ros.evaluation.detection.boxes import Detections, Truths, suppress
 from derain_ros.evaluation.detection.tally import Tally
@@ -41,29 +39,6 @@ def _tally(score, *images):
     return tally
 
 
-def _rows(scores, hits, truths, score=0.5):
-    """A tally of one class in which detections hit an object each, or nothing."""
-    places = iter(range(0, 1000, 20))
-    there = [(left, 0, left + 10, 10) for left, _ in zip(places, range(truths), strict=False)]
-    free = iter(there)
-    return _tally(score, (
-        _found(*((*(next(free) if hit else (500, 500, 510, 510)), one, 0)
-                 for one, hit in zip(scores, hits, strict=True))),
-        _there(*((*box, 0, False) for box in there))))
-
-
-@pytest.mark.parametrize(('scores', 'hits', 'truths', 'expected'), [
-    # Recall 1/3, 1/3, 2/3, 2/3, 1 at precision 1, 1/2, 2/3, 1/2, 3/5, of 101 recalls: 34 up to
-    # 1/3, 33 up to 2/3, 34 up to 1.
-    ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], 3, (34 + 33 * 2 / 3 + 34 * 3 / 5) / 101),
-    ([], [], 4, 0.0),
-    ([0.9], [0], 0, None),
-])
-def test_average_precision_by_hand(scores, hits, truths, expected):
-    found = _rows(scores, hits, truths).class_figures(0)['ap50']
-    assert found == (None if expected is None else pytest.approx(expected))
-
-
 def _matched(found, truths, score=0.0):
     """Right, wrong and missed in one image."""
     return _tally(score, (found, truths)).counts[0]
@@ -87,33 +62,6 @@ def test_nothing_counts_in_an_ignored_region():
              (95, 0, 110, 10, 0.5, 0)]    # a third in it
     assert [_matched(_found(*found[:count]), there) for count in range(1, 6)] == [
         (1, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 0), (1, 2, 0)]
-
-
-_BOXES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6)).map(
-    lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3]))
-_ROWS = st.lists(st.tuples(_BOXES, st.sampled_from([0.2, 0.4, 0.6, 0.8]), st.integers(0, 1)),
-                 max_size=8)
-_THERE = st.lists(st.tuples(_BOXES, st.integers(0, 1), st.booleans()), max_size=6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(rows=_ROWS, there=_THERE, seed=st.randoms())
-def test_matching_does_not_depend_on_order_or_on_lower_scores(rows, there, seed):
-    truths = _there(*((*box, number, ignored) for box, number, ignored in there))
-
-    def run(rows, score=0.0):
-        return _tally(score, (
-            _found(*((*box, score, number) for box, score, number in rows)), truths))
-
-    found = run(rows)
-    shuffled = list(rows)
-    seed.shuffle(shuffled)
-    assert run(shuffled).figures() == found.figures()
-    assert run([row for row in rows if row[1] >= 0.5], 0.5).counts == run(rows, 0.5).counts
-    right, _, missed = found.counts[0]
-    assert right + missed == sum(not ignored for _, _, ignored in there)
-    averages = [found.class_figures(number)['ap50'] for number in found.truths()]
-    assert all(0 <= average <= 1 for average in averages)
 
 
 def test_a_tally_by_hand():

@@ -101,16 +101,6 @@ def test_a_second_run_does_not_take_its_own_results_in(tmp_path):
     assert len(first) == 9
 
 
-def test_bad_files_are_named_and_the_others_done(tmp_path, capsys):
-    source = _photos(tmp_path / 'in')
-    (source / 'text.jpg').write_text('not a picture')
-    assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 1
-    captured = capsys.readouterr()
-    assert captured.err.count(f'derain: error: {source / "text.jpg"}: ') == 1
-    assert '3 of 4 pictures' in captured.out
-    assert len(tree(tmp_path / 'out')) == 3
-
-
 @pytest.mark.parametrize('option, value', [
     ('--intensity', '1.1'), ('--intensity', 'nan'), ('--intensity', '-0.1'),
     ('--intensity', 'heavy'), ('--seed', '-1'), ('--seed', '1.5'), ('--wind', '91'),
@@ -150,12 +140,3 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         (tmp_path / 'link').unlink(missing_ok=True)
         assert tree(tmp_path) == before
         (tmp_path / 'link').symlink_to(source)
-
-
-def test_help_has_examples_in_ascii(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(['rain', '--help'])
-    assert end.value.code == 0
-    text = capsys.readouterr().out
-    assert 'derain rain' in text.partition('examples:')[2]
-    text.encode('ascii')

@@ -2,14 +2,12 @@
 
 import cv2
 import numpy as np
-import pytest
 from bag_files import picture, tree
 from video_clips import RATE, read_sound, read_video, write_video, write_with_sound
 
 from derain_ros.cli import main
 from derain_ros.files.video_files import VideoClip
 from derain_ros.rain import RainClip
-from derain_ros.rain.apply.rainy_videos import rain_video
 
 
 def test_an_avi_holds_exactly_the_rain_of_the_clip(tmp_path, capsys):
@@ -68,30 +66,3 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         for word in words:
             assert word in message
         assert tree(tmp_path) == before
-
-
-def test_odd_sides_get_a_row_more(tmp_path, capsys):
-    # Motion JPEG may hold such frames.
-    source = tmp_path / 'in.mpg'
-    frames = [cv2.imencode('.jpg', picture(number, 47, 64))[1].tobytes() for number in range(3)]
-    source.write_bytes(b''.join(frames))
-    out = tmp_path / 'out.avi'
-    assert main(['rain', str(source), '-o', str(out), '--intensity', '0', '--mist', '0']) == 0
-    frame = read_video(out)[0][0]
-    assert frame.shape == (48, 64, 3) and np.array_equal(frame[46], frame[47])
-    assert 'odd' in capsys.readouterr().err
-
-
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path):
-    source, out = write_video(tmp_path / 'in.avi'), tmp_path / 'out.mp4'
-    seen = []
-
-    def interrupt(count):
-        seen.append(count)
-        assert not out.exists()
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        rain_video(VideoClip(source), out, RainClip(0.5, 1), progress=interrupt)
-    assert list(tree(tmp_path)) == ['in.avi']

@@ -4,15 +4,12 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import START, TYPES, compressed, header, image, picture
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from derain_ros.bags.frames import why_not
 from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
     ImageFormatError,
     decode_compressed,
-    decode_image,
 )
 from derain_ros.images.pixel_formats import PIXEL_FORMATS
 from derain_ros.rain.apply.rainy_messages import (
@@ -143,21 +140,6 @@ def test_16_bits_stop_at_white():
     rainy = rain_on_image(
         _deep(np.full((HEIGHT, WIDTH), 0x12FF, '<u2')), _brighter(255, 255, 255))
     assert (rainy.data.view('<u2').reshape(HEIGHT, WIDTH)[:, :WIDTH // 2] == 0xFFFF).all()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(SUPPORTED_ENCODINGS)), st.integers(1, 90), st.integers(60, 140))
-def test_grey_rain_reads_back_in_every_encoding(encoding, added, value):
-    dry = _message(encoding, value)
-    rainy = rain_on_image(dry, _brighter(added, added, added))
-    before, after = decode_image(dry), decode_image(rainy)
-    # YUV clips colours that BGR cannot hold; a channel in range is kept to rounding.
-    inside = (before > 0) & (before < 255 - added)
-    left = np.zeros_like(inside)
-    left[:, :WIDTH // 2 - 1] = True
-    difference = after.astype(int) - before
-    assert np.abs(difference[inside & left] - added).max(initial=0) <= 2
-    assert (difference[:, WIDTH // 2 + 1:] == 0).all()
 
 
 def test_a_last_row_without_padding_is_read():
