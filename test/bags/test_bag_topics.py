@@ -32,7 +32,8 @@ def test_one_of_two_topics_of_a_camera_can_be_chosen():
 
 
 def test_two_cameras_of_one_namespace_are_named_after_their_topics():
-    cameras = choose_cameras([('/image_left', IMAGE), ('/image_right', IMAGE)], None)
+    cameras = choose_cameras(
+        [('/image_left', IMAGE), ('/image_right', IMAGE)], None, apart=True)
     assert [camera.image for camera in cameras] == [
         '/image_left/derained/image', '/image_right/derained/image']
 
