@@ -20,7 +20,7 @@ from derain_ros.images.message_fields import (
     refuse,
     shown,
 )
-from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, PixelFormat, samples_16
+from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, samples_16
 
 __all__ = [
     'SUPPORTED_ENCODINGS', 'ImageFormatError', 'arrange_pixels', 'check_image',
@@ -54,31 +54,20 @@ def decode_image(msg: Any, bits: Bits = 16) -> np.ndarray:
     (``step * height * 3 / 2`` for nv12 and nv21, whose chroma plane follows the luma plane); only
     the padding of the last row may be missing. Encodings outside :data:`SUPPORTED_ENCODINGS` go
     through cv_bridge where it is installed. ``bits`` are for encodings of 16 bits, see
-    :data:`derain_ros.images.pixel_formats.Bits`.
-
-    Raises
-    ------
-    ImageFormatError
-        The fields contradict each other, a side is 0 or above :data:`MAXIMUM_SIDE`, or the
-        encoding is unknown.
-
+    :data:`derain_ros.images.pixel_formats.Bits`. Raises ImageFormatError where the fields
+    contradict each other, a side is 0 or above :data:`MAXIMUM_SIDE`, or the encoding is unknown.
     """
-    height, width = _image_size(msg)
-    pixel_format = PIXEL_FORMATS.get(_encoding(msg))
-    if pixel_format is None:
-        return _decode_with_cv_bridge(msg, height, width)
-    rows = _rows(msg, height, width, pixel_format)
-    return np.ascontiguousarray(pixel_format.to_bgr(rows, bool(msg.is_bigendian), bits))
+    rows = _rows(msg)
+    if rows is None:
+        return _decode_with_cv_bridge(msg)
+    to_bgr = PIXEL_FORMATS[msg.encoding].to_bgr
+    return np.ascontiguousarray(to_bgr(rows, bool(msg.is_bigendian), bits))
 
 
 def check_image(msg: Any) -> None:
     """Raise ImageFormatError unless :func:`decode_image` can read a message's fields."""
-    height, width = _image_size(msg)
-    pixel_format = PIXEL_FORMATS.get(_encoding(msg))
-    if pixel_format is None:
-        _decode_with_cv_bridge(msg, height, width)
-    else:
-        _rows(msg, height, width, pixel_format)
+    if _rows(msg) is None:
+        _decode_with_cv_bridge(msg)
 
 
 def extract_samples(msg: Any) -> np.ndarray | None:
@@ -86,11 +75,9 @@ def extract_samples(msg: Any) -> np.ndarray | None:
 
     Raises ImageFormatError as :func:`decode_image` does.
     """
-    encoding = _encoding(msg)
-    if not encoding.endswith('16') or encoding not in PIXEL_FORMATS:
+    rows = _rows(msg)
+    if rows is None or not msg.encoding.endswith('16'):
         return None
-    height, width = _image_size(msg)
-    rows = _rows(msg, height, width, PIXEL_FORMATS[encoding])
     return samples_16(rows, bool(msg.is_bigendian))
 
 
@@ -99,11 +86,8 @@ def extract_alpha(msg: Any) -> np.ndarray | None:
 
     Raises ImageFormatError as :func:`decode_image` does.
     """
-    if _encoding(msg) not in ('bgra8', 'rgba8'):
-        return None
-    height, width = _image_size(msg)
-    rows = _rows(msg, height, width, PIXEL_FORMATS[msg.encoding])
-    return rows[:, 3::4].copy()
+    rows = _rows(msg)
+    return rows[:, 3::4].copy() if msg.encoding in ('bgra8', 'rgba8') else None
 
 
 def output_encoding(input_encoding: str, choice: str) -> str:
@@ -152,23 +136,19 @@ def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
         )
 
 
-def _encoding(msg: Any) -> str:
-    if not isinstance(msg.encoding, str):
-        refuse('encoding', shown(msg.encoding), 'a string', 'check the publisher')
-    return msg.encoding
+def _rows(msg: Any) -> np.ndarray | None:
+    """Return the image as read-only uint8 rows×row bytes without padding, never copied.
 
-
-def _image_size(msg: Any) -> tuple[int, int]:
-    height, width = (
-        integer_field(msg, field, 1, MAXIMUM_SIDE, _CHECK_SIZE)
-        for field in ('height', 'width')
-    )
-    return height, width
-
-
-def _rows(msg: Any, height: int, width: int, pixel_format: PixelFormat) -> np.ndarray:
-    """Return the image as read-only uint8 rows×row bytes without padding, never copied."""
+    None where only cv_bridge may know its encoding.
+    """
+    height, width = (integer_field(msg, field, 1, MAXIMUM_SIDE, _CHECK_SIZE)
+                     for field in ('height', 'width'))
     encoding = msg.encoding
+    if not isinstance(encoding, str):
+        refuse('encoding', shown(encoding), 'a string', 'check the publisher')
+    pixel_format = PIXEL_FORMATS.get(encoding)
+    if pixel_format is None:
+        return None
     for field, side, even in (
         ('height', height, pixel_format.even_height), ('width', width, pixel_format.even_width),
     ):
@@ -204,7 +184,8 @@ def _cv_bridge() -> Any:
     return CvBridge()
 
 
-def _decode_with_cv_bridge(msg: Any, height: int, width: int) -> np.ndarray:
+def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
+    height, width = msg.height, msg.width
     if msg.encoding in _DEPTH_ENCODINGS:
         refuse('encoding', f'{shown(msg.encoding)}, that of a depth image', 'a colour or grey one',
                'name the topic of the colour images')

@@ -25,11 +25,8 @@ from derain_ros.images.pixel_formats import (
     eight_bits,
 )
 
-MAXIMUM_COMPRESSED_PIXELS = 64_000_000
-"""Most pixels that a compressed image may unfold to."""
-
-MAXIMUM_COMPRESSED_BYTES = 128 * 2**20
-"""Longest ``data`` of a compressed image, in bytes."""
+MAXIMUM_COMPRESSED_PIXELS = 64_000_000  # most pixels that a compressed image may unfold to
+MAXIMUM_COMPRESSED_BYTES = 128 * 2**20  # longest ``data`` of a compressed image, in bytes
 
 MAXIMUM_SCANS = 64
 """Most scans of a JPEG, each of which may go over all pixels; encoders make up to about 15."""
@@ -105,13 +102,9 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
     for a PNG of 16 bits, see :data:`derain_ros.images.pixel_formats.Bits`. ``whole`` refuses a
     JPEG in which the decoder notices damage, see :mod:`derain_ros.images.decoder_warnings`.
 
-    Raises
-    ------
-    ImageFormatError
-        Another format, damaged or truncated data, a side above :data:`MAXIMUM_SIDE`, more
-        than :data:`MAXIMUM_COMPRESSED_PIXELS` pixels (told from the header, before decoding),
-        or data made to take long: see the other limits of this module.
-
+    Raises ImageFormatError for another format, damaged or truncated data, a side above
+    :data:`MAXIMUM_SIDE`, more than :data:`MAXIMUM_COMPRESSED_PIXELS` pixels (told from the header,
+    before decoding), or data made to take long: see the other limits of this module.
     """
     if not is_compressed_supported(msg.format):
         refuse(

@@ -26,20 +26,9 @@ def decode_noting_damage(
     Of random damage of a VGA picture the decoder noticed 4 in 5 overwritten stretches and 1 in 5
     flipped bits, as most patterns of bits are a valid JPEG. Before Linux 5.9 it is not heard.
 
-    Parameters
-    ----------
-    data
-        uint8, one-dimensional: the file.
-    flags
-        Of ``cv2.imdecode``.
-
-    Returns
-    -------
-    tuple
-        The picture as ``cv2.imdecode`` returns it, None where it cannot be decoded; and the
-        decoder's first warning, such as ``Corrupt JPEG data: premature end of data segment``,
-        None where there is none.
-
+    ``data``, the file as uint8, and ``flags`` are those of ``cv2.imdecode``, and so is the
+    picture, None where it cannot be decoded; beside it comes the decoder's first warning, such as
+    ``Corrupt JPEG data: premature end of data segment``, None where there is none.
     """
     return _threads().submit(_decode, data, flags).result()
 

@@ -6,8 +6,7 @@ import numpy as np
 TINT_BGR = (255, 0, 255)
 """Colour of full rain. Magenta is rare on roads, so that it reads as rain at once."""
 
-TINT_OPACITY = 0.75
-"""Share of the tint in full rain; below 1 so that the streak stays visible."""
+TINT_OPACITY = 0.75  # share of the tint in full rain; below 1 so that the streak stays visible
 
 STRONGEST = 1.5
 """Largest strength of :func:`blend`."""
@@ -35,22 +34,12 @@ def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
 
 
 def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarray:
-    """Mix a frame with its derained version.
+    """Mix a frame with its derained version, both uint8, H×W×3, BGR, 0–255.
 
-    Parameters
-    ----------
-    rainy, derained
-        uint8, H×W×3, BGR, 0–255, of one size.
-    strength
-        Share of the derained image, 0 to 1.5. Above 1 the difference of the two is
-        overdone: more of faint rain goes, and more of fine detail. At 1 ``derained`` itself
-        is returned, at 0 ``rainy`` itself; nothing is copied.
-
-    Raises
-    ------
-    ValueError
-        ``strength`` lies outside 0 to 1.5, or the arrays do not match.
-
+    ``strength`` is the share of the derained image, 0 to 1.5. Above 1 the difference of the two is
+    overdone: more of faint rain goes, and more of fine detail. At 1 ``derained`` itself is
+    returned, at 0 ``rainy`` itself; nothing is copied. Raises ValueError for another strength, or
+    arrays that do not match.
     """
     if not 0 <= strength <= STRONGEST:
         raise ValueError(f'strength: expected a number from 0 to {STRONGEST}, got {strength}')

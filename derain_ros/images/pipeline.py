@@ -35,17 +35,10 @@ class Frame:
     or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise.
     With ``whole``, a JPEG in which the decoder notices damage is refused.
 
-    Attributes
-    ----------
-    bits
-        See :data:`derain_ros.images.pixel_formats.Bits`; may be set until :meth:`decode`, and is
-        a number then.
-    encoding
-        Encoding that came in; ``bgr8`` for compressed images and pictures.
-    derained, rain_mask
-        Result of the engine, uint8, H×W×3, BGR, and uint8, H×W, 255 = rain; None before
-        :meth:`derain`. May be set to results from elsewhere.
-
+    ``bits``, see :data:`derain_ros.images.pixel_formats.Bits`, may be set until :meth:`decode`,
+    and is a number then. ``encoding`` is the one that came in, ``bgr8`` for compressed images and
+    pictures. ``derained``, uint8, H×W×3, BGR, and ``rain_mask``, uint8, H×W, 255 = rain, are the
+    result of the engine, None before :meth:`derain`; they may be set to results from elsewhere.
     """
 
     __slots__ = (
@@ -76,12 +69,8 @@ class Frame:
     def decode(self) -> np.ndarray:
         """Return the pixels, uint8, H×W×3, BGR, C-contiguous, read from the message once.
 
-        Raises
-        ------
-        ImageFormatError
-            The message cannot be read; see :func:`derain_ros.images.codec.decode_image` and
-            :func:`derain_ros.images.compressed.decode_compressed`.
-
+        Raises ImageFormatError as :func:`derain_ros.images.codec.decode_image` and
+        :func:`derain_ros.images.compressed.decode_compressed` do.
         """
         if self.bgr is None:
             decode = functools.partial(

@@ -25,20 +25,12 @@ Bits = int | Callable[[np.ndarray], int]
 class PixelFormat:
     """Memory layout of one encoding.
 
-    Attributes
-    ----------
-    to_bgr
-        Turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8
-        H×W×3 BGR; the second argument says whether samples of 16 bits are big-endian.
-    pixel_bytes
-        Bytes per pixel in a row (of the luma plane, where planes are separate).
-    even_width, even_height
-        Chroma is shared by pairs of columns or rows, so the side must be even.
-    half_height_chroma
-        An interleaved chroma plane of half the height follows the luma plane.
-    smallest_side
-        Shortest side in pixels that can be converted.
-
+    ``to_bgr`` turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8 H×W×3
+    BGR; its second argument says whether samples of 16 bits are big-endian. ``pixel_bytes`` are
+    those of a pixel in a row (of the luma plane, where planes are separate). Where chroma is
+    shared by pairs of columns or rows, the width or height must be even; with
+    ``half_height_chroma`` an interleaved plane of it, of half the height, follows the luma plane.
+    Sides shorter than ``smallest_side`` cannot be converted.
     """
 
     to_bgr: Callable[[np.ndarray, bool, Bits], np.ndarray]
