@@ -15,8 +15,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from derain_ros.node.parameter_store import other_nodes
-from derain_ros.node.process_memory import KEPT_BYTES
-from derain_ros.node.shared_memory import profile_variable
+from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
 from launch import LaunchDescription
 
 NODE_NAME = 'derain'

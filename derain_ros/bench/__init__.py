@@ -19,8 +19,7 @@ SCENARIOS = {
 
 MODULES = {
     'engine': 'engine_scenario', 'bag': 'bag_scenario',
-    **dict.fromkeys(('vga', 'overload', 'cameras'), 'stream_scenarios'),
-    **dict.fromkeys(('dry', 'onset'), 'gate_scenarios'),
+    **dict.fromkeys(('vga', 'overload', 'cameras', 'dry', 'onset'), 'stream_scenarios'),
     **dict.fromkeys(('overhead', 'stages'), 'turn_scenarios')}
 """The module of each scenario, in which a function of its name takes the setting."""
 

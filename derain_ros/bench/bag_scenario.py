@@ -15,9 +15,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from derain_ros.bags.derain import derain_bag
 from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.topics import COMPRESSED_IMAGE, IMAGE, message_types
-from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.engine_timing import test_picture, time_calls
-from derain_ros.bench.process_figures import process_figures
+from derain_ros.bench.engine_scenario import test_picture, time_calls
+from derain_ros.bench.measures import Figure, Result, process_figures
 from derain_ros.bench.setting import Setting
 from derain_ros.engines import Engine, create_engine
 from derain_ros.images.cdr import encode_header, restamped, write_compressed_image, write_image
@@ -88,22 +87,14 @@ def _compare(
         shutil.rmtree(folder, ignore_errors=True)
     figures = [figure for workers, name in ((2, 'two workers'), (1, 'one worker'))
                for figure in found[workers].figures(f'{kind}: {name}')]
-    return (sorted(figures, key=lambda figure: figure.bar is None),
-            {'one_worker': found[1].as_json(), 'two_workers': found[2].as_json()})
+    return figures, {'one_worker': found[1].as_json(), 'two_workers': found[2].as_json()}
 
 
 class Turns:
     """Takes the memory as frames are done, and gives the engine alone a turn after each block.
 
-    Worker processes, those of the pool of ``derain bag``, are stopped during a turn.
-
-    Attributes
-    ----------
-    seconds
-        How long deraining took, without the turns; to be set.
-    paused
-        Seconds of the turns.
-
+    Worker processes, those of the pool of ``derain bag``, are stopped during a turn. ``paused`` is
+    how many seconds the turns took; ``seconds`` how long deraining took without, to be set.
     """
 
     def __init__(self, engine: Engine, pictures: list[np.ndarray], block: int, workers: int):
@@ -153,11 +144,10 @@ class Turns:
         highest = [max((sample[column] for sample in self._memory), default=float('nan'))
                    for column in (1, 2)]
         return [
-            Figure(f'{name} / engine alone', speed / alone, '', Bar('>=', 0.9), 3),
+            Figure(f'{name} / engine alone', speed / alone, bar='>= 0.9', digits=3),
             Figure(f'{name}: growth of memory (RSS) after the first tenth', last[0] - first[0],
-                   'MiB', Bar('<=', 20)),
-            Figure(f'{name}: growth of anonymous memory', last[1] - first[1], 'MiB',
-                   Bar('<=', 20)),
+                   'MiB', '<= 20'),
+            Figure(f'{name}: growth of anonymous memory', last[1] - first[1], 'MiB', '<= 20'),
             Figure(f'{name}: memory after the first tenth', first[0], 'MiB'),
             Figure(f'{name}: memory at the end', last[0], 'MiB'),
             Figure(f'{name}: most memory', highest[0], 'MiB'),

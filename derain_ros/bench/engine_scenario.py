@@ -5,16 +5,18 @@ beside those of a peer.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.engine_timing import EngineTiming, in_words, test_picture, time_engine
-from derain_ros.bench.floors import Ceilings, NetworkCost, measure_ceilings, network_cost
+import cv2
+import numpy as np
+
+from derain_ros.bench.measures import Figure, Result, percentile
 from derain_ros.bench.setting import Setting
-from derain_ros.engines import EngineOptions, create_engine, engine_report
+from derain_ros.engines import Engine, EngineOptions, create_engine, engine_report
 from derain_ros.engines.models import find_model
 from derain_ros.engines.openvino_engine import LayerTime
 from derain_ros.report.plots import SpeedRow
@@ -38,7 +40,246 @@ BARS_MS = {'base': 5.0, 'nano': 1.5}
 _SECONDS = 5.0
 _PROFILED_RUNS = 25
 _FLOORS = {'ideal': 'ideal', 'layer by layer': 'layers'}
+_WARM_UP_RUNS = 3
+_LEAST_RUNS = 5
+_DEVICE_RUNS, _PEER_DEVICE_RUNS = 200, 20
+_QUEUED_WARM_UP_RUNS, _QUEUED_RUNS = 5, 20
+_COPIED_BYTES = 1 << 30  # far more than the caches of a device hold
 
+
+@dataclass(frozen=True)
+class EngineTiming:
+    """Times of one engine at one size, in milliseconds.
+
+    Median and 95th percentile are from the call with a uint8 frame in memory to the return of the
+    uint8 frame and mask; those of the ``device`` are of the network alone, by events on the
+    NVIDIA GPU, without copies, NaN where the engine does not tell. Of the peer there are also the
+    quicker layout of its tensors, and why there is no CUDA graph.
+    """
+
+    engine: str
+    device: str
+    model: str
+    precision: str
+    on_gpu: bool
+    width: int
+    height: int
+    runs: int
+    median_ms: float
+    p95_ms: float
+    device_median_ms: float = math.nan
+    device_p95_ms: float = math.nan
+    layout: str = ''
+    not_captured: str = ''
+
+    @property
+    def case(self) -> tuple[str, int, int]:
+        """Precision and size."""
+        return self.precision, self.width, self.height
+
+    @property
+    def what(self) -> str:
+        """Engine, model, precision and size, in words."""
+        return in_words(self.engine, self.model, *self.case)
+
+
+def in_words(engine: str, model: str | None, precision: str, width: int, height: int) -> str:
+    """Return what was timed in words."""
+    return ' '.join(filter(None, (engine, model, precision, f'{width}x{height}')))
+
+
+def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
+    """Time an engine for some seconds, one frame after the other, after a warm-up."""
+    frame = test_picture(width, height)
+    times = time_calls(lambda: engine.infer(frame), seconds)
+    device = engine.time_device(frame, min(len(times), _DEVICE_RUNS))
+    info = engine.info
+    return EngineTiming(
+        info.engine, info.device, info.model, info.precision, engine.on_gpu, width, height,
+        len(times), *median_and_p95(times), *median_and_p95(device))
+
+
+def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
+    """Time a call in milliseconds, again and again after a warm-up; at least a few times."""
+    for _ in range(_WARM_UP_RUNS):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < _LEAST_RUNS:
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def median_and_p95(times: list[float]) -> tuple[float, float]:
+    """Return median and 95th percentile; NaN for no times."""
+    return percentile(times, 50), percentile(times, 95)
+
+
+def test_picture(width: int, height: int) -> np.ndarray:
+    """Return smooth coloured noise, uint8, 1×H×W×3: a picture with edges at every scale."""
+    rng = np.random.default_rng(0)
+    total = np.zeros((height, width, 3), np.float32)
+    for cells in (4, 16, 64):
+        coarse = rng.random((cells, cells, 3), dtype=np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(total * 85, 0, 255).astype(np.uint8)[np.newaxis]
+
+
+test_picture.__test__ = False  # pytest takes it for a test otherwise
+
+
+# From the cost of a network and the rates of a device
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Rates of a device, medians of copies and products on random data.
+
+    ``copy`` is bytes read plus bytes written a second, within the device; ``upload`` and
+    ``download`` bytes a second from pinned memory of the host and back, in copies as large as a
+    frame; ``products`` floating-point operations a second of a product of square matrices, by
+    precision, where ``f32`` is TF32 on a GPU that has it, as convolutions there are by default.
+    """
+
+    device: str
+    copy: float
+    upload: float
+    download: float
+    products: Mapping[str, float]
+
+
+def measure_ceilings(
+    precisions: Sequence[str], *, device: str = 'cuda', copied: int = _COPIED_BYTES,
+    frame: int = 3 * 1920 * 1080, side: int = 8192,
+) -> Ceilings:
+    """Measure the rates of a device with torch; ImportError where that is missing.
+
+    Products are those of ``precisions``, of ``f32``, ``f16`` and ``bf16``, between square matrices
+    of a ``side``. On ``cpu`` there is nothing to upload, and a copy stands in for it. ``copied``
+    and ``frame`` are bytes of the copy within the device, and of those from and to the host.
+    """
+    import torch
+
+    on_gpu = device == 'cuda'
+    host = torch.randint(0, 256, (frame,), dtype=torch.uint8)
+    host, there = host.pin_memory() if on_gpu else host, torch.empty_like(host, device=device)
+    source = torch.randint(0, 256, (copied,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    products = {}
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('high')
+    try:
+        for name in precisions:
+            kind = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}[name]
+            first, second = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+            product = torch.empty_like(first)
+            products[name] = 2 * side**3 / _seconds(
+                lambda a=first, b=second, out=product: torch.mm(a, b, out=out), on_gpu)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return Ceilings(
+        torch.cuda.get_device_name() if on_gpu else 'CPU',
+        2 * copied / _seconds(lambda: target.copy_(source), on_gpu),
+        frame / _seconds(lambda: there.copy_(host, non_blocking=True), on_gpu),
+        frame / _seconds(lambda: host.copy_(there, non_blocking=True), on_gpu), products)
+
+
+def _seconds(work: Callable[[], object], on_gpu: bool) -> float:
+    """Return the median time of queued work, by events where it runs on a GPU."""
+    if not on_gpu:
+        return float(np.median(time_calls(work, 0))) / 1e3
+    from derain_ros.engines.torch.torch_graph import time_queued
+
+    time_queued(work, _QUEUED_WARM_UP_RUNS)
+    return float(np.median(time_queued(work, _QUEUED_RUNS))) / 1e3
+
+
+class LayerCost(NamedTuple):
+    """Operations of a layer, and the bytes of its inputs, weights and outputs, each once."""
+
+    flops: int
+    size: int
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """A network at one size and precision.
+
+    ``flops`` are of convolutions and matrix products, those of attention among them; a
+    multiply-add counts two, and morphology, activations and the like are left out. Sizes are bytes
+    of the uint8 frame, of the weights, and of the uint8 frame and mask; ``layers`` are in the
+    order in which they run.
+    """
+
+    flops: int
+    input_size: int
+    weights_size: int
+    output_size: int
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def ideal_size(self) -> int:
+        """Bytes of input, weights and outputs, each once."""
+        return self.input_size + self.weights_size + self.output_size
+
+    @property
+    def layers_size(self) -> int:
+        """Bytes of all layers, each with its activations read and written once."""
+        return self.input_size + self.output_size + sum(layer.size for layer in self.layers)
+
+    def floors_ms(self, ceilings: Ceilings, precision: str) -> dict[str, float]:
+        """Return what this comes to at the rates of a device, ms.
+
+        ``ideal``: the network alone, the longer of all operations at the rate of a matrix
+        product, and of input, weights and outputs moved once at the rate of a copy. ``layers``:
+        the same for each layer, with its activations, and all added up; what is no layer
+        (products of attention, morphology) is left out. ``copies``: the frame to the device,
+        frame and mask back, from and to pinned memory.
+        """
+        def at_best(flops: int, size: int) -> float:
+            return 1e3 * max(flops / ceilings.products[precision], size / ceilings.copy)
+
+        return {
+            'ideal': at_best(self.flops, self.ideal_size),
+            'layers': at_best(0, self.input_size + self.output_size)
+            + sum(at_best(*layer) for layer in self.layers),
+            'copies': 1e3 * (self.input_size / ceilings.upload
+                             + self.output_size / ceilings.download)}
+
+
+def network_cost(build: Callable[[], object], width: int, height: int) -> NetworkCost:
+    """Count what a network does with a frame, without doing it; ImportError without torch.
+
+    ``build`` makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = build().eval().to('meta')
+    layers: list[LayerCost] = []
+
+    def count(module, inputs, output) -> None:
+        tensors = [*inputs, *module.parameters(), output]
+        weight = getattr(module, 'weight', None)
+        convolves = weight is not None and weight.ndim > 1
+        layers.append(LayerCost(
+            2 * output.numel() * weight[0].numel() if convolves else 0,
+            sum(x.numel() * x.element_size() for x in tensors if x is not None)))
+
+    for module in network.modules():
+        if not any(module.children()):
+            module.register_forward_hook(count)
+    frame = torch.empty((1, height, width, 3), dtype=torch.uint8, device='meta')
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        outputs = network(frame)
+    return NetworkCost(
+        flops=counter.get_total_flops(), input_size=frame.numel(),
+        weights_size=sum(x.numel() * x.element_size() for x in network.parameters()),
+        output_size=sum(x.numel() for x in outputs), layers=tuple(layers))
+
+
+# The scenario
 
 class Measured(NamedTuple):
     """One engine and model at one size, and what it is compared with, None where unknown.
@@ -63,7 +304,7 @@ class Measured(NamedTuple):
         barred = timing.on_gpu and (
             timing.precision, timing.width, timing.height) == ('f16', *BARRED_SIZE)
         limit = BARS_MS.get(timing.model) if barred else None
-        found = _time_figures(timing, limit and Bar('<=', limit))
+        found = _time_figures(timing, f'<= {limit:g}' if limit else '')
         if self.cost is not None:
             found += [
                 Figure(f'{what}, operations', self.cost.flops / 1e9, 'GFLOP'),
@@ -74,13 +315,13 @@ class Measured(NamedTuple):
             whole = floor + self.floors['copies']
             found += [
                 Figure(f'{what}, {name} floor', whole, 'ms', digits=2),
-                Figure(f'{what} / {name} floor', timing.median_ms / whole, '',
-                       Bar('<=', 3) if barred and timing.model == 'base' else None),
+                Figure(f'{what} / {name} floor', timing.median_ms / whole,
+                       bar='<= 3' if barred and timing.model == 'base' else ''),
                 Figure(f'{what}, network alone, {name} floor', floor, 'ms', digits=2),
                 Figure(f'{what}, network alone / {name} floor', timing.device_median_ms / floor)]
         if self.peer is not None:
-            found.append(Figure(f'{what}, speed / PReNet', self.speed_up, '',
-                                limit and Bar('>=', 20)))
+            found.append(Figure(f'{what}, speed / PReNet', self.speed_up,
+                                bar='>= 20' if limit else ''))
             if timing.on_gpu:
                 found.append(Figure(f'{what}, speed / PReNet, network alone',
                                     self.peer.device_median_ms / timing.device_median_ms))
@@ -135,14 +376,10 @@ def engine(setting: Setting) -> Result:
     for peer in peers:
         graph = f', no CUDA graph ({peer.not_captured})' if peer.not_captured else ''
         notes.append(f'{peer.what}: random weights, {peer.device}, {peer.layout}{graph}')
-    return Result(
-        'engine: frames in memory, one after the other',
-        # Stable: those with bars first, each group in its order.
-        sorted(figures, key=lambda figure: figure.bar is None), notes,
-        {'timings': [one.as_json() for one in found],
-         'ceilings': ceilings and asdict(ceilings),
-         'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS,
-         'profiles': profiles})
+    return Result('engine: frames in memory, one after the other', figures, notes, {
+        'timings': [one.as_json() for one in found], 'ceilings': ceilings and asdict(ceilings),
+        'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS,
+        'profiles': profiles})
 
 
 def profile_lines(what: str, cpu: float, layers: Sequence[LayerTime]) -> list[str]:
@@ -183,7 +420,7 @@ def plot_rows(result: Result) -> list[SpeedRow]:
     return rows
 
 
-def _time_figures(timing: EngineTiming, bar: Bar | None = None) -> list[Figure]:
+def _time_figures(timing: EngineTiming, bar: str = '') -> list[Figure]:
     found = [Figure(f'{timing.what} p50', timing.median_ms, 'ms', bar, 2),
              Figure(f'{timing.what} p95', timing.p95_ms, 'ms', digits=2)]
     if timing.on_gpu:
@@ -208,8 +445,6 @@ def _time_peers(
     """Time the peer once for each size and precision; torch on a CPU does f32 alone well."""
     import torch
 
-    from derain_ros.bench.prenet import time_peer
-
     on_gpu = torch.cuda.is_available()
     # Never a peer on the CPU beside an engine on a GPU.
     wanted = dict.fromkeys(timing.case for timing in timings if timing.on_gpu == on_gpu
@@ -217,10 +452,46 @@ def _time_peers(
     peers = []
     for precision, width, height in wanted:
         try:
-            peers.append(time_peer(precision, width, height, seconds))
+            peers.append(min((
+                _time_peer(precision, width, height, seconds, layout)
+                for layout in ('channels_last', 'contiguous')), key=lambda peer: peer.median_ms))
         except RuntimeError as error:  # no memory left, mostly
             notes.append(f'PReNet {precision} {width}x{height} failed: {error}')
     return peers
+
+
+def _time_peer(
+    precision: str, width: int, height: int, seconds: float, layout: str
+) -> EngineTiming:
+    """Time PReNet as our torch engine is timed, on the GPU, or where there is none on the CPU."""
+    import torch
+
+    from derain_ros.bench.prenet import PReNet
+
+    on_gpu = torch.cuda.is_available()
+    torch.manual_seed(0)
+    network = PReNet(precision).eval().to('cuda' if on_gpu else 'cpu')
+    if layout == 'channels_last':
+        network = network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def forward(batch: Any) -> Any:
+        return network(batch)
+
+    frame = test_picture(width, height)
+    if on_gpu:
+        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+
+        captured = CapturedNetwork(forward, frame.shape, streams())
+        times = time_calls(lambda: captured.run(frame), seconds)
+        device_times, problem = captured.time(_PEER_DEVICE_RUNS), captured.not_captured
+        name = torch.cuda.get_device_name()
+    else:
+        times = time_calls(
+            lambda: [found.numpy() for found in forward(torch.from_numpy(frame))], seconds)
+        device_times, problem, name = [], '', f'CPU, {torch.get_num_threads()} threads'
+    return EngineTiming('PReNet', name, '', precision, on_gpu, width, height, len(times),
+                        *median_and_p95(times), *median_and_p95(device_times), layout, problem)
 
 
 def _cost(timing: EngineTiming) -> NetworkCost | None:

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, test_picture, time_calls
-
 _RECURSIONS = 6
 _CHANNELS = 32
 _BLOCKS = 5
-_DEVICE_RUNS = 20
 _TYPES = {'f32': torch.float32, 'f16': torch.float16, 'bf16': torch.bfloat16}
 _convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
@@ -68,40 +65,3 @@ class _Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         inner = functional.relu_(self.second(functional.relu_(self.first(features))))
         return functional.relu_(inner + features)
-
-
-def time_peer(precision: str, width: int, height: int, seconds: float) -> EngineTiming:
-    """Time PReNet as our torch engine is timed, on the GPU, or where there is none on the CPU.
-
-    For so many ``seconds`` in each of two layouts; RuntimeError where it does not fit in memory.
-    """
-    timings = [_time(precision, width, height, seconds, layout)
-               for layout in ('channels_last', 'contiguous')]
-    return min(timings, key=lambda timing: timing.median_ms)
-
-
-def _time(precision: str, width: int, height: int, seconds: float, layout: str) -> EngineTiming:
-    on_gpu = torch.cuda.is_available()
-    torch.manual_seed(0)
-    network = PReNet(precision).eval().to('cuda' if on_gpu else 'cpu')
-    if layout == 'channels_last':
-        network = network.to(memory_format=torch.channels_last)
-
-    def forward(batch: Tensor) -> tuple[Tensor]:
-        with torch.inference_mode():
-            return network(batch)
-
-    frame = test_picture(width, height)
-    if on_gpu:
-        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
-
-        captured = CapturedNetwork(forward, frame.shape, streams())
-        times = time_calls(lambda: captured.run(frame), seconds)
-        device_times, problem = captured.time(_DEVICE_RUNS), captured.not_captured
-        name = torch.cuda.get_device_name()
-    else:
-        times = time_calls(
-            lambda: [found.numpy() for found in forward(torch.from_numpy(frame))], seconds)
-        device_times, problem, name = [], '', f'CPU, {torch.get_num_threads()} threads'
-    return EngineTiming('PReNet', name, '', precision, on_gpu, width, height, len(times),
-                        *median_and_p95(times), *median_and_p95(device_times), layout, problem)

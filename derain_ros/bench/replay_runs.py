@@ -1,27 +1,168 @@
-"""``derain replay-bench``: runs of a bag through a node, and the search for its highest rate."""
+"""``derain replay-bench``: runs of a bag through a node, their figures, and the highest rate."""
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from derain_ros.bench.process_figures import cpu_and_rss
-from derain_ros.bench.replay_figures import ProcessSample, run_figures
+import numpy as np
+
+from derain_ros.bench.measures import KINDS, ProcessFigures, percentile, process_figures, rate
 from derain_ros.engines import EngineInfo
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
+from derain_ros.live.listener import COUNTS as FATES
+from derain_ros.live.listener import number
 from derain_ros.live.live_run import LiveRun
-from derain_ros.live.played_bag import PlayedBag
+from derain_ros.live.played import Played, PlayedCamera
 
-LOWEST, HIGHEST = 1 / 64, 64.0
-"""Factors beyond which nothing is tried."""
+COUNTS = (*FATES, *KINDS)
+"""Keys of the node's counts, in a status of /diagnostics."""
+
+LOWEST, HIGHEST = 1 / 64, 64.0  # factors beyond which nothing is tried
 
 _SAMPLE_SECONDS = 0.5
+_SHARES = {'p50': 50, 'p90': 90, 'p95': 95, 'p99': 99, 'max': 100}
+# The player has fallen behind where the last message was later than this share of the run,
+_LATE_SHARE = 0.01
+# and than this, which the scheduler of a busy machine may take.
+_LATE_SECONDS = 0.1
 _LINEAR_STEP = 1.05
 _BINARY_RATIO = 1.1
 _CONFIRMATIONS = 5
 
+
+def play(
+    run: LiveRun, cameras: Sequence[PlayedCamera], factor: float, seconds: float,
+    progress: Callable[[float, float], Any] = lambda played, seconds: None,
+) -> dict[str, Any]:
+    """Play what a run has so much faster than recorded; returns the :func:`run_figures`.
+
+    ``progress`` is called some times a second, with the seconds that it has been played and those
+    that it will be; ``(seconds, seconds)`` at the end. LiveRunError says that a process failed.
+    """
+    samples: list[ProcessFigures] = []
+
+    def watch(begins_or_ends: bool) -> None:
+        if begins_or_ends or time.time_ns() >= samples[-1].time + _SAMPLE_SECONDS * 1e9:
+            samples.append(process_figures(run.pid, cheap=True))
+        if not begins_or_ends:
+            progress(min((samples[-1].time - samples[0].time) / 1e9, seconds), seconds)
+
+    played = run.play(seconds, factor, watch)
+    progress(seconds, seconds)
+    return run_figures(factor, seconds, played, samples, cameras)
+
+
+# Figures of a run
+
+def run_figures(
+    factor: float, seconds: float, played: Played, samples: Sequence[ProcessFigures],
+    cameras: Sequence[PlayedCamera],
+) -> dict[str, Any]:
+    """Return the figures of a run, ready for JSON.
+
+    It was to be played ``factor`` times as fast as recorded, for so many ``seconds``; ``samples``
+    are of the node's process, first at the first message and last after the last one. The result
+    has ``factor``, ``seconds`` (as it took), ``sent``, ``received``, ``loss`` (0–1), ``fps``,
+    ``cpu_percent`` (of one core), ``cpu_ms_per_frame`` (received), ``rss_mib``, ``samples``,
+    ``pacing`` (whether the player kept the rate: ``kept``, how late messages were, and how many
+    the disk had not given in time), and ``cameras``.
+    """
+    listed = [_camera_figures(camera, played) for camera in cameras]
+    sent = sum(camera['sent'] for camera in listed)
+    received = sum(camera['received'] for camera in listed)
+    memory = [sample.rss for sample in samples]
+    # The first share is of nothing yet.
+    steps = list(pairwise(_even(samples)))
+    return {
+        'factor': factor,
+        'seconds': round(played.seconds, 4),
+        'sent': sent,
+        'received': received,
+        'loss': _loss(sent, received),
+        'fps': round(sum(camera['fps'] for camera in listed), 3),
+        'cpu_percent': _cpu_percent(samples[0], samples[-1]),
+        'cpu_ms_per_frame': round(1e3 * (samples[-1].cpu - samples[0].cpu) / received, 2)
+        if received else None,
+        'rss_mib': {'median': round(float(np.median(memory)), 1), 'max': round(max(memory), 1)},
+        'samples': {
+            'time_s': [round((now.time - samples[0].time) / 1e9, 3) for _, now in steps],
+            'cpu_percent': [_cpu_percent(before, now) for before, now in steps],
+            'rss_mib': [round(now.rss, 1) for _, now in steps]},
+        'pacing': {
+            'kept': kept_pace(played.late_ns, seconds),
+            'late_ms': percentiles([lateness / 1e6 for lateness in played.late_ns]),
+            'starved': played.starved},
+        'cameras': listed,
+    }
+
+
+def _cpu_percent(before: ProcessFigures, now: ProcessFigures) -> float:
+    return round(100 * (now.cpu - before.cpu) / max((now.time - before.time) / 1e9, 1e-3), 1)
+
+
+def _even(samples: Sequence[ProcessFigures]) -> list[ProcessFigures]:
+    """Leave out the last sample but one where the last comes soon after: too few ticks of CPU."""
+    if len(samples) > 2 and (
+            samples[-1].time - samples[-2].time < (samples[-2].time - samples[-3].time) / 2):
+        return [*samples[:-2], samples[-1]]
+    return list(samples)
+
+
+def kept_pace(late: Sequence[int], seconds: float) -> bool:
+    """Tell whether messages, each so many ns after it was due, kept the rate of a run."""
+    # A single hiccup is made up for; a player that is too slow is late for good.
+    tail = late[-max(1, len(late) // 20):]
+    return bool(tail) and min(tail) / 1e9 <= max(_LATE_SECONDS, _LATE_SHARE * seconds)
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Return p50, p90, p95, p99 and the maximum of the values that are no NaN; None of none."""
+    return {name: _rounded(percentile(values, share)) for name, share in _SHARES.items()}
+
+
+def _camera_figures(camera: PlayedCamera, played: Played) -> dict[str, Any]:
+    frames = played.frames[camera.namespace]
+    received = sum(frame.arrival is not None for frame in frames)
+    offered = rate([frame.handed_over for frame in frames])
+    columns = {name: [getattr(frame, name) for frame in frames]
+               for name in ('latency_ms', 'age_ms', 'infer_ms')}
+    return {
+        'topic': camera.topic,
+        'camera': camera.name,
+        'sent': len(frames),
+        'received': received,
+        'loss': _loss(len(frames), received),
+        'offered_fps': round(offered, 3),
+        # Of the time that was offered: what comes late comes, what is lost is lost.
+        'fps': round(offered * received / len(frames), 3) if frames else 0.0,
+        'counts': played.counts(camera.namespace, COUNTS),
+        **{name: percentiles(times) for name, times in columns.items()},
+        **({'infer_ms': None} if all(map(math.isnan, columns['infer_ms'])) else {}),
+        'frames': {
+            'sent_s': [round((frame.handed_over - frames[0].handed_over) / 1e9, 6)
+                       for frame in frames],
+            **{name: list(map(_rounded, times)) for name, times in columns.items()},
+            'outcome': [frame.outcome for frame in frames],
+            'rain_intensity': [
+                None if frame.told is None else _rounded(
+                    number(frame.told.values, 'rain_intensity'), None)
+                for frame in frames]},
+    }
+
+
+def _loss(sent: int, received: int) -> float | None:
+    return round(1 - received / sent, 6) if sent else None
+
+
+def _rounded(value: float, digits: int | None = 3) -> float | None:
+    return None if math.isnan(value) else value if digits is None else round(value, digits)
+
+
+# The search for the highest rate
 
 class Trial(NamedTuple):
     """A factor that was tried.
@@ -40,6 +181,49 @@ class Trial(NamedTuple):
         loss = run['loss']
         return Trial(run['factor'], loss,
                      loss is not None and loss <= limit and run['pacing']['kept'])
+
+
+def measure(
+    play: Callable[[float, float], dict[str, Any]], period: float, *, factor: float,
+    seconds: float | None, loss_limit: float, trial_seconds: float | None,
+    told: Callable[[str, dict], None],
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Play a bag in full, and if asked for search for the highest factor.
+
+    ``play`` plays it by a factor for some seconds and returns figures; it is ``period`` seconds
+    long. A run is ``factor`` times as fast as recorded and so many ``seconds`` long, None plays
+    the bag once; each trial of the search takes ``trial_seconds``, None leaves the search out. A
+    factor counts as sustained up to a share of lost frames, ``loss_limit``, 0–1. ``told`` is
+    called with ``run`` or ``trial`` and the figures of each as it is done. Returns ``runs`` and
+    ``search`` as the JSON file of kind ``replay`` has them.
+    """
+    def in_full(factor: float) -> dict[str, Any]:
+        # Played faster, a bag is over sooner; it should not be shorter than a trial.
+        run = play(factor, seconds or max(period / factor, trial_seconds or 0.0))
+        told('run', run)
+        return run
+
+    def attempt(factor: float) -> Trial:
+        figures = play(factor, trial_seconds)
+        told('trial', figures)
+        return Trial.of(figures, loss_limit)
+
+    first = in_full(factor)
+    if trial_seconds is None:
+        return [first], None
+    tried = search(attempt, Trial.of(first, loss_limit))
+    runs, highest = [first], first if tried[0].sustained else None
+    for candidate in to_confirm(tried, factor):
+        run = in_full(candidate)
+        tried.append(Trial.of(run, loss_limit))
+        if tried[-1].sustained:
+            runs, highest = [first, run], run
+            break
+    return runs, {
+        'loss_limit': loss_limit,
+        'highest_factor': highest and highest['factor'],
+        'highest_fps': highest and highest['fps'],
+        'tried': [one._asdict() for one in tried]}
 
 
 def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
@@ -70,12 +254,12 @@ def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
     return tried
 
 
-def best(tried: list[Trial]) -> float | None:
+def best(tried: Sequence[Trial]) -> float | None:
     """Return the highest factor that was sustained."""
     return max((one.factor for one in tried if one.sustained), default=None)
 
 
-def to_confirm(tried: list[Trial], known: float) -> Iterator[float]:
+def to_confirm(tried: Sequence[Trial], known: float) -> Iterator[float]:
     """Yield the factors to play in full, until one holds: the best one, and steps below.
 
     ``known`` was played in full already; none below it is worth it if it held.
@@ -89,96 +273,90 @@ def to_confirm(tried: list[Trial], known: float) -> Iterator[float]:
         factor /= _LINEAR_STEP
 
 
-@dataclass
-class ReplayBench:
-    """A node that a bag can be played into, again and again.
+def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
+    """Return what is known of a model from its name and from the node's status of the engine."""
+    values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
+    known = dict.fromkeys(('model', 'file', 'sha256'))
+    info = EngineInfo(**{key: text or '' for key, text in values.items()}, model=model, reason='')
+    try:
+        facts = model_facts(model, SimpleNamespace(info=info))
+    except (ModelError, OSError):
+        return {**known, 'model': model, **values}
+    return {**{key: getattr(facts, key) for key in known}, **values}
 
-    Attributes
-    ----------
-    run
-        The node, the player and the listener.
-    recording
-        What is played.
-    progress
-        Called some times a second while the bag is played, with the seconds that it has been
-        and those that it will be; ``(seconds, seconds)`` at the end.
 
-    """
+# For a terminal
 
-    run: LiveRun
-    recording: PlayedBag
-    progress: Callable[[float, float], Any] = lambda played, seconds: None
+_HEAD = ('camera', 'offered', 'fps', 'loss', 'latency p50', 'p95', 'p99', 'age p50', 'p95', 'p99',
+         *COUNTS[2:])
 
-    def play(self, factor: float, seconds: float) -> dict:
-        """Play the bag, repeated or cut, so much faster than recorded; returns the figures.
 
-        LiveRunError says that one of the processes failed.
-        """
-        samples: list[ProcessSample] = []
+def run_table(run: Mapping[str, Any]) -> str:
+    """Return what came of a run: a line for each camera, and the node's process."""
+    rows = [_HEAD, *(_row(camera) for camera in run['cameras'])]
+    # The counts that are 0 for every camera say nothing, but for those that users ask for.
+    shown = [column for column in zip(*rows, strict=True)
+             if column[0] not in ('failed', 'idle', 'passed_through')
+             or set(column[1:]) != {'0'}]
+    widths = [max(map(len, column)) for column in shown]
+    lines = [f'at {run["factor"]:g}x the recorded rate, {run["seconds"]:.1f} s '
+             '(fps, ms; the node counts dropped and what follows)']
+    for cells in zip(*shown, strict=True):
+        name, *others = map(str.rjust, cells, widths)
+        lines.append('  ' + '  '.join([cells[0].ljust(len(name)), *others]))
+    per_frame = run['cpu_ms_per_frame']
+    lines.append(
+        f'  node: {run["cpu_percent"]:.0f} % of a core, '
+        f'{"-" if per_frame is None else f"{per_frame:.1f}"} ms CPU a frame, '
+        f'RSS {run["rss_mib"]["median"]:.0f} MiB, at most {run["rss_mib"]["max"]:.0f}')
+    return '\n'.join(lines + [f'  note: {note}' for note in notes(run)])
 
-        def watch(begins_or_ends: bool) -> None:
-            if begins_or_ends or time.monotonic() >= samples[-1].time + _SAMPLE_SECONDS:
-                samples.append(ProcessSample(time.monotonic(), *cpu_and_rss(self.run.pid)))
-            if not begins_or_ends:
-                self.progress(min(samples[-1].time - samples[0].time, seconds), seconds)
 
-        played = self.run.play(seconds, factor, watch)
-        self.progress(seconds, seconds)
-        return run_figures(factor, seconds, played, samples, self.recording.cameras)
+def _row(camera: Mapping[str, Any]) -> Sequence[str]:
+    times = [camera[name][share] for name in ('latency_ms', 'age_ms')
+             for share in ('p50', 'p95', 'p99')]
+    loss = camera['loss']
+    return (
+        camera['camera'], f'{camera["offered_fps"]:.1f}', f'{camera["fps"]:.1f}',
+        '-' if loss is None else f'{100 * loss:.1f} %',
+        *('-' if time is None else f'{time:.1f}' for time in times),
+        *(str(camera['counts'][name]) for name in COUNTS[2:]))
 
-    def measure(
-        self, *, factor: float, seconds: float | None, loss_limit: float,
-        trial_seconds: float | None, told: Callable[[str, dict], None],
-    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-        """Play the bag in full, and if asked for search for the highest factor.
 
-        Parameters
-        ----------
-        factor
-            How much faster than recorded to play.
-        seconds
-            Length of a run; None plays the bag once.
-        loss_limit
-            Share of lost frames, 0–1, up to which a factor counts as sustained.
-        trial_seconds
-            Length of each trial of the search; None leaves the search out.
-        told
-            Called with ``run`` or ``trial`` and the figures of each as it is done.
+def notes(run: Mapping[str, Any]) -> list[str]:
+    """Say what a reader of a run's figures should know besides, one sentence each."""
+    found = []
+    pacing = run['pacing']
+    if not pacing['kept']:
+        slow = ', as the disk did not keep up' if pacing['starved'] else ''
+        found.append('the bag could not be published as fast as was asked for'
+                     f'{slow}: the offered rates are those that were reached')
+    elif pacing['starved']:
+        found.append(f'{pacing["starved"]} messages came from the disk too late, and went out up '
+                     f'to {pacing["late_ms"]["max"]:.0f} ms late')
+    for camera in run['cameras']:
+        counts = camera['counts']
+        if counts['bypassed']:
+            found.append(
+                f'{camera["camera"]}: {counts["bypassed"]} of {counts["published"]} frames were '
+                'bypassed, as the rain gate found it dry; --param rain_gate:=false derains all')
+        if counts['failed']:
+            found.append(f'{camera["camera"]}: the node could not read or derain '
+                         f'{counts["failed"]} frames of {camera["topic"]}')
+        lost = camera['sent'] - counts['received']
+        if lost > 0:
+            found.append(f'{camera["camera"]}: {lost} frames did not reach the node')
+    return found
 
-        Returns
-        -------
-        runs, search
-            As the JSON file of kind ``replay`` has them.
 
-        """
-        def in_full(factor: float) -> dict[str, Any]:
-            # Played faster, a bag is over sooner; it should not be shorter than a trial.
-            length = seconds or max(self.recording.period / 1e9 / factor, trial_seconds or 0.0)
-            run = self.play(factor, length)
-            told('run', run)
-            return run
-
-        def attempt(factor: float) -> Trial:
-            figures = self.play(factor, trial_seconds)
-            told('trial', figures)
-            return Trial.of(figures, loss_limit)
-
-        first = in_full(factor)
-        if trial_seconds is None:
-            return [first], None
-        tried = search(attempt, Trial.of(first, loss_limit))
-        runs, highest = [], first if tried[0].sustained else None
-        for candidate in to_confirm(tried, factor):
-            run = in_full(candidate)
-            tried.append(Trial.of(run, loss_limit))
-            if tried[-1].sustained:
-                runs, highest = [run], run
-                break
-        return [first, *runs], {
-            'loss_limit': loss_limit,
-            'highest_factor': highest and highest['factor'],
-            'highest_fps': highest and highest['fps'],
-            'tried': [one._asdict() for one in tried]}
+def trial_line(run: Mapping[str, Any], limit: float) -> str:
+    """Return a trial of the search on one line."""
+    if run['loss'] is None:
+        return f'  {run["factor"]:g}x: no frame in this time'
+    held = 'sustained' if run['loss'] <= limit else 'too much'
+    if not run['pacing']['kept']:
+        held = 'the player could not keep this rate'
+    return f'  {run["factor"]:g}x: {run["fps"]:.1f} fps, loss {100 * run["loss"]:.1f} %, {held}'
 
 
 def search_note(found: Mapping[str, Any]) -> str:
@@ -190,15 +368,3 @@ def search_note(found: Mapping[str, Any]) -> str:
         return f'not sustained at any factor tried, down to {max(lowest, LOWEST):g}x ({limit})'
     more = ', the highest that is tried' if highest * 2 > HIGHEST else ''
     return f'sustained up to {highest:g}x{more}: {found["highest_fps"]:.1f} fps ({limit})'
-
-
-def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what is known of a model from its name and from the node's status of the engine."""
-    values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
-    known = dict.fromkeys(('model', 'file', 'sha256'))
-    info = EngineInfo(**{key: text or '' for key, text in values.items()}, model=model, reason='')
-    try:
-        facts = model_facts(model, SimpleNamespace(info=info))
-    except (ModelError, OSError):
-        return {**known, 'model': model, **values}
-    return {**{key: getattr(facts, key) for key in known}, **values}

@@ -46,27 +46,14 @@ class ClipFile(NamedTuple):
 class Setting:
     """How to run the scenarios.
 
-    Attributes
-    ----------
-    bag, topic
-        rosbag2 with a dry clip, and the topic of the clip.
-    folder
-        For clips and logs.
-    parameters
-        Of the node, in every scenario: ``model`` and ``engine``.
-    engines, models, kernels, peer, profile
-        For the scenario ``engine``: engines (empty for all that can run), models (empty for that
-        of the node), what torch runs on a GPU (:data:`derain_ros.engines.contract.KERNELS`), and
-        whether to time PReNet and each layer of OpenVINO, too.
-    sizes
-        Frame sizes of the scenarios ``engine`` and ``stages``, width and height in pixels.
-    rate
-        Frames a second to offer in the scenario ``vga``.
-    duration
-        Seconds asked for, instead of those of each scenario.
-    quick
-        As short as possible: to see that everything works, not how fast.
-
+    ``bag`` is a rosbag2 with a dry clip on ``topic``; ``folder`` is for clips and logs;
+    ``parameters`` are those of the node in every scenario, ``model`` and ``engine``. The scenario
+    ``engine`` goes by ``engines`` (empty for all that can run), ``models`` (empty for that of the
+    node), ``kernels`` (:data:`derain_ros.engines.contract.KERNELS`), and whether to time PReNet
+    (``peer``) and each layer of OpenVINO (``profile``), too. ``sizes``, width and height in
+    pixels, are of ``engine`` and ``stages``; ``rate`` is the frames a second of ``vga``;
+    ``duration`` the seconds asked for instead of those of each scenario. ``quick`` is as short as
+    possible: to see that everything works, not how fast.
     """
 
     bag: Path
@@ -94,7 +81,7 @@ class Setting:
 
         There are fewer frames of large sizes, so that they are made soon and fit in memory.
         """
-        from derain_ros.live.played_bag import load_frames  # needs ROS, the engines do not
+        from derain_ros.live.played import load_frames  # needs ROS, the engines do not
 
         path = self.folder / f'{width}x{height}.npy'
         if not path.exists():

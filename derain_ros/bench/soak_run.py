@@ -7,18 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.process_figures import ProcessFigures, process_figures
+from derain_ros.bench.measures import (
+    Figure,
+    ProcessFigures,
+    Result,
+    growth,
+    percentile,
+    process_figures,
+    slope,
+)
 from derain_ros.bench.setting import Setting
 from derain_ros.bench.stream_scenarios import even_plan
-from derain_ros.bench.stream_statistics import growth, percentile, slope
 from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run
 from derain_ros.live.played import PlayedClip
 from derain_ros.report.plots import Panel, require, time_plot
 
-WARM_UP_SECONDS = 60.0
-"""What grows in the first minute is caches and pools that fill."""
+WARM_UP_SECONDS = 60.0  # what grows in the first minute is caches and pools that fill
 
 MEMORY_BAR = 5.0
 
@@ -26,7 +31,7 @@ SoakSample = Mapping[str, float]
 """The node at one moment, and what came from it since the sample before; a row of soak.csv.
 
 ``seconds`` since the first sample; memory, ``threads`` and ``descriptors`` of
-:class:`~derain_ros.bench.process_figures.ProcessFigures`; ``cpu`` time since the last sample,
+:class:`~derain_ros.bench.measures.ProcessFigures`; ``cpu`` time since the last sample,
 percent of one core; ``fps`` of images received; ``age_p50``, ``age_p95`` and ``age_p99`` from
 stamp to arrival, ms, NaN if no image came; counts of the node so far, by its newest report.
 """
@@ -119,28 +124,24 @@ def judge(title: str, samples: Sequence[SoakSample], begin: float) -> Result:
     def column(name: str) -> list[float]:
         return [sample[name] for sample in steady]
 
-    memory = column('rss')
+    memory, last = column('rss'), steady[-1]
     notes = [f'{len(steady)} samples, judged from {begin:.0f} s on']
     if begin < WARM_UP_SECONDS:
         notes.append('shorter than two minutes: caches and pools may still be filling')
-    return Result(
-        title,
-        [
-            Figure('memory growth (RSS), end less beginning', growth(memory), 'MiB',
-                   Bar('<', MEMORY_BAR), 2),
-            Figure('thread growth', growth(column('threads')), '', Bar('<=', 0), 0),
-            Figure('descriptor growth', growth(column('descriptors')), '', Bar('<=', 0), 0),
-            Figure('memory slope (RSS)', 3600 * slope(column('seconds'), memory), 'MiB/h',
-                   None, 2),
-            Figure('growth of anonymous memory', growth(column('anonymous')), 'MiB', None, 2),
-            Figure('RSS at the end', memory[-1], 'MiB'),
-            Figure('threads at the end', steady[-1]['threads'], '', None, 0),
-            Figure('descriptors at the end', steady[-1]['descriptors'], '', None, 0),
-            Figure('published, median', percentile(column('fps'), 50), 'fps'),
-            Figure('age p95, median', percentile(column('age_p95'), 50), 'ms'),
-            Figure('growth of age p50', growth(column('age_p50')), 'ms'),
-        ],
-        notes, {'counts': {key: steady[-1][key] for key in COUNTS}})
+    return Result(title, [
+        Figure('memory growth (RSS), end less beginning', growth(memory), 'MiB',
+               f'< {MEMORY_BAR:g}', 2),
+        Figure('thread growth', growth(column('threads')), bar='<= 0', digits=0),
+        Figure('descriptor growth', growth(column('descriptors')), bar='<= 0', digits=0),
+        Figure('memory slope (RSS)', 3600 * slope(column('seconds'), memory), 'MiB/h', digits=2),
+        Figure('growth of anonymous memory', growth(column('anonymous')), 'MiB', digits=2),
+        Figure('RSS at the end', memory[-1], 'MiB'),
+        Figure('threads at the end', last['threads'], digits=0),
+        Figure('descriptors at the end', last['descriptors'], digits=0),
+        Figure('published, median', percentile(column('fps'), 50), 'fps'),
+        Figure('age p95, median', percentile(column('age_p95'), 50), 'ms'),
+        Figure('growth of age p50', growth(column('age_p50')), 'ms'),
+    ], notes, {'counts': {key: last[key] for key in COUNTS}})
 
 
 def plot(title: str, samples: Sequence[SoakSample], begin: float) -> str:

@@ -1,59 +1,42 @@
-"""Rain at a steady rate, the gate off: one camera, too much of one camera, four cameras.
+"""Streams through a running node: one camera, too much of one, four of them, and the rain gate."""
 
-And streams through a running node, which other scenarios are made of, too.
-"""
-
+import time
 from collections.abc import Callable, Mapping, Sequence
 
-from derain_ros.bench.bars import Bar, Figure, Result
-from derain_ros.bench.setting import VGA, ClipFile, Setting, has_bf16
-from derain_ros.bench.stream_statistics import (
+import numpy as np
+
+from derain_ros.bench.measures import (
+    Figure,
+    ProcessFigures,
+    Result,
     count_errors,
+    cpu_share,
     evenness,
     percentile,
+    process_figures,
     rate,
     ratio,
     thirds,
 )
+from derain_ros.bench.setting import VGA, ClipFile, Setting, has_bf16
+from derain_ros.images.cdr import read_image
 from derain_ros.live.listener import CAMERA, number
 from derain_ros.live.live_run import LiveRun, live_run
 from derain_ros.live.played import Plan, Played, PlayedClip, PlayedFrame
 
-_VGA_BARS_AT = 30.0
-_VGA_SECONDS = 20.0
-_OVERLOAD_SIZE = (1920, 1080)
+_VGA_RATE = 30.0
 _OVERLOAD_RATE = 60.0
-_OVERLOAD_SECONDS = 60.0
 _CAMERAS = ('/front', '/rear', '/left', '/right')
 _CAMERAS_RATE = 10.0
-_CAMERAS_SECONDS = 20.0
+_SAMPLE_SECONDS = 0.2
+_BEGIN_AFTER = 0.5
+_BYPASSED, _DERAINED = 'bypassed', 'derained'
 
 
 def even_plan(frames: Sequence[int], rate: float, seconds: float) -> Plan:
     """Plan to send frames, given by their indices, again and again at an even rate."""
     return [(frames[count % len(frames)], count / rate)
             for count in range(max(1, round(seconds * rate)))]
-
-
-def play_stream(
-    setting: Setting, name: str, clip: ClipFile, plan: Plan, parameters: Mapping[str, str], *,
-    cameras: Sequence[str] = (CAMERA,), watch: Callable[[LiveRun], None] = lambda run: None,
-) -> Played:
-    """Play a clip through a fresh node, on every camera; images and masks are listened to.
-
-    ``name`` is the folder for the logs, ``parameters`` are those beside the setting's, ``cameras``
-    namespaces; ``watch`` is called some twenty times a second meanwhile. LiveRunError says that
-    a process failed.
-    """
-    source = PlayedClip(clip.path, plan, tuple(camera.strip('/') for camera in cameras))
-    with live_run(setting.folder / name, source, {**setting.parameters, **parameters}) as run:
-        return run.play(plan[-1][1] + 1, watch=lambda _: watch(run))
-
-
-def details(played: Played, camera: str = CAMERA) -> dict:
-    """Return counts and latencies of a camera for the JSON file."""
-    return {'sent': len(played.frames[camera]), 'arrived': len(played.arrived(camera)),
-            'counts': played.counts(camera), 'diagnostics': dict(played.after[camera])}
 
 
 def inference_ms(frames: Sequence[PlayedFrame], values: Mapping[str, str]) -> float:
@@ -63,83 +46,36 @@ def inference_ms(frames: Sequence[PlayedFrame], values: Mapping[str, str]) -> fl
 
 
 def _play(
-    setting: Setting, name: str, size: tuple[int, int], rate: float, seconds: float,
-    cameras: tuple[str, ...] = (CAMERA,),
+    setting: Setting, name: str, clip: ClipFile, plan: Plan, parameters: Mapping[str, str], *,
+    cameras: Sequence[str] = (CAMERA,), watch: Callable[[LiveRun], None] = lambda run: None,
 ) -> Played:
+    """Play a clip through a fresh node, on every camera; images and masks are listened to.
+
+    ``name`` is the folder for the logs, ``parameters`` are those beside the setting's, ``cameras``
+    namespaces; ``watch`` is called some twenty times a second meanwhile.
+    """
+    source = PlayedClip(clip.path, plan, tuple(camera.strip('/') for camera in cameras))
+    with live_run(setting.folder / name, source, {**setting.parameters, **parameters}) as run:
+        return run.play(plan[-1][1] + 1, watch=lambda _: watch(run))
+
+
+def _play_rain(
+    setting: Setting, name: str, size: tuple[int, int], rate: float, seconds: float,
+    cameras: Sequence[str] = (CAMERA,),
+) -> Played:
+    """Play rain at an even rate, with the gate off."""
     clip = setting.clip(*size)
     plan = even_plan(clip.rainy, rate, setting.seconds(seconds))
-    return play_stream(setting, name, clip, plan, {'rain_gate': 'false'}, cameras=cameras)
+    return _play(setting, name, clip, plan, {'rain_gate': 'false'}, cameras=cameras)
 
 
-def vga(setting: Setting) -> Result:
-    """Measure how many frames come out of a camera of 640x480, and how old they are."""
-    played = _play(setting, 'vga', VGA, setting.rate, _VGA_SECONDS)
-    ages, figures = _figures(played)
-    # Without bf16 most CPUs are too slow for every frame of a model that was not chosen for them;
-    # what the node adds is judged then.
-    fast = has_bf16() or setting.parameters['model'] == 'auto'
-    whole, part = fast and setting.rate == _VGA_BARS_AT, not fast
-    published, p95 = figures['published'].value, percentile(ages, 95)
-    inference = figures['inference p50'].value
-    found = [
-        Figure('published', published, 'fps', Bar('>=', 29) if whole else None),
-        Figure('age p95, stamp to image received', p95, 'ms', Bar('<=', 66) if whole else None),
-        Figure('published / what inference alone allows',
-               ratio(published, min(setting.rate, 1e3 / inference)), '',
-               Bar('>=', 0.85) if part else None, 2),
-        Figure('age p95 / inference p50', ratio(p95, inference), '',
-               Bar('<=', 2.2) if part else None, 2),
-        figures['age p50'], Figure('age p99', percentile(ages, 99), 'ms'),
-        figures['inference p50'], figures['offered']]
-    return Result(
-        f'vga: rain at 640x480, {setting.rate:g} Hz offered, gate off, with mask',
-        sorted(found, key=lambda figure: figure.bar is None), [_fate(played)], details(played))
+def _details(played: Played, camera: str = CAMERA) -> dict:
+    """Return counts and latencies of a camera for the JSON file."""
+    return {'sent': len(played.frames[camera]), 'arrived': len(played.arrived(camera)),
+            'counts': played.counts(camera), 'diagnostics': dict(played.after[camera])}
 
 
-def overload(setting: Setting) -> Result:
-    """Measure age, its growth and the counts at 60 Hz, far more than a CPU can take."""
-    played = _play(setting, 'overload', _OVERLOAD_SIZE, _OVERLOAD_RATE, _OVERLOAD_SECONDS)
-    ages, figures = _figures(played)
-    first, last = thirds(ages)
-    reports = played.reports[CAMERA]
-    errors = count_errors(reports)
-    published, arrived = played.counts(CAMERA)['published'], len(ages)
-    if published != arrived:
-        errors.append(f'{published} published, {arrived} arrived')
-    p95 = percentile(ages, 95)
-    return Result(
-        f'overload: rain at 1920x1080, 60 Hz offered for {played.seconds:.0f} s, gate off',
-        [Figure('age p95 / inference p50', ratio(p95, figures['inference p50'].value), '',
-                Bar('<=', 2.2), 2),
-         Figure('age p50, last third / first third', ratio(last, first), '', Bar('<=', 1.1), 2),
-         Figure('reports that do not add up', len(errors) if reports else float('nan'), '',
-                Bar('=', 0), 0),
-         Figure('age p95, stamp to image received', p95, 'ms'),
-         figures['age p50'], figures['inference p50'], figures['published'], figures['offered']],
-        [f'{_fate(played)}; {len(reports)} reports', *errors[:3]],
-        {**details(played), 'errors': errors})
-
-
-def cameras(setting: Setting) -> Result:
-    """Measure how evenly four cameras are served, triggered together as in vehicles' rigs."""
-    played = _play(setting, 'cameras', VGA, _CAMERAS_RATE, _CAMERAS_SECONDS, _CAMERAS)
-    arrived = {camera: played.arrived(camera) for camera in _CAMERAS}
-    errors = [f'{camera}: {error}' for camera in _CAMERAS
-              for error in count_errors(played.reports[camera])]
-    return Result(
-        'cameras: rain at 640x480 from four cameras at 10 Hz each, gate off, with masks',
-        [Figure('least served / most served camera',
-                100 * evenness([len(frames) for frames in arrived.values()]), '%', Bar('>=', 90)),
-         Figure('reports that do not add up', len(errors), '', Bar('=', 0), 0),
-         *(Figure(f'{camera} published', len(frames) / played.seconds, 'fps',
-                  Bar('>=', 9.5) if setting.parameters['model'] == 'auto' else None)
-           for camera, frames in arrived.items()),
-         *(Figure(f'{camera} age p95', percentile([frame.age_ms for frame in frames], 95), 'ms')
-           for camera, frames in arrived.items())],
-        errors[:3], {camera: details(played, camera) for camera in _CAMERAS})
-
-
-def _figures(played: Played) -> tuple[list[float], dict[str, Figure]]:
+def _common(played: Played) -> tuple[list[float], dict[str, Figure]]:
     """Return ages in order of arrival, and the figures that the scenarios of one camera share."""
     arrived = played.arrived(CAMERA)
     ages = [frame.age_ms for frame in arrived]
@@ -154,3 +90,208 @@ def _fate(played: Played) -> str:
     sent, counts = len(played.frames[CAMERA]), played.counts(CAMERA)
     return f'{sent} sent, {sent - counts["received"]} lost on the way, ' + ', '.join(
         f'{value} {key}' for key, value in counts.items())
+
+
+def vga(setting: Setting) -> Result:
+    """Measure how many frames come out of a camera of 640x480, and how old they are."""
+    played = _play_rain(setting, 'vga', VGA, setting.rate, 20.0)
+    ages, figures = _common(played)
+    # Without bf16 most CPUs are too slow for every frame of a model that was not chosen for them;
+    # what the node adds is judged then.
+    fast = has_bf16() or setting.parameters['model'] == 'auto'
+    whole = fast and setting.rate == _VGA_RATE
+    published, p95 = figures['published'].value, percentile(ages, 95)
+    inference = figures['inference p50'].value
+    return Result(f'vga: rain at 640x480, {setting.rate:g} Hz offered, gate off, with mask', [
+        Figure('published', published, 'fps', '>= 29' if whole else ''),
+        Figure('age p95, stamp to image received', p95, 'ms', '<= 66' if whole else ''),
+        Figure('published / what inference alone allows',
+               ratio(published, min(setting.rate, 1e3 / inference)),
+               bar='' if fast else '>= 0.85', digits=2),
+        Figure('age p95 / inference p50', ratio(p95, inference),
+               bar='' if fast else '<= 2.2', digits=2),
+        figures['age p50'], Figure('age p99', percentile(ages, 99), 'ms'),
+        figures['inference p50'], figures['offered'],
+    ], [_fate(played)], _details(played))
+
+
+def overload(setting: Setting) -> Result:
+    """Measure age, its growth and the counts at 60 Hz, far more than a CPU can take."""
+    played = _play_rain(setting, 'overload', (1920, 1080), _OVERLOAD_RATE, 60.0)
+    ages, figures = _common(played)
+    first, last = thirds(ages)
+    reports = played.reports[CAMERA]
+    errors = count_errors(reports)
+    published = played.counts(CAMERA)['published']
+    if published != len(ages):
+        errors.append(f'{published} published, {len(ages)} arrived')
+    p95 = percentile(ages, 95)
+    title = f'overload: rain at 1920x1080, 60 Hz offered for {played.seconds:.0f} s, gate off'
+    return Result(title, [
+        Figure('age p95 / inference p50', ratio(p95, figures['inference p50'].value),
+               bar='<= 2.2', digits=2),
+        Figure('age p50, last third / first third', ratio(last, first), bar='<= 1.1', digits=2),
+        Figure('reports that do not add up', len(errors) if reports else float('nan'), bar='= 0',
+               digits=0),
+        Figure('age p95, stamp to image received', p95, 'ms'),
+        figures['age p50'], figures['inference p50'], figures['published'], figures['offered'],
+    ], [f'{_fate(played)}; {len(reports)} reports', *errors[:3]],
+        {**_details(played), 'errors': errors})
+
+
+def cameras(setting: Setting) -> Result:
+    """Measure how evenly four cameras are served, triggered together as in vehicles' rigs."""
+    played = _play_rain(setting, 'cameras', VGA, _CAMERAS_RATE, 20.0, _CAMERAS)
+    arrived = {camera: played.arrived(camera) for camera in _CAMERAS}
+    errors = [f'{camera}: {error}' for camera in _CAMERAS
+              for error in count_errors(played.reports[camera])]
+    bar = '>= 9.5' if setting.parameters['model'] == 'auto' else ''
+    title = 'cameras: rain at 640x480 from four cameras at 10 Hz each, gate off, with masks'
+    return Result(title, [
+        Figure('least served / most served camera',
+               100 * evenness([len(frames) for frames in arrived.values()]), '%', '>= 90'),
+        Figure('reports that do not add up', len(errors), bar='= 0', digits=0),
+        *(Figure(f'{camera} published', len(frames) / played.seconds, 'fps', bar)
+          for camera, frames in arrived.items()),
+        *(Figure(f'{camera} age p95', percentile([frame.age_ms for frame in frames], 95), 'ms')
+          for camera, frames in arrived.items()),
+    ], errors[:3], {camera: _details(played, camera) for camera in _CAMERAS})
+
+
+# The rain gate: a dry drive until it has closed, what the node then costs, and its opening
+
+def _gate(setting: Setting) -> tuple[dict[str, str], float]:
+    """Return parameters with the gate on, and seconds in which a dry drive closes it for sure."""
+    if setting.quick:
+        return {'rain_gate': 'true', 'rain_gate_dry_after': '1.0'}, 4.0
+    return {'rain_gate': 'true'}, 12.0
+
+
+class _Meter:
+    """CPU time of the node while a clip plays; keeps the images after a number of seconds."""
+
+    def __init__(self, keep_after: float = float('inf')) -> None:
+        self._samples: list[ProcessFigures] = []
+        self._keep_after = keep_after
+
+    def __call__(self, run: LiveRun) -> None:
+        now = time.time_ns()
+        if not self._samples or now - self._samples[-1].time >= _SAMPLE_SECONDS * 1e9:
+            self._samples.append(process_figures(run.pid, cheap=True))
+        # Not from the beginning: a second of images takes 28 MB.
+        if now - self._samples[0].time >= self._keep_after * 1e9:
+            run.listener.keep(f'{CAMERA}/derained/image')
+
+    def cpu(self, played: Played, since: int) -> float:
+        """Return CPU seconds a second from shortly after a stamp to the last frame."""
+        return cpu_share(self._samples, since + int(_BEGIN_AFTER * 1e9),
+                         played.frames[CAMERA][-1].stamp)
+
+
+def dry(setting: Setting) -> Result:
+    """Measure the wet node on the rainy clip first, then the dry one on the dry clip."""
+    clip = setting.clip(*VGA)
+    seconds, (parameters, closing) = setting.seconds(10.0), _gate(setting)
+    wet_meter, dry_meter = _Meter(), _Meter(keep_after=closing)
+    plan = even_plan(clip.dry, _VGA_RATE, closing + seconds)
+    wet_run = _play(
+        setting, 'wet', clip, even_plan(clip.rainy, _VGA_RATE, seconds + _BEGIN_AFTER),
+        {'rain_gate': 'false'}, watch=wet_meter)
+    dry_run = _play(setting, 'dry', clip, plan, parameters, watch=dry_meter)
+    wet_cpu = wet_meter.cpu(wet_run, wet_run.frames[CAMERA][0].stamp)
+    frames = dry_run.frames[CAMERA]
+    closed = closed_since(frames)
+    if closed is None:
+        dry_cpu = changed = compared = float('nan')
+        notes = ['the gate did not close, or the node does not tell which frames it bypasses']
+    else:
+        dry_cpu = dry_meter.cpu(dry_run, closed)
+        compared, changed = count_changed(frames, plan, clip, closed)
+        notes = [f'the gate closed {(closed - frames[0].stamp) / 1e9:.1f} s after the first frame']
+
+    # Where the machine cannot take every frame, the cost of a second says less than this.
+    wet_rate, dry_rate = (rate([frame.arrival for frame in played.arrived(CAMERA)])
+                          for played in (wet_run, dry_run))
+    title = ('dry: 640x480 at 30 Hz, a dry clip behind the closed gate against rain with the gate '
+             'off')
+    return Result(title, [
+        Figure('CPU time, dry / wet', 100 * ratio(dry_cpu, wet_cpu), '%', '< 10'),
+        Figure('frames changed behind the gate', changed if compared else float('nan'),
+               bar='= 0', digits=0),
+        Figure('frames compared', compared, digits=0),
+        Figure('CPU time wet', 1e3 * wet_cpu, 'ms/s'),
+        Figure('CPU time dry', 1e3 * dry_cpu, 'ms/s'),
+        Figure('CPU time wet for a published frame', 1e3 * ratio(wet_cpu, wet_rate), 'ms'),
+        Figure('CPU time dry for a published frame', 1e3 * ratio(dry_cpu, dry_rate), 'ms'),
+        Figure('age p50 dry', percentile(
+            [frame.age_ms for frame in frames if frame.outcome == _BYPASSED], 50), 'ms'),
+    ], notes, {'wet': _details(wet_run), 'dry': _details(dry_run)})
+
+
+def closed_since(frames: Sequence[PlayedFrame]) -> int | None:
+    """Return the stamp from which on no frame was derained; None if the last one was."""
+    since = None
+    for frame in frames:
+        if frame.outcome == _DERAINED:
+            since = None
+        elif frame.outcome == _BYPASSED and since is None:
+            since = frame.stamp
+    return since
+
+
+def count_changed(
+    frames: Sequence[PlayedFrame], plan: Plan, clip: ClipFile, since: int
+) -> tuple[int, int]:
+    """Compare the images that were kept with those sent.
+
+    Returns how many there are from a stamp on, and how many of them did not arrive as they were
+    sent, in size, encoding or any pixel.
+    """
+    sent = np.load(clip.path, mmap_mode='r')
+    compared = changed = 0
+    for frame, (index, _) in zip(frames, plan, strict=True):
+        if frame.data and frame.stamp >= since:
+            view, picture = read_image(frame.data), np.ascontiguousarray(sent[index])
+            compared += 1
+            changed += ((view.height, view.width, view.step, view.encoding)
+                        != (*picture.shape[:2], 3 * picture.shape[1], 'bgr8')
+                        or view.data != memoryview(picture).cast('B'))
+    return compared, changed
+
+
+def onset(setting: Setting) -> Result:
+    """Measure a dry drive until the gate has closed, then the same with rendered rain."""
+    clip = setting.clip(*VGA)
+    parameters, closing = _gate(setting)
+    dry = even_plan(clip.dry, _VGA_RATE, closing)
+    begin = dry[-1][1] + 1 / _VGA_RATE
+    rain = [(index, begin + offset)
+            for index, offset in even_plan(clip.rainy, _VGA_RATE, setting.seconds(4.0))]
+    played = _play(setting, 'onset', clip, [*dry, *rain], parameters)
+    seconds, before, problem = onset_seconds(played.frames[CAMERA], len(dry))
+    return Result('onset: 640x480 at 30 Hz, dry until the gate has closed, then rain', [
+        Figure('first rainy frame to first derained', seconds, 's', '<= 1', 2),
+        Figure('rainy frames passed on before', before, digits=0),
+    ], [problem] if problem else [], _details(played))
+
+
+def onset_seconds(frames: Sequence[PlayedFrame], first_rainy: int) -> tuple[float, float, str]:
+    """Return the time from the first rainy frame, a number of all frames, to the first derained.
+
+    Returns seconds between the stamps (infinite if none was derained, NaN if the gate was not
+    closed or nothing is told), how many rainy frames arrived before (NaN if none was derained),
+    and what was wrong, if anything.
+    """
+    told_dry = [frame.outcome for frame in frames[:first_rainy] if frame.outcome]
+    rainy = frames[first_rainy:]
+    opened = next((number for number, frame in enumerate(rainy)
+                   if frame.outcome == _DERAINED), None)
+    before = float('nan') if opened is None else float(
+        sum(frame.arrival is not None for frame in rainy[:opened]))
+    if not told_dry:
+        return float('nan'), before, 'the node does not tell what it does with frames'
+    if told_dry[-1] != _BYPASSED:
+        return float('nan'), before, 'the gate had not closed when the rain began'
+    if opened is None:
+        return float('inf'), before, 'no rainy frame was derained'
+    return (rainy[opened].stamp - rainy[0].stamp) / 1e9, before, ''

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from derain_ros.bench.bars import Bar, Figure, Result
+from derain_ros.bench.measures import Figure, Result, percentile, ratio
 from derain_ros.bench.setting import Setting
 from derain_ros.bench.stream_scenarios import inference_ms
-from derain_ros.bench.stream_statistics import percentile, ratio
-from derain_ros.live.helper import commands, helper
 from derain_ros.live.listener import CAMERA, number, output_topics
 from derain_ros.live.live_run import live_run
 from derain_ros.live.played import PlayedClip, PlayedFrame
+from derain_ros.live.processes import commands, helper
 
 _BLOCK = 5
 _STOP_TIMEOUT = 20.0
@@ -129,19 +128,19 @@ def overhead(setting: Setting) -> Result:
     inside = {
         'ours': sum(number(ours.diagnostics, f'{stage}_p50_ms') for stage in _IN_PROCESS),
         'plain': percentile(plain.publication_ms('callback_ms'), 50)}
+    times = {
+        'sent to received less inference': overheads,
+        'stamp to published less inference': {
+            name: percentile(side.publication_ms(), 50) for name, side in sides.items()},
+        'inside the callback less inference': inside,
+        'inference p50': {name: inference_ms(side.frames, side.diagnostics)
+                          for name, side in sides.items()}}
     return Result(
         'overhead: 1920x1080 one frame at a time, our node and a plain rclpy node in turn',
-        [Figure('overhead, ours / plain', ratio(overheads['ours'], overheads['plain']), '',
-                Bar('<=', 0.4), 2),
-         *(Figure(f'{name}, sent to received less inference', overheads[name], 'ms')
-           for name in sides),
-         *(Figure(f'{name}, stamp to published less inference',
-                  percentile(side.publication_ms(), 50), 'ms')
-           for name, side in sides.items()),
-         *(Figure(f'{name}, inside the callback less inference', inside[name], 'ms')
-           for name in sides),
-         *(Figure(f'{name}, inference p50', inference_ms(side.frames, side.diagnostics), 'ms')
-           for name, side in sides.items())],
+        [Figure('overhead, ours / plain', ratio(overheads['ours'], overheads['plain']),
+                bar='<= 0.4', digits=2),
+         *(Figure(f'{name}, {what}', found[name], 'ms')
+           for what, found in times.items() for name in sides)],
         ['the callback of the plain node begins after rclpy has deserialized the message'],
         {name: {'overhead_ms': side.overheads_ms(), 'diagnostics': dict(side.diagnostics)}
          for name, side in sides.items()})
@@ -161,7 +160,7 @@ def stages(setting: Setting) -> Result:
         figures.append(Figure(
             f'{size} fast / ordinary, sent to received less inference',
             ratio(*(percentile(sides[name].overheads_ms(), 50) for name in ('fast', 'ordinary'))),
-            '', None, 2))
+            digits=2))
         notes += [_row(f'{size} {name}', times) for name, times in details[size].items()]
     return Result(
         'stages: one frame at a time, with fast_path and without (age: stamp to published, '

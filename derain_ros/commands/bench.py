@@ -32,7 +32,7 @@ from derain_ros.commands import FAILURE, CommandError, find_clip, giving_up, req
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 
 if TYPE_CHECKING:
-    from derain_ros.bench.bars import Result
+    from derain_ros.bench.measures import Result
     from derain_ros.bench.setting import Setting
 
 CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
@@ -156,7 +156,7 @@ def _draw(result: 'Result', path: Path) -> None:
 
 def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:
     verdicts = [(name, figure) for name, result in results.items()
-                for figure in result.figures if figure.bar is not None]
+                for figure in result.figures if figure.bar]
     if not verdicts:
         return
     met = sum(figure.verdict == 'met' for _, figure in verdicts)

@@ -28,10 +28,9 @@ from derain_ros.commands import CommandError, giving_up, print_notes, refusing
 from derain_ros.commands.arguments import count, size_in_pixels
 
 if TYPE_CHECKING:
-    from derain_ros.engines.tensorrt.build_progress import Progress
     from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
     from derain_ros.engines.tensorrt.engine_cache import EngineCache
-    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
+    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest, Progress
     from derain_ros.engines.tensorrt.tensorrt_library import Library
 
 
@@ -96,8 +95,7 @@ def _build(
     cache: 'EngineCache',
 ) -> None:
     """Build or find one engine, and print where it is."""
-    from derain_ros.engines.tensorrt.kernel_caches import timings_for
-    from derain_ros.engines.tensorrt.tensorrt_build import build_engine
+    from derain_ros.engines.tensorrt.tensorrt_build import build_engine, timings_for
 
     bar, stop, start = _Bar(), threading.Event(), time.monotonic()
     key = request.key(content, library, gpu)

@@ -31,6 +31,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from derain_ros.commands import (
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     from derain_ros.bags.damage import BagError
     from derain_ros.files.run_files import RunFileError, check_output
-    from derain_ros.live.played_bag import scan
+    from derain_ros.live.played import scan
     from derain_ros.live.processes import LiveRunError, terminate_cleanly
 
     with refusing(BagError, RunFileError):
@@ -102,8 +103,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path) -> int:
-    from derain_ros.bench.replay_figures import run_table, trial_line
-    from derain_ros.bench.replay_runs import ReplayBench, facts_of, search_note
+    from derain_ros.bench.replay_runs import (
+        facts_of,
+        measure,
+        play,
+        run_table,
+        search_note,
+        trial_line,
+    )
     from derain_ros.files.run_files import (
         FORMAT,
         bag_bytes,
@@ -131,8 +138,9 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         model = facts_of(parameters['model'], node.listener.values('/derain: engine'))
         print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
               flush=True)
-        runs, search = ReplayBench(node, recording, _Playing().show).measure(
-            factor=args.rate, seconds=args.seconds, loss_limit=limit,
+        runs, search = measure(
+            partial(play, node, recording.cameras, progress=_Playing().show),
+            recording.period / 1e9, factor=args.rate, seconds=args.seconds, loss_limit=limit,
             trial_seconds=args.trial_seconds if args.search else None, told=told)
     if search is not None:
         print(search_note(search))

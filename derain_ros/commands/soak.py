@@ -59,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
                           seconds=60 * args.minutes, every=args.every)
     print(result.table())
     print(f'Samples, figures and curves: {args.output}')
-    bars = [figure.verdict for figure in result.figures if figure.bar is not None]
+    bars = [figure.verdict for figure in result.figures if figure.bar]
     return 0 if all(verdict == 'met' for verdict in bars) else FAILURE

@@ -27,8 +27,8 @@ __all__ = [
     'EngineOptions',
     'EngineStatus',
     'auto_engines',
+    'check_engine',
     'create_engine',
-    'create_first',
     'engine_report',
 ]
 
@@ -53,17 +53,8 @@ PRECISIONS = ('auto', 'f32', 'f16', 'bf16')
 class EngineStatus:
     """Whether a back end can run here.
 
-    Attributes
-    ----------
-    engine
-        Name of the back end.
-    available
-        It can be created.
-    device
-        What it would run on, empty where not available.
-    detail
-        Version, or what is missing and how to get it.
-
+    ``device`` is what it would run on, empty where it is not available; ``detail`` its version, or
+    what is missing and how to get it.
     """
 
     engine: str
@@ -90,8 +81,14 @@ def engine_report() -> list[EngineStatus]:
     return report
 
 
+def check_engine(engine: str) -> None:
+    """Raise EngineError unless this is ``auto`` or the name of a back end."""
+    if engine not in ('auto', *ENGINES):
+        raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
+
+
 def create_engine(
-    engine: str = 'auto', model: str = 'nano', *, precision: str = 'auto',
+    engine: str | Sequence[str] = 'auto', model: str = 'nano', *, precision: str = 'auto',
     options: EngineOptions | None = None,
 ) -> Engine:
     """Create an engine and load a model into it.
@@ -99,8 +96,8 @@ def create_engine(
     Parameters
     ----------
     engine
-        Name of a back end, or ``auto`` for the first of :func:`auto_engines` that works
-        here; what was taken and why is logged and stands in ``info.reason``.
+        Name of a back end, several of which the first is taken that works here, or ``auto`` for
+        :func:`auto_engines`; what was taken and why is logged and stands in ``info.reason``.
     model
         Name in the model zoo, or the path of an ``.onnx`` file.
     precision
@@ -114,17 +111,11 @@ def create_engine(
         A name is not known, or no back end works; the message says what to do.
 
     """
-    if engine != 'auto' and engine not in ENGINES:
-        raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
-    names = auto_engines() if engine == 'auto' else [engine]
-    return create_first(names, model, precision=precision, options=options)
-
-
-def create_first(
-    names: Sequence[str], model: str, *, precision: str = 'auto',
-    options: EngineOptions | None = None,
-) -> Engine:
-    """Create the first that works of several engines, given best first; see create_engine."""
+    names = [engine] if isinstance(engine, str) else engine
+    for name in names:
+        check_engine(name)
+    if engine == 'auto':
+        names = auto_engines()
     if precision not in PRECISIONS:
         raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
     try:

@@ -1,4 +1,4 @@
-"""How well two engines agree: a test frame, and the PSNR between two results."""
+"""Whether results can be right: how well two engines agree, and what cannot be that of a frame."""
 
 import numpy as np
 
@@ -11,8 +11,11 @@ LEAST_MASK_DB = 25.0
 """The same for rain masks. Odds of one to one tip over at little: masks in f16 on an H100 came to
 32 to 48 dB where the images came to 50 to 67."""
 
-MOST_DB = 99.0
-"""What stands for equality, in dB."""
+MOST_DB = 99.0  # what stands for equality, in dB
+
+_STRIDE = 8
+_LEAST_CONTRAST = 8
+_FAR_APART = 100.0
 
 
 def test_frame(height: int = 128, width: int = 192) -> np.ndarray:
@@ -41,3 +44,37 @@ def mask_agreement(reference: Derained, found: Derained) -> float:
 def _psnr(reference: np.ndarray, found: np.ndarray) -> float:
     difference = reference.astype(np.float64) - found
     return min(MOST_DB, 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))
+
+
+def find_implausible(images: np.ndarray, result: Derained) -> str:
+    """Say what is wrong with what became of ``images``, uint8, N×H×W×3; empty if nothing is.
+
+    Rain adds light to some pixels. A flat picture (what becomes of NaN in a network) or one
+    that is :data:`_FAR_APART` grey levels away on average was not made by taking rain out. Each
+    eighth row and column is looked at.
+    """
+    if not isinstance(result, Derained):
+        return f'the result is {type(result).__name__}, expected Derained'
+    for name, found, shape in (
+        ('image', result.image, images.shape), ('rain mask', result.rain_mask, images.shape[:3]),
+    ):
+        if not isinstance(found, np.ndarray):
+            return f'the {name} is {type(found).__name__}, expected an array'
+        if found.dtype != np.uint8 or found.shape != shape:
+            return f'the {name} is {found.dtype} of shape {found.shape}, expected uint8 {shape}'
+    for rainy, derained in zip(images, result.image, strict=True):
+        before = rainy[::_STRIDE, ::_STRIDE].astype(np.int16)
+        after = derained[::_STRIDE, ::_STRIDE].astype(np.int16)
+        # A flat wall stays one, and a dark patch with a streak in it may well become one.
+        if np.ptp(after) == 0 and np.ptp(before) > _LEAST_CONTRAST and (
+                abs(after.flat[0] - np.median(before)) > _LEAST_CONTRAST):
+            return f'the derained picture is flat, {after.flat[0]} everywhere'
+        if np.abs(after - before).mean() > _FAR_APART:
+            return 'the derained picture has nothing to do with the frame'
+    return ''
+
+
+def harmless_picture(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a batch of pictures, uint8, N×H×W×3, that no engine has trouble with: a ramp."""
+    ramp = np.linspace(0, 255, shape[2]).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(ramp[:, np.newaxis], shape))

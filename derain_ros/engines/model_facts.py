@@ -11,17 +11,9 @@ from derain_ros.text import printable
 class ModelFacts:
     """A model as an engine runs it.
 
-    Attributes
-    ----------
-    model
-        Name as it was asked for; printable.
-    file, sha256
-        The file that ran, and its digest, hexadecimal.
-    engine, device, precision, reason
-        See :class:`derain_ros.engines.EngineInfo`.
-    parameters, flops_per_pixel
-        Size and cost (a multiply-add counts two); None where unknown.
-
+    ``model`` is the name as it was asked for, printable; ``file`` the one that ran, ``sha256`` its
+    digest, hexadecimal; ``parameters`` and ``flops_per_pixel`` (a multiply-add counts two) are
+    None where unknown; for the others see :class:`derain_ros.engines.EngineInfo`.
     """
 
     model: str
@@ -36,20 +28,9 @@ class ModelFacts:
 
 
 def model_facts(name: str, engine: Engine) -> ModelFacts:
-    """Return the facts of a model.
+    """Return the facts of a model, by its name or ONNX file, that an engine runs.
 
-    Parameters
-    ----------
-    name
-        Name in the zoo, or an ONNX file.
-    engine
-        The engine that runs it.
-
-    Raises
-    ------
-    ModelError
-        There is no such model.
-
+    Raises ModelError where there is no such model.
     """
     model, info = find_model(name), engine.info
     file = model.weights if info.engine == 'torch' else model.onnx

@@ -15,8 +15,7 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MAXIMUM_BYTES = 2**31 - 1
-"""Largest model file, in bytes; protobuf allows no more."""
+MAXIMUM_BYTES = 2**31 - 1  # largest model file, in bytes; protobuf allows no more
 
 _FACTS = {'variant': str, 'description': str, 'licence': str, 'parameters': int,
           'flops_per_pixel': int, 'figures': dict, 'sha256': dict}
@@ -31,37 +30,14 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model and its facts.
+    """A model and its facts; what is unknown is empty, 0 or None.
 
-    Attributes
-    ----------
-    name
-        Name in the zoo, or the stem of the file.
-    onnx
-        ONNX file, float32.
-    onnx_fp16
-        ONNX file in float16, or None where the model has none.
-    weights
-        safetensors file, or None where only an ONNX file was given.
-    variant
-        Name of the network variant, empty where unknown.
-    description
-        What it is for, one sentence.
-    licence
-        SPDX identifier, empty where unknown.
-    parameters
-        Number of trained parameters, 0 where unknown.
-    flops_per_pixel
-        Floating-point operations (a multiply-add counts two) per pixel at 640×480,
-        0 where unknown.
-    figures
-        Measured figures by name, PSNR in dB.
-    sha256
-        Expected digest of each file by file name.
-    origin
-        For a file given by path: its real path, its digest, and what that was checked
-        against. Empty for models of the zoo.
-
+    ``name`` is that of the zoo, or the stem of the file. Files are ``onnx`` (float32),
+    ``onnx_fp16`` (the same in float16) and ``weights`` (safetensors); ``sha256`` has the expected
+    digest of each by its name. ``variant`` is that of the network, ``licence`` an SPDX identifier,
+    ``flops_per_pixel`` operations at 640×480, a multiply-add counting two; ``figures`` are
+    measured ones by name, PSNR in dB. For a file given by path ``origin`` tells its real path, its
+    digest, and what that was checked against.
     """
 
     name: str
@@ -80,13 +56,8 @@ class ModelInfo:
     def read(self, file: Path) -> bytes:
         """Return the content of one of the files, which has the digest recorded for it.
 
-        Engines load these bytes and not the file, which may change after the check.
-
-        Raises
-        ------
-        ModelError
-            The file is missing, damaged, or has no digest.
-
+        Engines load these bytes and not the file, which may change after the check. Raises
+        ModelError where the file is missing, damaged, or has no digest.
         """
         remedy = 'copy it again' if self.origin else _AGAIN
         try:
@@ -126,14 +97,8 @@ def digest(file: Path) -> str:
 def share_directory() -> Path:
     """Return the folder that holds ``models/``, ``config/`` and ``launch/``.
 
-    A source checkout comes first, then ``share/derain_ros`` of the prefix that the
-    package is installed under (a colcon workspace, a virtual environment, a system).
-
-    Raises
-    ------
-    ModelError
-        There is no such folder.
-
+    A source checkout comes first, then ``share/derain_ros`` of the prefix that the package is
+    installed under (a colcon workspace, a virtual environment, a system); ModelError without one.
     """
     package = Path(__file__).resolve().parents[1]
     prefixes = [parent for parent in package.parents if (parent / 'lib') in package.parents]
@@ -159,17 +124,9 @@ def model_names() -> list[str]:
 def find_model(name: str) -> ModelInfo:
     """Find a model. Its facts are read here; its files are checked when they are loaded.
 
-    Parameters
-    ----------
-    name
-        Name in the zoo (``nano``), or the path of an ``.onnx`` file. Only what ends in
-        ``.onnx`` is taken for a path.
-
-    Raises
-    ------
-    ModelError
-        No such model or file, or its facts are damaged; the message lists the known names.
-
+    ``name`` is one of the zoo (``nano``), or the path of a file, which has to end in ``.onnx``.
+    ModelError says that there is no such model or file, and lists the known names, or that its
+    facts are damaged.
     """
     if name.endswith('.onnx'):
         return _find_file(name)

@@ -93,10 +93,8 @@ class OpenVinoEngine(Engine):
             raise EngineError('OpenVINO computes in f32 or bf16 on a CPU; use one of them or auto')
         if precision == 'bf16' and not native:
             raise EngineError('this CPU has no bf16 arithmetic; use precision f32 or auto')
-        self._precision, reason = 'f32', 'f32 was asked for'
-        if precision == 'bf16':
-            self._precision, reason = 'bf16', 'bf16 was asked for'
-        elif precision == 'auto':
+        self._precision, reason = precision, f'{precision} was asked for'
+        if precision == 'auto':
             self._precision, reason = self._choose_precision(native)
         if model.origin:
             reason = f'{reason}; {model.origin}'

@@ -12,38 +12,23 @@ from derain_ros.text import how_to_install
 class Reference:
     """Derains in f32 on the CPU, by OpenVINO, or by torch where OpenVINO is missing.
 
-    Parameters
-    ----------
-    model
-        The model; torch needs its weights.
-
-    Attributes
-    ----------
-    name
-        What computes, ``OpenVINO`` or ``torch``.
-
-    Raises
-    ------
-    EngineError
-        Neither can run here; the message says how to get one.
-
+    ``name`` is what computes, ``OpenVINO`` or ``torch``, which needs the weights of the model.
+    EngineError says that neither can run here, and how to get one.
     """
 
     def __init__(self, model: ModelInfo):
         self._model = model
         missing = [] if model.weights else [
             f'torch needs the weights of a zoo model, not {model.onnx.name}']
-        for name, modules, infer in (
-                ('OpenVINO', ['openvino'], self._by_openvino),
-                ('torch', ['torch', 'safetensors.torch'], self._by_torch)):
+        for self.name, *modules in (('OpenVINO', 'openvino'),
+                                    ('torch', 'torch', 'safetensors.torch')):
             try:
                 for module in modules:
                     importlib.import_module(module)
             except ImportError as error:
                 missing.append(str(error))
                 continue
-            if name == 'OpenVINO' or model.weights:
-                self.name, self._infer = name, infer
+            if self.name == 'OpenVINO' or model.weights:
                 return
         raise EngineError(
             'a compiled engine is compared with the CPU before it is used, and there is nothing '
@@ -51,7 +36,7 @@ class Reference:
 
     def infer(self, images: np.ndarray) -> Derained:
         """Derain a batch, uint8, N×H×W×3, BGR; raises EngineError, ModelError."""
-        return self._infer(images)
+        return self._by_openvino(images) if self.name == 'OpenVINO' else self._by_torch(images)
 
     def _by_openvino(self, images: np.ndarray) -> Derained:
         from derain_ros.engines.openvino_engine import OpenVinoEngine

@@ -16,8 +16,7 @@ from derain_ros.images.cdr import read_image
 from derain_ros.images.codec import decode_image
 from derain_ros.live.listener import CAMERA, COUNTS, Recorded
 from derain_ros.live.live_run import live_run
-from derain_ros.live.played import CAMERA_INFO, Played
-from derain_ros.live.played_bag import load_frames, scan
+from derain_ros.live.played import CAMERA_INFO, Played, load_frames, scan
 from derain_ros.live.processes import LiveRunError
 
 RAINY_TOPIC = '/camera/image_raw/compressed'

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
-from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -63,15 +62,6 @@ def number(values: Mapping[str, str], key: str) -> float:
         return float(values.get(key, 'nan'))
     except ValueError:
         return float('nan')
-
-
-def make_executor(context: Context) -> Executor:
-    """Return the executor that costs least."""
-    try:
-        from rclpy.experimental.events_executor import EventsExecutor
-    except ImportError:  # before Jazzy
-        return SingleThreadedExecutor(context=context)
-    return EventsExecutor(context=context)
 
 
 class Listener(Node):

@@ -9,22 +9,25 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException
 
-from derain_ros.live.helper import Helper, helper
-from derain_ros.live.listener import COUNTS, Listener, make_executor, output_topics
+from derain_ros.live.listener import COUNTS, Listener, output_topics
 from derain_ros.live.played import Played, PlayedFrame, PlayedSource
 from derain_ros.live.processes import (
     ALLOCATOR,
+    Helper,
     LiveRunError,
     child,
+    helper,
     isolate,
     tail,
     terminate_cleanly,
 )
+from derain_ros.node.main import make_executor
 
 _DERAIN, _PLAIN = 'derain_ros.node.main', 'derain_ros.bench.plain_node'
 _START_TIMEOUT = 90.0
@@ -116,20 +119,17 @@ class LiveRun:
 
     def wait_until_active(self, *, managed: bool) -> None:
         """Wait for the node's outputs to be found and, if managed, for it to be active."""
-        deadline = time.monotonic() + _START_TIMEOUT
-        while time.monotonic() < deadline:
-            self.check()
+        def state() -> str:
+            return self.listener.node_state() if managed else 'not managed'
+
+        def active() -> bool:
             engine = self.listener.status('/derain: engine')
             if engine.level == DiagnosticStatus.ERROR:
                 raise LiveRunError(f'derain_node does not become active: {engine.message}')
-            active = not managed or self.listener.node_state() == 'active'
-            if active and self.listener.outputs_found():
-                return
-            time.sleep(0.1)
-        state = self.listener.node_state() if managed else 'not managed'
-        raise LiveRunError(
-            f'the node did not become active within {_START_TIMEOUT:g} s (state: {state}):\n'
-            f'{tail(self._log)}')
+            return state() in ('active', 'not managed') and self.listener.outputs_found()
+
+        self._wait(active, _START_TIMEOUT, lambda: (
+            f'the node did not become active within {_START_TIMEOUT:g} s (state: {state()})'))
 
     def attach(self, player: Helper, sizes: int) -> None:
         """Take a player, and let it send frames of each size until the engine is ready for it.
@@ -137,7 +137,6 @@ class LiveRun:
         So loading and compiling are over when something is measured.
         """
         self._player = player
-        deadline = time.monotonic() + _WARM_UP_TIMEOUT
         for size in range(sizes):
             received = 0
             while True:
@@ -146,13 +145,9 @@ class LiveRun:
                 if self._engine_state() == 'ready':
                     break
                 received = max(int(status['received']) for status in self.before.values())
-                while self._engine_state() != 'ready':
-                    self.check()
-                    if time.monotonic() > deadline:
-                        raise LiveRunError(
-                            f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: '
-                            f'{self._engine_state()}):\n{tail(self._log)}')
-                    time.sleep(0.05)
+                self._wait(lambda: self._engine_state() == 'ready', _WARM_UP_TIMEOUT, lambda: (
+                    f'the engine is not ready after {_WARM_UP_TIMEOUT:g} s (state: '
+                    f'{self._engine_state()})'))
 
     def _engine_state(self) -> str:
         """Return the state of the engine by its newest status; ``ready`` where it does not say."""
@@ -163,28 +158,36 @@ class LiveRun:
 
         Returns all values of each camera in /diagnostics, by its namespace.
         """
-        deadline = time.monotonic() + _SETTLE_TIMEOUT
         # The next message may have been made before the last frame was done.
         seen = self.listener.report_count + 1
         previous: list[list[int]] = []
-        while time.monotonic() < deadline:
-            self.check()
+
+        def settled() -> dict[str, Mapping[str, str]] | None:
+            nonlocal seen, previous
             self._player.check()
-            if self.listener.report_count > seen:
-                seen = self.listener.report_count
-                statuses = {
-                    camera: self.listener.values(name) for camera, name in self._names.items()}
-                counts = [[int(status.get(key, 0)) for key in COUNTS]
-                          for status in statuses.values()]
-                if counts == previous and all(
-                    count[0] == sum(count[1:]) > received for count in counts
-                ):
-                    return statuses
-                previous = counts
-            time.sleep(0.05)
-        raise LiveRunError(
+            if self.listener.report_count <= seen:
+                return None
+            seen = self.listener.report_count
+            statuses = {
+                camera: self.listener.values(name) for camera, name in self._names.items()}
+            before, previous = previous, [
+                [int(status.get(key, 0)) for key in COUNTS] for status in statuses.values()]
+            done = all(count[0] == sum(count[1:]) > received for count in previous)
+            return statuses if done and before == previous else None
+
+        return self._wait(settled, _SETTLE_TIMEOUT, lambda: (
             f'/diagnostics has no steady status of {", ".join(self._names.values())} after '
-            f'{_SETTLE_TIMEOUT:g} s:\n{tail(self._log)}')
+            f'{_SETTLE_TIMEOUT:g} s'))
+
+    def _wait(self, ready: Callable[[], Any], timeout: float, problem: Callable[[], str]) -> Any:
+        """Return what ``ready`` does once that is true; LiveRunError after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not (found := ready()):
+            self.check()
+            if time.monotonic() > deadline:
+                raise LiveRunError(f'{problem()}:\n{tail(self._log)}')
+            time.sleep(0.05)
+        return found
 
 
 @contextmanager
@@ -199,28 +202,11 @@ def live_run(
 ) -> Iterator[LiveRun]:
     """Start a node, a listener and a player; every process is gone when the context ends.
 
-    Parameters
-    ----------
-    logs
-        Folder for ``node.log`` and ``replay.log``.
-    source
-        What is to be played.
-    parameters
-        Parameters of the node, besides those of the cameras.
-    outputs
-        Outputs of each camera to listen to.
-    keep
-        Keep the messages of the outputs, not their times alone.
-    plain
-        Run the plain node of the benchmarks, unmanaged and without the environment that our
-        launch file sets.
-
-    Yields
-    ------
-    LiveRun
-        With the node active and, if it is managed, its engine ready for every frame size;
-        LiveRunError says that it did not start.
-
+    The node has ``parameters`` besides those of the cameras, is active and, if it is managed, its
+    engine ready for every frame size; LiveRunError says that it did not start. ``logs`` is the
+    folder for ``node.log`` and ``replay.log``. Of each camera the ``outputs`` are listened to, and
+    with ``keep`` the messages are kept and not their times alone. ``plain`` runs the plain node of
+    the benchmarks, unmanaged and without the environment that our launch file sets.
     """
     logs.mkdir(parents=True, exist_ok=True)
     domain = isolate(profile=not plain)

@@ -18,15 +18,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.images.cdr import restamped
-from derain_ros.live.helper import commands
 from derain_ros.live.played import PlayedSource
-from derain_ros.live.processes import LiveRunError
+from derain_ros.live.processes import LiveRunError, commands
 
 Message = tuple[int, str, bytes]
 """Time from the start (ns), topic, serialized message."""
 
-LIMIT_BYTES = 256 << 20
-"""How much is read ahead of publishing: some 40 frames of 1080p raw."""
+LIMIT_BYTES = 256 << 20  # how much is read ahead of publishing: some 40 frames of 1080p raw
 
 _SUBSCRIBER_SECONDS = 30.0
 _FILL_SECONDS = 10.0

@@ -1,7 +1,7 @@
 """The SROS2 policy of the node: what it needs with given parameters, and nothing else."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,33 +49,26 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class Policy:
-    """What a node may do, by full names, sorted: topics it uses, services it offers."""
+    """What the node in a namespace may do: topics it uses, services it offers, full and sorted."""
 
     namespace: str
-    node: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     reply: tuple[str, ...]
 
-    @property
-    def enclave(self) -> str:
-        """Path of the enclave: the full name of the node."""
-        return f'{self.namespace.rstrip("/")}/{self.node}'
 
-
-def policy_of(settings: Settings, namespace: str = '/', node: str = NODE_NAME) -> Policy:
+def policy_of(settings: Settings, namespace: str) -> Policy:
     """Return the policy for settings, whose topic names are full."""
-    own = f'{namespace.rstrip("/")}/{node}'
-
-    def full(*names: str) -> set[str]:
-        return {own + name[1:] if name.startswith('~') else name for name in names}
+    def full(names: Iterable[str]) -> tuple[str, ...]:
+        own = f'{namespace.rstrip("/")}/{NODE_NAME}'
+        return tuple(sorted({name.replace('~', own, 1) for name in names}))
 
     cameras = settings.topics
-    outputs = {topic for camera in cameras for topic in camera.outputs.values()}
-    inputs = {topic for camera in cameras
-              for topic in (camera.image_topic, camera.camera_info_topic)}
-    return Policy(namespace, node, *(tuple(sorted(names)) for names in (
-        full(*PUBLISHED) | outputs, full(*SUBSCRIBED) | inputs, full(*SERVICES))))
+    outputs = [topic for camera in cameras for topic in camera.outputs.values()]
+    inputs = [topic for camera in cameras
+              for topic in (camera.image_topic, camera.camera_info_topic)]
+    return Policy(
+        namespace, full([*PUBLISHED, *outputs]), full([*SUBSCRIBED, *inputs]), full(SERVICES))
 
 
 def read_policy(config: Path, namespace: str = '/') -> Policy:
@@ -118,10 +111,11 @@ def to_xml(policy: Policy) -> str:
     """Return a policy in the format of sros2."""
     root = ElementTree.Element('policy', version=SCHEMA)
     enclave = ElementTree.SubElement(
-        ElementTree.SubElement(root, 'enclaves'), 'enclave', path=policy.enclave)
+        ElementTree.SubElement(root, 'enclaves'), 'enclave',
+        path=f'{policy.namespace.rstrip("/")}/{NODE_NAME}')
     profile = ElementTree.SubElement(
-        ElementTree.SubElement(enclave, 'profiles'), 'profile',
-        ns=policy.namespace, node=policy.node)
+        ElementTree.SubElement(enclave, 'profiles'), 'profile', ns=policy.namespace,
+        node=NODE_NAME)
     for kind, right, names in (
         ('service', 'reply', policy.reply),
         ('topic', 'publish', policy.publish),

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
@@ -16,11 +17,8 @@ from derain_ros.node.camera_record import CameraRecord, CameraSnapshot
 from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics
 from derain_ros.node.parameters import CameraSettings, LiveSettings, Settings
 
-INFO_SECONDS = 3.0
-"""How long frames come without a camera_info before that is told."""
-
-RECENT = 50
-"""Messages of camera_info whose frame_ids are remembered."""
+INFO_SECONDS = 3.0  # how long frames come without a camera_info before that is told
+RECENT = 50  # messages of camera_info whose frame_ids are remembered
 
 
 class Calibration:
@@ -48,9 +46,8 @@ class Calibration:
         """Take in a serialized message."""
         view, damage = None, ''
         try:
-            view = read_camera_info(message)
-        except CdrUnsupportedError:
-            pass  # rclpy may be able to read it
+            with suppress(CdrUnsupportedError):  # rclpy may be able to read it
+                view = read_camera_info(message)
         except ImageFormatError as error:
             message, damage = None, f'{self._topic}: {error}'
         with self._lock:
@@ -151,23 +148,20 @@ class Camera:
 
         ``on_image`` gets name, serialized image, and whether it is compressed.
         """
-        def on_message(message: bytes, message_type: type) -> None:
-            on_image(self.name, message, message_type is CompressedImage)
-
         self._info = InputTopic(
             self._node, [(self.settings.camera_info_topic, CameraInfo)],
-            lambda message, message_type: self._calibration.take(message), self._reliability)
+            lambda message, _: self._calibration.take(message), self._reliability)
         self._image = InputTopic(
             self._node, [(topic, CompressedImage if compressed else Image)
                          for topic, compressed in self.settings.inputs],
-            on_message, self._reliability)
+            lambda message, kind: on_image(self.name, message, kind is CompressedImage),
+            self._reliability)
         return self._image.message_type
 
     def stop(self) -> None:
         """Unsubscribe, and forget the latest camera_info."""
-        for topic in (self._image, self._info):
-            if topic is not None:
-                topic.close()
+        for topic in filter(None, (self._image, self._info)):
+            topic.close()
         self._image = self._info = self._without_info_since = None
         self._calibration.forget()
 
@@ -178,9 +172,8 @@ class Camera:
 
     def follow_publishers(self) -> None:
         """Fit the subscriptions to the publishers there are now."""
-        for topic in (self._image, self._info):
-            if topic is not None:
-                topic.follow_publishers()
+        for topic in filter(None, (self._image, self._info)):
+            topic.follow_publishers()
 
     def problems(
         self, live: LiveSettings, frames: CameraSnapshot, *, silent_seconds: float | None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from derain_ros.images.pixel_formats import bits_in_use
 from derain_ros.rain_gate import FORGET_SECONDS, PROBE_SECONDS, GateSettings, RainGate
 
 STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
@@ -95,8 +96,7 @@ class CameraRecord:
         """
         with self._lock:
             self._largest = max(self._largest, int(samples.max()))
-            before, self._bits = self._bits, next(
-                bits for bits in (8, 10, 12, 14, 16) if self._largest < 1 << bits)
+            before, self._bits = self._bits, bits_in_use(self._largest)
             return self._bits, self._bits != before
 
     # Rain

@@ -8,7 +8,6 @@ import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -142,21 +141,16 @@ class InputTopic:
             self.close()
             self.topic, self.message_type = self._choice()
             return
-        publishers = self._publishers()
+        publishers, why = self._publishers(), ''
+        before, self._reliability = self._reliability, self._fitting(publishers)
         if self._subscription is None:
-            self._reliability = self._fitting(publishers)
+            why = f'to {type_name(self.message_type)} now, as its publisher sends that'
+        elif self._reliability != before:
+            why = ('reliable now, as every publisher offers it' if before == BEST_EFFORT else
+                   'best_effort now, as its publishers do not all offer reliable')
+        if why:
             self._subscribe()
-            self._node.get_logger().info(
-                f'{self.topic}: subscribing to {type_name(self.message_type)} now, as its '
-                'publisher sends that')
-        fitting = self._fitting(publishers)
-        if fitting != self._reliability:
-            self._reliability = fitting
-            self._subscribe()
-            self._node.get_logger().info(
-                f'{self.topic}: subscribing {self.reliability} now, as its publishers do not '
-                'all offer reliable' if fitting == BEST_EFFORT else
-                f'{self.topic}: subscribing reliable now, as every publisher offers it')
+            self._node.get_logger().info(f'{self.topic}: subscribing {why}')
         self._notice.look(self._problem(publishers))
 
     def qos_problem(self) -> str:
@@ -250,9 +244,9 @@ class InputTopic:
     def _subscribe(self) -> None:
         self.close()
         self._qos = QoSProfile(depth=INPUT_DEPTH, reliability=self._reliability)
+        kind = self.message_type
         self._subscription = self._node.create_subscription(
-            self.message_type, self.topic,
-            partial(self._callback, message_type=self.message_type), self._qos, raw=True,
+            kind, self.topic, lambda message: self._callback(message, kind), self._qos, raw=True,
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             qos_overriding_options=overriding_options(self._node, self.topic, 'subscription'))
 

@@ -11,17 +11,10 @@ MOST_SIZES = KEPT_SIZES // 2
 MOST_PIXELS = KEPT_PIXELS - 1_000_000
 """Most pixels of all sizes in use, which leaves room for the shapes of the rain gate."""
 
-OWN_SIZES = 4
-"""A camera whose frames have had more sizes lately is padded to shared ones."""
-
-MEMORY_SECONDS = 60.0
-"""How long a size counts as one of a camera's."""
-
-IDLE_SECONDS = 30.0
-"""A size that no camera has used for so long gives way to another."""
-
-MOST_PADDED = 2.5
-"""A frame is padded to a size in use that has at most so many times its pixels."""
+OWN_SIZES = 4  # a camera whose frames have had more sizes lately is padded to shared ones
+MEMORY_SECONDS = 60.0  # how long a size counts as one of a camera's
+IDLE_SECONDS = 30.0  # a size that no camera has used for so long gives way to another
+MOST_PADDED = 2.5  # a frame is padded to a size in use that has at most so many times its pixels
 MOST_MERGED = 1.8
 """Sizes in use give way to a step of the ladder that has at most so many times their pixels."""
 

@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
-EXPECTED_PERIODS = 3
-"""A camera is overdue after this many of its median intervals."""
-SHORTEST_WAIT = 0.5
-"""No camera is overdue before so many seconds."""
-FIRST_WAIT = 2.0
-"""Seconds after which a camera without two frames is overdue."""
+EXPECTED_PERIODS = 3  # a camera is overdue after this many of its median intervals
+SHORTEST_WAIT = 0.5  # no camera is overdue before so many seconds
+FIRST_WAIT = 2.0  # seconds after which a camera without two frames is overdue
 HABIT_BREAKS, HABIT_SECONDS = 3, 20.0
 """So many breaks of about one length, within so many seconds, are a camera's habit."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 # What takes long to import is imported below, so that Ctrl-C in the first second ends the process
 # as it does later.
 if TYPE_CHECKING:
+    from rclpy.context import Context
     from rclpy.executors import Executor
 
     from derain_ros.node.node import DerainNode
@@ -35,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in numbers:
         signal.signal(number, lambda *_: stop.set())
-    from derain_ros.node.process_memory import keep_large_buffers
+    from derain_ros.node.process_memory import keep_large_buffers, remove_stale_segments
 
     keep_large_buffers()
     arguments = list(sys.argv[1:] if args is None else args)
@@ -50,7 +51,6 @@ def main(args: Sequence[str] | None = None) -> int:
 
     from derain_ros.node.node import DerainNode
     from derain_ros.node.parameter_store import unheard
-    from derain_ros.node.shared_memory import remove_stale_segments
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     if stop.is_set():
@@ -89,7 +89,7 @@ def _spin(node: 'DerainNode', stop: threading.Event) -> None:
     import rclpy
     from rclpy.executors import ExternalShutdownException
 
-    executor = _make_executor()
+    executor = make_executor()
     node.get_logger().debug(f'executor: {type(executor).__name__}')
     executor.add_node(node)
     while rclpy.ok() and not stop.is_set():
@@ -106,14 +106,13 @@ def _spin(node: 'DerainNode', stop: threading.Event) -> None:
     executor.shutdown()
 
 
-def _make_executor() -> 'Executor':
+def make_executor(context: 'Context | None' = None) -> 'Executor':
+    """Return the executor that costs least."""
     try:
-        from rclpy.experimental.events_executor import EventsExecutor
+        from rclpy.experimental.events_executor import EventsExecutor as Executor
     except ImportError:  # before Jazzy
-        from rclpy.executors import SingleThreadedExecutor
-
-        return SingleThreadedExecutor()
-    return EventsExecutor()
+        from rclpy.executors import SingleThreadedExecutor as Executor
+    return Executor(context=context)
 
 
 if __name__ == '__main__':

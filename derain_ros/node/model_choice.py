@@ -15,8 +15,7 @@ from derain_ros.engines.contract import default_cache
 from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
 from derain_ros.replacing import replace_file
 
-RESERVE = 0.85
-"""Share of the time between frames that a model may need to be chosen."""
+RESERVE = 0.85  # share of the time between frames that a model may need to be chosen
 
 PATIENCE = 5.0
 """Seconds for which the model in use needs too long before a cheaper one takes over."""

@@ -20,14 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from derain_ros.engines import (
-    ENGINES,
-    Engine,
-    EngineError,
-    auto_engines,
-    create_engine,
-    create_first,
-)
+from derain_ros.engines import Engine, EngineError, auto_engines, check_engine, create_engine
 from derain_ros.engines.models import ModelError, find_model
 from derain_ros.images.cdr import read_stamp
 from derain_ros.node.camera import Camera
@@ -40,14 +33,9 @@ from derain_ros.node.reporter import Reporter, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.node.worker import Worker
 
-REPORT_SECONDS = 1.0
-"""How often the state goes to /diagnostics at least."""
-
-WATCH_SECONDS = 0.2
-"""How often publishers, cameras and engine are looked at."""
-
-ACTIVITY_SECONDS = 10.0
-"""How often it is logged what the engine prepares."""
+REPORT_SECONDS = 1.0  # how often the state goes to /diagnostics at least
+WATCH_SECONDS = 0.2  # how often publishers, cameras and engine are looked at
+ACTIVITY_SECONDS = 10.0  # how often it is logged what the engine prepares
 
 LOOK_SECONDS = 0.1
 """How often configuring looks whether the engine is ready."""
@@ -138,24 +126,22 @@ class DerainNode(LifecycleNode):
         # rclpy swallows what a callback raises, so nothing may get out of here.
         self._transitions += 1
         try:
+            if undo is not None:  # it is tried anew
+                self._reporter.problem = ''
             action()
+            return TransitionCallbackReturn.SUCCESS
         except Exception as error:
             self._reporter.problem = f'could not {name}: {error}'
             expected = isinstance(error, (ParameterError, EngineError, ModelError))
             detail = str(error) if expected else traceback.format_exc()
             self.get_logger().error(f'could not {name}: {detail}')
-            if undo is None:
-                return TransitionCallbackReturn.ERROR
-            return self._undo(undo)
-        return TransitionCallbackReturn.SUCCESS
-
-    def _undo(self, undo: Callable[[], None]) -> TransitionCallbackReturn:
         try:
-            undo()
+            if undo is not None:
+                undo()
+                return TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().error(traceback.format_exc())
-            return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.ERROR
 
     def _configure(self) -> None:
         settings = self._store.settings()
@@ -190,9 +176,7 @@ class DerainNode(LifecycleNode):
     def _open_engine(self, settings: Settings) -> None:
         """Create the engine; where it cannot run here, frames pass by it until it can."""
         # A name that is wrong will not get better, and is refused at once.
-        if settings.engine not in ('auto', *ENGINES):
-            raise EngineError(
-                f'unknown engine {settings.engine!r}; known: auto, {", ".join(ENGINES)}')
+        check_engine(settings.engine)
         if settings.model != 'auto':
             find_model(settings.model)
         self._supervisor = self._supervise(settings)
@@ -214,13 +198,9 @@ class DerainNode(LifecycleNode):
         if settings.device:  # before the first engine, which starts CUDA
             os.environ['CUDA_VISIBLE_DEVICES'] = settings.device
             os.environ.setdefault('CUDA_DEVICE_ORDER', 'PCI_BUS_ID')  # as NVML counts
-        options = {'precision': settings.precision, 'options': settings.engine_options}
+        make = partial(
+            create_engine, precision=settings.precision, options=settings.engine_options)
         names = auto_engines() if settings.engine == 'auto' else [settings.engine]
-
-        def make(names: list[str], model: str) -> Engine:
-            if settings.engine == 'auto':
-                return create_first(names, model, **options)
-            return create_engine(names[0], model, **options)
 
         def create(names: list[str]) -> Engine:
             if settings.model != 'auto':
@@ -262,12 +242,12 @@ class DerainNode(LifecycleNode):
             kind = camera.start(self._mailbox.put).__name__
             self.get_logger().info(f'{name}: {camera.image_topic} ({kind}, {camera.reliability}) '
                                    f'-> {camera.settings.outputs["image"]}')
-        self._reporter.activate(lambda: self._live)
+        self._reporter.live = lambda: self._live
 
     def _deactivate(self) -> None:
-        if not self._reporter.inactive:
+        if self._reporter.live is not None:
             self.get_logger().info('inactive now: no frames are taken')
-        self._reporter.deactivate()
+        self._reporter.live = None
         for camera in self._cameras.values():
             camera.stop()
         if self._worker is not None and not self._worker.stop(STOP_SECONDS):
@@ -275,7 +255,7 @@ class DerainNode(LifecycleNode):
 
     def _release(self, timeout: float = STOP_SECONDS) -> None:
         self._deactivate()
-        self._reporter.forget()
+        self._reporter.watch({}, None, None)
         for name in tuple(self._cameras):
             self._cameras.pop(name).close()
         self._worker = self._mailbox = None
@@ -351,7 +331,7 @@ class DerainNode(LifecycleNode):
     def _state(self) -> str:
         if not self._configured:
             return 'unconfigured'
-        return 'inactive' if self._reporter.inactive else 'active'
+        return 'inactive' if self._reporter.live is None else 'active'
 
     def _answer_queries(self) -> None:
         """Answer who asks for the lifecycle state while a transition occupies the executor."""

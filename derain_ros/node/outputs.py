@@ -31,8 +31,7 @@ _SAID = {
     Outcome.DROPPED: 'dropped',
 }
 _JPEG_START = b'\xff\xd8\xff'
-JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'
-"""``format`` as image_transport writes it."""
+JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'  # ``format`` as image_transport writes it
 
 
 View = cdr.ImageView | cdr.CompressedImageView

@@ -117,11 +117,11 @@ class ParameterStore:
 
     def _change_problem(
         self, change: Parameter, known: dict[str, object], values: dict[str, object], state: str
-    ) -> str | None:
+    ) -> str:
         name = change.name
         rule = rule_of(name)
         if rule is None:  # of rclpy, or unknown
-            return None if self._node.has_parameter(name) else self._unknown(name)
+            return '' if self._node.has_parameter(name) else self._unknown(name)
         camera = name.rpartition('.')[0]
         names = camera_names(known['cameras'])
         if camera and camera not in names:
@@ -132,7 +132,7 @@ class ParameterStore:
             return f'{name} can be given at the start only'
         problem = value_problem(name, change.value)
         way = _WAYS_BACK.get(state)
-        if problem is None and way and not rule.live and change.value != values.get(name):
+        if not problem and way and not rule.live and change.value != values.get(name):
             command = f'ros2 lifecycle set {self._node.get_fully_qualified_name()}'
             steps = ', then '.join(f'"{command} {step}"' for step in way)
             return (f'{name} takes effect when the node configures, and it is {state}; bring it '

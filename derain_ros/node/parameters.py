@@ -280,7 +280,7 @@ def camera_names(cameras: object) -> list[str]:
     names = [cameras] if isinstance(cameras, str) else cameras
     if not isinstance(names, Sequence):
         return []
-    return [name for name in dict.fromkeys(names) if _camera_problem(name) is None]
+    return [name for name in dict.fromkeys(names) if not _camera_problem(name)]
 
 
 def camera_parameters(camera: str) -> list[str]:
@@ -288,22 +288,21 @@ def camera_parameters(camera: str) -> list[str]:
     return [f'{camera}.{key}' for key in CAMERA_RULES]
 
 
-def value_problem(name: str, value: object) -> str | None:
-    """Say what is wrong with the value of a known parameter by itself; None if nothing is."""
+def value_problem(name: str, value: object) -> str:
+    """Say what is wrong with the value of a known parameter by itself; empty if nothing is."""
     rule = rule_of(name)
+    lowest, highest = rule.limits
     if isinstance(rule.default, list):
-        return None  # by cameras_problems
+        return ''  # by cameras_problems
     if name == 'warm_up_sizes':
         return _sizes_problem(value)
     if isinstance(rule.default, bool):
         fits, wanted = isinstance(value, bool), 'true or false, without quotes'
     elif isinstance(rule.default, float):
-        lowest, highest = rule.limits
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits, wanted = number and lowest <= value <= highest, (
-            f'a number from {float(lowest)} to {float(highest)}')
+        number = isinstance(value, float) or _is_integer(value)
+        fits = number and lowest <= value <= highest
+        wanted = f'a number from {float(lowest)} to {float(highest)}'
     elif _is_integer(rule.default):
-        lowest, highest = rule.limits
         fits = _is_integer(value) and lowest <= value <= highest
         wanted = f'an integer from {lowest} to {highest}'
     elif rule.choices:
@@ -313,11 +312,10 @@ def value_problem(name: str, value: object) -> str | None:
         fits, wanted = isinstance(value, str), 'a string; put it in quotes'
         if name in ('model', 'engine') and value == '':
             fits, wanted = False, f'a name, for example {rule.default}'
-    return None if fits else f'{name} is {value!r}, expected {wanted}'
+    return '' if fits else f'{name} is {value!r}, expected {wanted}'
 
 
-def _sizes_problem(value: object) -> str | None:
-    """Say what is wrong with a value of ``warm_up_sizes``; None if nothing is."""
+def _sizes_problem(value: object) -> str:
     example = "sizes such as '1280x720 640x480'"
     if not isinstance(value, str):
         return f'warm_up_sizes is {value!r}, expected {example}, in quotes'
@@ -328,7 +326,7 @@ def _sizes_problem(value: object) -> str | None:
         if min(map(int, found.groups())) < MINIMUM_SIDE:
             return (f'warm_up_sizes has {word!r}; the network needs at least {MINIMUM_SIDE} '
                     'pixels on each side')
-    return None
+    return ''
 
 
 def cameras_problems(value: object) -> list[str]:
@@ -338,26 +336,23 @@ def cameras_problems(value: object) -> list[str]:
         return [f'cameras is {value!r}, expected names, for example [front, rear]']
     if not names:
         return ['cameras is empty; name at least one camera, for example [front]']
-    problems = [problem for name in names if (problem := _camera_problem(name)) is not None]
     repeated = sorted({name for name in names if list(names).count(name) > 1})
-    problems += [
+    return [*filter(None, map(_camera_problem, names)), *(
         f'cameras has {name!r} more than once; give each camera a name of its own'
-        for name in repeated
-    ]
-    return problems
+        for name in repeated)]
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _camera_problem(name: object) -> str | None:
+def _camera_problem(name: object) -> str:
     if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
         return (f'cameras has {name!r}, which is no name for a camera; '
                 'use letters, digits and single underscores, beginning with a letter')
     if name in NODE_RULES or name in ('use_sim_time', 'qos_overrides'):
         return f'cameras has {name!r}, which is the name of a parameter; call the camera otherwise'
-    return None
+    return ''
 
 
 def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
@@ -366,9 +361,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
     Returns a sentence for each problem, naming parameter, value and remedy.
     """
     problems = [
-        problem for name in NODE_RULES
-        if (problem := value_problem(name, values[name])) is not None
-    ]
+        problem for name in NODE_RULES if (problem := value_problem(name, values[name]))]
     if not problems and not 0 < values['rain_gate_dry_below'] <= values['rain_gate_wet_above']:
         problems.append(
             f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
@@ -411,13 +404,8 @@ def _read(kind: type[_Any], values: Mapping[str, object], **more: Any) -> _Any:
 
 
 def _camera_problems(camera: str, values: Mapping[str, object]) -> list[str]:
-    problems = []
-    for name in camera_parameters(camera):
-        problem = value_problem(name, values[name])
-        if problem is None and name.endswith(('_topic', '_namespace')):
-            problem = _topic_name_problem(name, values[name])
-        if problem is not None:
-            problems.append(problem)
+    problems = [problem for name in camera_parameters(camera) if (
+        problem := value_problem(name, values[name]) or _topic_name_problem(name, values[name]))]
     if not problems:
         topic = values[f'{camera}.image_topic']
         if values[f'{camera}.transport'] == 'raw' and topic.endswith(_COMPRESSED_SUFFIX):
@@ -427,10 +415,12 @@ def _camera_problems(camera: str, values: Mapping[str, object]) -> list[str]:
     return problems
 
 
-def _topic_name_problem(name: str, value: str) -> str | None:
+def _topic_name_problem(name: str, value: str) -> str:
+    if not name.endswith(('_topic', '_namespace')):
+        return ''
     if value == '':
         if name.endswith('.camera_info_topic'):
-            return None
+            return ''
         return f'{name} is empty; give a topic name, for example {default_of(name)}'
     topic = f'{value.rstrip("/")}/image' if name.endswith('.output_namespace') else value
     try:
@@ -440,7 +430,7 @@ def _topic_name_problem(name: str, value: str) -> str | None:
         reason = str(error).splitlines()[0].removeprefix('Invalid topic name: ').rstrip(':')
         return (f'{name} is {value!r}, which is no topic name: {reason}; '
                 f'use one like {default_of(name) or "/camera/camera_info"}')
-    return None
+    return ''
 
 
 def _camera_settings(

@@ -1,7 +1,12 @@
-"""Memory of large buffers, kept by the process instead of going back to the kernel."""
+"""Memory of large buffers that the process keeps, and shared memory of Fast DDS."""
 
 import ctypes
+import fcntl
 import os
+import re
+import sys
+import time
+from pathlib import Path
 
 KEPT_BYTES = {
     'MALLOC_MMAP_THRESHOLD_': 32 << 20,
@@ -16,6 +21,10 @@ KEPT_BYTES = {
 _PARAMETERS = {
     'MALLOC_MMAP_THRESHOLD_': -3, 'MALLOC_TRIM_THRESHOLD_': -1, 'MALLOC_TOP_PAD_': -2,
 }
+
+SHARED_MEMORY = Path('/dev/shm')
+_LOCK = re.compile(r'(fast(?:rtps|dds)_[0-9a-f]{16})_el')
+_YOUNG_SECONDS = 1.0
 
 
 def keep_large_buffers() -> tuple[str, ...]:
@@ -36,3 +45,55 @@ def keep_large_buffers() -> tuple[str, ...]:
     return tuple(
         name for name, size in KEPT_BYTES.items()
         if name not in os.environ and mallopt(_PARAMETERS[name], size))
+
+
+def profile_variable() -> str:
+    """Return the environment variable from which the installed Fast DDS takes its profile.
+
+    That of Fast DDS 3 (Kilted) is FASTDDS_DEFAULT_PROFILES_FILE; it warns of the other one, which
+    is the only one that Fast DDS 2 (Humble, Jazzy) knows.
+    """
+    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)),
+                sys.prefix]
+    for prefix in prefixes:
+        for package, name in (('fastdds', 'FASTDDS'), ('fastrtps', 'FASTRTPS')):
+            if (Path(prefix) / 'share' / package).is_dir():
+                return f'{name}_DEFAULT_PROFILES_FILE'
+    return 'FASTRTPS_DEFAULT_PROFILES_FILE'
+
+
+def remove_stale_segments(directory: Path = SHARED_MEMORY) -> int:
+    """Delete the shared-memory segments of Fast DDS whose process has died; return how many.
+
+    Fast DDS does not do so itself. With the profile of this package each process that is killed
+    would cost 64 MiB for good, and one that crashes is started again and again. A process holds
+    a lock on a file beside its segment for as long as it lives; a segment without one is nobody's.
+    A file that has just been made is left: its process may be about to lock it. So are those that
+    the user may not delete.
+    """
+    try:
+        files = tuple(directory.iterdir())
+    except OSError:
+        return 0
+    return sum(
+        _remove_if_stale(file, directory / found.group(1))
+        for file in files if (found := _LOCK.fullmatch(file.name)))
+
+
+def _remove_if_stale(lock: Path, segment: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if time.time() - os.fstat(descriptor).st_mtime < _YOUNG_SECONDS:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # While the lock is held here: Fast DDS looks afterwards whether the file is still there.
+        segment.unlink(missing_ok=True)
+        lock.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

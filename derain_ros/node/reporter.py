@@ -22,11 +22,8 @@ from derain_ros.node.supervisor import Supervisor
 LOG_EVERY_SECONDS = 5.0
 """An error of one kind on one camera is logged at most this often."""
 
-CLOCK_SECONDS = 3.0
-"""How long simulated time stands still before that is told."""
-
-SILENCE_LOG_SECONDS = 30.0
-"""A camera without frames is logged at most this often."""
+CLOCK_SECONDS = 3.0  # how long simulated time stands still before that is told
+SILENCE_LOG_SECONDS = 30.0  # a camera without frames is logged at most this often
 
 
 class Throttle:
@@ -50,43 +47,27 @@ class Throttle:
 class Reporter:
     """Publishes diagnostics and rain intensity.
 
-    ``problem`` is what the last transition failed with; empty if it did not.
+    ``problem`` is what the last transition failed with, empty if it did not; ``live`` returns the
+    settings of the next frame, and is None where no frames are expected.
     """
 
     def __init__(self, node: LifecycleNode):
         self.problem = ''
+        self.live: Callable[[], LiveSettings] | None = None
         self._node = node
         self._clock = -1, 0.0
-        self._cameras: Mapping[str, Camera] = {}
-        self._mailbox: Mailbox | None = None
-        self._supervisor: Supervisor | None = None
-        self._live: Callable[[], LiveSettings] | None = None
         self._throttle = Throttle(SILENCE_LOG_SECONDS)
         self._missing = Throttle(LOG_EVERY_SECONDS)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._intensity = node.create_publisher(Float32, '~/rain_intensity', 10)
-        self.reset()
+        self.watch({}, None, None)
 
     def watch(
-        self, cameras: Mapping[str, Camera], mailbox: Mailbox | None, supervisor: Supervisor
+        self, cameras: Mapping[str, Camera], mailbox: Mailbox | None,
+        supervisor: Supervisor | None,
     ) -> None:
-        """Report on these from now on."""
-        self.problem = ''
+        """Report on these from now on; no supervisor stands for a node that is not configured."""
         self._cameras, self._mailbox, self._supervisor = cameras, mailbox, supervisor
-        self.reset()
-
-    def activate(self, live: Callable[[], LiveSettings]) -> None:
-        """Expect frames from now on."""
-        self.problem = ''
-        self._live = live
-
-    def deactivate(self) -> None:
-        """Expect no frames any more."""
-        self._live = None
-
-    def forget(self) -> None:
-        """Report that nothing is configured."""
-        self._cameras, self._mailbox, self._supervisor = {}, None, None
         self.reset()
 
     def reset(self) -> None:
@@ -97,23 +78,18 @@ class Reporter:
             name: camera.record.snapshot().faults for name, camera in self._cameras.items()}
         self._silent: dict[str, bool] = {}
 
-    @property
-    def inactive(self) -> bool:
-        """No frames are expected."""
-        return self._live is None
-
     def rain_is_listened_to(self) -> bool:
         """Tell whether somebody subscribes to the rain intensity."""
         return self._intensity.get_subscription_count() > 0
 
     def watch_cameras(self) -> None:
         """Follow the publishers, publish the rain intensity, tell at once who falls silent."""
-        if self._live is None:
+        if self.live is None:
             return
         for camera in self._cameras.values():
             camera.follow_publishers()
-        known = [camera.record.rain_intensity for camera in self._cameras.values()]
-        known = [intensity for intensity in known if not math.isnan(intensity)]
+        known = [intensity for camera in self._cameras.values()
+                 if not math.isnan(intensity := camera.record.rain_intensity)]
         if known and self.rain_is_listened_to():
             self._intensity.publish(Float32(data=sum(known) / len(known)))
         silent = {name: self._mailbox.silence(name)[0] is not None for name in self._cameras}
@@ -154,7 +130,7 @@ class Reporter:
     def _camera_status(
         self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
     ) -> DiagnosticStatus:
-        live = None if self._live is None else self._live()
+        live = None if self.live is None else self.live()
         new = counts.since(self._counts.get(camera.name, Counts()))
         gate = 'off'
         level, message = DiagnosticStatus.OK, 'inactive'
@@ -233,17 +209,9 @@ def camera_level(
 ) -> tuple[bytes, str]:
     """Return level and message of an active camera.
 
-    Parameters
-    ----------
-    new, faults
-        Frames since the last report; those among them that the engine was to derain and did not.
-    frames
-        What is known of the frames.
-    problems
-        What is wrong with its topics, each with the remedy.
-    switched_off
-        Why no frame is derained, if that is by a parameter.
-
+    ``new`` counts the frames since the last report, ``faults`` those among them that the engine
+    was to derain and did not; ``problems`` say what is wrong with its topics, each with the
+    remedy, and ``switched_off`` why no frame is derained, if that is by a parameter.
     """
     bad, failure = new.failed + faults, frames.failure
     if bad and failure is not None:
@@ -296,19 +264,10 @@ def engine_status(
 
 
 def gpu_values(device: str = '') -> dict[str, int]:
-    """Return temperature and use of an NVIDIA GPU, where its library answers.
+    """Return ``gpu_temperature_c`` and ``gpu_utilisation_percent``, where NVML tells them.
 
-    Parameters
-    ----------
-    device
-        Index or UUID, as the parameter ``device`` has it; of several the first one counts, and
-        empty stands for the first of all.
-
-    Returns
-    -------
-    dict of str to int
-        ``gpu_temperature_c`` and ``gpu_utilisation_percent``.
-
+    ``device`` is an index or UUID, as the parameter has it; of several the first one counts, and
+    empty stands for the first of all.
     """
     nvml, handle = _gpu(device.partition(',')[0].strip())
     if nvml is None:

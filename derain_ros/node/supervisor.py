@@ -9,12 +9,11 @@ from contextlib import suppress
 import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
+from derain_ros.engines.agreement import find_implausible, harmless_picture
 from derain_ros.engines.contract import forget_shapes
-from derain_ros.engines.plausibility import find_implausible, harmless_picture
 from derain_ros.node.engine_thread import ClosedError, EngineThread, Job
 
-GIVE_UP = 5.0
-"""After this many limits a stuck inference is abandoned, and the engine created anew."""
+GIVE_UP = 5.0  # after this many limits a stuck inference is abandoned, and the engine created anew
 
 TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
 OUT_OF_ORDER = (
@@ -25,23 +24,18 @@ REST, LONGEST_REST = 4.0, 10.0
 
 _LOOK_SECONDS = 0.1
 
-FAILURES_PER_ENGINE = 3
-"""Failures in a row after which the next engine in line is tried."""
+FAILURES_PER_ENGINE = 3  # failures in a row after which the next engine in line is tried
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds before an engine is created anew; doubled with each failure in a row."""
 
-LEAST_LIMIT = 0.2
-"""Shortest automatic limit for an inference, seconds."""
+LEAST_LIMIT = 0.2  # shortest automatic limit for an inference, seconds
 
 SLOWER_THAN_USUAL = 4.0
 """The automatic limit is so many times the slowest of the last inferences of that size."""
 
-REFUSED_FOR = 60.0
-"""Seconds for which a size is not tried again."""
-
-SMALL_SHAPE = (1, 64, 64, 3)
-"""What an engine is tried with that has done nothing yet."""
+REFUSED_FOR = 60.0  # seconds for which a size is not tried again
+SMALL_SHAPE = (1, 64, 64, 3)  # what an engine is tried with that has done nothing yet
 
 _REMEMBERED = 100
 

@@ -1,4 +1,8 @@
-"""The thread that takes frames from the mailbox and sees each through to its end."""
+"""The thread that takes frames from the mailbox and sees each through to its end.
+
+Each is read and its way chosen (``_begin``), derained where it has to be (``_derain``), written
+and published (``_end``); while it is dry, a patch of it is looked at afterwards (``_probe``).
+"""
 
 import math
 import threading
@@ -215,13 +219,8 @@ class Worker:
             return result
 
         try:
-            size = self._engine_size(work)
-            # Warm for what the rain gate looks at while it is dry, too.
-            shapes = [size, patch_size(size)] if work.live.rain_gate else [size]
-            if not self._supervisor.prepare(
-                    [(1, *shape, 3) for shape in shapes],
-                    patient=self._sizes.is_uneven(work.camera.name)):
-                # Says why: nothing is warm for this size yet.
+            size, warm = self._prepare(work, patient=True)
+            if not warm:
                 raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
             work.frame.derain(infer, size)
         except FaultError as error:
@@ -234,10 +233,17 @@ class Worker:
         work.camera.record.took('infer', work.infer_seconds)
         self._update_rain(work, work.frame.rain_mask)
 
-    def _engine_size(self, work: Work) -> Size:
-        size = self._sizes.choose(work.camera.name, work.frame.size, time.monotonic())
-        self._derained_in[work.camera.name] = size
-        return size
+    def _prepare(self, work: Work, *, patient: bool = False) -> tuple[Size, bool]:
+        """Choose the size that a frame is derained in; tell whether the engine is warm for it.
+
+        And, with the rain gate, for the patches that it looks at while it is dry.
+        """
+        name = work.camera.name
+        self._derained_in[name] = size = self._sizes.choose(
+            name, work.frame.size, time.monotonic())
+        sizes = [size, patch_size(size)] if work.live.rain_gate else [size]
+        return size, self._supervisor.prepare(
+            [(1, *one, 3) for one in sizes], patient=patient and self._sizes.is_uneven(name))
 
     def _update_rain(self, work: Work, mask: np.ndarray) -> None:
         camera = work.camera
@@ -304,9 +310,9 @@ class Worker:
 
         # FaultError is told by the status of the engine.
         with suppress(FaultError):
-            # The whole frame, too, so that nothing is to be compiled when the rain comes.
-            size = self._engine_size(work)
-            if self._supervisor.prepare([(1, *size, 3), (1, *patch_size(size), 3)]):
+            # Also for the whole frame, so that nothing is to be compiled when the rain comes.
+            size, warm = self._prepare(work)
+            if warm:
                 patch.derain(infer, patch_size(size))
                 self._update_rain(work, patch.rain_mask)
 

@@ -38,7 +38,7 @@ def test_a_report_counts_the_bytes_that_it_checks(tmp_path):
 
 def test_reading_through_a_bag_passes_every_message(tmp_path):
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-    from derain_ros.live.played_bag import scan
+    from derain_ros.live.played import scan
 
     source = write_bag(tmp_path / 'in', drive())
     seen = []

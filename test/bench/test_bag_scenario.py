@@ -77,7 +77,7 @@ def test_the_scenario_counts_the_memory_of_three_processes(tmp_path):
     found = bag_scenario.bag(Setting(
         bag=tmp_path, folder=tmp_path, topic='', quick=True, sizes=((96, 64),),
         parameters={'engine': 'openvino', 'model': 'nano'}))
-    assert sum(figure.bar is not None for figure in found.figures) == 12
+    assert sum(bool(figure.bar) for figure in found.figures) == 12
     for kind in ('raw', 'jpeg'):
         one, two = (found.details[kind][name] for name in ('one_worker', 'two_workers'))
         assert one['frames'] == two['frames'] == 60

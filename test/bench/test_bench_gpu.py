@@ -13,14 +13,16 @@ pytest.importorskip('torch', reason='needs the extra `train`')
 
 import torch
 
-from derain_ros.bench.engine_scenario import assemble
-from derain_ros.bench.engine_timing import EngineTiming, median_and_p95, time_calls
-from derain_ros.bench.floors import (
+from derain_ros.bench.engine_scenario import (
     Ceilings,
+    EngineTiming,
     LayerCost,
     NetworkCost,
+    assemble,
     measure_ceilings,
+    median_and_p95,
     network_cost,
+    time_calls,
 )
 from derain_ros.bench.prenet import PReNet
 from derain_ros.cli import main
@@ -120,7 +122,7 @@ def test_ceilings_are_measured():
 
 def _bars(measured):
     return {figure.name.removeprefix(f'{measured.timing.what} ').lstrip('/, '):
-            f'{figure.bar.relation} {figure.bar.limit:g} {figure.verdict}'
+            f'{figure.bar} {figure.verdict}'
             for figure in measured.figures() if figure.bar}
 
 

@@ -11,7 +11,6 @@ import re
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,14 +22,22 @@ from played_drives import played_drive
 from ros_fixtures import ROOT
 from started_commands import started
 
-from derain_ros.bench import replay_figures as run_figures
-from derain_ros.bench.replay_figures import ProcessSample, notes, run_table
-from derain_ros.bench.replay_runs import ReplayBench, Trial, best, search, search_note, to_confirm
+from derain_ros.bench import replay_runs
+from derain_ros.bench.measures import ProcessFigures
+from derain_ros.bench.replay_runs import (
+    Trial,
+    best,
+    measure,
+    notes,
+    run_table,
+    search,
+    search_note,
+    to_confirm,
+)
 from derain_ros.cli import main
 from derain_ros.files.run_files import read_run
 from derain_ros.live.listener import Told
 from derain_ros.live.played import Played, PlayedCamera, PlayedFrame
-from derain_ros.live.played_bag import PlayedBag
 
 CLIP = ROOT / 'test' / 'data' / 'driving_rain'
 MILLI = 10**6
@@ -87,32 +94,29 @@ def test_the_best_factor_is_confirmed_in_full_and_lower_ones_if_it_does_not_hold
     assert list(to_confirm([Trial(1.0, 0.0, True)], 1.0)) == []
 
 
-class _Curve(ReplayBench):
-    """A node whose loss is a function of the factor."""
+def _measured(loss, **options):
+    """Play a bag of 4 s into a node whose loss is a function of the runs so far and the factor."""
+    played, told = [], []
 
-    def __init__(self, loss):
-        self.recording = PlayedBag(Path('drive'), (), period=4 * 10**9)
-        self.loss = loss
-        self.played = []
-
-    def play(self, factor, seconds):
-        self.played.append((factor, seconds))
-        return {'factor': factor, 'loss': self.loss(factor, seconds), 'fps': 10 * factor,
+    def play(factor, seconds):
+        played.append((factor, seconds))
+        return {'factor': factor, 'loss': loss(len(played), factor), 'fps': 10 * factor,
                 'pacing': {'kept': True}}
+
+    runs, found = measure(
+        play, 4.0, loss_limit=0.01, told=lambda kind, _: told.append(kind), **options)
+    return played, told, runs, found
 
 
 def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_highest():
     # Trials of 2 s hold up to 2, runs in full (4 s of the bag, 2 s at least) up to 1.95.
-    curve = _Curve(lambda factor, seconds: 0.0 if factor <= (
-        2 if len(curve.played) < 5 else 1.95) else 0.02)
-    told = []
-    runs, found = curve.measure(
-        factor=1.0, seconds=None, loss_limit=0.01, trial_seconds=2.0,
-        told=lambda kind, _: told.append(kind))
+    played, told, runs, found = _measured(
+        lambda count, factor: 0.0 if factor <= (2 if count < 5 else 1.95) else 0.02,
+        factor=1.0, seconds=None, trial_seconds=2.0)
     # 1 in full; 2 holds, 4, 3, 2.5, 2.25, 2.125 fail; 2.1 fails; 2 in full fails, 1.9048 holds.
-    assert [factor for factor, _ in curve.played] == [
+    assert [factor for factor, _ in played] == [
         1, 2, 4, 3, 2.5, 2.25, 2.125, 2.1, 2, 1.9048]
-    assert [seconds for _, seconds in curve.played] == [
+    assert [seconds for _, seconds in played] == [
         4, *[2] * 7, 2, pytest.approx(4 / 1.9048)]
     assert told == ['run', *['trial'] * 7, 'run', 'run']
     assert [run['factor'] for run in runs] == [1, 1.9048]
@@ -124,32 +128,36 @@ def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_hi
 # Figures
 
 def test_percentiles_of_what_is_known():
-    assert run_figures.percentiles([10, 20, math.nan, 30, 40, 50]) == {
+    assert replay_runs.percentiles([10, 20, math.nan, 30, 40, 50]) == {
         'p50': 30, 'p90': 46, 'p95': 48, 'p99': pytest.approx(49.6), 'max': 50}
-    assert run_figures.percentiles([math.nan]) == dict.fromkeys(SHARES)
+    assert replay_runs.percentiles([math.nan]) == dict.fromkeys(SHARES)
 
 
 def _played(frames, before=None, after=None, late=(0,), seconds=1.0):
     return Played(frames, before or {}, after or {}, {}, seconds, late, 0)
 
 
+def _sample(seconds, cpu, rss):
+    return ProcessFigures(round(seconds * 1e9), cpu, rss)
+
+
 def test_no_share_of_the_processor_is_of_a_moment():
-    samples = [ProcessSample(time, cpu, 100.0) for time, cpu in (
+    samples = [_sample(time, cpu, 100.0) for time, cpu in (
         (0, 0.0), (0.5, 0.25), (1.0, 0.5), (1.05, 0.5))]
     played = _played({})
-    found = run_figures.run_figures(1.0, 1.0, played, samples, [])['samples']
+    found = replay_runs.run_figures(1.0, 1.0, played, samples, [])['samples']
     assert found['time_s'] == [0.5, 1.05]
     assert found['cpu_percent'] == [50.0, pytest.approx(45.5)]
     # A last step of usual length stays.
-    found = run_figures.run_figures(1.0, 1.0, played, samples[:3], [])['samples']
+    found = replay_runs.run_figures(1.0, 1.0, played, samples[:3], [])['samples']
     assert found['time_s'] == [0.5, 1.0]
 
 
 def test_a_player_has_kept_pace_if_it_was_in_time_at_the_end():
-    assert run_figures.kept_pace([0] * 99 + [MILLI], 10)
-    assert run_figures.kept_pace([900 * MILLI] * 50 + [0] * 50, 10)
-    assert not run_figures.kept_pace([n * 10 * MILLI for n in range(100)], 10)
-    assert not run_figures.kept_pace([], 10)
+    assert replay_runs.kept_pace([0] * 99 + [MILLI], 10)
+    assert replay_runs.kept_pace([900 * MILLI] * 50 + [0] * 50, 10)
+    assert not replay_runs.kept_pace([n * 10 * MILLI for n in range(100)], 10)
+    assert not replay_runs.kept_pace([], 10)
 
 
 def _status(**counts):
@@ -174,10 +182,9 @@ def test_the_figures_of_a_run():
         {'/front': _status(received=5, published=5, derained=5), '/rear': _status()},
         {'/front': _status(received=8, published=7, derained=6, bypassed=1, dropped=1),
          '/rear': _status()}, [0, MILLI, 0, 3 * MILLI], 0.3)
-    run = run_figures.run_figures(
+    run = replay_runs.run_figures(
         2.0, 0.4, played,
-        [ProcessSample(5.0, 1.0, 100.0), ProcessSample(5.2, 1.1, 110.0),
-         ProcessSample(5.4, 1.3, 130.0)],
+        [_sample(5.0, 1.0, 100.0), _sample(5.2, 1.1, 110.0), _sample(5.4, 1.3, 130.0)],
         [camera, rear])
     assert (run['sent'], run['received'], run['loss'], run['fps']) == (4, 2, 0.5, 5.0)
     assert (run['cpu_percent'], run['cpu_ms_per_frame']) == (75.0, 150.0)

@@ -29,7 +29,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from derain_ros.node.shared_memory import profile_variable
+from derain_ros.node.process_memory import profile_variable
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / 'test' / 'data' / 'driving_rain'

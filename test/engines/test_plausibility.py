@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from derain_ros.engines import Derained
-from derain_ros.engines.plausibility import find_implausible, harmless_picture
+from derain_ros.engines.agreement import find_implausible, harmless_picture
 
 FRAMES = np.random.default_rng(2).integers(60, 200, (2, 48, 64, 3), np.uint8)
 MASKS = np.zeros((2, 48, 64), np.uint8)

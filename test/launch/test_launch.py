@@ -20,8 +20,7 @@ from launch.actions import DeclareLaunchArgument
 from launched import Launched, install, joined
 from ros_fixtures import ROOT, Peer, new_domain, process_ended, wait_for
 
-from derain_ros.node.process_memory import KEPT_BYTES
-from derain_ros.node.shared_memory import profile_variable
+from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
 from launch import LaunchContext
 
 LAUNCH_FILE = ROOT / 'launch' / 'derain.launch.py'

@@ -19,7 +19,7 @@ from started_commands import started
 from derain_ros.cli import main
 from derain_ros.images.codec import decode_image
 from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC
-from derain_ros.live.played_bag import load_frames
+from derain_ros.live.played import load_frames
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'
 

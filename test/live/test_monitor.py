@@ -12,8 +12,7 @@ from rich.console import Console
 from status_tables import row
 
 from derain_ros.live.listener import values_of
-from derain_ros.live.monitor import FORGET_SECONDS, Reports, nothing_heard
-from derain_ros.live.monitor_view import NodeReport, render
+from derain_ros.live.monitor import FORGET_SECONDS, NodeReport, Reports, nothing_heard, render
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 CAMERA = {

@@ -15,11 +15,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from derain_ros.bags.damage import BagError
-from derain_ros.live.helper import helper
-from derain_ros.live.played import PlayedClip
-from derain_ros.live.played_bag import camera_name, loop_period, scan
+from derain_ros.live.played import PlayedClip, camera_name, loop_period, scan
 from derain_ros.live.player import Pacer, ReadAhead
-from derain_ros.live.processes import LiveRunError
+from derain_ros.live.processes import LiveRunError, helper
 
 # Pace
 

@@ -25,7 +25,7 @@ from ros_fixtures import (
 )
 from sensor_msgs.msg import Image
 
-from derain_ros.bench.process_figures import process_figures
+from derain_ros.bench.measures import process_figures
 
 
 def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):

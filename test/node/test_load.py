@@ -38,7 +38,7 @@ from ros_fixtures import (
 from sensor_msgs.msg import Image
 
 from derain_ros.live.demo_drive import CLEAN_TOPIC
-from derain_ros.live.played_bag import load_frames
+from derain_ros.live.played import load_frames
 from derain_ros.rain import RainClip
 
 CLIP = Path(__file__).parents[1] / 'data' / 'driving_rain'

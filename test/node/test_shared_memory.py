@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 from ros_fixtures import PROFILE, new_domain, ros_environment, wait_for
 
-from derain_ros.node.shared_memory import (
+from derain_ros.node.process_memory import (
     SHARED_MEMORY,
     profile_variable,
     remove_stale_segments,

@@ -7,7 +7,7 @@ from bag_files import COMPRESSED, IMAGE, START, compressed, image, write_bag
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
-from derain_ros.live.helper import commands
+from derain_ros.live.processes import commands
 
 INFO = 'sensor_msgs/msg/CameraInfo'
 

@@ -27,7 +27,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
-from derain_ros.node.shared_memory import SHARED_MEMORY, profile_variable
+from derain_ros.node.process_memory import SHARED_MEMORY, profile_variable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -47,19 +47,10 @@ def ask(answer: tuple) -> Any:
 
 @dataclass(frozen=True)
 class GpuIdentity:
-    """A GPU, or that there is none.
+    """A GPU as its driver names it, or why there is none (``missing``).
 
-    Attributes
-    ----------
-    name
-        As its driver names it; empty where there is none.
-    compute_capability
-        Such as ``8.7``.
-    driver
-        CUDA version that the driver supports, such as ``13.0``.
-    missing
-        Why there is none; empty where there is one.
-
+    ``compute_capability`` is such as ``8.7``, ``driver`` the CUDA version that the driver
+    supports, such as ``13.0``.
     """
 
     name: str = ''

@@ -25,8 +25,7 @@ from derain_ros.replacing import replace_file
 FORMAT = 2
 """Version of the entries; others are built anew."""
 
-DEFAULT_LIMIT = 4 << 30
-"""Bytes that all entries together may take."""
+DEFAULT_LIMIT = 4 << 30  # bytes that all entries together may take
 
 ENGINE = '.engine'
 
@@ -46,21 +45,10 @@ class CancelledError(RuntimeError):
 class EngineKey:
     """Everything that a compiled engine depends on.
 
-    Attributes
-    ----------
-    model_sha256
-        Digest of the ONNX file, hexadecimal.
-    flavour, version
-        ``tensorrt`` or ``tensorrt_rtx``, and its full version.
-    gpu, compute_capability, driver
-        What it was made for, as the driver names it; empty where it was made without a GPU.
-    shape
-        Largest batch, height and width.
-    precision
-        Arithmetic of the ONNX file, ``fp32`` or ``fp16``.
-    options
-        What else the builder was told, by name.
-
+    That is the digest of the ONNX file, hexadecimal, and its arithmetic (``precision``, ``fp32``
+    or ``fp16``); ``tensorrt`` or ``tensorrt_rtx`` (``flavour``) and its full version; the GPU as
+    its driver names it, empty without one; the largest batch, height and width (``shape``); and
+    what else the builder was told, by name.
     """
 
     model_sha256: str
@@ -82,17 +70,10 @@ class EngineKey:
 class EngineCache:
     """A folder of entries, shared by any number of processes of one user.
 
-    Whatever is wrong with the folder or an entry costs time alone: it is logged.
-
-    Parameters
-    ----------
-    directory
-        The folder; made when it is needed. None takes :func:`default_cache`.
-    limit
-        Bytes that all entries together may take; keys used longest ago go first.
-    log
-        Gets a sentence about what is wrong with the cache or was removed.
-
+    Whatever is wrong with the folder or an entry costs time alone: ``log`` gets a sentence about
+    it, and about what was removed. ``directory`` is made when it is needed, None takes
+    :func:`default_cache`; all entries together may take ``limit`` bytes, and keys used longest ago
+    go first.
     """
 
     def __init__(

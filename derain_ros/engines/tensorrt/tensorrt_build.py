@@ -5,21 +5,27 @@ it any more.) So a float16 engine is built from ``<name>_fp16.onnx``.
 """
 
 import hashlib
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from derain_ros.engines.contract import MINIMUM_SIDE, EngineError
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_interface, check_one_file
-from derain_ros.engines.tensorrt.build_progress import Progress, ProgressTree
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
-from derain_ros.engines.tensorrt.engine_cache import EngineKey
-from derain_ros.engines.tensorrt.kernel_caches import TimingCache
-from derain_ros.engines.tensorrt.tensorrt_library import Library, LogBook
+from derain_ros.engines.tensorrt.engine_cache import EngineCache, EngineKey
+from derain_ros.engines.tensorrt.tensorrt_library import TROUBLE, Library, LogBook
 
 PRECISIONS = ('fp16', 'fp32')
 """What an engine may compute in, best first."""
+
+TIMING = '.timing'  # suffix of entries in the cache of engines
+
+_QUIET_SECONDS = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 class BuildAbortedError(EngineError):
@@ -28,21 +34,10 @@ class BuildAbortedError(EngineError):
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build.
+    """What to build: a model in one of :data:`PRECISIONS`.
 
-    Attributes
-    ----------
-    model
-        The model.
-    precision
-        One of :data:`PRECISIONS`.
-    size
-        Height and width in pixels of the frames.
-    batch
-        Most frames at once.
-    workspace
-        Most bytes of scratch memory on the GPU; None leaves it to TensorRT.
-
+    ``size`` is height and width in pixels of the frames, ``batch`` the most frames at once,
+    ``workspace`` the most bytes of scratch memory on the GPU; None leaves it to TensorRT.
     """
 
     model: ModelInfo
@@ -66,13 +61,7 @@ class BuildRequest:
     def read(self) -> bytes:
         """Return the ONNX file, checked.
 
-        Raises
-        ------
-        EngineError
-            The model has no file of this precision.
-        ModelError
-            The file is damaged.
-
+        EngineError says that the model has none of this precision, ModelError that it is damaged.
         """
         model = self.model
         file = model.onnx if self.precision == 'fp32' else model.onnx_fp16
@@ -96,40 +85,141 @@ class BuildRequest:
                      'verbosity': 'detailed'})
 
 
+class Progress(NamedTuple):
+    """How far a build is.
+
+    ``phase`` is what is being done, in the words of the builder; ``percent`` never goes back;
+    ``seconds`` are those since the start.
+    """
+
+    phase: str
+    percent: float
+    seconds: float
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+class ProgressTree:
+    """Turns nested phases, as an ``IProgressMonitor`` hears of them, into one percentage.
+
+    A phase takes the place of the step of its parent that is under way; all steps of a phase
+    count the same, which the builder's own times do not. ``report`` is called with each further
+    percent, and once a second while there is none; ``stop`` may be set to abort the build.
+    """
+
+    def __init__(self, report: Callable[[Progress], None], stop: threading.Event):
+        self._report = report
+        self._stop = stop
+        self._start = self._last = time.monotonic()
+        self._phases: dict[str, _Phase] = {}
+        self._highest, self._told = 0.0, -1
+        # The builder calls from threads of its own.
+        self._lock = threading.Lock()
+
+    def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+        """Begin a phase of so many steps, within another phase or none."""
+        with self._lock:
+            self._phases[name] = _Phase(parent, max(1, steps))
+            self._tell(name)
+
+    def step_complete(self, name: str, step: int) -> bool:
+        """Count a step, from 0, as done; returns whether to go on."""
+        with self._lock:
+            phase = self._phases.get(name)
+            if phase is not None:
+                phase.done = min(phase.steps, max(phase.done, step + 1))
+                self._tell(name)
+        return not self._stop.is_set()
+
+    def phase_finish(self, name: str) -> None:
+        """End a phase."""
+        with self._lock:
+            phase = self._phases.pop(name, None)
+            if phase is not None and phase.parent is None:
+                self._highest = 100.0
+                self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        # Seen from this phase; no phase is met twice, whatever the builder says.
+        share, above, current = 0.0, dict(self._phases), name
+        while (phase := above.pop(current, None)) is not None:
+            share, current = min(1.0, (phase.done + share) / phase.steps), phase.parent
+        self._highest = max(self._highest, 100 * share)
+        now = time.monotonic()
+        if int(self._highest) > self._told or now - self._last >= _QUIET_SECONDS:
+            self._told, self._last = int(self._highest), now
+            self._report(Progress(name, self._highest, now - self._start))
+
+
+def timings_for(cache: EngineCache, library: Library, gpu: GpuIdentity) -> 'TimingCache | None':
+    """Return the timing cache of a library on a GPU; None where it has no use for one.
+
+    TensorRT for RTX measures nothing while it builds; it says that its timing cache does nothing.
+    """
+    if library.flavour == 'tensorrt_rtx' or gpu.missing:
+        return None
+    return TimingCache(cache, library, gpu)
+
+
+class TimingCache:
+    """What one TensorRT measured of its kernels on one GPU in earlier builds, kept in the cache.
+
+    Nothing depends on it: whatever is wrong costs time alone, and it is made anew.
+    """
+
+    def __init__(self, cache: EngineCache, library: Library, gpu: GpuIdentity):
+        self._cache = cache
+        self.key = EngineKey('', library.flavour, library.version, gpu.name,
+                             gpu.compute_capability, gpu.driver)
+        self._attached: Any = None
+
+    def attach(self, config) -> None:
+        """Give a builder configuration what is known."""
+        try:
+            for content in dict.fromkeys((self._cache.read(self.key, TIMING), b'')):
+                # Kept, as the configuration does not own it.
+                self._attached = config.create_timing_cache(content)
+                # False: TensorRT itself checks that the times are of this GPU.
+                if self._attached is not None and config.set_timing_cache(self._attached, False):
+                    return
+        except TROUBLE as error:
+            _LOG.warning('no timing cache: %s', error)
+        self._attached = None
+
+    def keep(self, config) -> None:
+        """Write what is known after a build, with what others have written meanwhile."""
+        if self._attached is None:
+            return
+        try:
+            before = self._cache.read(self.key, TIMING)
+            if before:
+                theirs = config.create_timing_cache(before)
+                if theirs is not None:
+                    self._attached.combine(theirs, False)
+            found = self._attached.serialize()
+            if found is not None and bytes(found) != before:
+                self._cache.write(self.key, bytes(found), TIMING)
+        except TROUBLE as error:
+            _LOG.warning('the timing cache is not kept: %s', error)
+        finally:
+            self._attached = None
+
+
 def build_engine(
     request: BuildRequest, content: bytes, library: Library, *,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: threading.Event | None = None, timings: TimingCache | None = None,
 ) -> bytes:
-    """Compile a model.
+    """Compile a model, whose ONNX file has this content; returns the serialized engine.
 
-    Parameters
-    ----------
-    request
-        What to build.
-    content
-        Its ONNX file.
-    library
-        TensorRT.
-    report
-        Called with the progress, from threads of TensorRT.
-    stop
-        Aborts the build when set.
-    timings
-        What earlier builds have measured.
-
-    Returns
-    -------
-    bytes
-        The serialized engine.
-
-    Raises
-    ------
-    BuildAbortedError
-        ``stop`` was set.
-    EngineError
-        TensorRT cannot read or build the model; the message has its first errors.
-
+    ``report`` is called with the progress, from threads of TensorRT; ``stop`` aborts the build
+    when set, with BuildAbortedError; ``timings`` are what earlier builds have measured.
+    EngineError says that TensorRT cannot read or build the model, with its first errors.
     """
     trt, book = library.module, LogBook()
     stop = stop or threading.Event()
@@ -155,8 +245,13 @@ def build_engine(
     profile.set_shape('image', (1, *request.size, 3), largest, largest)
     if config.add_optimization_profile(profile) < 0:
         raise _failed(request, 'its profile is refused', book.errors)
+    class Monitor(ProgressTree, trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            ProgressTree.__init__(self, report, stop)
+
     # Kept in a variable: the configuration does not own it.
-    monitor = _monitor(trt, ProgressTree(report, stop))
+    monitor = Monitor()
     config.progress_monitor = monitor
     if timings is not None:
         timings.attach(config)
@@ -174,23 +269,6 @@ def _network_flags(trt) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     # Where there is no such flag all networks are strongly typed.
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, 'STRONGLY_TYPED') else 0
-
-
-def _monitor(trt, tree: ProgressTree):
-    class Monitor(trt.IProgressMonitor):
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, phase_name, parent_phase, num_steps) -> None:
-            tree.start(phase_name, parent_phase, num_steps)
-
-        def step_complete(self, phase_name, step) -> bool:
-            return tree.step(phase_name, step)
-
-        def phase_finish(self, phase_name) -> None:
-            tree.finish(phase_name)
-
-    return Monitor()
 
 
 def _failed(request: BuildRequest, what: str, told: Sequence[str]) -> EngineError:

@@ -26,21 +26,23 @@ from derain_ros.engines.contract import (
 )
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.reference import Reference
-from derain_ros.engines.tensorrt.build_progress import Progress
 from derain_ros.engines.tensorrt.cuda_runtime import CudaStream, GpuIdentity, find_gpu
 from derain_ros.engines.tensorrt.engine_cache import CancelledError, EngineCache, EngineKey
-from derain_ros.engines.tensorrt.kernel_caches import RuntimeCache, timings_for
-from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest, build_engine
+from derain_ros.engines.tensorrt.tensorrt_build import (
+    BuildRequest,
+    Progress,
+    build_engine,
+    timings_for,
+)
 from derain_ros.engines.tensorrt.tensorrt_library import (
     Library,
     LogBook,
     check_gpu,
     find_library,
 )
-from derain_ros.engines.tensorrt.tensorrt_plan import Plan
+from derain_ros.engines.tensorrt.tensorrt_plan import Plan, RuntimeCache
 
-MOST_F32 = 0.5
-"""Share of its layers that may run in f32 without a warning where f16 is wanted."""
+MOST_F32 = 0.5  # share of its layers that may run in f32 without a warning where f16 is wanted
 
 _FILES = {'f16': 'fp16', 'f32': 'fp32'}
 

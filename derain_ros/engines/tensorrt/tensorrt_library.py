@@ -14,12 +14,14 @@ from typing import Any
 from derain_ros.engines.contract import EngineError
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 
-FLAVOURS = ('tensorrt', 'tensorrt_rtx')
-"""Python modules, in the order in which they are taken."""
+FLAVOURS = ('tensorrt', 'tensorrt_rtx')  # Python modules, in the order in which they are taken
 
 _REMEDY = (
     'install TensorRT 10 or 11 (JetPack has it; on a desktop `pip install tensorrt`), or for RTX '
     'GPUs `pip install tensorrt_rtx_cu13`')
+TROUBLE = (AttributeError, RuntimeError, TypeError, ValueError)
+"""What calls of it raise in a version that has them not, or differently."""
+
 _OLDEST = 10
 _NEW_RTX = 1
 _KEPT_ERRORS = 20
@@ -27,19 +29,9 @@ _KEPT_ERRORS = 20
 
 @dataclass(frozen=True)
 class Library:
-    """A TensorRT that can be imported.
+    """A TensorRT that can be imported: one of :data:`FLAVOURS`, and its full version.
 
-    Attributes
-    ----------
-    flavour
-        One of :data:`FLAVOURS`.
-    version
-        Full version.
-    module
-        The Python module.
-    needs_gpu
-        It builds for the GPU that is there, and not without one.
-
+    With ``needs_gpu`` it builds for the GPU that is there, and not without one.
     """
 
     flavour: str
@@ -49,18 +41,9 @@ class Library:
 
 
 def find_library(flavour: str = '') -> Library:
-    """Import TensorRT.
+    """Import TensorRT: one of :data:`FLAVOURS`, empty for the first that is there.
 
-    Parameters
-    ----------
-    flavour
-        One of :data:`FLAVOURS`; empty takes the first that is there.
-
-    Raises
-    ------
-    EngineError
-        There is none, or it is too old; the message says how to get one.
-
+    EngineError says that there is none, or it is too old, and how to get one.
     """
     problems = []
     for name in [flavour] if flavour else FLAVOURS:

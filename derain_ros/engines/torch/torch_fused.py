@@ -40,10 +40,7 @@ def fuse(network: nn.Module) -> nn.Module:
 class Pointwise(nn.Module):
     """A 1×1 convolution as the matrix product that it is, which adds its bias in passing.
 
-    Shape
-    -----
-    N×C×H×W to N×D×H×W, both with channels last.
-
+    It takes N×C×H×W to N×D×H×W, both with channels last.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -61,10 +58,7 @@ class Pointwise(nn.Module):
 class FusedGatedBlock(nn.Module):
     """:class:`derain_ros.network.blocks.GatedBlock` in two kernels, for inference.
 
-    Shape
-    -----
-    N×C×H×W to N×C×H×W, both with channels last.
-
+    It takes N×C×H×W to N×C×H×W, both with channels last.
     """
 
     def __init__(self, block: GatedBlock) -> None:

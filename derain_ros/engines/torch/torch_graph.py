@@ -38,6 +38,19 @@ def streams() -> Streams:
     return Streams()
 
 
+def time_queued(work: Callable[[], object], runs: int) -> list[float]:
+    """Time work that is queued on the current stream, in ms between events around each run."""
+    marks = []
+    for _ in range(runs):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        marks.append((start, end))
+    torch.cuda.current_stream().synchronize()
+    return [start.elapsed_time(end) for start, end in marks]
+
+
 class CapturedNetwork:
     """Copies a batch to the GPU, infers, and copies the results back.
 
@@ -92,16 +105,8 @@ class CapturedNetwork:
 
     def time(self, runs: int) -> list[float]:
         """Time the network on the last batch, without copies, in ms between events."""
-        marks = []
         with torch.cuda.stream(self._stream):
-            for _ in range(runs):
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-                self._infer()
-                end.record()
-                marks.append((start, end))
-        self._stream.synchronize()
-        return [start.elapsed_time(end) for start, end in marks]
+            return time_queued(self._infer, runs)
 
     def _upload(self, images: np.ndarray) -> None:
         """Queue the copy to the GPU, one piece while the CPU copies the next to pinned memory."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derain_ros.engines.tensorrt.engine_inspection import LayerTypes, read_layers
+from derain_ros.engines.tensorrt.tensorrt_plan import LayerTypes, read_layers
 
 
 def tensor(description, name='x'):

@@ -9,8 +9,13 @@ from derain_ros.engines import EngineError
 from derain_ros.engines.models import find_model
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 from derain_ros.engines.tensorrt.engine_cache import EngineCache
-from derain_ros.engines.tensorrt.kernel_caches import TIMING, TimingCache, timings_for
-from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest, build_engine
+from derain_ros.engines.tensorrt.tensorrt_build import (
+    TIMING,
+    BuildRequest,
+    TimingCache,
+    build_engine,
+    timings_for,
+)
 from derain_ros.engines.tensorrt.tensorrt_library import LogBook, find_library
 
 GPU = GpuIdentity('Orin', '8.7', '12.6')
