@@ -32,8 +32,7 @@ class PlainNode(Node):
     def __init__(self) -> None:
         super().__init__('plain')
         names = {'model': 'nano', 'engine': 'auto'}
-        chosen = {name: self.declare_parameter(name, value).value
-                  for name, value in names.items()}
+        chosen = {name: self.declare_parameter(name, value).value for name, value in names.items()}
         self._engine: Engine = create_engine(chosen['engine'], chosen['model'])
         outputs = '/camera/derained'
         self._images = self.create_publisher(Image, f'{outputs}/image', _QUEUE)
@@ -63,8 +62,7 @@ class PlainNode(Node):
 
 def to_array(message: Image) -> np.ndarray:
     """Return the pixels of a bgr8 message as cv_bridge's imgmsg_to_cv2 does: in place."""
-    pixels = np.ndarray(
-        (message.height, message.step // 3, 3), np.uint8, buffer=message.data)
+    pixels = np.ndarray((message.height, message.step // 3, 3), np.uint8, buffer=message.data)
     return np.ascontiguousarray(pixels[:, :message.width])
 
 

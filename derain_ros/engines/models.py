@@ -110,8 +110,7 @@ def share_directory() -> Path:
     raise ModelError(
         'the folder with models and config was not found; looked in '
         + ', '.join(str(candidate) for candidate in candidates)
-        + '; install the package with `colcon build` or `pip install .`'
-    )
+        + '; install the package with `colcon build` or `pip install .`')
 
 
 def model_names() -> list[str]:
@@ -133,8 +132,7 @@ def find_model(name: str) -> ModelInfo:
     if not _NAME.fullmatch(name):
         raise ModelError(
             f'{name!a} is no name of a model (letters a to z, digits, _ and -); give a name that '
-            '`derain info` lists, or the path of a file that ends in .onnx'
-        )
+            '`derain info` lists, or the path of a file that ends in .onnx')
     path = share_directory() / 'models' / f'{name}.json'
     if not path.is_file() and name not in (known := model_names()):
         raise ModelError(f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
@@ -182,8 +180,7 @@ def _find_file(name: str) -> ModelInfo:
         if _read_pin(pin) != found:
             raise ModelError(
                 f'{real}: sha256 is {found}, not the one in {pin}; the file is damaged or was '
-                f'replaced: copy it again, or write {pin.name} anew with sha256sum'
-            )
+                f'replaced: copy it again, or write {pin.name} anew with sha256sum')
     checked = f'as in {", ".join(map(str, pins))}' if pins else f'no {real.name}.sha256 beside it'
     origin = f'model from {real}, sha256 {found}, {checked}'
     facts = {}
@@ -192,8 +189,7 @@ def _find_file(name: str) -> ModelInfo:
         if beside.get('sha256', {}).get(real.name) == found:
             facts = {key: beside[key] for key in ('parameters', 'flops_per_pixel')
                      if key in beside}
-    return ModelInfo(
-        name=path.stem, onnx=real, sha256={real.name: found}, origin=origin, **facts)
+    return ModelInfo(name=path.stem, onnx=real, sha256={real.name: found}, origin=origin, **facts)
 
 
 def _check_size(file: Path) -> None:
@@ -211,6 +207,5 @@ def _read_pin(pin: Path) -> str:
     if not _DIGEST.fullmatch(text):
         raise ModelError(
             f'{pin}: does not begin with a sha256; write it anew with '
-            f'`sha256sum {pin.stem} > {pin.name}`'
-        )
+            f'`sha256sum {pin.stem} > {pin.name}`')
     return text.lower()

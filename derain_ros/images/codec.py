@@ -132,8 +132,7 @@ def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.dtype != np.uint8 or array.shape != shape or len(shape) < 2 or 0 in shape:
         raise ImageFormatError(
             f'{name} is {array.dtype} of shape {array.shape}, expected non-empty uint8 of shape '
-            f'{shape}; convert it first'
-        )
+            f'{shape}; convert it first')
 
 
 def _rows(msg: Any) -> np.ndarray | None:
@@ -157,21 +156,18 @@ def _rows(msg: Any) -> np.ndarray | None:
         if side < pixel_format.smallest_side:
             refuse(
                 field, f'{side}', f'at least {pixel_format.smallest_side} for {encoding}',
-                _CHECK_SIZE,
-            )
+                _CHECK_SIZE)
     row_bytes = width * pixel_format.pixel_bytes
     step = integer_field(
         msg, 'step', row_bytes, 2**32 - 1,
-        f'{width} pixels of {encoding} fill {row_bytes} bytes; check encoding, width and step',
-    )
+        f'{width} pixels of {encoding} fill {row_bytes} bytes; check encoding, width and step')
     data = byte_view(msg)
     row_count = pixel_format.row_count(height)
     whole = step * row_count
     if len(data) not in (whole, whole - step + row_bytes):
         refuse(
             'data', f'{len(data)} bytes', f'{whole}',
-            f'{row_count} rows of {encoding} have {step} bytes each; check height, step and data',
-        )
+            f'{row_count} rows of {encoding} have {step} bytes each; check height, step and data')
     return np.ndarray((row_count, row_bytes), np.uint8, data, strides=(step, 1))
 
 
@@ -193,8 +189,7 @@ def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
     if bridge is None:
         refuse(
             'encoding', shown(msg.encoding), f'one of {", ".join(sorted(SUPPORTED_ENCODINGS))}',
-            'set the camera driver to one of these, or install cv_bridge',
-        )
+            'set the camera driver to one of these, or install cv_bridge')
     step = integer_field(msg, 'step', width, 2**32 - 1, 'check the publisher')
     length = len(byte_view(msg))
     if length < step * height:

@@ -110,8 +110,7 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
         refuse(
             'format', shown(msg.format),
             "'jpeg' or 'png', alone or as image_transport writes it",
-            'subscribe to the compressed transport of a camera, not to depth or video',
-        )
+            'subscribe to the compressed transport of a camera, not to depth or video')
     data = byte_view(msg)
     if len(data) > MAXIMUM_COMPRESSED_BYTES:
         refuse('data', f'{len(data)} bytes long', f'at most {MAXIMUM_COMPRESSED_BYTES}',
@@ -124,8 +123,7 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
         refuse(
             'data', f'a {header.codec} of {header.width}x{header.height} pixels',
             f'sides from 1 to {MAXIMUM_SIDE} and at most {MAXIMUM_COMPRESSED_PIXELS} pixels',
-            'check the publisher',
-        )
+            'check the publisher')
     if len(data) < header.least_bytes:
         found = f'a JPEG of {header.width}x{header.height} pixels in {len(data)} bytes'
         refuse('data', found, 'at least a bit for each 8x8 pixels', _CHECK_LINK)
@@ -162,8 +160,7 @@ def _interpolate(mosaic: np.ndarray, encoding: str) -> np.ndarray:
         refuse(
             'format', f'{shown(encoding)} of {mosaic.shape[1]}x{mosaic.shape[0]} pixels',
             f'one of the patterns {", ".join(BAYER_PATTERNS)} and at least 2x2 pixels',
-            'check the publisher',
-        )
+            'check the publisher')
     return np.ascontiguousarray(demosaic(mosaic, pattern))
 
 
@@ -184,12 +181,10 @@ def _read_header(data: bytes) -> _Header:
     except (struct.error, IndexError) as error:
         raise ImageFormatError(
             f'data is {len(data)} bytes that break off inside the header, expected a whole image; '
-            f'{_CHECK_LINK}'
-        ) from error
+            f'{_CHECK_LINK}') from error
     raise ImageFormatError(
         f'data is {len(data)} bytes that start with {data[:8].hex(" ") or "nothing"}, expected a '
-        'JPEG (ff d8 ff) or PNG (89 50 4e 47); set the publisher to jpeg or png'
-    )
+        'JPEG (ff d8 ff) or PNG (89 50 4e 47); set the publisher to jpeg or png')
 
 
 def _read_jpeg_header(data: bytes) -> _Header:

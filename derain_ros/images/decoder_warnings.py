@@ -17,9 +17,7 @@ _PADDING = re.compile(r'.* [1-8] extraneous bytes before marker .*')
 _thread = threading.local()
 
 
-def decode_noting_damage(
-    data: np.ndarray, flags: int
-) -> tuple[np.ndarray | None, str | None]:
+def decode_noting_damage(data: np.ndarray, flags: int) -> tuple[np.ndarray | None, str | None]:
     """Decode a picture, and return what its JPEG decoder has noticed of damage.
 
     What is damaged in the middle is decoded all the same, often in false colours from there on.
@@ -62,7 +60,6 @@ def _open_ear() -> None:
     """
     _thread.heard = None
     close_range = getattr(ctypes.CDLL(None), 'close_range', None)
-    if close_range is not None and close_range(
-            3, ctypes.c_uint(-1), _CLOSE_RANGE_UNSHARE) == 0:
+    if close_range is not None and close_range(3, ctypes.c_uint(-1), _CLOSE_RANGE_UNSHARE) == 0:
         _thread.heard = os.memfd_create('decoder_warnings')
         os.dup2(_thread.heard, 2)

@@ -25,8 +25,7 @@ def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
     if rain_mask.dtype != np.uint8 or rain_mask.shape != bgr.shape[:2]:
         raise ValueError(
             f'rain_mask: expected uint8 of shape {bgr.shape[:2]}, '
-            f'got {rain_mask.dtype} of shape {rain_mask.shape}'
-        )
+            f'got {rain_mask.dtype} of shape {rain_mask.shape}')
     rain = cv2.LUT(rain_mask, _RAMP)
     tint = np.empty_like(bgr)
     tint[:] = TINT_BGR
@@ -57,5 +56,4 @@ def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarra
 def _check_image(name: str, image: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            f'{name}: expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}'
-        )
+            f'{name}: expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}')

@@ -168,8 +168,7 @@ class LiveRun:
             if self.listener.report_count <= seen:
                 return None
             seen = self.listener.report_count
-            statuses = {
-                camera: self.listener.values(name) for camera, name in self._names.items()}
+            statuses = {camera: self.listener.values(name) for camera, name in self._names.items()}
             before, previous = previous, [
                 [int(status.get(key, 0)) for key in COUNTS] for status in statuses.values()]
             done = all(count[0] == sum(count[1:]) > received for count in previous)
@@ -222,8 +221,7 @@ def live_run(
         # Without this a SIGTERM would leave the other processes behind.
         stack.enter_context(terminate_cleanly())
         log = logs / 'node.log'
-        node = stack.enter_context(
-            child(arguments, log, environment=None if plain else ALLOCATOR))
+        node = stack.enter_context(child(arguments, log, environment=None if plain else ALLOCATOR))
         context = Context()
         # Not the arguments of this process: what looks like NAME:=VALUE there is for the node.
         context.init(args=[], domain_id=domain)

@@ -252,8 +252,7 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
         images = [topic for topic, msgtype in listed if msgtype in (IMAGE, COMPRESSED_IMAGE)]
         truths = {dry_topic(topic) for topic in images}
         # Without any left, choose_cameras() says what there is.
-        selection = [topic for topic in images
-                     if topic not in truths and counts[topic]] or None
+        selection = [topic for topic in images if topic not in truths and counts[topic]] or None
     infos = {topic for topic, msgtype in listed if msgtype == CAMERA_INFO}
     cameras: list[PlayedCamera] = []
     for camera in choose_cameras(listed, selection, apart=True):

@@ -205,8 +205,7 @@ class ReadAhead:
     def wait_until_full(self, timeout: float) -> None:
         """Wait until the buffer is full, or holds everything, or ``timeout`` seconds."""
         with self._condition:
-            self._condition.wait_for(
-                lambda: self._ended or self._bytes >= self._limit, timeout)
+            self._condition.wait_for(lambda: self._ended or self._bytes >= self._limit, timeout)
 
     def __iter__(self) -> Iterator[tuple[Message, bool]]:
         while True:

@@ -98,8 +98,7 @@ def _can_keep(sizes: Sequence[Size]) -> bool:
 
 def _holds(size: Size, frame: Size, most: float) -> bool:
     """Tell whether a frame fits into a size that has at most so many times its pixels."""
-    return (size[0] >= frame[0] and size[1] >= frame[1]
-            and _pixels(size) <= most * _pixels(frame))
+    return (size[0] >= frame[0] and size[1] >= frame[1] and _pixels(size) <= most * _pixels(frame))
 
 
 def _pixels(size: Size) -> int:

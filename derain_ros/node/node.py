@@ -8,12 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from lifecycle_msgs.srv import (
-    ChangeState,
-    GetAvailableStates,
-    GetAvailableTransitions,
-    GetState,
-)
+from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -273,9 +268,7 @@ class DerainNode(LifecycleNode):
         response.message = result.reason or f'enabled is {str(request.data).lower()}'
         return response
 
-    def _on_reset(
-        self, _request: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._mailbox is None:
             response.message = 'nothing to reset: the node is not configured'
             return response
@@ -370,9 +363,7 @@ class DerainNode(LifecycleNode):
 
         service.callback = guarded
 
-    def set_parameters_atomically(
-        self, parameter_list: list[Parameter]
-    ) -> SetParametersResult:
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set all or none; both parameter services end here.
 
         rclpy's own checks do not name the parameter, and know no parameter of a camera that

@@ -22,8 +22,7 @@ from derain_ros.images.overlay import STRONGEST
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
-OUTPUTS = (
-    'image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status', 'rain_intensity')
+OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status', 'rain_intensity')
 """Topics below a camera's output namespace."""
 
 SWITCHES = {
@@ -214,9 +213,7 @@ NODE_RULES: dict[str, Rule] = {
     if one.metadata}
 """Parameters of the whole node."""
 
-GONE = {
-    'batch_wait_ms': 'frames are no longer derained in batches, as no engine gained by it',
-}
+GONE = {'batch_wait_ms': 'frames are no longer derained in batches, as no engine gained by it'}
 """Parameters that there once were, and why there are none of them any more."""
 
 CAMERA_RULES = {
@@ -256,8 +253,7 @@ def describe(rule: Rule) -> ParameterDescriptor:
         additional_constraints=constraints.strip(),
         read_only=rule.read_only,
         # rclpy would refuse an integer for a double, or a string for a list.
-        dynamic_typing=isinstance(rule.default, (float, list)) or '8' in rule.choices,
-    )
+        dynamic_typing=isinstance(rule.default, (float, list)) or '8' in rule.choices)
     lowest, highest = rule.limits
     if isinstance(rule.default, float):
         descriptor.floating_point_range = [
@@ -360,8 +356,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
 
     Returns a sentence for each problem, naming parameter, value and remedy.
     """
-    problems = [
-        problem for name in NODE_RULES if (problem := value_problem(name, values[name]))]
+    problems = [problem for name in NODE_RULES if (problem := value_problem(name, values[name]))]
     if not problems and not 0 < values['rain_gate_dry_below'] <= values['rain_gate_wet_above']:
         problems.append(
             f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
@@ -458,8 +453,7 @@ def _camera_settings(
         camera_info_named=named,
         outputs=_outputs(values[f'{camera}.output_namespace'].rstrip('/'), resolve),
         sync_group=values[f'{camera}.sync_group'],
-        bits=0 if (bits := values[f'{camera}.bit_depth']) == 'auto' else int(bits),
-    )
+        bits=0 if (bits := values[f'{camera}.bit_depth']) == 'auto' else int(bits))
 
 
 def _outputs(namespace: str, resolve: Resolve) -> dict[str, str]:

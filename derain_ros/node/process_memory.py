@@ -18,9 +18,7 @@ KEPT_BYTES = {
 32 MiB is the most that glibc takes for the first one on 64 bit, and more than a 4K frame.
 """
 
-_PARAMETERS = {
-    'MALLOC_MMAP_THRESHOLD_': -3, 'MALLOC_TRIM_THRESHOLD_': -1, 'MALLOC_TOP_PAD_': -2,
-}
+_PARAMETERS = {'MALLOC_MMAP_THRESHOLD_': -3, 'MALLOC_TRIM_THRESHOLD_': -1, 'MALLOC_TOP_PAD_': -2}
 
 SHARED_MEMORY = Path('/dev/shm')
 _LOCK = re.compile(r'(fast(?:rtps|dds)_[0-9a-f]{16})_el')
