@@ -149,7 +149,13 @@ class InputTopic:
             why = ('reliable now, as every publisher offers it' if before == BEST_EFFORT else
                    'best_effort now, as its publishers do not all offer reliable')
         if why:
-            self._subscribe()
+            try:
+                self._subscribe()
+            except RuntimeError as error:
+                # On a busy machine the executor may not have spun yet; the next call tries again.
+                self._node.get_logger().warning(
+                    f'{self.topic}: {error}', throttle_duration_sec=5.0, skip_first=True)
+                return
             self._node.get_logger().info(f'{self.topic}: subscribing {why}')
         self._notice.look(self._problem(publishers))
 

@@ -53,13 +53,6 @@ def test_reading_through_a_bag_passes_every_message(tmp_path):
     assert seen == [len(drive()), *(time for _, _, time, _ in drive())]
 
 
-def test_a_bar_of_quick_work_is_not_seen(capsys):
-    with commands.SlowBar(10, 'B', 'reading') as bar:
-        bar.update(10)
-    assert bar.n == 10
-    assert capsys.readouterr().err == ''
-
-
 def test_a_bar_of_slow_work_is_seen_and_goes_away(capsys, monkeypatch):
     monkeypatch.setattr(commands, 'QUIET_SECONDS', 0.1)
     with commands.SlowBar(10, 'B', 'reading') as bar:

@@ -109,12 +109,6 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, derain, capsys):
     assert 'Traceback' not in captured.err
 
 
-def test_a_video_as_picture_names_the_other_command(tmp_path, derain, capsys):
-    (tmp_path / 'clip.mp4').write_bytes(b'\0\0\0\x18ftypmp42')
-    derain(tmp_path / 'clip.mp4', '-o', tmp_path / 'out', status=1)
-    assert 'for videos there is `derain video`' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize('names, options', [
     (('x.png', 'x.jpg'), []), (('x.png', 'x_mask.png'), ['--mask'])])
 def test_two_results_of_one_name_are_refused(tmp_path, names, options, capsys):
@@ -150,13 +144,6 @@ def test_an_input_is_never_overwritten(tmp_path, link, capsys):
     assert main(['image', str(source), '-o', str(output)]) == 2
     assert 'overwrite' in capsys.readouterr().err
     assert source.read_bytes() == before
-
-
-def test_results_beside_inputs_of_another_format(tmp_path, derain):
-    source = _write(tmp_path / 'x.jpg')
-    before = source.read_bytes()
-    derain(source, '-o', tmp_path)
-    assert list(tree(tmp_path)) == ['x.jpg', 'x.png'] and source.read_bytes() == before
 
 
 def test_outputs_that_cannot_be_written(tmp_path, derain, capsys):

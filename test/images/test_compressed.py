@@ -170,12 +170,6 @@ def test_other_formats_are_refused(announced):
         decode_compressed(compressed(announced, png(textured(8, 8))))
 
 
-def test_format_of_another_type_is_refused():
-    assert not is_compressed_supported(None)
-    with pytest.raises(ImageFormatError, match='format is None'):
-        decode_compressed(compressed(None, png(textured(8, 8))))
-
-
 SEEDS = [jpeg(textured(20, 24)), png(textured(20, 24))]
 
 

@@ -76,16 +76,6 @@ def test_window_attention_fades_covered_keys(shifted):
     assert 0 < faded[~where].max() < 1e-3 * seen[~where].max()
 
 
-def test_window_attention_without_the_mask_sees_covered_keys():
-    torch.manual_seed(0)
-    module = WindowAttention(16, 2, use_mask=False).eval()
-    where = torch.zeros(4, 8, dtype=torch.bool)
-    where[1, 1] = True
-    with torch.no_grad():
-        change = shuffled(module, torch.randn(1, 16, 4, 8), where.float()[None, None], where)
-    assert change[~where].max() > 1e-3
-
-
 def test_blending_leaves_dry_tokens_alone():
     torch.manual_seed(0)
     module = WindowAttention(16, 2, blend=True).eval()
@@ -96,13 +86,6 @@ def test_blending_leaves_dry_tokens_alone():
         change = (module(features, covered) - features).abs().amax(1)
     assert torch.count_nonzero(change) == 1
     assert change[0, 2, 2] > 0
-
-
-def test_wholly_covered_window_stays_finite():
-    module = WindowAttention(16, 2).eval()
-    with torch.no_grad():
-        out = module(torch.randn(1, 16, 4, 8), torch.ones(1, 1, 4, 8))
-    assert torch.isfinite(out).all()
 
 
 def test_counting_sort_against_hand_computed_values():

@@ -20,16 +20,6 @@ from derain_ros.network.rain_mask import (  # noqa: E402
 HALF = math.degrees(math.atan(0.5))
 
 
-def row(*values):
-    return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
-
-
-def test_dilation_and_erosion_of_a_row():
-    image = row(0, 0, 5, 1, 1, 0)
-    assert dilate(image, (1, 3)).flatten().tolist() == [0, 5, 5, 5, 1, 1]
-    assert erode(image, (1, 3)).flatten().tolist() == [0, 0, 0, 1, 0, 0]
-
-
 def test_top_hat_keeps_the_thin_peak_and_drops_the_wide_one():
     # A peak of one pixel on a ramp, and a plateau of three, on five rows.
     line = torch.tensor([1, 1, 9, 2, 2, 7, 7, 7, 2]) / 10

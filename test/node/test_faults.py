@@ -23,7 +23,7 @@ from rosgraph_msgs.msg import Clock
 
 PERIOD = 0.1
 BUSY = 1.0
-WATCHDOG = 0.2
+WATCHDOG = 0.5
 PARAMETERS = {'watchdog_ms': 1e3 * WATCHDOG, 'cameras': ['front']}
 
 
@@ -90,16 +90,18 @@ def test_a_hung_inference_holds_up_one_frame_and_the_engine_comes_back(rig, fron
 
 
 def test_on_fault_drop(rig, front):
+    def lost():
+        counts = rig.peer.counts('front')
+        return counts['dropped'] + counts['failed']
+
     assert rig.peer.set('on_fault', 'drop') == ''
     try:
-        before = rig.peer.counts('front')
         rig.engine.command(mode='raise')
+        before = lost()
         stamps = [front.send() for _ in paced(5, 1 / PERIOD)]
         wait_for(lambda: rig.level('front') == DiagnosticStatus.ERROR, 'error')
         assert 'as commanded' in rig.peer.says('front')
-        after = rig.peer.counts('front')
-        assert after['received'] == before['received'] + 5
-        assert after['dropped'] + after['failed'] == before['dropped'] + before['failed'] + 5
+        wait_for(lambda: lost() == before + 5, 'count of all')
         assert not set(stamps) & set(front.images)
     finally:
         assert rig.peer.set('on_fault', 'pass_through') == ''
@@ -198,7 +200,7 @@ def test_set_enabled_and_reset(rig, front):
     assert rig.peer.reset()
     assert not any(rig.peer.counts('front').values())
     front.play(2)
-    assert rig.peer.counts('front')['published'] == 2
+    wait_for(lambda: rig.peer.counts('front')['published'] == 2, 'count of both')
     ways = ('derained', 'bypassed', 'passed_through')
     assert [rig.peer.values('front')[way] for way in ways] == ['2', '0', '0']
 

@@ -10,10 +10,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 from ros_fixtures import wait_for as wait_for_it
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
-from derain_ros.engines.contract import KEPT_SIZES
 from derain_ros.node import supervisor
 from derain_ros.node.supervisor import (
-    SMALL_SHAPE,
     EngineLine,
     FaultError,
     ShapeRecord,
@@ -265,18 +263,6 @@ def test_the_limit_goes_by_the_slowest_inference_of_the_shape():
     assert shapes.limit(VGA) == pytest.approx(0.24)
     shapes.new_engine()
     assert shapes.missing([VGA]) == [VGA]
-
-
-def test_the_sizes_used_longest_ago_are_forgotten():
-    shapes = ShapeRecord()
-    assert shapes.last_used() == SMALL_SHAPE
-    sizes = [(1, 64, 64 + number, 3) for number in range(KEPT_SIZES + 1)]
-    for shape in sizes[:-1]:
-        shapes.warm(shape, 0.01)
-    assert shapes.missing(sizes[:1]) == []
-    shapes.warm(sizes[-1], 0.01)
-    assert shapes.missing(sizes) == [sizes[1]]
-    assert shapes.last_used() == sizes[-1]
 
 
 def test_a_refused_shape_is_refused_for_a_while(monkeypatch):

@@ -47,13 +47,6 @@ def test_checkers_of_one_pixel():
     assert lay(image, pattern)[1].tolist() == rows * 2
 
 
-def test_some_patterns_are_checkers_of_all_sides():
-    rng = np.random.default_rng(1)
-    checkers = [one for one in (sample_pattern(rng) for _ in range(800)) if one.checkers]
-    assert 60 < len(checkers) < 140
-    assert {one.bars[0].period for one in checkers} == {2.0, 4.0, 6.0, 8.0, 10.0, 12.0}
-
-
 def test_same_seed_same_pattern():
     picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     first = add_pattern(picture, np.random.default_rng(4))

@@ -133,14 +133,6 @@ def test_filtered_layers_do_not_join_opposite_borders():
     assert abs(np.corrcoef(head, foot)[0, 1]) < 0.05
 
 
-def test_orientations_tell_directions_apart():
-    left, right = (
-        draw_layers([replace(SLANTED, angle=a)] * 4, SIDE, SIDE, **sources(1)).numpy()
-        for a in (-15, 15))
-    assert 0.5 * np.abs(orientations(left) - orientations(right)).sum() > 0.4
-    assert np.argmax(orientations(right)) == 10  # 10 to 20 degrees
-
-
 def test_one_streak_by_hand():
     # 400 streaks of one pixel's width and full length would light 400 · 32 pixels.
     layer = StreakLayer(400 * 32 / 256**2, 32, 1.0, 0, 0, (0.5, 0.5), 0.0, 'smeared')

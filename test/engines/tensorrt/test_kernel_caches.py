@@ -79,6 +79,7 @@ def test_what_tensorrt_itself_refuses_is_written_anew(library, cache):
     assert b'of another format' not in content(cache, timings)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_timing_cache_and_not_the_engine(library, tmp_path, log):
     (tmp_path / 'file').touch()
     cache = EngineCache(tmp_path / 'file' / 'engines', log=log.append)

@@ -83,13 +83,6 @@ def test_a_tally_by_hand():
     assert tally.counts == [(1, 1, 1), (0, 0, 1)]
 
 
-def test_nothing_at_all():
-    assert _tally(0.5).figures() == dict.fromkeys(
-        ('precision', 'recall', 'f1', 'map50')) | dict.fromkeys(
-            ('detections', 'truths', 'images'), 0)
-    assert _matched(_found(), _there()) == (0, 0, 0)
-
-
 def test_the_sizes_are_those_of_coco():
     tally = _tally(0.5, *((_found(), _there((0, 0, side, side, 0, False)))
                           for side in (31.9, 32, 95.9, 96)))
