@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_masks import SETTINGS, dry_gate, opened_at, rain
 from hypothesis import given
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
@@ -23,6 +22,34 @@ from derain_ros.rain_gate import (
     RainGate,
     mask_response,
 )
+
+SETTINGS = GateSettings(wet_above=0.2, dry_below=0.1, dry_after=5.0)
+CLIP = Path(__file__).parent / 'data' / 'driving_rain'
+SIZES = st.tuples(st.integers(32, 2200), st.integers(32, 4000))
+
+
+def rain(share):
+    """Return a mask of 10,000 pixels of which a share is rain."""
+    mask = np.zeros(10_000, np.uint8)
+    mask[:round(share * mask.size)] = 255
+    return mask.reshape(100, 100)
+
+
+def dry_gate():
+    """Return a gate that has just become dry, and the time."""
+    gate = RainGate(SETTINGS)
+    now = 100.0
+    while gate.update(rain(0), now):
+        now += 0.1
+    return gate, now
+
+
+def opened_at(gate, now, share):
+    """Return how many masks, the first after one interval, it takes until the gate is wet."""
+    for count in range(1, 100):
+        if gate.update(rain(share), now + count * PROBE_SECONDS):
+            return count
+    return None
 
 
 def test_response_counts_what_the_mask_is_sure_of():
@@ -203,10 +230,6 @@ def test_settings_that_do_not_fit_are_refused(change, message):
     values = {'wet_above': 0.2, 'dry_below': 0.1, 'dry_after': 5.0} | change
     with pytest.raises(ValueError, match=message):
         GateSettings(**values)
-
-
-CLIP = Path(__file__).parent / 'data' / 'driving_rain'
-SIZES = st.tuples(st.integers(32, 2200), st.integers(32, 4000))
 
 
 @pytest.mark.parametrize(('multiple', 'probes'), [

@@ -4,20 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize('name', ['launch_testing', 'launch_ros', 'launch_pytest'])
-def test_a_plugin_of_ros_that_does_not_load_is_left_out(tmp_path, name):
-    information = tmp_path / f'{name}-1.0.dist-info'
-    information.mkdir()
-    (information / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
-    (information / 'entry_points.txt').write_text(f'[pytest11]\n{name} = {name}_hooks\n')
-    # As launch_testing's: an argument that pytest 8 took away.
-    (tmp_path / f'{name}_hooks.py').write_text(
-        'def pytest_pycollect_makemodule(path, parent):\n    pass\n')
+def test_plugins_of_ros_that_do_not_load_are_left_out(tmp_path):
+    for name in ('launch_testing', 'launch_ros', 'launch_pytest'):
+        information = tmp_path / f'{name}-1.0.dist-info'
+        information.mkdir()
+        (information / 'METADATA').write_text(
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
+        (information / 'entry_points.txt').write_text(f'[pytest11]\n{name} = {name}_hooks\n')
+        # As launch_testing's: an argument that pytest 8 took away.
+        (tmp_path / f'{name}_hooks.py').write_text(
+            'def pytest_pycollect_makemodule(path, parent):\n    pass\n')
     run = subprocess.run(
         [sys.executable, '-c',
          f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import pytest; '

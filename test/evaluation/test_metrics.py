@@ -74,19 +74,3 @@ def test_an_unchanged_picture_counts_60_db():
 def test_ssim_needs_a_whole_window():
     with pytest.raises(ValueError, match='11'):
         ssim_y(_grey(0, 10), _grey(0, 10))
-
-
-@pytest.mark.parametrize('measure', [psnr, psnr_y, ssim_y])
-def test_images_must_match(measure):
-    with pytest.raises(ValueError, match='differ'):
-        measure(_grey(0, 16), _grey(0, 17))
-
-
-@pytest.mark.parametrize('image', [
-    np.zeros((16, 16), np.uint8),
-    np.zeros((16, 16, 3), np.float32),
-    np.zeros((16, 16, 4), np.uint8),
-])
-def test_luma_refuses_other_arrays(image):
-    with pytest.raises(ValueError, match='uint8'):
-        to_y(image)

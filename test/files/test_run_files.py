@@ -1,7 +1,6 @@
 """The JSON files that measurements leave: whole or not at all, and never taken for another's."""
 
 import hashlib
-import json
 
 import pytest
 
@@ -9,9 +8,7 @@ from derain_ros.files.run_files import (
     FORMAT,
     RunFileError,
     bag_facts,
-    host,
     read_run,
-    versions,
     write_run,
 )
 
@@ -67,10 +64,3 @@ def test_a_bag_is_known_by_its_storage_files(tmp_path):
     lines = f'{one} drive_0.mcap\n{two} drive_1.mcap\n'
     assert facts['sha256'] == hashlib.sha256(lines.encode()).hexdigest()
     assert bag_facts(bag / 'drive_0.mcap')['files'] == facts['files'][:1]
-
-
-def test_host_and_versions_are_plain_values():
-    json.dumps([host(), versions()], allow_nan=False)
-    assert host()['cores'] >= 1
-    assert set(versions()) == {
-        'derain_ros', 'python', 'numpy', 'opencv', 'openvino', 'torch'}

@@ -135,14 +135,6 @@ def test_big_endian_is_read_as_rclpy_does(header, fields):
 
 # Copies
 
-@pytest.mark.parametrize('message_type, message', [
-    (Image, GOLDEN_IMAGE), (CompressedImage, GOLDEN_COMPRESSED)])
-def test_data_stay_in_the_message(message_type, message):
-    view = READERS[message_type](message)
-    assert view.data.readonly
-    assert np.shares_memory(np.frombuffer(view.data, np.uint8), np.frombuffer(message, np.uint8))
-
-
 def test_pixels_can_be_an_array():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     fields = {'height': 2, 'width': 4, 'encoding': 'bgr8', 'step': 12}

@@ -156,28 +156,6 @@ def test_pixels_are_written_in_the_named_order(encoding, alpha, expected):
     assert list(encode(pixels, encoding, alpha).data) == expected
 
 
-@pytest.mark.parametrize('encoding', ['bgra8', 'rgba8'])
-def test_alpha_survives_padding(encoding):
-    rows = padded(range(24), 2, 5)
-    message = image(encoding, 2, 3, rows, step=17)
-    np.testing.assert_array_equal(extract_alpha(message), [[3, 7, 11], [15, 19, 23]])
-    encoded = encode(decode_image(message), encoding, extract_alpha(message))
-    assert list(encoded.data) == list(range(24))
-    assert extract_alpha(image('bgr8', 2, 3, range(18))) is None
-
-
-@pytest.mark.parametrize(('bgr', 'encoding', 'alpha'), [
-    (np.zeros((2, 2, 3), np.uint8), 'bayer_rggb8', None),
-    (np.zeros((2, 2, 3), np.float32), 'bgr8', None),
-    (np.zeros((2, 2), np.uint8), 'bgr8', None),
-    (np.zeros((0, 2, 3), np.uint8), 'bgr8', None),
-    (np.zeros((2, 2, 3), np.uint8), 'bgra8', np.zeros((1, 2), np.uint8)),
-])
-def test_other_arrays_are_not_written(bgr, encoding, alpha):
-    with pytest.raises(ImageFormatError, match='expected'):
-        arrange_pixels(bgr, encoding, alpha=alpha)
-
-
 @pytest.mark.parametrize(('received', 'choice', 'expected'), [
     ('bgr8', 'same', 'bgr8'), ('rgb8', 'same', 'rgb8'), ('rgba8', 'same', 'rgba8'),
     ('bgra8', 'same', 'bgra8'), ('mono8', 'same', 'mono8'), ('mono16', 'same', 'mono16'),

@@ -1,6 +1,5 @@
 """JPEG and PNG messages to arrays: content, size, damage, and what must not be unfolded."""
 
-import array
 import struct
 import zlib
 
@@ -48,13 +47,6 @@ def test_jpeg_and_png_under_any_of_their_names(announced):
     assert decoded.shape == (33, 35, 3) and decoded.flags.c_contiguous
     assert np.abs(decoded.astype(int) - pixels).mean() < 3
     np.testing.assert_array_equal(decode_compressed(compressed(announced, png(pixels))), pixels)
-
-
-def test_rclpy_compressed_message():
-    messages = pytest.importorskip('sensor_msgs.msg', reason='needs the ROS 2 messages')
-    pixels = textured(33, 35)
-    message = messages.CompressedImage(format='png', data=array.array('B', png(pixels)))
-    np.testing.assert_array_equal(decode_compressed(message), pixels)
 
 
 def test_compressed_rgb_means_exchanged_channels():

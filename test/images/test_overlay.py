@@ -31,16 +31,6 @@ def test_only_masked_pixels_are_tinted():
     assert (result == 100).all()
 
 
-@pytest.mark.parametrize(('frame', 'mask', 'part'), [
-    (_grey(0), np.zeros((4, 5), np.uint8), 'rain_mask'),
-    (_grey(0), np.zeros((4, 6), np.float32), 'rain_mask'),
-    (_grey(0), np.zeros((4, 6, 1), np.uint8), 'rain_mask'),
-    (np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8), 'bgr')])
-def test_overlay_refuses_other_arrays(frame, mask, part):
-    with pytest.raises(ValueError, match=part):
-        draw_overlay(frame, mask)
-
-
 def test_blend_mixes_linearly():
     rainy, derained = _grey(200), _grey(100)
     assert blend(rainy, derained, 1.0) is derained

@@ -31,11 +31,9 @@ from ros_fixtures import (
     wait_for,
 )
 from sensor_msgs.msg import Image
-from status_tables import row
 from std_msgs.msg import Float32
 
 from derain_ros.cli import main
-from derain_ros.live.listener import values_of
 from derain_ros.live.monitor import FORGET_SECONDS, NodeReport, Reports, nothing_heard, render
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -49,6 +47,12 @@ CAMERA = {
 }
 ENGINE = {'engine': 'openvino', 'device': 'a CPU', 'model': 'nano', 'precision': 'bf16',
           'state': 'ready', 'failures': 1, 'node': '/derain'}
+
+
+def row(lines, head, camera='front'):
+    """Return a camera's line below the first line that begins with ``head``."""
+    start = next(number for number, line in enumerate(lines) if line.startswith(head))
+    return next(line for line in lines[start + 1:] if line.startswith(camera)).split()
 
 
 def status(name, level=OK, message='', values=CAMERA, **changed):
@@ -149,20 +153,6 @@ def array(*statuses):
 def report(*cameras, node='/derain'):
     """Return a message of a node with its engine."""
     return array(status('engine', values=ENGINE, node=node), *cameras)
-
-
-def test_rates_are_taken_over_half_a_second_at_least():
-    reports = Reports()
-    for now, count in ((10.0, 100), (11.0, 130), (11.1, 133), (11.2, 136)):
-        reports.add(report(status('front', derained=count)), now, '')
-    node, = reports.nodes(11.3)
-    assert node.previous['/derain: front']['derained'] == '100'
-    assert node.seconds == pytest.approx(1.2)
-    assert values_of(node.statuses[1])['derained'] == '136'
-    reports.add(report(status('front', derained=160)), 12.0, '')
-    node, = reports.nodes(12.0)
-    assert node.previous['/derain: front']['derained'] == '136'
-    assert node.seconds == pytest.approx(0.8)
 
 
 def test_nodes_are_kept_apart_filtered_and_forgotten():

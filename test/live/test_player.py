@@ -72,16 +72,6 @@ def test_waiting_for_the_disk_is_noticed():
         assert [waited for _, waited in ahead] == [True] * 3
 
 
-def test_leaving_early_stops_the_reading():
-    def endless():
-        while True:
-            yield 0, '/a', bytes(1000)
-
-    with ReadAhead(endless(), limit=5000) as ahead:
-        next(iter(ahead))
-    assert not ahead._thread.is_alive()
-
-
 # Clips
 
 def test_a_clip_is_sent_by_its_plan_on_every_camera(tmp_path):

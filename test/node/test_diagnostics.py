@@ -1,13 +1,10 @@
 """The record of a camera, throttling, and what the statuses on /diagnostics say."""
 
-import math
 import sys
 import threading
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
@@ -16,7 +13,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from derain_ros.engines import EngineInfo
 from derain_ros.node.camera_record import (
-    STAGES,
     WINDOW,
     CameraRecord,
     CameraSnapshot,
@@ -53,14 +49,6 @@ def test_percentiles_are_those_of_the_window():
     assert found['infer_p99_ms'] == pytest.approx(99.01, abs=0.2)
 
 
-def test_every_stage_has_its_keys_before_the_first_frame():
-    found = CameraRecord(GateSettings()).snapshot().latencies
-    assert set(found) == {
-        f'{stage}_p{percentile}_ms' for stage in STAGES for percentile in (50, 95, 99)}
-    assert STAGES == ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
-    assert all(math.isnan(value) for value in found.values())
-
-
 def test_a_snapshot_is_of_one_moment():
     record = CameraRecord(GateSettings())
     done = threading.Event()
@@ -82,23 +70,6 @@ def test_a_snapshot_is_of_one_moment():
         if found.failure:
             assert found.failure == Failure(str(found.faults), by_engine=found.faults % 2 == 0)
     writer.join()
-
-
-def test_the_record_knows_the_rain():
-    record = CameraRecord(GateSettings(dry_after=0.0))
-    assert record.may_be_wet and math.isnan(record.rain_intensity)
-    dry, wet = np.zeros((48, 64), np.uint8), np.full((48, 64), 255, np.uint8)
-    assert record.update_rain(dry, GateSettings(dry_after=0.0)) is False
-    assert not record.snapshot().may_be_wet
-    assert record.snapshot().rain_intensity == 0
-    deadline = time.monotonic() + 10
-    while record.update_rain(wet, GateSettings()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert record.may_be_wet
-    record.update_rain(dry, GateSettings())
-    record.forget_rain()
-    assert record.may_be_wet and math.isnan(record.rain_intensity)
 
 
 def test_a_camera_has_counts_latencies_and_what_is_known_of_its_frames():

@@ -124,18 +124,6 @@ def test_a_camera_of_an_uneven_pace_is_not_overdue_for_ever(gaps):
     assert not any(late[-5:])
 
 
-def test_single_breaks_are_no_habit():
-    pace, now = _Pace(), 100.0
-    for gap in [0.03] * 5 + [6.0] + [0.03] * 9 + [2.0] + [0.03] * 9:
-        now += gap
-        pace.arrived(now)
-    assert pace.limit() == SHORTEST_WAIT
-    for gap in ([0.03] * 25 + [2.0]) * 3 + [0.03] * 1000:
-        now += gap
-        pace.arrived(now)
-    assert pace.limit() == SHORTEST_WAIT
-
-
 def test_a_group_comes_together_or_not_at_all():
     mailbox = opened('solo', left='pair', right='pair')
     mailbox.put('left', 1.0)

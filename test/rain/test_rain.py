@@ -198,16 +198,3 @@ class TestCamera:
         image = np.full((64, 64, 3), 100, np.uint8)
         assert np.array_equal(camera.capture(image, 4), camera.capture(image, 4))
         assert not np.array_equal(camera.capture(image, 4), camera.capture(image, 5))
-
-@pytest.mark.parametrize(
-    ('image', 'intensity', 'model', 'message'),
-    [
-        (np.zeros((8, 8), np.uint8), 0.5, None, 'expected uint8'),
-        (np.zeros((8, 8, 3), np.float32), 0.5, None, 'expected uint8'),
-        (np.zeros((8, 8, 3), np.uint8), 1.5, None, 'intensity'),
-        (np.zeros((8, 8, 3), np.uint8), 0.5, 'fog', 'unknown layer model'),
-    ],
-)
-def test_bad_arguments_are_refused(image, intensity, model, message):
-    with pytest.raises(ValueError, match=message):
-        add_rain(image, intensity, np.random.default_rng(0), model=model)

@@ -20,7 +20,6 @@ from derain_ros.files.run_files import RunFileError
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
 from derain_ros.report.page import make_page
-from derain_ros.report.pictures import choose
 from derain_ros.report.runs import load_entries
 from derain_ros.report.tables import Row, share
 from derain_ros.text import printable
@@ -151,30 +150,6 @@ def test_truth_of_the_bag_of_the_same_name_goes_first(tmp_path):
         one['psnr'] = 44.0
     camera, = match_cameras(load(tmp_path, bag, other, same))
     assert {after for _, after in camera.takes[0].psnr.values()} == {44.0}
-
-
-@pytest.mark.parametrize(('count', 'titles', 'ranks'), [
-    (0, [], []), (1, ['Worst'], [0]), (2, ['Worst', 'Best'], [0, 23]),
-    (3, ['Worst', 'Median', 'Best'], [0, 12, 23]),
-    (5, ['Worst', '7 of 24', 'Median', '18 of 24', 'Best'], [0, 6, 12, 17, 23])])
-def test_frames_are_chosen_from_worst_to_best(all_runs, count, titles, ranks):
-    camera, = match_cameras(load_entries(all_runs))
-    choices, by_psnr = choose(camera, count)
-    assert by_psnr and [choice.title for choice in choices] == titles
-    # PSNR rises from frame to frame.
-    stamps = camera.takes[0].camera.frames.stamp
-    assert [choice.key for choice in choices] == [stamps[rank] for rank in ranks]
-
-
-def test_without_truth_the_rain_decides(tmp_path):
-    run = bag_run()
-    camera, = match_cameras(load(tmp_path, run))
-    choices, by_psnr = choose(camera, 3)
-    frames = run['cameras'][0]['frames']
-    rain = dict(zip(frames['stamp'], frames['rain_intensity'], strict=True))
-    assert not by_psnr and choices[0].title == 'Most rain'
-    assert rain[choices[0].key] == max(rain.values())
-    assert rain[choices[2].key] == min(rain.values())
 
 
 def test_each_section_stands_only_where_its_data_are(tmp_path):

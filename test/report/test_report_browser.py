@@ -195,18 +195,6 @@ def test_one_run_without_truth_or_mask(measured, tmp_path, monkeypatch):
     assert [row[1][0] for row in rows] == [f'{100 * one:.1f}' for one in run['rain_intensity']]
 
 
-@pytest.mark.slow
-def test_the_page_of_evaluate_works_too(opened, measured):
-    opened.open(measured / 'pairs.html')
-    page = Page((measured / 'pairs.html').read_text())
-    check_structure(page)
-    assert [view for _, view, _ in page.pictures] == ['A', 'rainy', 'mask-A', 'clean'] * 2
-    assert opened.evaluate('document.title') == 'nano.onnx on 6 pairs'
-    assert opened.evaluate('[...document.images].every(image => image.naturalWidth > 200)')
-    assert opened.evaluate("document.querySelector('input[type=range]').ariaValueText"
-                           ) == '50 % Rainy, then A: nano.onnx'
-
-
 def _tab_to(browser, wanted):
     """Press Tab until an element that fits has the focus."""
     for _ in range(80):
@@ -272,22 +260,6 @@ def test_nothing_is_loaded_and_everything_works_by_keyboard(opened, page_file, t
     assert magenta(dry) < 100 < 10_000 < magenta(tinted)
     opened.press(' ')
     assert _visible(opened) == ['A', 'rainy']
-
-
-@pytest.mark.slow
-def test_any_two_pictures_of_a_frame_can_be_compared(opened):
-    _tab_to(opened, 'select')
-    opened.press('ArrowDown')
-    opened.press('Tab')
-    opened.press('ArrowDown', times=2)
-    assert _visible(opened) == ['A', 'clean']
-    assert opened.evaluate(
-        "document.activeElement.closest('article').querySelector('[type=checkbox]').disabled")
-    assert opened.evaluate(
-        "document.activeElement.closest('article').querySelector('[type=range]')"
-        ".getAttribute('aria-valuetext')") == '50 % A: nano.onnx, then Ground truth'
-    assert opened.evaluate("document.querySelectorAll('article')[1]"
-                           ".querySelector('[type=checkbox]').disabled") is False
 
 
 @pytest.mark.slow
