@@ -29,7 +29,7 @@ endif
 
 help:
 	@echo 'make demo      set up, then derain a rainy driving clip through the node'
-	@echo 'make test      set up with torch, then lint and tests (about 15 minutes on two cores)'
+	@echo 'make test      set up with torch, then lint and tests (about ten minutes on two cores)'
 	@echo 'make test-all  the same with the long tests, and with what Ubuntu 22.04 and Kilted have'
 	@echo 'make bench     speed of engines and node, each figure beside its bar'
 	@echo 'make soak      the node under full load for MINUTES=30; curves in out/soak/'
@@ -59,7 +59,7 @@ demo: setup
 # Files run side by side; those of nodes, which wait for most of their time, after those that compute.
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 NODE_TESTS := test/node test/live test/bench test/launch test/config
-PYTEST := $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST) $(addprefix --ignore=,$(NODE_TESTS))

@@ -90,7 +90,7 @@ setup(
         'test': [
             'hypothesis>=6.80',
             'pytest>=7.4',
-            'pytest-xdist>=3.3',
+            'pytest-xdist>=3.8',
             'pyyaml>=6.0',
             'ruff==0.17.*',
             'scikit-image>=0.19',

@@ -110,12 +110,6 @@ def test_rain_that_is_not_seen_is_missed_unless_the_clip_ends(tmp_path):
     assert summarise([trial])['rain'] == {'0.8': {'tried': 2, 'missed': 2}}
 
 
-def test_a_torn_frame_is_named_and_passed_over(engine):
-    trial = try_gate(Frames(20, broken=(90, 150)), engine, GateSettings())
-    assert [bad.name for bad in trial.failed] == ['frame 90', 'frame 150']
-    assert trial.judged == pytest.approx(11.8)
-
-
 def test_summary_by_hand():
     first = GateTrial(
         [0.0, 0.1], 10.0, 10.0, 0, [TrialShower(0.1, 8.0, 0.2), TrialShower(0.1, 28.0)])

@@ -70,10 +70,11 @@ def test_only_the_segment_of_the_killed_process_is_removed():
         assert theirs.exists()
         killed.process.kill()
         killed.process.wait()
-        assert 'deprecated' not in killed.process.stderr.read()  # of the variable
         assert theirs.exists()  # Fast DDS leaves it
-        wait_for(remove_stale_segments, 'removal')
-        assert not theirs.exists()
+        assert 'deprecated' not in killed.process.stderr.read()  # of the variable
+        # A node that a test beside this one starts may be the first to do it.
+        wait_for(lambda: remove_stale_segments() or not theirs.exists(), 'removal')
+        wait_for(lambda: not theirs.exists(), 'end of the segment')
         assert stays.exists()
         assert living.process.poll() is None
 

@@ -97,22 +97,6 @@ def _marks(svg):
         r'<use [^>]*x="([0-9.]+)" y="([0-9.]+)" style="fill: (#[0-9a-f]+)', svg)]
 
 
-@pytest.mark.parametrize('points', [
-    [('a', 7.3, 30.0, 0), ('b', 7.3, 30.0, 0)],
-    [('a', 0.01, 10.0, 0), ('b', 1e5, 60.0, 1), ('c', 40.0, 35.0, 1)],
-])
-def test_points_of_the_cost_plot_lie_where_they_belong(points):
-    svg = cost_plot(points, 26.63)
-    dots = [(x, y) for _, x, y in _marks(svg)]
-    assert [fill for fill, _, _ in _marks(svg)] == [COLOURS[point[3]] for point in points]
-    assert all(40 < x < 480 and 0 < y < 230 for x, y in dots)
-    for value, place in ((1, 0), (2, 1)):
-        order = sorted(range(len(points)), key=lambda number: points[number][value])
-        found = [dots[number][place] for number in order]
-        assert found == sorted(found, reverse=place == 1)
-    assert all(f'{name}, {psnr:.2f} dB' in svg for name, _, psnr, _ in points)
-
-
 def test_a_value_between_gaps_is_drawn_as_a_dot():
     nan = float('nan')
     svg = line_plot(Axis('s'), Axis('ms'), [

@@ -202,17 +202,3 @@ def test_jpeg_stays_jpeg_of_the_same_channels(grey):
     if not grey:
         expected = _lighter(decode_compressed(dry))
         assert cv2.PSNR(decode_compressed(rainy), expected) > 40
-
-
-@pytest.mark.parametrize('name', [
-    '16UC1; compressedDepth', '32FC1; png compressed ', '16UC1; png compressed', 'h264'])
-def test_compressed_depth_and_video_are_refused(name):
-    message = compressed(1, START, format=name)
-    assert name.split(';')[0] in why_not(message)
-    with pytest.raises(ImageFormatError):
-        rain_on_compressed(message, _lighter)
-
-
-@pytest.mark.parametrize('name', ['jpeg', 'png', '', 'rgb8; jpeg compressed bgr8', 'jpg'])
-def test_camera_pictures_are_accepted(name):
-    assert why_not(compressed(1, START, format=name)) is None
