@@ -274,13 +274,6 @@ def test_five_probes_a_second_on_average(rate):
     assert len(probed) >= 0.93 * 20 / PROBE_SECONDS
 
 
-def test_a_slow_camera_is_probed_on_every_frame():
-    gate, now = dry_gate()
-    for index in range(1, 20):
-        assert gate.probe_due(now + index)
-        gate.update(rain(0), now + index)
-
-
 @given(SIZES)
 def test_patches_cover_the_frame(size):
     gate = RainGate(SETTINGS)

@@ -215,17 +215,6 @@ def test_a_long_build_tells_how_far_it_is_and_ends_with_the_node():
 
 # Which engine is tried next and when, and what is known of it by shape
 
-def test_a_single_engine_is_waited_for_ever_longer():
-    line = EngineLine(['openvino'])
-    delays = []
-    for _ in range(8):
-        line.failed()
-        delays.append(line.delay())
-        assert line.next_names() == ['openvino']
-    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert line.failures == 8
-
-
 def test_after_three_failures_in_a_row_the_next_is_tried_at_once():
     line = EngineLine(['tensorrt', 'openvino', 'torch'])
     first, second = ['tensorrt', 'openvino', 'torch'], ['openvino', 'torch', 'tensorrt']

@@ -161,25 +161,6 @@ class TestRainClip:
         assert max(abs(a - b) for a, b in itertools.pairwise(leans)) < 0.3
         assert 0.2 < np.std(leans) < 4
 
-    @pytest.mark.parametrize(
-        ('arguments', 'message'),
-        [
-            ({'intensity': 2, 'seed': 1}, 'intensity'),
-            ({'intensity': 0.5, 'seed': -1}, 'seed'),
-            ({'intensity': 0.5, 'seed': 1, 'wind': 91}, 'wind'),
-            ({'intensity': 0.5, 'seed': 1, 'mist': -0.1}, 'mist'),
-            ({'intensity': 0.5, 'seed': 1, 'model': 'fog'}, 'unknown layer model'),
-        ],
-    )
-    def test_bad_arguments_are_refused(self, arguments, message):
-        with pytest.raises(ValueError, match=message):
-            RainClip(**arguments)
-
-    def test_a_negative_frame_is_refused(self):
-        with pytest.raises(ValueError, match='index'):
-            RainClip(0.5, 1).render(scene(), -1)
-
-
 class TestCamera:
     """What comes after the rain."""
 

@@ -12,7 +12,7 @@ from training_runs import write_pictures  # noqa: E402
 
 from derain_ros.cli import main  # noqa: E402
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
-from derain_ros.training.ablation import PARTS, ablations, spread, table  # noqa: E402
+from derain_ros.training.ablation import PARTS, ablations, spread  # noqa: E402
 from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
 
 
@@ -30,21 +30,6 @@ def test_networks_lack_one_part_each_and_cost_the_same():
 def test_spread_against_hand_computed_values():
     assert spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
     assert spread([4.0]) == (4.0, 0.0)
-
-
-def test_table_has_a_row_for_each_network():
-    rows = [
-        {'part': 'full', 'seed': 1, 'flops_per_pixel': 7900, 'wet_psnr': 20.0, 'wet_ssim': 0.5},
-        {'part': 'full', 'seed': 2, 'flops_per_pixel': 7900, 'wet_psnr': 22.0, 'wet_ssim': 0.5},
-        {'part': 'no stage 2', 'seed': 1, 'flops_per_pixel': 7800, 'wet_psnr': 19.0,
-         'wet_ssim': 0.4},
-    ]
-    assert table(rows).splitlines() == [
-        '| network | kFLOP/px | wet_psnr | wet_ssim |',
-        '|---|---|---|---|',
-        '| full | 7.9 | 21.00 ± 1.41 | 0.5000 ± 0.0000 |',
-        '| no stage 2 | 7.8 | 19.00 ± 0.00 | 0.4000 ± 0.0000 |',
-    ]
 
 
 def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path, capsys):

@@ -30,7 +30,6 @@ from derain_ros.training.losses import (  # noqa: E402
 )
 from derain_ros.training.model_export import (  # noqa: E402
     export_onnx,
-    flops_per_pixel,
     write_model,
 )
 from derain_ros.training.picture_pack import scene_of  # noqa: E402
@@ -283,18 +282,6 @@ def test_exported_files_run_in_openvino(options, tmp_path):
         restored = network.eval()(torch.from_numpy(image).permute(0, 3, 1, 2) / 255).restored
     expected = (restored.clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
     assert np.abs(engine.infer(image).image - expected).max() <= 1
-
-
-def test_flops_are_counted_by_hand_for_one_convolution():
-    class One(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
-
-        def forward(self, image):
-            return self.convolution(image)
-
-    assert flops_per_pixel(One(), 32, 32) == 2 * 9 * 3 * 8
 
 
 def test_scores_of_an_untrained_network_are_those_of_its_input(tmp_path):
