@@ -1,42 +1,21 @@
 """The ``derain`` command."""
 
 import argparse
+import importlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from derain_ros.commands import (
-    CommandError,
-    ablate,
-    add_command,
-    bag,
-    bench,
-    build_engine,
-    demo,
-    detections,
-    evaluate,
-    export,
-    gate,
-    image,
-    info,
-    pack,
-    policy,
-    print_notes,
-    rain,
-    replay_bench,
-    report,
-    soak,
-    top,
-    train,
-    video,
-)
-from derain_ros.text import how_to_install
+from derain_ros.commands import CommandError, print_notes, told
+from derain_ros.text import UserError, how_to_install
 
 _COMMANDS = (
-    image, bag, info, demo, top, bench, soak, replay_bench, rain, evaluate, detections, report,
-    video, gate, pack, train, export, ablate, build_engine, policy)
+    'image', 'bag', 'info', 'demo', 'top', 'bench', 'soak', 'replay-bench', 'rain', 'evaluate',
+    'detections', 'report', 'video', 'gate', 'pack', 'train', 'export', 'ablate', 'build-engine',
+    'policy')
 
 _DESCRIPTION = """\
 Take the rain out of camera images: files, recorded bags, or live ROS 2 topics.
@@ -61,14 +40,25 @@ examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of ``derain`` and all its sub-commands."""
+def make_parser(command: str | None) -> argparse.ArgumentParser:
+    """Build the parser of ``derain``, with the options of the command that is given."""
     parser = argparse.ArgumentParser(
         prog='derain', description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for command in _COMMANDS:
-        add_command(subparsers, command)
+    for name in _COMMANDS:
+        file = name.replace('-', '_')
+        with (Path(__file__).with_name('commands') / f'{file}.py').open(encoding='utf-8') as text:
+            about = next(text).partition(': ')[2].rstrip('.\n')
+        chosen = subparsers.add_parser(
+            name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == command:
+            module = importlib.import_module(f'derain_ros.commands.{file}')
+            description, examples, more = module.__doc__.partition('examples:\n')
+            chosen.description = description.partition('\n')[2].strip()
+            chosen.epilog = examples + more.rstrip()
+            module.add_arguments(chosen)
+            chosen.set_defaults(run=module.run)
     return parser
 
 
@@ -94,13 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger('derain_ros').handlers = [notes]
     try:
         try:
-            args = make_parser().parse_args(argv)
+            argv = sys.argv[1:] if argv is None else argv
+            args = make_parser(next(iter(argv), None)).parse_args(argv)
             return args.run(args)
         finally:
             sys.stdout.flush()
-    except CommandError as error:
-        print(f'derain: error: {error}', file=sys.stderr)
-        return error.exit_code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition('.')[0] == 'derain_ros':
             raise
@@ -114,6 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who read our output has gone; without this Python complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except (UserError, OSError) as error:
+        usage = isinstance(error, CommandError)
+        print(f'derain: error: {error if usage else told(error)}', file=sys.stderr)
+        return error.exit_code if usage else 1
 
 
 def derain_top(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,11 @@
-"""Names and messages as they are shown and sorted."""
+"""Names and messages as they are shown and sorted, and the errors that tell them to users."""
 
 import re
 import sys
+
+
+class UserError(Exception):
+    """Something that the user can put right; the message says what is wrong and what to do."""
 
 
 def printable(text: str) -> str:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from derain_ros.text import printable
+from derain_ros.text import UserError, printable
 
 
-class BagError(ValueError):
+class BagError(UserError, ValueError):
     """A bag cannot be read or written as asked; the message says what to do."""
 
 

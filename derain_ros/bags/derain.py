@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from derain_ros.bags.bag_summary import BagSummary
 from derain_ros.bags.making import make_bag
 from derain_ros.bags.plan import BagPlan, plan_bag
+from derain_ros.bags.pool import Pool
 from derain_ros.bags.segment_work import CameraWork, serialize_image
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.engines import Engine, EngineInfo, create_engine
@@ -14,9 +15,6 @@ from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
 from derain_ros.images.pipeline import Frame
 from derain_ros.rain_gate import mask_coverage, mask_response
-
-if TYPE_CHECKING:
-    from derain_ros.bags.pool import Pool
 
 __all__ = ['BagPlan', 'BagSummary', 'derain_bag', 'plan_bag']
 
@@ -28,7 +26,7 @@ def derain_bag(
     mask: bool = True,
     strength: float = 1.0,
     bits: int = 16,
-    pool: 'Pool | None' = None,
+    pool: Pool | None = None,
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None,
 ) -> BagSummary:

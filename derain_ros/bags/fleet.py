@@ -9,7 +9,8 @@ from pathlib import Path
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.workplace import partial_of
-from derain_ros.engines import EngineError, EngineInfo
+from derain_ros.engines import EngineInfo
+from derain_ros.text import UserError
 
 LONG_BAG = 1000
 """From so many frames on, a second process is worth its start."""
@@ -77,7 +78,7 @@ def for_each_bag(
         try:
             if work(source, destination):
                 failed[source] = ''
-        except (EngineError, OSError, ValueError) as error:
+        except (UserError, OSError) as error:
             failed[source] = str(error)
 
     threads = ThreadPoolExecutor(side_by_side)

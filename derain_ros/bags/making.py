@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 from rosbags.interfaces import Connection, QosDurability
@@ -25,6 +25,7 @@ from derain_ros.bags.chunks import Totals, load_records
 from derain_ros.bags.damage import BagError, Damage
 from derain_ros.bags.mcap_file import zstd
 from derain_ros.bags.plan import BagPlan
+from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
 from derain_ros.bags.segment_work import (
@@ -39,9 +40,6 @@ from derain_ros.bags.topics import TopicList
 from derain_ros.bags.workplace import Workplace, digest_of
 from derain_ros.replacing import replace_file
 
-if TYPE_CHECKING:
-    from derain_ros.bags.pool import Pool
-
 _SUFFIXES = {'mcap': '.mcap', 'sqlite3': '.db3'}
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _TRANSFORMS = 'tf2_msgs/msg/TFMessage'
@@ -54,7 +52,7 @@ def make_bag(
     maker: Maker | None = None,
     *,
     options: Mapping[str, Any],
-    pool: 'Pool | None' = None,
+    pool: Pool | None = None,
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None,
 ) -> BagSummary:
@@ -116,7 +114,7 @@ class Making:
         self._messages = place.path / f'messages{_SUFFIXES[plan.storage]}'
 
     def run(
-        self, maker: Maker | None, pool: 'Pool | None', progress: Callable[[int], Any],
+        self, maker: Maker | None, pool: Pool | None, progress: Callable[[int], Any],
         resumed: Callable[[int], Any]
     ) -> BagSummary:
         """Do all that is left to do."""
@@ -246,7 +244,7 @@ class Making:
             if maker is None:
                 own.close()
 
-    def _work_there(self, work: BagWork, pool: 'Pool', progress: Callable[[int], Any]) -> None:
+    def _work_there(self, work: BagWork, pool: Pool, progress: Callable[[int], Any]) -> None:
         place, there = self._place, self._place.pending()
         for old in place.bodies.glob('*.tmp'):
             old.unlink()

@@ -2,7 +2,8 @@
 
 Each segment is a task. It leaves its messages, ``<number>.body``, and then its record,
 ``<number>.json``, in the folder of the bag in the making, which all processes see. A task whose
-process has died is given to another one; one that is done is not done again.
+process has died is given to another one; one that is done is not done again. Dask, whose import
+takes a second, is imported where it is used.
 """
 
 import os
@@ -15,16 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed
-from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
 
 from derain_ros.bags.chunks import ChunkWriter, SegmentRecord
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import BagWork, Pipeline
 from derain_ros.bags.workplace import file_facts
-from derain_ros.engines import EngineError
+from derain_ros.text import UserError
 
 _BUFFER = 1 << 18
 
@@ -35,7 +33,7 @@ class Pool:
     Those that are ``remote`` may be on other machines: bags are put together there, too.
     """
 
-    def __init__(self, client: Client, remote: bool):
+    def __init__(self, client: Any, remote: bool):
         self._client = client
         self.remote = remote
 
@@ -52,6 +50,9 @@ class Pool:
         They put segment ``number`` into ``folder``, packed with zstd if ``compress`` says so.
         Raises BagError or EngineError where one could not be done, or the scheduler is gone.
         """
+        from distributed import as_completed
+        from distributed.comm import CommClosedError
+
         token = uuid.uuid4().hex
         # One task that has the work, as it may be large and there are many segments.
         shared = self._client.submit(_same, work, key=f'{token}-work')
@@ -76,6 +77,9 @@ class Pool:
 
     @staticmethod
     def _result(get: Callable[[], Any]) -> Any:
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
         try:
             return get()
         except KilledWorker as error:
@@ -83,7 +87,7 @@ class Pool:
                 f'processes died {error.allowed_failures + 1} times over one task; is there '
                 'enough memory? Fewer of them take less. The same command goes on where the work '
                 'stopped') from error
-        except (BagError, EngineError):
+        except UserError:
             raise
         except Exception as error:
             if 'cancel' in type(error).__name__.lower() or isinstance(error, CommClosedError):
@@ -100,7 +104,18 @@ def _gone(error: Exception) -> BagError:
 
 @contextmanager
 def local_pool(count: int) -> Iterator[Pool]:
-    """Start processes on this machine, each with cores of its own."""
+    """Start processes on this machine, each with cores of its own, also those that replace one."""
+    from distributed import Client, LocalCluster, WorkerPlugin
+
+    class OwnCores(WorkerPlugin):
+        name = 'own cores'
+
+        def setup(self, worker: Any) -> None:
+            # OpenVINO takes as many threads as there are cores to run on.
+            share = shares[int(worker.name) % len(shares)]
+            for thread in Path('/proc/self/task').iterdir():
+                os.sched_setaffinity(int(thread.name), share)
+
     cores = sorted(os.sched_getaffinity(0))
     shares = [tuple(cores[number * len(cores) // count:(number + 1) * len(cores) // count])
               or (cores[number % len(cores)],) for number in range(count)]
@@ -113,7 +128,7 @@ def local_pool(count: int) -> Iterator[Pool]:
             silence_logs='CRITICAL') as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(_OwnCores(shares))
+        client.register_plugin(OwnCores())
         yield Pool(client, remote=False)
 
 
@@ -127,6 +142,8 @@ def cluster_pool(scheduler: str) -> Iterator[Pool]:
         There is none, or it has no workers.
 
     """
+    from distributed import Client
+
     try:
         client = Client(scheduler, timeout='10s')
     except (OSError, ValueError, TimeoutError) as error:
@@ -145,21 +162,6 @@ class _Body(ChunkWriter):
 
     def end_segment(self, *facts: Any) -> None:
         self.record = super().end_segment(*facts)
-
-
-class _OwnCores(WorkerPlugin):
-    """Gives each worker of this machine cores of its own, also one that replaces another."""
-
-    name = 'own cores'
-
-    def __init__(self, shares: Sequence[tuple[int, ...]]):
-        self._shares = shares
-
-    def setup(self, worker: Any) -> None:
-        # OpenVINO takes as many threads as there are cores to run on.
-        share = self._shares[int(worker.name) % len(self._shares)]
-        for thread in Path('/proc/self/task').iterdir():
-            os.sched_setaffinity(int(thread.name), share)
 
 
 def _same(work: BagWork) -> BagWork:

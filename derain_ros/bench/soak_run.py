@@ -22,6 +22,7 @@ from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run
 from derain_ros.live.played import PlayedClip
 from derain_ros.report.plots import Panel, require, time_plot
+from derain_ros.text import UserError
 
 WARM_UP_SECONDS = 60.0  # what grows in the first minute is caches and pools that fill
 
@@ -103,7 +104,7 @@ def run_soak(
         run.play(seconds, watch=recorder)
         samples = recorder.samples
     if len(samples) < 2:
-        raise ValueError(f'{len(samples)} samples in {seconds:g} s; sample more often')
+        raise UserError(f'{len(samples)} samples in {seconds:g} s; sample more often')
     title = f'soak: {size[0]}x{size[1]} at {rate:g} Hz for {seconds / 60:.3g} minutes'
     begin = warm_up_seconds(samples)
     result = judge(title, samples, begin)

@@ -2,20 +2,22 @@
 
 The docstring of each module is its help: the line of the list of commands, the description,
 and from ``examples:`` on what stands behind the options. It has ``add_arguments(parser)`` and
-``run(args) -> int``, and imports what it needs only when it runs.
+``run(args) -> int``. It is imported only when its command is given; what needs ROS or torch is
+imported when it runs, so that its help can be read without.
 """
 
 import argparse
+import inspect
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from importlib import util
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from derain_ros.commands.arguments import strength
+from derain_ros.text import UserError
+from derain_ros.text import printable as one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -32,17 +34,8 @@ _SHOWN = 10
 _CLIP = Path('test') / 'data' / 'driving_rain'
 
 
-class CommandError(Exception):
-    """A sub-command gives up; the message is for the user.
-
-    Parameters
-    ----------
-    message
-        What is wrong and what to do.
-    exit_code
-        Exit status of ``derain``.
-
-    """
+class CommandError(UserError):
+    """A sub-command gives up with an exit status."""
 
     def __init__(self, message: str, exit_code: int = FAILURE):
         super().__init__(message)
@@ -51,21 +44,7 @@ class CommandError(Exception):
 
 def printable(value: object) -> str:
     """Return a path, an error or the like as one line that is safe to print on a terminal."""
-    from derain_ros.text import printable as one_line
-
     return one_line(str(value))
-
-
-def add_command(subparsers: argparse._SubParsersAction, module: ModuleType) -> None:
-    """Register the command that a module is."""
-    first, _, rest = (module.__doc__ or '').partition('\n')
-    description, examples, more = rest.strip().partition('examples:\n')
-    parser = subparsers.add_parser(
-        module.__name__.rpartition('.')[2].replace('_', '-'),
-        help=first.partition(': ')[2].rstrip('.'), description=description.strip(),
-        epilog=examples + more, formatter_class=argparse.RawDescriptionHelpFormatter)
-    module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -99,20 +78,20 @@ def add_strength_option(parser: argparse.ArgumentParser) -> None:
              'further, at the cost of fine detail (default: 1)')
 
 
+def told(error: Exception) -> str:
+    """Return what an error tells the user; what fails while it runs may bring lines of a log."""
+    lines = str(error).split('\n') if isinstance(error, RuntimeError) else [error]
+    return '\n'.join(map(printable, lines))
+
+
 @contextmanager
-def giving_up(*errors: type[Exception], exit_code: int = FAILURE) -> Iterator[None]:
-    """Turn errors, whose messages are for users, into a CommandError."""
+def refusing(*errors: type[Exception]) -> Iterator[None]:
+    """Let errors, all of users unless some are named, say that the arguments are wrong."""
+    errors = errors or (UserError,)
     try:
         yield
     except errors as error:
-        # What fails while it runs may bring lines of a log.
-        lines = str(error).split('\n') if isinstance(error, RuntimeError) else [error]
-        raise CommandError('\n'.join(map(printable, lines)), exit_code) from error
-
-
-def refusing(*errors: type[Exception]) -> AbstractContextManager[None]:
-    """Turn errors into a CommandError that says that the arguments are wrong."""
-    return giving_up(*errors, exit_code=USAGE)
+        raise CommandError(told(error), USAGE) from error
 
 
 def print_notes(*notes: str) -> None:
@@ -151,73 +130,32 @@ def find_clip() -> Path:
         'with --bag')
 
 
-def progress_bar(total: int, unit: str) -> 'tqdm':
+def progress_bar(total: float | None, unit: str, **options: Any) -> 'tqdm':
     """Return a progress bar on stderr; in a log it moves every ten seconds only."""
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, unit=unit, mininterval=interval, maxinterval=interval)
+    return tqdm(total=total, unit=unit, mininterval=interval, maxinterval=interval, **options)
 
 
-class SlowBar:
-    """A bar on stderr that is seen only once the work has taken two seconds, and while it does.
+def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
+    """Return a bar that is seen only once the work has taken two seconds, and while it does."""
+    from tqdm import tqdm
 
-    tqdm has that itself since 4.58; Ubuntu 22.04 has 4.57.
-
-    Attributes
-    ----------
-    n
-        How much is done.
-
-    """
-
-    def __init__(self, total: float | None, unit: str, what: str):
-        self.n = 0.0
-        self._begun = time.monotonic()
-        self._options = {'total': total, 'unit': unit, 'desc': f'derain: {what}'}
-        self._bar: tqdm | None = None
-
-    def update(self, count: float = 1) -> None:
-        """Go on by so much."""
-        self.n += count
-        if self._bar is not None:
-            self._bar.update(count)
-        elif time.monotonic() - self._begun >= QUIET_SECONDS:
-            from tqdm import tqdm
-
-            interval = 0.1 if sys.stderr.isatty() else 5.0
-            self._bar = tqdm(initial=self.n, unit_scale=True, leave=False, mininterval=interval,
-                             maxinterval=interval, **self._options)
-
-    def close(self) -> None:
-        """Take it away."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def __enter__(self) -> 'SlowBar':
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    # Ubuntu 22.04 has tqdm 4.57, which knows no delay.
+    quiet = {'delay': QUIET_SECONDS} if 'delay' in inspect.signature(
+        tqdm.__init__).parameters else {}
+    return progress_bar(
+        total, unit, desc=f'derain: {what}', unit_scale=True, leave=False, **quiet)
 
 
 @contextmanager
 def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
-    """Create the engine that the options ask for, and close it at the end.
+    """Create the engine that the options ask for, and close it at the end."""
+    from derain_ros.engines import create_engine
 
-    Raises
-    ------
-    CommandError
-        There is no such engine or model, or it failed.
-
-    """
-    from derain_ros.engines import EngineError, create_engine
-
-    try:
-        with closing(create_engine(args.engine, args.model, precision=args.precision)) as engine:
-            info = engine.info
-            print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
-                  file=sys.stderr)
-            yield engine
-    except EngineError as error:
-        raise CommandError(str(error)) from error
+    with closing(create_engine(args.engine, args.model, precision=args.precision)) as engine:
+        info = engine.info
+        print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
+              file=sys.stderr)
+        yield engine

@@ -13,7 +13,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, giving_up, refusing
+from derain_ros.commands import USAGE, CommandError, refusing
 from derain_ros.commands.arguments import count
 
 
@@ -40,12 +40,11 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.replacing import replace_file
     from derain_ros.training.ablation import run_ablation, table
     from derain_ros.training.config import ConfigError, TrainingConfig
-    from derain_ros.training.loop import TrainingError
     from derain_ros.training.picture_pack import PackError
 
     if not (args.validation / 'clean').is_dir():
         raise CommandError(f'{args.validation}: no folder clean/ with dry pictures', USAGE)
-    with giving_up(OSError, TrainingError), refusing(ConfigError, FileNotFoundError, PackError):
+    with refusing(ConfigError, FileNotFoundError, PackError):
         config = TrainingConfig(
             data=args.data, out=args.output, validation=args.validation, steps=args.steps,
             batch=args.batch, size=args.size, learning_rate=2e-3, ema=0.995,

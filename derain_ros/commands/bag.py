@@ -41,31 +41,32 @@ exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments, 130
 
 import argparse
 import sys
+import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from derain_ros.bags.derain import BagPlan, BagSummary, derain_bag
+from derain_ros.bags.plan import choose_to_derain, plan_bag
+from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
-    SlowBar,
     add_engine_options,
     add_strength_option,
-    giving_up,
     open_engine,
     print_notes,
     printable,
     progress_bar,
     refusing,
+    slow_bar,
 )
 from derain_ros.commands.arguments import count, seconds, whole
 from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
-
-if TYPE_CHECKING:
-    from derain_ros.bags.derain import BagPlan, BagSummary
-    from derain_ros.bags.pool import Pool
-    from derain_ros.engines import Engine
+from derain_ros.engines import Engine
+from derain_ros.files.bag_run_file import bag_figures
+from derain_ros.files.run_files import bag_bytes, check_output, write_run
+from derain_ros.node.process_memory import keep_large_buffers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,13 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Derain the bag, or all bags, that ``args`` names; 1 if a frame or a bag failed."""
-    from derain_ros.bags.damage import BagError
-    from derain_ros.bags.plan import choose_to_derain, plan_bag
-    from derain_ros.files.run_files import RunFileError, check_output
-    from derain_ros.node.process_memory import keep_large_buffers
-
     keep_large_buffers()
-    with refusing(BagError, RunFileError):
+    with refusing():
         if args.json:
             check_output(args.json)
         bags = Bags(args, partial(
@@ -116,19 +112,15 @@ def run(args: argparse.Namespace) -> int:
             choose=partial(choose_to_derain, bits=args.bits)))
         if args.json and not bags.plan:
             raise CommandError('--json is for one bag; IN is a folder of bags', USAGE)
-    with giving_up(BagError, RunFileError), open_engine(args) as engine:
+    with open_engine(args) as engine:
         return bags.work(
             lambda plan, pool: _derain(args, plan, engine, pool), engine.info, 'derained')
 
 
 def _derain(
-    args: argparse.Namespace, plan: 'BagPlan', engine: 'Engine', pool: 'Pool | None'
+    args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool | None
 ) -> int:
     """Derain one bag and say what came of it."""
-    import time
-
-    from derain_ros.bags.derain import derain_bag
-
     print_notes(*plan.notes)
     begun = time.monotonic()
     try:
@@ -152,21 +144,18 @@ def _derain(
 
 
 def _write_json(
-    args: argparse.Namespace, plan: 'BagPlan', summary: 'BagSummary', engine: 'Engine',
+    args: argparse.Namespace, plan: BagPlan, summary: BagSummary, engine: Engine,
     workers: int, seconds: float
 ) -> None:
-    from derain_ros.files.bag_run_file import bag_figures
-    from derain_ros.files.run_files import bag_bytes, write_run
-
     total = bag_bytes(plan.source) + bag_bytes(plan.destination)
-    with SlowBar(total, 'B', 'sha256 of both bags') as bar:
+    with slow_bar(total, 'B', 'sha256 of both bags') as bar:
         figures = bag_figures(
             plan, summary, engine, mask=not args.no_mask, strength=args.strength,
             workers=workers, seconds=seconds, progress=bar.update)
     write_run(args.json, figures)
 
 
-def _report(plan: 'BagPlan', summary: 'BagSummary') -> None:
+def _report(plan: BagPlan, summary: BagSummary) -> None:
     report_summary(plan, summary, 'failed')
     for camera in plan.cameras:
         if summary.failed[camera.source] and not summary.made[camera.source]:

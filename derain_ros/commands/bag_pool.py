@@ -5,19 +5,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
+from derain_ros.bags.bag_summary import BagSummary
+from derain_ros.bags.damage import show_time
+from derain_ros.bags.fleet import bags_below, for_each_bag, usual_workers
+from derain_ros.bags.plan import BagPlan
+from derain_ros.bags.pool import Pool
 from derain_ros.commands import FAILURE, print_notes, printable
 from derain_ros.commands.arguments import count
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from derain_ros.bags.bag_summary import BagSummary
-    from derain_ros.bags.plan import BagPlan
-    from derain_ros.bags.pool import Pool
-    from derain_ros.engines import EngineInfo
-
+from derain_ros.engines import EngineInfo
 
 _SHOWN_PER_TOPIC = 10
 
@@ -44,16 +42,14 @@ class Bags:
 
     """
 
-    def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], 'BagPlan']):
-        from derain_ros.bags.fleet import bags_below
-
+    def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):
         self._args, self._planned = args, planned
         self._jobs = bags_below(args.source, args.output)
         one = len(self._jobs) == 1 and self._jobs[0][0] == args.source
         self.plan = planned(*self._jobs[0]) if one else None
 
     def work(
-        self, work: Callable[['BagPlan', 'Pool | None'], int], engine: 'EngineInfo | None',
+        self, work: Callable[[BagPlan, Pool | None], int], engine: EngineInfo | None,
         done: str,
     ) -> int:
         """Work on each bag, by the processes that the options ask for; returns the exit status.
@@ -70,7 +66,7 @@ class Bags:
 
 def work_on_bags(
     args: argparse.Namespace, jobs: Sequence[tuple[Path, Path]],
-    work: Callable[[Path, Path, 'Pool | None'], int], engine: 'EngineInfo | None', done: str,
+    work: Callable[[Path, Path, Pool | None], int], engine: EngineInfo | None, done: str,
     *, whole: bool = False
 ) -> int:
     """Work on bags whose result is not there yet, and name those that fail; the exit status.
@@ -78,8 +74,6 @@ def work_on_bags(
     ``work`` takes a bag, its result and the pool, and returns 0 if all went well. With ``whole``
     a process of the pool is given a bag, else its segments.
     """
-    from derain_ros.bags.fleet import for_each_bag
-
     with _open_pool(args, engine, 0 if whole else None) as pool:
         failed = for_each_bag(
             jobs, lambda source, out: work(source, out, pool),
@@ -94,11 +88,9 @@ def work_on_bags(
 
 @contextmanager
 def _open_pool(
-    args: argparse.Namespace, engine: 'EngineInfo | None', frames: int | None
-) -> Iterator['Pool | None']:
+    args: argparse.Namespace, engine: EngineInfo | None, frames: int | None
+) -> Iterator[Pool | None]:
     """Start or find the processes that the options ask for; None for this one alone."""
-    from derain_ros.bags.fleet import usual_workers
-
     number = args.workers or usual_workers(frames, engine)
     if not args.scheduler and number == 1:
         yield None
@@ -110,7 +102,7 @@ def _open_pool(
         yield pool
 
 
-def resume_bar(bar: 'tqdm', count: int) -> None:
+def resume_bar(bar: tqdm, count: int) -> None:
     """Show what an earlier run has done, and leave it out of the rate."""
     if count:
         bar.write(f'derain: resuming; {count} frames are done already', file=sys.stderr)
@@ -118,10 +110,8 @@ def resume_bar(bar: 'tqdm', count: int) -> None:
         bar.refresh()
 
 
-def report_summary(plan: 'BagPlan', summary: 'BagSummary', failure: str) -> None:
+def report_summary(plan: BagPlan, summary: BagSummary, failure: str) -> None:
     """Name what was noted, damaged or failed in a bag."""
-    from derain_ros.bags.damage import show_time
-
     print_notes(*summary.notes, *(
         f'the bag holds no definition of {msgtype}; its messages are kept all the same'
         for msgtype in summary.undefined_types))

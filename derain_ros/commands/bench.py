@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.bench import MODULES, SCENARIOS, WITHOUT_ROS
-from derain_ros.commands import FAILURE, CommandError, find_clip, giving_up, require_ros
+from derain_ros.commands import FAILURE, CommandError, find_clip, require_ros, told
 from derain_ros.commands.arguments import positive_number, size_in_pixels
+from derain_ros.text import UserError
 
 if TYPE_CHECKING:
     from derain_ros.bench.measures import Result
@@ -115,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
         for name in names:
             try:
                 results[name] = _measure(name, setting)
-            except CommandError as error:
-                failures[name] = str(error)
-                print(f'derain: error: {name}: {error}', file=sys.stderr, flush=True)
+            except (UserError, ValueError, OSError) as error:
+                failures[name] = told(error)
+                print(f'derain: error: {name}: {failures[name]}', file=sys.stderr, flush=True)
     _summarize(results, failures)
     if args.plot and 'engine' in results:
         _draw(results['engine'], args.plot)
@@ -131,12 +132,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(name: str, setting: 'Setting') -> 'Result':
-    from derain_ros.engines import EngineError
-    from derain_ros.live.processes import LiveRunError
-
     module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
-    with giving_up(LiveRunError, EngineError, ValueError, OSError):
-        result = getattr(module, name)(setting)
+    result = getattr(module, name)(setting)
     print(f'\n{result.table()}', flush=True)
     return result
 

@@ -22,16 +22,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from derain_ros.commands import CommandError, giving_up, print_notes, refusing
+from derain_ros.commands import CommandError, print_notes, refusing, slow_bar
 from derain_ros.commands.arguments import count, size_in_pixels
-
-if TYPE_CHECKING:
-    from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
-    from derain_ros.engines.tensorrt.engine_cache import EngineCache
-    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest, Progress
-    from derain_ros.engines.tensorrt.tensorrt_library import Library
+from derain_ros.engines.models import find_model
+from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity, find_gpu
+from derain_ros.engines.tensorrt.engine_cache import EngineCache
+from derain_ros.engines.tensorrt.tensorrt_build import (
+    BuildRequest,
+    Progress,
+    build_engine,
+    timings_for,
+)
+from derain_ros.engines.tensorrt.tensorrt_library import Library, check_gpu, find_library
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,14 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build as ``args`` say, one engine for each size."""
-    from derain_ros.engines import EngineError
-    from derain_ros.engines.models import ModelError, find_model
-    from derain_ros.engines.tensorrt.cuda_runtime import find_gpu
-    from derain_ros.engines.tensorrt.engine_cache import EngineCache
-    from derain_ros.engines.tensorrt.tensorrt_build import BuildRequest
-    from derain_ros.engines.tensorrt.tensorrt_library import check_gpu, find_library
-
-    with refusing(EngineError, ModelError):
+    with refusing():
         requests = [
             BuildRequest(
                 model=find_model(args.model), precision=args.precision, size=(height, width),
@@ -73,47 +69,44 @@ def run(args: argparse.Namespace) -> int:
             for width, height in dict.fromkeys(args.size)]
         content = requests[0].read()
     gpu = find_gpu()
-    with giving_up(EngineError, ModelError):
-        library = find_library(args.flavour)
-        if library.needs_gpu and gpu.missing:
-            raise EngineError(
-                f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
-                'machine that is to run it, or use tensorrt_rtx')
-        check_gpu(library, gpu)
-        where = f'{gpu.name}, compute capability {gpu.compute_capability}' if gpu.name else (
-            'no GPU: it is built for all that this flavour knows')
-        print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
-        cache = EngineCache(
-            args.cache, limit=args.cache_limit << 20, log=print_notes)
-        for request in requests:
-            _build(request, content, library, gpu, cache)
+    library = find_library(args.flavour)
+    if library.needs_gpu and gpu.missing:
+        raise CommandError(
+            f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
+            'machine that is to run it, or use tensorrt_rtx')
+    check_gpu(library, gpu)
+    where = f'{gpu.name}, compute capability {gpu.compute_capability}' if gpu.name else (
+        'no GPU: it is built for all that this flavour knows')
+    print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
+    cache = EngineCache(args.cache, limit=args.cache_limit << 20, log=print_notes)
+    for request in requests:
+        _build(request, content, library, gpu, cache)
     return 0
 
 
 def _build(
-    request: 'BuildRequest', content: bytes, library: 'Library', gpu: 'GpuIdentity',
-    cache: 'EngineCache',
+    request: BuildRequest, content: bytes, library: Library, gpu: GpuIdentity,
+    cache: EngineCache,
 ) -> None:
     """Build or find one engine, and print where it is."""
-    from derain_ros.engines.tensorrt.tensorrt_build import build_engine, timings_for
+    def show(progress: Progress) -> None:
+        bar.set_postfix_str(progress.phase, refresh=False)
+        bar.update(round(progress.percent) - bar.n)
 
-    bar, stop, start = _Bar(), threading.Event(), time.monotonic()
+    stop, start = threading.Event(), time.monotonic()
     key = request.key(content, library, gpu)
-    try:
-        # In a thread, as Ctrl-C would otherwise be raised within a callback of TensorRT.
-        with ThreadPoolExecutor(1) as pool:
-            job = pool.submit(
-                cache.get_or_build, key,
-                lambda: build_engine(request, content, library, report=bar.show, stop=stop,
-                                     timings=timings_for(cache, library, gpu)),
-                stop=stop, waiting=_tell_of_waiting)
-            try:
-                engine, found = job.result()
-            except KeyboardInterrupt:
-                stop.set()
-                raise
-    finally:
-        bar.close()
+    # In a thread, as Ctrl-C would otherwise be raised within a callback of TensorRT.
+    with slow_bar(100, '%', 'building') as bar, ThreadPoolExecutor(1) as pool:
+        job = pool.submit(
+            cache.get_or_build, key,
+            lambda: build_engine(request, content, library, report=show, stop=stop,
+                                 timings=timings_for(cache, library, gpu)),
+            stop=stop, waiting=_tell_of_waiting)
+        try:
+            engine, found = job.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
     seconds = time.monotonic() - start
     done = 'found in the cache' if found else f'built in {seconds:.1f} s'
     height, width = request.size
@@ -127,25 +120,3 @@ def _build(
 
 def _tell_of_waiting() -> None:
     print('derain: another process is building this engine; waiting for it', file=sys.stderr)
-
-
-class _Bar:
-    """A line on the terminal; in a log, one every ten seconds."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._last = 0.0
-        self._shown = False
-
-    def show(self, progress: 'Progress') -> None:
-        text = f'{progress.percent:3.0f} %  {progress.seconds:5.1f} s  {progress.phase}'
-        if self._live:
-            print(f'\r\x1b[Kderain: {text}', end='', file=sys.stderr, flush=True)
-            self._shown = True
-        elif progress.seconds - self._last >= 10:
-            self._last = progress.seconds
-            print(f'derain: {text}', file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._shown:
-            print(file=sys.stderr)

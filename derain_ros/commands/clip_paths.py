@@ -2,13 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from derain_ros.bags.fleet import is_bag
 from derain_ros.commands import USAGE, CommandError, printable
 from derain_ros.commands.arguments import rate, seconds, seconds_above_0
-
-if TYPE_CHECKING:
-    from derain_ros.files.clip_sources import ClipSource
+from derain_ros.files.clip_sources import BagClip, ClipSource, PictureClip
+from derain_ros.files.image_files import VIDEO_SUFFIXES
 
 
 def add_clip_options(parser: argparse.ArgumentParser, duration: str = 'all') -> None:
@@ -26,16 +25,12 @@ def add_clip_options(parser: argparse.ArgumentParser, duration: str = 'all') -> 
 
 def open_clip(
     path: Path, args: argparse.Namespace, derained_topic: str | None = None
-) -> 'ClipSource':
+) -> ClipSource:
     """Open a video, a folder of pictures, or an image topic of a rosbag2, told by what lies there.
 
     ``args`` has the options of :func:`add_clip_options`. Raises CommandError where there is
     nothing, or an option does not fit what there is, ValueError where it cannot be read.
     """
-    from derain_ros.bags.fleet import is_bag
-    from derain_ros.files.clip_sources import BagClip, PictureClip
-    from derain_ros.files.image_files import VIDEO_SUFFIXES
-
     shown = printable(path)
     if not path.exists():
         raise CommandError(f'{shown}: no such file or folder', USAGE)

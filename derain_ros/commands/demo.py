@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import FAILURE, add_node_options, find_clip, giving_up, require_ros
+from derain_ros.commands import FAILURE, add_node_options, find_clip, require_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +36,9 @@ def run(args: argparse.Namespace) -> int:
     bag = args.bag or find_clip()
 
     from derain_ros.live.demo_drive import run_demo
-    from derain_ros.live.processes import LiveRunError
 
     print(f'derain: playing {bag} into derain_node', file=sys.stderr)
-    with giving_up(LiveRunError, ValueError, OSError):
-        report = run_demo(bag, args.output, {'model': args.model, 'engine': args.engine})
+    report = run_demo(bag, args.output, {'model': args.model, 'engine': args.engine})
     print(report.table())
     print(f'Recorded bag, side-by-side pictures and logs: {args.output}')
     problems = report.problems()

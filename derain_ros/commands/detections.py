@@ -31,14 +31,12 @@ exit status: 0 all done, 1 some frames failed (each is named), 2 wrong arguments
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
     add_engine_options,
-    giving_up,
     open_engine,
     print_notes,
     printable,
@@ -53,13 +51,13 @@ from derain_ros.commands.pair_sources import (
     check_sources,
     write_figures,
 )
-
-if TYPE_CHECKING:
-    from derain_ros.evaluation.detection.comparison import Comparison
-    from derain_ros.evaluation.detection.description import Description
-    from derain_ros.evaluation.detection.detector import Detector
-    from derain_ros.evaluation.detection.labels import Labels
-    from derain_ros.files.frame_sources import FrameSource
+from derain_ros.engines.model_facts import model_facts
+from derain_ros.engines.models import share_directory
+from derain_ros.evaluation.detection.comparison import Comparison, compare, summarise
+from derain_ros.evaluation.detection.description import Description, read_description
+from derain_ros.evaluation.detection.detector import Detector
+from derain_ros.evaluation.detection.labels import Labels, match_names, read_labels
+from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSource
 
 _SHOWN = 10
 _VERSIONS = 'rainy', 'derained', 'clean'
@@ -89,12 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare as ``args`` say; 1 if a frame failed."""
-    from derain_ros.engines.model_facts import model_facts
-    from derain_ros.evaluation.detection.comparison import compare, summarise
-    from derain_ros.evaluation.detection.detector import DetectorError
-
     source, detector, labels, classes = _open(args)
-    with giving_up(ValueError, DetectorError), ExitStack() as stack:
+    with ExitStack() as stack:
         engine = model = None
         if not source.has('derained'):
             engine = stack.enter_context(open_engine(args))
@@ -113,12 +107,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(
     args: argparse.Namespace,
-) -> tuple['FrameSource', 'Detector', 'Labels | None', frozenset[int] | None]:
+) -> tuple[FrameSource, Detector, Labels | None, frozenset[int] | None]:
     """Open everything that can be wrong before the work begins."""
-    from derain_ros.evaluation.detection.detector import Detector, DetectorError
-    from derain_ros.evaluation.detection.labels import read_labels
-    from derain_ros.files.frame_sources import BagFrames, FolderFrames
-
     check_sources(args, _VERSIONS, ['rainy'])
     if not (args.labels or args.clean or args.clean_topic):
         other = '--clean' if args.bag is None else '--clean-topic'
@@ -126,7 +116,7 @@ def _open(
             f'the ground truth is missing: name the frames without rain with {other}, or '
             '--labels', USAGE)
     check_outputs(args.json)
-    with refusing(ValueError, DetectorError):
+    with refusing():
         description = _describe(args)
         classes = _classes(args, description)
         labels = read_labels(args.labels, description.classes) if args.labels else None
@@ -137,15 +127,11 @@ def _open(
         return source, Detector(description), labels, classes
 
 
-def _describe(args: argparse.Namespace) -> 'Description':
+def _describe(args: argparse.Namespace) -> Description:
     """Read the description that is named by its path, or by its name if it is shipped."""
-    from derain_ros.engines.models import ModelError, share_directory
-    from derain_ros.evaluation.detection.description import read_description
-
     path = Path(args.detector)
     if not path.suffix and not path.exists():
-        with giving_up(ModelError):
-            shipped = share_directory() / 'config' / 'detectors'
+        shipped = share_directory() / 'config' / 'detectors'
         names = sorted(file.stem for file in shipped.glob('*.yaml'))
         if args.detector not in names:
             raise CommandError(printable(
@@ -155,9 +141,7 @@ def _describe(args: argparse.Namespace) -> 'Description':
     return read_description(path, args.onnx)
 
 
-def _classes(args: argparse.Namespace, description: 'Description') -> frozenset[int] | None:
-    from derain_ros.evaluation.detection.labels import match_names
-
+def _classes(args: argparse.Namespace, description: Description) -> frozenset[int] | None:
     if not args.classes:
         return None
     known = match_names(args.classes, description.classes)
@@ -171,7 +155,7 @@ def _classes(args: argparse.Namespace, description: 'Description') -> frozenset[
     return frozenset(known.values())
 
 
-def _report(comparison: 'Comparison') -> None:
+def _report(comparison: Comparison) -> None:
     """Tell which frames were left out, and stop where none is left."""
     report_failed([bad.reason for bad in comparison.failed], 'frames', '; --json names them')
     unlabelled = comparison.unlabelled

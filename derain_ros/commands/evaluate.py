@@ -26,14 +26,15 @@ import argparse
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from derain_ros.bags.fleet import bags_below
+from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
     USAGE,
     CommandError,
     add_engine_options,
-    giving_up,
     open_engine,
     print_notes,
     printable,
@@ -49,10 +50,13 @@ from derain_ros.commands.pair_sources import (
     check_sources,
     write_figures,
 )
-
-if TYPE_CHECKING:
-    from derain_ros.bags.pool import Pool
-    from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores
+from derain_ros.engines.model_facts import model_facts
+from derain_ros.evaluation.bag_evaluation import evaluate_bag
+from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate
+from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
+from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
+from derain_ros.files.pairs import BadPair
+from derain_ros.files.run_files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,10 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate as ``args`` say; 1 if a pair failed."""
-    from derain_ros.engines.model_facts import model_facts
-    from derain_ros.evaluation.pair_evaluation import evaluate
-    from derain_ros.files.frame_sources import BagPairs, FolderPairs
-
     if args.sweep:
         return _sweep(args)
     if args.output:
@@ -93,12 +93,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError('--workers and --scheduler are for a folder of bags, with -o', USAGE)
     check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
-    with refusing(ValueError):
+    with refusing():
         source = FolderPairs(args.rainy, args.clean) if args.bag is None else BagPairs(
             args.bag, args.rainy_topic, args.clean_topic)
     print_notes(*(source.notes if args.bag else ()))
     names = list(dict.fromkeys([args.model, *args.against]))
-    with giving_up(ValueError), ExitStack() as stack:
+    with ExitStack() as stack:
         models = []
         for name in names:
             options = argparse.Namespace(**{**vars(args), 'model': name})
@@ -121,21 +121,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate_bags(args: argparse.Namespace) -> int:
     """Evaluate every bag of a folder, in this process or several; 1 if one or a pair failed."""
-    from derain_ros.bags.damage import BagError
-    from derain_ros.bags.fleet import bags_below
-    from derain_ros.evaluation.bag_evaluation import evaluate_bag
-
     if args.bag is None or args.json or args.html:
         raise CommandError('-o is for a folder of bags, whose run files go there; --json and '
                            '--html are for one evaluation', USAGE)
-    with refusing(BagError):
+    with refusing():
         jobs = [(bag, out.with_name(f'{out.name}.json'))
                 for bag, out in bags_below(args.bag, args.output)]
     check_sources(argparse.Namespace(**{**vars(args), 'bag': jobs[0][0]}), ('rainy', 'clean'),
                   ('rainy', 'clean'))
     models = tuple(dict.fromkeys([args.model, *args.against]))
 
-    def work(bag: Path, out: Path, pool: 'Pool | None') -> int:
+    def work(bag: Path, out: Path, pool: Pool | None) -> int:
         task = (evaluate_bag, bag.absolute(), args.rainy_topic, args.clean_topic, models,
                 args.engine, args.precision, out.absolute())
         notes, failed, found = pool.call(*task) if pool else task[0](*task[1:])
@@ -144,25 +140,18 @@ def _evaluate_bags(args: argparse.Namespace) -> int:
         return report_failed([f'{bag}: {reason}' for reason in failed], 'pairs',
                              f'; {out} names them')
 
-    with giving_up(BagError):
-        return work_on_bags(args, jobs, work, None, 'evaluated', whole=True)
+    return work_on_bags(args, jobs, work, None, 'evaluated', whole=True)
 
 
 def _sweep(args: argparse.Namespace) -> int:
     """Measure models on rain rendered over dry pictures, along one axis."""
-    from dataclasses import asdict
-
-    from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
-    from derain_ros.files.frame_sources import FolderFrames
-    from derain_ros.files.pairs import BadPair, PairError
-
     if args.clean is None or args.rainy or args.bag:
         raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
                            'neither --rainy nor a bag', USAGE)
     if args.clip:
         raise CommandError('--sweep renders single pictures; leave --clip out', USAGE)
     _check_outputs(args)
-    with refusing(PairError):
+    with refusing():
         frames = list(FolderFrames(args.clean, None, None).read())
     status = report_failed(
         [frame.reason for frame in frames if isinstance(frame, BadPair)], 'pictures')
@@ -206,7 +195,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
         plots.require()
 
 
-def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
+def _print_model(model: ModelScores, clip: bool, verbose: bool) -> None:
     facts, found = model.facts, model.summary
     flops = facts.flops_per_pixel
     cost = f'{flops / 1e3:.1f} kFLOP/px' if flops else 'cost unknown'
@@ -242,16 +231,13 @@ def _print_model(model: 'ModelScores', clip: bool, verbose: bool) -> None:
 
 
 def _write_outputs(args: argparse.Namespace, figures: dict, page: Callable[[], str]) -> None:
-    from derain_ros.files.run_files import RunFileError, write_text
-
     write_figures(args.json, figures)
     if args.html:
-        with giving_up(RunFileError):
-            write_text(args.html, page())
+        write_text(args.html, page())
         print(f'{printable(args.html)} written')
 
 
-def _page(figures: dict, evaluation: 'Evaluation') -> str:
+def _page(figures: dict, evaluation: Evaluation) -> str:
     """Return the page of what has been measured, with its worst pictures."""
     import msgspec
 

@@ -24,17 +24,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
     USAGE,
     CommandError,
-    SlowBar,
     add_engine_options,
     open_engine,
     printable,
     refusing,
     report_failed,
+    slow_bar,
 )
 from derain_ros.commands.arguments import (
     between,
@@ -44,10 +43,11 @@ from derain_ros.commands.arguments import (
 )
 from derain_ros.commands.clip_paths import add_clip_options, open_clip
 from derain_ros.commands.pair_sources import check_outputs, write_figures
-
-if TYPE_CHECKING:
-    from derain_ros.evaluation.gate_trial import GateTrial
-    from derain_ros.files.clip_sources import ClipSource
+from derain_ros.evaluation.gate_trial import GateTrial, as_text, summarise, try_gate
+from derain_ros.files.clip_sources import ClipSource, PannedClip
+from derain_ros.files.image_files import collect_images
+from derain_ros.files.run_files import host, versions
+from derain_ros.rain_gate import GateSettings
 
 _PANNED_SECONDS = 36.0
 _GAP = between(8, 1e9, 'seconds from 8 on')
@@ -79,10 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
-    from derain_ros.evaluation.gate_trial import as_text, summarise, try_gate
-    from derain_ros.files.run_files import host, versions
-    from derain_ros.rain_gate import GateSettings
-
     check_outputs(args.json)
     try:
         settings = GateSettings(**{
@@ -100,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         for name, open_source in clips:
             try:
                 source = open_source()
-                with SlowBar(source.facts.frames, 'frame', name) as bar:
+                with slow_bar(source.facts.frames, 'frame', name) as bar:
                     trials[name] = try_gate(
                         source, engine, settings, intensities=args.rain, every=args.every,
                         seed=seed, progress=bar.update)
@@ -123,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSource']]]:
+def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ClipSource]]]:
     """Yield what each clip is called and what opens it."""
     for path in args.sources:
         if not path.exists():
@@ -132,15 +128,13 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 'ClipSo
         for path in args.sources:
             yield printable(path), lambda path=path: open_clip(path, args)
         return
-    from derain_ros.files.clip_sources import PannedClip
-    from derain_ros.files.image_files import ImageFileError, collect_images
 
     for option in ('topic', 'fps'):
         if getattr(args, option) is not None:
             raise CommandError(f'--{option} does not go with --pan', USAGE)
     if args.start:
         raise CommandError('--start does not go with --pan', USAGE)
-    with refusing(ImageFileError):
+    with refusing():
         jobs = [job for path in args.sources for job in collect_images([path], path)]
     for job in jobs:
         yield printable(job.source), lambda job=job: PannedClip(

@@ -29,6 +29,7 @@ from derain_ros.commands import (
     progress_bar,
     refusing,
 )
+from derain_ros.files.image_files import check_outputs, collect_images, derain_images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Derain what ``args`` names; 1 if an image failed."""
-    from derain_ros.files.image_files import (
-        ImageFileError,
-        check_outputs,
-        collect_images,
-        derain_images,
-    )
-
-    with refusing(ImageFileError):
+    with refusing():
         jobs = collect_images(args.paths, args.output)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
     with open_engine(args) as engine:

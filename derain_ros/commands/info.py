@@ -16,7 +16,6 @@ from importlib import metadata, util
 from pathlib import Path
 
 from derain_ros import __version__
-from derain_ros.commands import giving_up
 
 # One entry per thing that a bug report needs; the first distribution found counts.
 _PACKAGES = {
@@ -45,10 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models() -> list[dict]:
-    from derain_ros.engines.models import ModelError, model_names
+    from derain_ros.engines.models import model_names
 
-    with giving_up(ModelError):
-        return [_model(name) for name in model_names()]
+    return [_model(name) for name in model_names()]
 
 
 def _model(name: str) -> dict:

@@ -4,13 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from derain_ros.bags.recording import Recording
+from derain_ros.bags.topics import image_topics
 from derain_ros.commands import (
     USAGE,
     CommandError,
-    giving_up,
     printable,
     refusing,
 )
+from derain_ros.files.run_files import check_output, write_run
 
 _HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
 
@@ -51,28 +53,19 @@ def check_sources(
 
 
 def _topics(bag: Path) -> str:
-    from derain_ros.bags.damage import BagError
-    from derain_ros.bags.recording import Recording
-    from derain_ros.bags.topics import image_topics
-
-    with refusing(BagError), Recording(bag) as recording:
+    with refusing(), Recording(bag) as recording:
         return printable(', '.join(sorted(image_topics(recording.topics))))
 
 
 def check_outputs(*paths: Path | None) -> None:
     """Find out before the work that its results can be written."""
-    from derain_ros.files.run_files import RunFileError, check_output
-
-    with refusing(RunFileError):
+    with refusing():
         for path in filter(None, paths):
             check_output(path)
 
 
 def write_figures(path: Path | None, figures: dict) -> None:
     """Write the file of ``--json``, if it is asked for."""
-    from derain_ros.files.run_files import RunFileError, write_run
-
     if path:
-        with giving_up(RunFileError):
-            write_run(path, figures)
+        write_run(path, figures)
         print(f'{printable(path)} written')

@@ -33,10 +33,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the policy."""
     require_ros()
 
-    from derain_ros.engines.models import ModelError, share_directory
-    from derain_ros.live.security_policy import PolicyError, read_policy, to_xml
+    from derain_ros.engines.models import share_directory
+    from derain_ros.live.security_policy import read_policy, to_xml
 
-    with refusing(PolicyError, ModelError):
+    with refusing():
         config = args.config or share_directory() / 'config' / 'derain.yaml'
         text = to_xml(read_policy(config, args.namespace))
     if args.output is None:

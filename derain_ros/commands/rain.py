@@ -33,13 +33,14 @@ exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from derain_ros.bags.fleet import holds_bags
+from derain_ros.bags.plan import BagPlan
+from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
-    giving_up,
     print_notes,
     printable,
     progress_bar,
@@ -48,12 +49,16 @@ from derain_ros.commands import (
 from derain_ros.commands.arguments import between, share
 from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
 from derain_ros.commands.image import report_images
-from derain_ros.commands.video import report_video
-
-if TYPE_CHECKING:
-    from derain_ros.bags.plan import BagPlan
-    from derain_ros.bags.pool import Pool
-    from derain_ros.rain.apply.weather import Weather
+from derain_ros.files.image_files import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_outputs,
+    collect_images,
+)
+from derain_ros.rain import CameraMotion
+from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.rainy_images import rain_images
+from derain_ros.rain.apply.weather import Weather
 
 _WIND = between(-90, 90, 'a number from -90 to 90')
 _SPEED = between(0, 100, 'a speed from 0 to 100 m/s')
@@ -103,9 +108,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Put rain into what ``args`` names; 1 if a frame failed."""
-    from derain_ros.rain import CameraMotion
-    from derain_ros.rain.apply.weather import Weather
-
     kind = _kind(args.source)
     if _same(args.source, args.output):
         raise CommandError(f'{args.output}: is the input; name another output', USAGE)
@@ -131,9 +133,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _kind(source: Path):
     """Tell what the input is by what lies there: the function that works on it."""
-    from derain_ros.bags.fleet import holds_bags
-    from derain_ros.files.image_files import VIDEO_SUFFIXES
-
     if not source.exists():
         raise CommandError(f'{printable(source)}: no such file or folder', USAGE)
     if holds_bags(source):
@@ -143,21 +142,13 @@ def _kind(source: Path):
     return _rain_video if source.suffix.lower() in VIDEO_SUFFIXES else _rain_images
 
 
-def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.files.image_files import (
-        IMAGE_SUFFIXES,
-        ImageFileError,
-        check_outputs,
-        collect_images,
-    )
-    from derain_ros.rain.apply.rainy_images import rain_images
-
+def _rain_images(args: argparse.Namespace, weather: Weather) -> int:
     if args.output.suffix.lower() in IMAGE_SUFFIXES and not args.output.is_dir():
         raise CommandError(
             f'{printable(args.output)}: OUT is a folder for pictures; name it without '
             f'{args.output.suffix}', USAGE)
     folders = list(filter(None, [args.output, args.streaks]))
-    with refusing(ImageFileError):
+    with refusing():
         jobs = collect_images([args.source], *folders)
         for folder in folders:
             check_outputs(jobs, folder, mask=False, overlay=False)
@@ -167,34 +158,29 @@ def _rain_images(args: argparse.Namespace, weather: 'Weather') -> int:
     return FAILURE if failed else 0
 
 
-def _rain_video(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.files.video_files import VideoClip, VideoError, check_destination
+def _rain_video(args: argparse.Namespace, weather: Weather) -> int:
+    from derain_ros.commands.video import report_video
+    from derain_ros.files.video_files import VideoClip, check_destination
     from derain_ros.rain.apply.rainy_videos import rain_video
 
-    with refusing(VideoError):
+    with refusing():
         check_destination(args.output)
         source = VideoClip(args.source)
     return report_video(args.output, source, lambda progress: rain_video(
         source, args.output, weather.clip(), streaks=args.streaks, progress=progress))
 
 
-def _rain_bag(args: argparse.Namespace, weather: 'Weather') -> int:
-    from derain_ros.bags.damage import BagError
-    from derain_ros.rain.apply.rainy_bags import plan_rainy_bag
-
-    with refusing(BagError):
+def _rain_bag(args: argparse.Namespace, weather: Weather) -> int:
+    with refusing():
         bags = Bags(args, partial(plan_rainy_bag, topics=args.topics))
-    with giving_up(BagError):
-        return bags.work(
-            lambda plan, pool: _rain_one(plan, weather, args.speed_topic, pool), None,
-            'put into rain')
+    return bags.work(
+        lambda plan, pool: _rain_one(plan, weather, args.speed_topic, pool), None,
+        'put into rain')
 
 
 def _rain_one(
-    plan: 'BagPlan', weather: 'Weather', speed_topic: str | None, pool: 'Pool | None'
+    plan: BagPlan, weather: Weather, speed_topic: str | None, pool: Pool | None
 ) -> int:
-    from derain_ros.rain.apply.rainy_bags import rain_bag
-
     print_notes(*plan.notes)
     with progress_bar(plan.frame_count, 'frame') as bar:
         summary = rain_bag(

@@ -38,12 +38,11 @@ from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
-    SlowBar,
     add_node_options,
-    giving_up,
     printable,
     refusing,
     require_ros,
+    slow_bar,
 )
 from derain_ros.commands.arguments import between, positive_number
 
@@ -81,12 +80,11 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag and print what came of it."""
     require_ros()
 
-    from derain_ros.bags.damage import BagError
-    from derain_ros.files.run_files import RunFileError, check_output
+    from derain_ros.files.run_files import check_output
     from derain_ros.live.played import scan
-    from derain_ros.live.processes import LiveRunError, terminate_cleanly
+    from derain_ros.live.processes import terminate_cleanly
 
-    with refusing(BagError, RunFileError):
+    with refusing():
         if args.json:
             check_output(args.json)
         parameters = {'model': args.model, 'engine': args.engine, **_parameters(args.param)}
@@ -95,10 +93,7 @@ def run(args: argparse.Namespace) -> int:
         for damage in recording.damages:
             print(f'derain: error: {args.bag}: damaged: {damage}', file=sys.stderr)
         _check_cameras(parameters, [camera.name for camera in recording.cameras])
-    with (
-        giving_up(LiveRunError, RunFileError, OSError),
-        tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly(),
-    ):
+    with tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly():
         return _measure(args, parameters, recording, Path(folder))
 
 
@@ -129,7 +124,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
 
     bag = None
     if args.json:
-        with SlowBar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
+        with slow_bar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
             bag = bag_facts(args.bag, bar.update)
     names = ', '.join(camera.topic for camera in recording.cameras)
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
@@ -155,7 +150,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
 
 def _reading(messages: Iterable, total: int) -> Iterator:
     """Show how much of a bag is read."""
-    with SlowBar(total, ' messages', 'reading') as bar:
+    with slow_bar(total, ' messages', 'reading') as bar:
         for message in messages:
             yield message
             bar.update()
@@ -169,7 +164,7 @@ class _Playing:
 
     def show(self, played: float, seconds: float) -> None:
         """Take note of how long a bag has been played, of how long it will be."""
-        self._bar = self._bar or SlowBar(round(seconds, 1), 's', 'playing')
+        self._bar = self._bar or slow_bar(round(seconds, 1), 's', 'playing')
         self._bar.update(round(played - self._bar.n, 1))
         if played >= seconds:
             self._bar.close()

@@ -26,13 +26,16 @@ from pathlib import Path
 from derain_ros.commands import (
     USAGE,
     CommandError,
-    SlowBar,
-    giving_up,
     print_notes,
     printable,
     refusing,
+    slow_bar,
 )
 from derain_ros.commands.arguments import count_or_none
+from derain_ros.files import FileError
+from derain_ros.files.run_files import check_output, write_text
+from derain_ros.report.page import make_page
+from derain_ros.report.runs import load_entries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,25 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page that ``args`` ask for."""
-    from derain_ros.files.run_files import RunFileError, check_output, write_text
-    from derain_ros.report.page import make_page
-    from derain_ros.report.runs import load_entries
-
     if len(args.label) > len(args.runs):
         raise CommandError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
                            'give at most one for each', USAGE)
-    with refusing(RunFileError):
+    with refusing():
         check_output(args.output)
         if any(_same(args.output, path) for path in args.runs):
-            raise RunFileError(f'{args.output}: is one of the run files; name another output')
+            raise FileError(f'{args.output}: is one of the run files; name another output')
         entries = load_entries(args.runs, args.label)
-    with SlowBar(None, 'B', 'checking the bags') as bar:
+    with slow_bar(None, 'B', 'checking the bags') as bar:
         page, notes = make_page(
             entries, title=printable(args.title), bag_root=args.bag_root,
             pictures=args.pictures, progress=bar.update)
     print_notes(*notes)
-    with giving_up(RunFileError):
-        write_text(args.output, page)
+    write_text(args.output, page)
     print(f'{printable(args.output)} written, {len(page.encode()) / 1e6:.1f} MB')
     return 0
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from derain_ros.commands import FAILURE, add_node_options, find_clip, giving_up, require_ros
+from derain_ros.commands import FAILURE, add_node_options, find_clip, require_ros
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 
 
@@ -46,13 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.bench.setting import Setting
     from derain_ros.bench.soak_run import run_soak
     from derain_ros.commands.bench import CLEAN_TOPIC
-    from derain_ros.live.processes import LiveRunError
 
     print(f'derain: loading derain_node for {args.minutes:g} minutes', file=sys.stderr)
-    with (
-        tempfile.TemporaryDirectory(prefix='derain_soak_') as folder,
-        giving_up(LiveRunError, ValueError, OSError),
-    ):
+    with tempfile.TemporaryDirectory(prefix='derain_soak_') as folder:
         setting = Setting(bag=bag, folder=Path(folder), topic=CLEAN_TOPIC,
                           parameters={'model': args.model, 'engine': args.engine})
         result = run_soak(setting, args.output, size=args.size, rate=args.rate,

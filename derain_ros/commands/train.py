@@ -28,7 +28,7 @@ import os
 import sys
 from pathlib import Path
 
-from derain_ros.commands import giving_up, refusing
+from derain_ros.commands import refusing
 from derain_ros.commands.arguments import count, positive_number
 
 _FIELDS = ('validation', 'init', 'model', 'steps', 'batch', 'size', 'accumulate',
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         values |= {name: value for name, value in options.items() if value is not None}
         config = make_config(values)
 
-    from derain_ros.training.loop import UNKNOWN_STEPS, Trainer, TrainingError
+    from derain_ros.training.loop import UNKNOWN_STEPS, Trainer
     from derain_ros.training.picture_pack import PackError
 
     def show(line: str) -> None:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'
     with (
         tqdm(total=config.steps, unit='step', disable=hidden) as bar,
-        giving_up(OSError, TrainingError), refusing(ConfigError, FileNotFoundError, PackError),
+        refusing(ConfigError, FileNotFoundError, PackError),
     ):
         trainer = Trainer(config, log=show, progress=advance)
         bar.initial = bar.n = trainer.step

@@ -23,14 +23,12 @@ import argparse
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from derain_ros.commands import (
     USAGE,
     CommandError,
     add_engine_options,
     add_strength_option,
-    giving_up,
     open_engine,
     print_notes,
     printable,
@@ -40,10 +38,9 @@ from derain_ros.commands import (
 )
 from derain_ros.commands.arguments import seconds_above_0
 from derain_ros.commands.clip_paths import add_clip_options, open_clip
-
-if TYPE_CHECKING:
-    from derain_ros.files.clip_sources import ClipSource
-    from derain_ros.files.split_video import ClipSummary
+from derain_ros.files.clip_sources import ClipSource
+from derain_ros.files.split_video import ClipSummary, make_video
+from derain_ros.files.video_files import check_destination
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,12 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the video that ``args`` ask for; 1 if a frame failed."""
-    from derain_ros.files.split_video import make_video
-    from derain_ros.files.video_files import check_destination
-
     if args.sweep and args.view != 'split':
         raise CommandError(f'--sweep moves the divider of split; {args.view} has none', USAGE)
-    with refusing(ValueError):
+    with refusing():
         check_destination(args.output)
         source = open_clip(args.source, args, args.derained_topic)
     if args.view == 'mask' and source.has_derained and not source.has_masks:
@@ -85,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report_video(
-    output: Path, source: 'ClipSource', make: Callable[[Callable[[int], object]], 'ClipSummary']
+    output: Path, source: ClipSource, make: Callable[[Callable[[int], object]], ClipSummary]
 ) -> int:
     """Make a video with a progress bar, and tell what became of it; return the exit status."""
     print_notes(*source.notes)
-    with giving_up(ValueError, OSError), progress_bar(source.facts.frames, 'frame') as bar:
+    with progress_bar(source.facts.frames, 'frame') as bar:
         summary = make(bar.update)
     status = report_failed([bad.reason for bad in summary.failed], 'frames')
     print_notes(*summary.notes)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from derain_ros.text import UserError
+
 MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
 
@@ -53,7 +55,7 @@ def default_cache() -> Path:
     return base / 'derain_ros' / 'engines'
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError, RuntimeError):
     """An engine could not be created or could not run; the message says what to do."""
 
 

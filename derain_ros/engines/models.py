@@ -15,6 +15,8 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from derain_ros.text import UserError
+
 MAXIMUM_BYTES = 2**31 - 1  # largest model file, in bytes; protobuf allows no more
 
 _FACTS = {'variant': str, 'description': str, 'licence': str, 'parameters': int,
@@ -24,7 +26,7 @@ _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
 _DIGEST = re.compile(r'[0-9a-fA-F]{64}')
 
 
-class ModelError(ValueError):
+class ModelError(UserError, ValueError):
     """A model is unknown, incomplete or damaged; the message says which and what to do."""
 
 

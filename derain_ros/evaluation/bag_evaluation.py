@@ -34,7 +34,7 @@ def evaluate_bag(
 
     Raises
     ------
-    BagError, EngineError, RunFileError
+    BagError, EngineError, FileError
         The bag cannot be read or has no pair, an engine failed, or the file cannot be written.
 
     """

@@ -15,6 +15,7 @@ from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
+from derain_ros.files import FileError
 from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, bits_of, damages_of
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair
@@ -31,10 +32,6 @@ _PERIODS = (23.0, 31.0, 17.0)
 _SHARES = (0.62, 0.82)
 """Narrowest and widest view, as shares of the largest that fits."""
 _SLOWEST, _FASTEST = 0.1, 1000.0
-
-
-class VideoError(ValueError):
-    """A video cannot be read or written as asked; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class ClipSource(ABC):
             if isinstance(frame, FrameSet):
                 return frame.rainy.shape[1::-1]
             reason = frame.reason
-        raise VideoError(f'{where}: no frame can be read ({reason})')
+        raise FileError(f'{where}: no frame can be read ({reason})')
 
 
 class PictureClip(ClipSource):
@@ -110,7 +107,7 @@ class PictureClip(ClipSource):
         self._part = slice(first, last)
         count = len(range(len(self._frames))[self._part])
         if not count:
-            raise VideoError(f'{folder}: has {len(self._frames)} pictures, which at {rate:g} Hz '
+            raise FileError(f'{folder}: has {len(self._frames)} pictures, which at {rate:g} Hz '
                              f'end before {start:g} s')
         self.facts = VideoFacts(*self._first_size(str(folder)), _fraction(rate), count)
 
@@ -122,7 +119,7 @@ class PictureClip(ClipSource):
 class PannedClip(ClipSource):
     """What a camera sees that pans and zooms over a picture, for ``duration`` seconds.
 
-    ``size`` is width and height in pixels. Raises ImageFileError where the picture cannot be read.
+    ``size`` is width and height in pixels. Raises FileError where the picture cannot be read.
     """
 
     def __init__(self, picture: Path, duration: float, size: tuple[int, int] = (640, 480)):
@@ -160,7 +157,7 @@ class BagClip(ClipSource):
     bag``, None if they are not to be taken from it. ``rate`` in Hz, None for that of the stamps;
     ``start`` and ``duration`` in seconds from the first frame on, by the time of recording.
 
-    Raises BagError where the bag cannot be read or a topic is not an image topic of it, VideoError
+    Raises BagError where the bag cannot be read or a topic is not an image topic of it, FileError
     where there is no frame or the rate cannot be told.
     """
 
@@ -178,12 +175,12 @@ class BagClip(ClipSource):
             rows = [(time, header_stamp(data)) for _, time, data in recording.read(self._topic)]
             self._bits = bits_of(recording, self._topic)
         if not rows:
-            raise VideoError(f'{bag}: there is no frame on {self._topic}')
+            raise FileError(f'{bag}: there is no frame on {self._topic}')
         self._start = rows[0][0] + round(start * 1e9)
         self._stop = 2**63 - 1 if duration is None else self._start + round(duration * 1e9)
         chosen = [row for row in rows if self._start <= row[0] < self._stop]
         if not chosen:
-            raise VideoError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
+            raise FileError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
                              f'span {(rows[-1][0] - rows[0][0]) / 1e9:.1f} s')
         count, notes = len(chosen), []
         self._derained: BagFrames | None = None
@@ -234,5 +231,5 @@ def _rate(steps: np.ndarray, where: str) -> float:
     """Return frames a second from steps in ns: of the median one, to a hundredth."""
     rate = 1e9 / float(np.median(steps)) if len(steps) else math.nan
     if not _SLOWEST <= rate <= _FASTEST:
-        raise VideoError(f'{where}: the stamps do not tell the rate; name it with --fps')
+        raise FileError(f'{where}: the stamps do not tell the rate; name it with --fps')
     return round(rate, 2)

@@ -47,7 +47,7 @@ class FrameSet:
 class FolderFrames:
     """Pictures of the same name in folders, each with rain, derained and clean or None.
 
-    Raises PairError where a picture has no partner, or a folder holds none; see
+    Raises FileError where a picture has no partner, or a folder holds none; see
     :func:`derain_ros.files.pairs.match_pictures`.
     """
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from derain_ros.engines import Engine
+from derain_ros.files import FileError
 from derain_ros.images.decoder_warnings import decode_noting_damage
 from derain_ros.images.pipeline import Frame
 from derain_ros.images.pixel_formats import bits_in_use, eight_bits
@@ -30,10 +31,6 @@ VIDEO_SUFFIXES = frozenset({'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.m
 """Suffixes, in lower case, of files that are read as videos."""
 
 _KINDS = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-
-
-class ImageFileError(ValueError):
-    """A file cannot be read, or the files asked for cannot be worked on together."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,12 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
     Folders are searched recursively for :data:`IMAGE_SUFFIXES`, through links too, each folder
     once; hidden files are left out, and so are the folders ``apart`` where they lie inside such a
     folder. A file named by itself is taken whatever its suffix. Which kinds of files were left
-    out is logged. Raises ImageFileError where a path does not exist, or a folder holds no picture.
+    out is logged. Raises FileError where a path does not exist, or a folder holds no picture.
     """
     jobs: dict[tuple[Path, PurePath], ImageJob] = {}
     for path in paths:
         if not path.exists():
-            raise ImageFileError(f'{path}: no such file or folder')
+            raise FileError(f'{path}: no such file or folder')
         root = path if path.is_dir() else path.parent
         for source in _pictures_in(path, apart) if path.is_dir() else [path]:
             job = ImageJob(source, source.relative_to(root).with_suffix(''))
@@ -71,22 +68,22 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
 def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay: bool) -> None:
     """Make sure that no result replaces an input, by whatever link, or another result.
 
-    Raises ImageFileError, also where ``output`` is not a folder.
+    Raises FileError, also where ``output`` is not a folder.
     """
     if output.exists() and not output.is_dir():
-        raise ImageFileError(f'{output}: is a file; name a folder to write to')
+        raise FileError(f'{output}: is a file; name a folder to write to')
     inputs = {_identity(job.source): job.source for job in jobs if job.source.exists()}
     writers: dict[PurePath, Path] = {}
     for job in jobs:
         for name in job.output_names(mask=mask, overlay=overlay):
             if name in writers:
-                raise ImageFileError(
+                raise FileError(
                     f'{writers[name]} and {job.source} would both write {output / name}; '
                     'rename one of them, or give each its own output folder')
             writers[name] = job.source
             target = output / name
             if target.exists() and _identity(target) in inputs:
-                raise ImageFileError(
+                raise FileError(
                     f'{target} would overwrite the input {inputs[_identity(target)]}; '
                     'choose another output folder')
 
@@ -136,7 +133,7 @@ def make_images(
         try:
             for path, image in make(job, *reader.read(job.source)):
                 write_png(path, image)
-        except ImageFileError as error:
+        except FileError as error:
             yield str(error)
         except (ValueError, OSError) as error:
             yield f'{job.source}: {error}'
@@ -157,7 +154,7 @@ class PictureReader:
     def read(self, *paths: Path) -> list[np.ndarray]:
         """Read pictures as uint8, H×W×3, BGR, C-contiguous, upright.
 
-        Raises ImageFileError where a file cannot be read, is not a picture, or is damaged.
+        Raises FileError where a file cannot be read, is not a picture, or is damaged.
         """
         images = [_decode(path) for path in paths]
         for path, image in zip(paths, images, strict=True):
@@ -176,18 +173,18 @@ def _decode(path: Path) -> np.ndarray:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
-        raise ImageFileError(f'{path}: {error.strerror or error}') from error
+        raise FileError(f'{path}: {error.strerror or error}') from error
     if data.size == 0:
-        raise ImageFileError(f'{path}: the file is empty')
+        raise FileError(f'{path}: the file is empty')
     image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if damage:
-        raise ImageFileError(f'{path}: damaged in the middle ({damage}); get it again')
+        raise FileError(f'{path}: damaged in the middle ({damage}); get it again')
     if image is not None and image.dtype not in (np.uint8, np.uint16):
         image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)
     if image is None:
         video = path.suffix.lower() in VIDEO_SUFFIXES
         hint = '; for videos there is `derain video`' if video else ''
-        raise ImageFileError(
+        raise FileError(
             f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read{hint}')
     return np.ascontiguousarray(image)
 
@@ -196,7 +193,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """Write a uint8 image (H×W, or H×W×3 BGR) so that ``path`` is never half a file."""
     done, data = cv2.imencode('.png', image)
     if not done:
-        raise ImageFileError(f'{path}: could not be encoded as PNG')
+        raise FileError(f'{path}: could not be encoded as PNG')
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data.tobytes())
 
@@ -218,7 +215,7 @@ def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
             elif not name.startswith('.'):
                 left_out[suffix or 'without a suffix'] += 1
     if not found:
-        raise ImageFileError(f'{folder}: no picture in this folder (searched for {_KINDS})')
+        raise FileError(f'{folder}: no picture in this folder (searched for {_KINDS})')
     if left_out:
         listed = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
         logging.getLogger(__name__).warning('%s', printable(

@@ -6,14 +6,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from derain_ros.files.image_files import ImageFileError, collect_images
+from derain_ros.files import FileError
+from derain_ros.files.image_files import collect_images
 from derain_ros.text import printable
 
 _SHOWN = 5
-
-
-class PairError(ValueError):
-    """Pictures cannot be paired; the message names them and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +31,20 @@ def match_pictures(
     what they are, such as ``clean``.
 
     Returns the files of each picture, ``rainy`` and the others, by its name in the rainy folder,
-    in the order of names. Raises PairError where a picture has no partner, or a folder holds none.
+    in the order of names. Raises FileError where a picture has no partner, or a folder holds none.
     """
     found = _pictures(rainy, *others.values())
     matches = {name: {'rainy': file} for name, file in found.items()}
     for version, other in others.items():
         if rainy.exists() and other.exists() and rainy.samefile(other):
-            raise PairError(f'{rainy} and {other} are the same; name the {version} pictures of '
+            raise FileError(f'{rainy} and {other} are the same; name the {version} pictures of '
                             'the rainy ones')
         if rainy.is_file() and other.is_file():
             matches[PurePath(rainy.name)][version] = other
             continue
         for path, second in ((rainy, other), (other, rainy)):
             if path.is_file():
-                raise PairError(f'{path} is a file, but {second} is not; name two folders or two '
+                raise FileError(f'{path} is a file, but {second} is not; name two folders or two '
                                 'files')
         for name, partner in _match(found, _pictures(other, rainy), rainy, other):
             matches[name][version] = partner
@@ -55,10 +52,10 @@ def match_pictures(
 
 
 def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_name: str) -> None:
-    """Raise PairError, which names both pictures, unless they are of one size."""
+    """Raise FileError, which names both pictures, unless they are of one size."""
     if rainy.shape != clean.shape:
         sizes = [f'{image.shape[1]}x{image.shape[0]}' for image in (rainy, clean)]
-        raise PairError(
+        raise FileError(
             f'{rainy_name} has {sizes[0]} pixels, but {clean_name} has {sizes[1]}; a pair '
             'must be of one size')
 
@@ -67,8 +64,8 @@ def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
     """Find the pictures of a folder, without those of other folders in it, by relative path."""
     try:
         jobs = collect_images([path], *apart)
-    except ImageFileError as error:
-        raise PairError(str(error)) from error
+    except FileError as error:
+        raise FileError(str(error)) from error
     root = path if path.is_dir() else path.parent
     return {job.source.relative_to(root): job.source for job in jobs}
 
@@ -84,7 +81,7 @@ def _match(
     for name, file in rainy.items():
         candidates = [name] if name in clean else by_stem.pop(name.with_suffix(''), [])
         if len(candidates) > 1:
-            raise PairError(
+            raise FileError(
                 f'{file} could go with ' + ' or '.join(
                     str(clean[candidate]) for candidate in sorted(candidates))
                 + '; remove all but one of them')
@@ -95,7 +92,7 @@ def _match(
     taken = {file for _, file in partners}
     missing += [(file, rainy_root / name) for name, file in clean.items() if file not in taken]
     if missing:
-        raise PairError(_describe_missing(missing, len(partners)))
+        raise FileError(_describe_missing(missing, len(partners)))
     return partners
 
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from derain_ros import __version__
+from derain_ros.files import FileError
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
 
@@ -24,10 +25,6 @@ KINDS = ('bag', 'pairs', 'replay', 'detections')
 
 _CHUNK = 1 << 20
 _STORAGE_SUFFIXES = frozenset({'.mcap', '.db3', '.zstd'})
-
-
-class RunFileError(ValueError):
-    """A file is none of ours, or cannot be written; the message says which and why."""
 
 
 def versions() -> dict[str, str | None]:
@@ -86,7 +83,7 @@ def _storage_files(bag: Path) -> list[Path]:
 def write_run(path: Path, run: dict) -> None:
     """Write what was measured, with ``format`` and ``kind`` and no NaN, as JSON.
 
-    The file is whole, or as it was; raises RunFileError where it cannot be written.
+    The file is whole, or as it was; raises FileError where it cannot be written.
     """
     write_text(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
 
@@ -96,26 +93,26 @@ def write_text(path: Path, text: str) -> None:
     try:
         replace_file(path, text)
     except OSError as error:
-        raise RunFileError(f'{path}: {error.strerror or error}') from error
+        raise FileError(f'{path}: {error.strerror or error}') from error
 
 
 def check_output(path: Path) -> None:
-    """Raise RunFileError unless a file can be written; its folder is made."""
+    """Raise FileError unless a file can be written; its folder is made."""
     if path.is_dir():
-        raise RunFileError(f'{path}: is a folder; name a file')
+        raise FileError(f'{path}: is a folder; name a file')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFileError(f'{path.parent}: {error.strerror or error}') from error
+        raise FileError(f'{path.parent}: {error.strerror or error}') from error
     if not os.access(path.parent, os.W_OK):
-        raise RunFileError(f'{path.parent}: cannot be written to')
+        raise FileError(f'{path.parent}: cannot be written to')
 
 
 def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     """Read a file of :func:`write_run`.
 
     ``types`` has by kind the msgspec type to return, with the fields that are needed; without it,
-    the content is a dict, and nothing but format and kind are checked. Raises RunFileError, which
+    the content is a dict, and nothing but format and kind are checked. Raises FileError, which
     names file and field, where it is not there, no JSON, not of a known kind and format, or a
     field is missing or does not fit.
     """
@@ -127,16 +124,16 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
         content = path.read_bytes()
         found = msgspec.json.decode(content)
     except OSError as error:
-        raise RunFileError(f'{path}: {error.strerror or error}') from error
+        raise FileError(f'{path}: {error.strerror or error}') from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RunFileError(f'{path}: no JSON ({error})') from error
+        raise FileError(f'{path}: no JSON ({error})') from error
     kind = found.get('kind') if isinstance(found, dict) else None
     if kind not in KINDS:
-        raise RunFileError(
+        raise FileError(
             f'{path}: not made by `derain bag`, `evaluate`, `replay-bench` or `detections` '
             'with --json')
     if found.get('format') != FORMAT:
-        raise RunFileError(
+        raise FileError(
             f'{path}: of format {found.get("format")!r}, this version reads {FORMAT}; make it '
             'anew')
     if types is None:
@@ -144,7 +141,7 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     try:
         return msgspec.convert(found, types[kind])
     except msgspec.ValidationError as error:
-        raise RunFileError(
+        raise FileError(
             f'{path}: {explain(error, found, types[kind])}; make the file anew') from error
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from derain_ros.engines import Engine
-from derain_ros.files.clip_sources import ClipSource, VideoError
+from derain_ros.files import FileError
+from derain_ros.files.clip_sources import ClipSource
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.video_files import VideoFile, new_video
@@ -87,7 +88,7 @@ def write_clip(
                 video.write(picture, seconds)
         if not video.frames:
             reason = summary.failed[0].reason if summary.failed else 'there is none'
-            raise VideoError(f'not one frame could be shown: {reason}')
+            raise FileError(f'not one frame could be shown: {reason}')
     return summary
 
 
@@ -116,7 +117,7 @@ def make_video(
         if frame.derained is None:
             shown.derain(engine.infer)
         if view == 'mask' and shown.rain_mask is None:
-            raise VideoError('has no rain mask beside it in the bag')
+            raise FileError('has no rain mask beside it in the bag')
         return compose(
             view, frame.rainy, shown.blended(strength), shown.rain_mask,
             divider=swept_divider(seconds, sweep) if sweep else 0.5)

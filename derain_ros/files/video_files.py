@@ -13,7 +13,8 @@ import av
 import cv2
 import numpy as np
 
-from derain_ros.files.clip_sources import ClipSource, Sound, VideoError, VideoFacts
+from derain_ros.files import FileError
+from derain_ros.files.clip_sources import ClipSource, Sound, VideoFacts
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.replacing import replacing
@@ -31,7 +32,7 @@ _MOST_LOST = 2
 class VideoClip(ClipSource):
     """A video file, or the part of it from ``start`` on for ``duration`` seconds.
 
-    Raises VideoError where it cannot be read, or ends before ``start``.
+    Raises FileError where it cannot be read, or ends before ``start``.
     """
 
     def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
@@ -40,7 +41,7 @@ class VideoClip(ClipSource):
         self._start = Fraction(start).limit_denominator(10**6)
         self._stop = found.length
         if found.length is not None and self._start >= found.length:
-            raise VideoError(f'{source}: ends before {start:g} s; it is '
+            raise FileError(f'{source}: ends before {start:g} s; it is '
                              f'{float(found.length):.1f} s long')
         stop = None
         if duration is not None:
@@ -79,16 +80,16 @@ class VideoClip(ClipSource):
 
 @contextmanager
 def open_video(source: Path) -> Iterator[av.container.InputContainer]:
-    """Open a video to read; raises VideoError."""
+    """Open a video to read; raises FileError."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(source.open('rb'))
             container = stack.enter_context(av.open(_name_for_ffmpeg(file)))
         except (OSError, av.error.FFmpegError) as error:
-            raise VideoError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read '
+            raise FileError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read '
                              f'({error.strerror})') from error
         if not container.streams.video:
-            raise VideoError(f'{source}: not a video, it has no pictures')
+            raise FileError(f'{source}: not a video, it has no pictures')
         yield container
 
 
@@ -98,11 +99,11 @@ def _name_for_ffmpeg(file: BinaryIO) -> str:
 
 
 def probe_video(source: Path) -> VideoFacts:
-    """Return what is known of a video; raises VideoError."""
+    """Return what is known of a video; raises FileError."""
     with open_video(source) as container:
         first = next(filter(None, read_frames(container)), None)
         if first is None:
-            raise VideoError(f'{source}: not one frame can be read; it may be damaged')
+            raise FileError(f'{source}: not one frame can be read; it may be damaged')
         height, width = first[1].shape[:2]
         stream = container.streams.video[0]
         # FFmpeg's guess is the clock's frequency where the times of frames fit no rate.
@@ -110,7 +111,7 @@ def probe_video(source: Path) -> VideoFacts:
         if mean and (not rate or rate > 4 * mean):
             rate = mean
         if not rate:
-            raise VideoError(
+            raise FileError(
                 f'{source}: does not say its frame rate; convert it with ffmpeg first')
         length = None
         tag = re.fullmatch(r'(\d+):(\d+):(\d+\.?\d*)', stream.metadata.get('DURATION', ''))
@@ -164,14 +165,14 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def check_destination(destination: Path) -> None:
-    """Raise VideoError unless a video of this name can be written, and none is there."""
+    """Raise FileError unless a video of this name can be written, and none is there."""
     if destination.suffix.lower() not in CODECS:
         kinds = ' or '.join(CODECS)
-        raise VideoError(
+        raise FileError(
             f'{destination}: a video is written as {kinds}; name one, such as '
             f'{destination.with_suffix(".mp4")}')
     if destination.exists() or destination.is_symlink():
-        raise VideoError(f'{destination}: exists already; name a file that does not')
+        raise FileError(f'{destination}: exists already; name a file that does not')
 
 
 @contextmanager
@@ -182,7 +183,7 @@ def new_video(
 
     :func:`check_destination` has passed ``destination``; of the ``facts`` size, rate, time base
     and aspect count, and ``sound`` is copied beside the frames. Odd sides get a row or column
-    more; an .avi has times that are multiples of 1/rate. Raises VideoError where it cannot be
+    more; an .avi has times that are multiples of 1/rate. Raises FileError where it cannot be
     written, or has appeared meanwhile.
     """
     try:
@@ -198,10 +199,10 @@ def new_video(
                 yield video
                 video.finish()
             if destination.exists():
-                raise VideoError(f'{destination}: has appeared meanwhile; it is left alone')
+                raise FileError(f'{destination}: has appeared meanwhile; it is left alone')
     except (OSError, av.error.FFmpegError) as error:
         full = '; is the disk full?' if error.errno in _FULL else ''
-        raise VideoError(
+        raise FileError(
             f'{destination}: cannot be written ({error.strerror or error}){full}') from error
 
 

@@ -60,7 +60,7 @@ def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
     """
     rainy, clean = load_frames(bag, RAINY_TOPIC), load_frames(bag, CLEAN_TOPIC)
     if len(rainy) != len(clean):
-        raise ValueError(f'{bag}: {len(rainy)} rainy but {len(clean)} clean frames')
+        raise LiveRunError(f'{bag}: {len(rainy)} rainy but {len(clean)} clean frames')
     source = scan(bag, [RAINY_TOPIC])
     _clear(output)
     with live_run(output, source, parameters, outputs=_TYPES, keep=True) as run:
@@ -81,8 +81,8 @@ def _clear(output: Path) -> None:
     if (output / 'bag' / 'metadata.yaml').is_file():
         shutil.rmtree(output / 'bag')
     if (output / 'bag').exists():
-        raise ValueError(f'{output / "bag"}: exists, but is not a bag; remove it or choose '
-                         'another folder with -o')
+        raise LiveRunError(f'{output / "bag"}: exists, but is not a bag; remove it or choose '
+                           'another folder with -o')
     for picture in output.glob('frame_*.png'):
         picture.unlink()
 

@@ -213,11 +213,11 @@ def scan(
 
 
 def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
-    """Return the frames of an image topic, uint8, H×W×3, BGR; ValueError where one is bad."""
+    """Return the frames of an image topic, uint8, H×W×3, BGR; BagError where one is bad."""
     frames = list(BagClip(bag, topic).read())
     for frame in frames:
         if isinstance(frame, BadPair):
-            raise ValueError(f'{bag}: {topic}: {frame.reason}')
+            raise BagError(f'{bag}: {topic}: {frame.reason}')
     return [frame.rainy for frame in frames]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from derain_ros.engines.models import share_directory
 from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
+from derain_ros.text import UserError
 
 ALLOCATOR = {name: str(size) for name, size in KEPT_BYTES.items()}
 """What the launch file sets for the node: keep the memory of a frame for the next one."""
@@ -32,7 +33,7 @@ _LOOK_SECONDS = 0.05
 _SHARED_MEMORY = 3 * 80 << 20
 
 
-class LiveRunError(RuntimeError):
+class LiveRunError(UserError, RuntimeError):
     """A process of the run failed; the message holds the end of its log."""
 
 

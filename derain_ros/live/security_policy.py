@@ -13,6 +13,7 @@ from rclpy.node import Node
 
 from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import ParameterError, Settings
+from derain_ros.text import UserError
 
 SCHEMA = '0.2.0'
 """Version of the policy schema of sros2."""
@@ -43,7 +44,7 @@ _ALONE = {
 }
 
 
-class PolicyError(ValueError):
+class PolicyError(UserError, ValueError):
     """There is no policy for a parameter file; the message says why and what to do."""
 
 

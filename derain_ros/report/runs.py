@@ -44,7 +44,7 @@ class Entry:
 def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entry]:
     """Read run files, at least one, and check all that the report takes from them.
 
-    ``labels`` say what to call the first files. Raises RunFileError, which names file and
+    ``labels`` say what to call the first files. Raises FileError, which names file and
     field, where a file cannot be read or is none of ours, or a field is missing or does not fit.
     """
     names = [*labels, *(file.name for file in files[len(labels):])]

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from derain_ros.text import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A training configuration is wrong; the message names the field and the remedy."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from derain_ros.network.dual_stage import VARIANTS, DualStageConfig, DualStageNetwork
 from derain_ros.replacing import replacing
+from derain_ros.text import UserError
 from derain_ros.training.arithmetic import choose_device, choose_dtype, mix_seeds
 from derain_ros.training.batches import Batch, batches, renders_on_device
 from derain_ros.training.checkpoint import (
@@ -38,7 +39,7 @@ UNKNOWN_STEPS = 10**9
 _SWITCHES = ('mask_attention', 'morphology', 'clustering', 'stage2')
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on; the message says why and what to change."""
 
 

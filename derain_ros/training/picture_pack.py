@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from derain_ros.replacing import replacing
+from derain_ros.text import UserError
 
 FORMAT, VERSION = 'derain-pack', 1
 PICTURE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
@@ -32,7 +33,7 @@ _OVERHEAD = 512
 _MEMBER_LIMIT = 256 * MEBIBYTE
 
 
-class PackError(ValueError):
+class PackError(UserError, ValueError):
     """A pack cannot be made or read; the message names the file and the remedy."""
 
 

@@ -1,5 +1,6 @@
 """Work on whole bags tells how far it is: hashing, checking for a report, reading through."""
 
+import sys
 import time
 
 import pytest
@@ -55,7 +56,8 @@ def test_reading_through_a_bag_passes_every_message(tmp_path):
 
 def test_a_bar_of_slow_work_is_seen_and_goes_away(capsys, monkeypatch):
     monkeypatch.setattr(commands, 'QUIET_SECONDS', 0.1)
-    with commands.SlowBar(10, 'B', 'reading') as bar:
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    with commands.slow_bar(10, 'B', 'reading') as bar:
         bar.update(4)
         time.sleep(0.2)
         bar.update(3)

@@ -6,8 +6,9 @@ from bag_files import COMPRESSED, IMAGE, START, STORAGES, compressed, image, pic
 from evaluate_files import clean_picture, rainy_picture, write_pairs, write_picture
 
 from derain_ros.bags.damage import BagError
+from derain_ros.files import FileError
 from derain_ros.files.frame_sources import BagPairs, FolderPairs
-from derain_ros.files.pairs import BadPair, PairError
+from derain_ros.files.pairs import BadPair
 
 RAINY, CLEAN = '/cam/image_raw', '/cam/image_raw/dry'
 
@@ -42,7 +43,7 @@ def test_two_partners_are_one_too_many(tmp_path):
     write_picture(tmp_path / 'rainy' / 'a.png', rainy_picture())
     for suffix in ('bmp', 'tif'):
         write_picture(tmp_path / 'clean' / f'a.{suffix}', clean_picture())
-    with pytest.raises(PairError, match=r'a\.png could go with .*a\.bmp or .*a\.tif'):
+    with pytest.raises(FileError, match=r'a\.png could go with .*a\.bmp or .*a\.tif'):
         FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
 
 
@@ -50,7 +51,7 @@ def test_two_partners_are_one_too_many(tmp_path):
 def test_a_missing_partner_is_named(tmp_path, side, other):
     write_pairs(tmp_path, ['a.png', 'b.png'])
     (tmp_path / other / 'b.png').unlink()
-    with pytest.raises(PairError) as error:
+    with pytest.raises(FileError) as error:
         FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
     assert str(tmp_path / side / 'b.png') in str(error.value)
     assert str(tmp_path / other / 'b.png') in str(error.value)
@@ -58,7 +59,7 @@ def test_a_missing_partner_is_named(tmp_path, side, other):
     for number in range(7):
         write_picture(tmp_path / side / f'rain-{number}.png', rainy_picture())
     (tmp_path / other / 'a.png').rename(tmp_path / other / 'norain-1.png')
-    with pytest.raises(PairError, match='5 more have none; no picture has one'):
+    with pytest.raises(FileError, match='5 more have none; no picture has one'):
         FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
 
 
@@ -72,13 +73,13 @@ def test_two_files_are_a_pair(tmp_path):
     rainy = write_picture(tmp_path / 'wet.png', rainy_picture())
     clean = write_picture(tmp_path / 'dry.bmp', clean_picture())
     assert _names(FolderPairs(rainy, clean)) == ['wet.png']
-    with pytest.raises(PairError, match='is a file'):
+    with pytest.raises(FileError, match='is a file'):
         FolderPairs(rainy, tmp_path)
-    with pytest.raises(PairError, match='is a file'):
+    with pytest.raises(FileError, match='is a file'):
         FolderPairs(tmp_path, clean)
-    with pytest.raises(PairError, match='the same'):
+    with pytest.raises(FileError, match='the same'):
         FolderPairs(rainy, rainy)
-    with pytest.raises(PairError, match='no such file'):
+    with pytest.raises(FileError, match='no such file'):
         FolderPairs(tmp_path / 'none', tmp_path)
 
 

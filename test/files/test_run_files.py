@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
+from derain_ros.files import FileError
 from derain_ros.files.run_files import (
     FORMAT,
-    RunFileError,
     bag_facts,
     read_run,
     write_run,
@@ -27,7 +27,7 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
         write_run(tmp_path / 'run.json', run | {'psnr': float('nan')})
     assert read_run(tmp_path / 'run.json') == run
     for use in (lambda path: write_run(path, run), read_run):
-        with pytest.raises(RunFileError, match='No such file'):
+        with pytest.raises(FileError, match='No such file'):
             use(tmp_path / 'missing' / 'run.json')
 
 
@@ -45,7 +45,7 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
 def test_other_files_are_refused_by_name(tmp_path, text, reason):
     path = tmp_path / 'other.json'
     path.write_text(text, encoding='latin-1')
-    with pytest.raises(RunFileError, match=f'other.json: .*{reason}'):
+    with pytest.raises(FileError, match=f'other.json: .*{reason}'):
         read_run(path)
 
 

@@ -18,7 +18,8 @@ from video_clips import (
     write_with_sound,
 )
 
-from derain_ros.files.clip_sources import VideoError, VideoFacts
+from derain_ros.files import FileError
+from derain_ros.files.clip_sources import VideoFacts
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.split_video import write_clip
 from derain_ros.files.video_files import VideoClip, new_video
@@ -49,7 +50,7 @@ def test_a_part_starts_at_0(tmp_path):
                          time_base=Fraction(1, 1000))
     _copy(source, tmp_path / 'out.mp4', 0.5, 1)
     assert read_times(tmp_path / 'out.mp4') == [0, 0.5]
-    with pytest.raises(VideoError, match='ends before 9 s'):
+    with pytest.raises(FileError, match='ends before 9 s'):
         VideoClip(source, 9)
 
 

@@ -16,7 +16,7 @@ from report_files import bag_run, detections_run, pairs_run, replay_run, write
 from report_page import HOSTILE, Page, check_structure, rows_of
 
 from derain_ros.cli import main
-from derain_ros.files.run_files import RunFileError
+from derain_ros.files import FileError
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
 from derain_ros.report.page import make_page
@@ -289,7 +289,7 @@ def test_an_edited_file_gives_a_page_or_an_error(tmp_path, data):
     path.write_text(json.dumps(run))
     try:
         entries = load_entries([path])
-    except RunFileError as error:
+    except FileError as error:
         assert str(path) in str(error)
         return
     page, _ = make_page(entries)

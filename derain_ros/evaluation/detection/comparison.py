@@ -17,7 +17,7 @@ from derain_ros.files.frame_sources import FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import FORMAT, host, versions
 from derain_ros.rain_gate import mask_response
-from derain_ros.text import printable
+from derain_ros.text import UserError, printable
 
 LOWEST_SCORE = 0.05
 """Score from which on detections enter the average precision, which is of all scores."""
@@ -131,7 +131,7 @@ def compare(
     if labels is not None:
         counted &= labels.classes
     if not counted:
-        raise ValueError('the labels have none of the classes that were asked for')
+        raise UserError('the labels have none of the classes that were asked for')
     tallies = {version: Tally(score) for version in ('rainy', 'derained')}
     if labels is not None and source.has('clean'):
         tallies['clean'] = Tally(score)

@@ -10,12 +10,13 @@ from derain_ros.evaluation.detection.description import (
     ObjectnessFormat,
     OutputFormat,
 )
+from derain_ros.text import UserError
 
 # Rounding in float16 may lift a sigmoid above 1 by so much.
 _TOLERANCE = 1e-2
 
 
-class DecodeError(ValueError):
+class DecodeError(UserError, ValueError):
     """The output is not what the description says; the message tells what it is."""
 
 

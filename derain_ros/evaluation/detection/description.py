@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from derain_ros.files import FileError
 from derain_ros.files.checked import explain
 from derain_ros.text import printable
 
@@ -24,10 +25,6 @@ _Power = Annotated[float, Meta(ge=0.01, le=100)]
 _Value = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Positive = Annotated[float, Meta(ge=1e-6, le=1e6)]
 _Word = Annotated[str, Meta(min_length=1)]
-
-
-class DescriptionError(ValueError):
-    """The description of a detector cannot be used; the message says where and why."""
 
 
 class InputFormat(Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +151,7 @@ def read_description(path: Path, model: Path | None = None) -> Description:
 
     Raises
     ------
-    DescriptionError
+    FileError
         It cannot be read, a key is unknown, missing, or has a value that does not fit.
 
     """
@@ -162,12 +159,12 @@ def read_description(path: Path, model: Path | None = None) -> Description:
     try:
         found = msgspec.convert(content, _File)
     except msgspec.ValidationError as error:
-        raise DescriptionError(f'{path}: {explain(error, content, _File)}') from error
+        raise FileError(f'{path}: {explain(error, content, _File)}') from error
     except UnicodeError as error:
-        raise DescriptionError(f'{path}: a text is no Unicode ({error})') from error
+        raise FileError(f'{path}: a text is no Unicode ({error})') from error
     if model is None:
         if found.model is None:
-            raise DescriptionError(f'{path}: model is missing')
+            raise FileError(f'{path}: model is missing')
         model = path.parent / found.model
     return Description(
         path, printable(found.name or model.stem), model, found.input, found.output,
@@ -182,12 +179,12 @@ def _class_names(path: Path, names: str | list[str]) -> tuple[str, ...]:
             lines = file.read_text(encoding='utf-8-sig').splitlines()
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
-            raise DescriptionError(
+            raise FileError(
                 f'{path}: classes are in {printable(str(file))}: {reason}') from error
         names = [line.strip() for line in lines if line.strip()]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or not names:
-        raise DescriptionError(
+        raise FileError(
             f'{path}: classes need names of which none is there twice, '
             + (f'as is {printable(repeated[0])[:80]}' if repeated else 'and there is none'))
     return tuple(map(printable, names))
@@ -201,20 +198,20 @@ def _filled(content: Any) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file of 1 MiB at most; raises DescriptionError."""
+    """Return the content of a YAML file of 1 MiB at most; raises FileError."""
     from ruamel.yaml import YAML
 
     try:
         with path.open('rb') as stream:
             content = stream.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
-            raise DescriptionError(f'{path}: larger than 1 MiB; name a short YAML description')
+            raise FileError(f'{path}: larger than 1 MiB; name a short YAML description')
         return YAML(typ='safe', pure=True).load(content.decode('utf-8'))
-    except DescriptionError:
+    except FileError:
         raise
     except OSError as error:
-        raise DescriptionError(f'{path}: {error.strerror or error}') from error
+        raise FileError(f'{path}: {error.strerror or error}') from error
     except Exception as error:
         # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
         reason = ' '.join(str(error).split()).partition(' To suppress')[0]
-        raise DescriptionError(printable(f'{path}: no YAML ({reason[:300]})')) from error
+        raise FileError(printable(f'{path}: no YAML ({reason[:300]})')) from error

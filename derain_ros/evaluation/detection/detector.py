@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from derain_ros.engines.models import ModelError, find_model
+from derain_ros.engines.models import find_model
 from derain_ros.engines.onnx_file import check_one_file
 from derain_ros.evaluation.detection.boxes import Detections, areas, suppress
 from derain_ros.evaluation.detection.decode import check_shape, decode
 from derain_ros.evaluation.detection.description import Description, InputFormat
 from derain_ros.evaluation.detection.tally import MOST_DETECTIONS
-from derain_ros.text import how_to_install, printable
+from derain_ros.text import UserError, printable
 
 
-class DetectorError(RuntimeError):
+class DetectorError(UserError, RuntimeError):
     """A detector cannot be loaded or run; the message says what to do."""
 
 
@@ -75,25 +75,20 @@ def place(
 class Detector:
     """A detector that turns uint8 frames into boxes, in float32 on any processor.
 
-    Raises DetectorError where the file cannot be loaded or OpenVINO is missing, and ValueError
-    where inputs or outputs are not as described.
+    Raises DetectorError or ModelError where the file cannot be loaded, or its inputs are not as
+    described, and DecodeError where its output is not.
     """
 
     def __init__(self, description: Description) -> None:
         self.description = description
-        try:
-            import openvino
-        except ImportError as error:
-            raise DetectorError(f'{error}; {how_to_install("openvino")}') from error
+        import openvino
+
         path = description.model
         if path.suffix != '.onnx':
             raise DetectorError(f'{path}: a detector is a file that ends in .onnx')
-        try:
-            model = find_model(str(path))
-            content = model.read(model.onnx)
-            check_one_file(path, content)
-        except ModelError as error:
-            raise DetectorError(str(error)) from error
+        model = find_model(str(path))
+        content = model.read(model.onnx)
+        check_one_file(path, content)
         form = description.input
         self.facts = DetectorFacts(
             description.name, printable(path.name), model.sha256[model.onnx.name], form.width,

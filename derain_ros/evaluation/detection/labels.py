@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from derain_ros.evaluation.detection.boxes import Truths
-from derain_ros.evaluation.detection.description import DescriptionError, read_yaml
+from derain_ros.evaluation.detection.description import read_yaml
+from derain_ros.files import FileError
 from derain_ros.files.checked import explain
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import IMAGE_SUFFIXES
@@ -17,10 +18,6 @@ from derain_ros.text import printable
 
 _SHOWN = 5
 _Key = int | str
-
-
-class LabelError(ValueError):
-    """Labels cannot be read or do not fit; the message says which and why."""
 
 
 class _Image(Struct):
@@ -108,7 +105,7 @@ class CocoLabels:
             if count:
                 self.notes.append(f'{printable(str(path))}: {count} {why}; they are left out')
         if not self.classes:
-            raise LabelError(_no_class(path, categories.values(), classes))
+            raise FileError(_no_class(path, categories.values(), classes))
 
     def find(self, frame: FrameSet) -> Truths | None:
         """Return the objects in a frame; see :class:`Labels`."""
@@ -121,7 +118,7 @@ class CocoLabels:
                 height, width = frame.rainy.shape[:2]
                 sides = entry.image.width, entry.image.height
                 if None not in sides and sides != (width, height):
-                    raise LabelError(printable(
+                    raise FileError(printable(
                         f'{frame.name}: is {width}x{height} pixels, but {self._path} says '
                         f'{sides[0]:g}x{sides[1]:g}; labels must be for the frames as they are'))
                 return _truths(entry.boxes, entry.classes, entry.ignored)
@@ -149,7 +146,7 @@ class YoloLabels:
             self._numbers = {number: known.get(name) for number, name in names.items()}
             self.notes = _unknown(own, names.values(), known)
             if not known:
-                raise LabelError(_no_class(own, names.values(), classes))
+                raise FileError(_no_class(own, names.values(), classes))
         self.classes = frozenset(number for number in self._numbers.values() if number is not None)
 
     def find(self, frame: FrameSet) -> Truths | None:
@@ -175,7 +172,7 @@ class YoloLabels:
                     raise ValueError
                 number = self._numbers[int(number)]
             except (ValueError, KeyError):
-                raise LabelError(printable(
+                raise FileError(printable(
                     f'{file}, line {line_number}: {line.strip()[:60]!r}; expected a class from '
                     f'{min(self._numbers)} to {max(self._numbers)}, then centre x, centre y, '
                     'width and height from 0 to 1')) from None
@@ -191,7 +188,7 @@ Labels = CocoLabels | YoloLabels
 
 ``classes`` are the numbers, in the detector's list, of the classes that the labels use;
 ``notes`` tell the user what was left out or assumed. ``find(frame)`` returns the objects in a
-frame, or None where the labels do not mention it, and raises LabelError where they are of an
+frame, or None where the labels do not mention it, and raises FileError where they are of an
 image of another size or damaged.
 """
 
@@ -199,7 +196,7 @@ image of another size or damaged.
 def read_labels(path: Path, classes: Sequence[str]) -> Labels:
     """Read a COCO JSON file, or a folder of YOLO text files; ``classes`` are the detector's.
 
-    Raises LabelError where they cannot be read, or none of their classes is the detector's.
+    Raises FileError where they cannot be read, or none of their classes is the detector's.
     """
     return YoloLabels(path, classes) if path.is_dir() else CocoLabels(path, classes)
 
@@ -253,13 +250,13 @@ def _read_coco(path: Path) -> _Coco:
         content = msgspec.json.decode(path.read_bytes())
         return msgspec.convert(content, _Coco)
     except OSError as error:
-        raise LabelError(f'{path}: {error.strerror or error}') from error
+        raise FileError(f'{path}: {error.strerror or error}') from error
     except msgspec.ValidationError as error:
-        raise LabelError(printable(
+        raise FileError(printable(
             f'{path}: no COCO labels ({explain(error, content, _Coco)}); expected images, '
             'annotations and categories')) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise LabelError(printable(
+        raise FileError(printable(
             f'{path}: no JSON ({error}); labels are COCO JSON or a folder of YOLO text '
             'files')) from error
 
@@ -275,8 +272,8 @@ def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:
         if file.is_file():
             try:
                 names = msgspec.convert(read_yaml(file), _DataYaml).names
-            except (DescriptionError, msgspec.ValidationError) as error:
-                raise LabelError(printable(
+            except (FileError, msgspec.ValidationError) as error:
+                raise FileError(printable(
                     f'{file}: {error}; expected `names`, a list of classes')) from error
             return file, names if isinstance(names, dict) else dict(enumerate(names))
     return None, {}
@@ -286,6 +283,6 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding='utf-8-sig')
     except OSError as error:
-        raise LabelError(printable(f'{file}: {error.strerror or error}')) from error
+        raise FileError(printable(f'{file}: {error.strerror or error}')) from error
     except UnicodeDecodeError as error:
-        raise LabelError(printable(f'{file}: no text; expected lines of labels')) from error
+        raise FileError(printable(f'{file}: no text; expected lines of labels')) from error

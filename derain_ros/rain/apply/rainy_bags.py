@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.frames import why_no_picture
 from derain_ros.bags.making import make_bag
 from derain_ros.bags.plan import BagPlan, Choice, plan_bag
+from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import CameraWork
 from derain_ros.bags.topics import (
@@ -33,9 +34,6 @@ from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_ima
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
 from derain_ros.text import printable
-
-if TYPE_CHECKING:
-    from derain_ros.bags.pool import Pool
 
 _COMPRESSED = '/compressed'
 
@@ -54,7 +52,7 @@ def plan_rainy_bag(
 
 def rain_bag(
     plan: BagPlan, weather: Weather, *, speed_topic: str | None = None,
-    pool: 'Pool | None' = None,
+    pool: Pool | None = None,
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None,
 ) -> BagSummary:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from derain_ros.evaluation.detection.decode import DecodeError, decode
 from derain_ros.evaluation.detection.description import InputFormat, read_description
-from derain_ros.evaluation.detection.detector import Detector, DetectorError, place
+from derain_ros.evaluation.detection.detector import Detector, place
+from derain_ros.text import UserError
 
 YOLO = InputFormat(64, 64, 'letterbox', 114, 'rgb', 255.0, (0.0,) * 3, (1.0,) * 3, 'nchw')
 
@@ -163,7 +164,7 @@ def test_boxes_are_in_pixels_of_any_frame(tmp_path):
 ])
 def test_networks_that_are_not_as_described_are_told(tmp_path, text, options, words):
     path = write_detector(tmp_path, text, **options)
-    with pytest.raises((DetectorError, DecodeError)) as error:
+    with pytest.raises(UserError) as error:
         Detector(read_description(path))
     for word in words:
         assert word in str(error.value)
@@ -184,11 +185,11 @@ def test_files_that_are_no_network_are_told(tmp_path):
             onnx.numpy_helper.to_array(tensor), tensor.name))
     onnx.save(model, tmp_path / 'cells.onnx', save_as_external_data=True, size_threshold=0,
               location='weights.bin', convert_attribute=False)
-    with pytest.raises(DetectorError, match='external data'):
+    with pytest.raises(UserError, match='external data'):
         Detector(read_description(path))
     for content in (b'', b'no network at all', b'\x08\x08' + bytes(100)):
         (tmp_path / 'cells.onnx').write_bytes(content)
-        with pytest.raises(DetectorError, match=r'cells\.onnx') as error:
+        with pytest.raises(UserError, match=r'cells\.onnx') as error:
             Detector(read_description(path))
         assert '\n' not in str(error.value)
 
@@ -196,7 +197,7 @@ def test_files_that_are_no_network_are_told(tmp_path):
 def test_a_file_that_differs_from_its_checksum_is_not_loaded(tmp_path):
     path = write_detector(tmp_path)
     (tmp_path / 'cells.onnx.sha256').write_text('0' * 64)
-    with pytest.raises(DetectorError, match='sha256'):
+    with pytest.raises(UserError, match='sha256'):
         Detector(read_description(path))
 
 

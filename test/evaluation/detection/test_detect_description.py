@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.detection.description import DescriptionError, read_description
+from derain_ros.evaluation.detection.description import read_description
+from derain_ros.files import FileError
 
 SHIPPED = Path(__file__).resolve().parents[3] / 'config' / 'detectors'
 MINIMAL = 'model: a.onnx\ninput: {width: 640, height: 480}\nclasses: [car, dog]\n'
@@ -72,7 +73,7 @@ def test_other_values_are_read(tmp_path):
 ])
 def test_what_does_not_fit_is_named(tmp_path, old, new, words):
     assert old in MINIMAL
-    with pytest.raises(DescriptionError) as error:
+    with pytest.raises(FileError) as error:
         _read(tmp_path, MINIMAL.replace(old, new, 1))
     for word in ('mine.yaml', *words):
         assert word in str(error.value)
@@ -89,13 +90,13 @@ def test_what_does_not_fit_is_named(tmp_path, old, new, words):
 def test_hostile_files_are_one_line(tmp_path, content):
     path = tmp_path / 'mine.yaml'
     path.write_bytes(content)
-    with pytest.raises(DescriptionError, match=r'mine\.yaml') as error:
+    with pytest.raises(FileError, match=r'mine\.yaml') as error:
         read_description(path)
     assert str(error.value).isprintable() and len(str(error.value)) < 600
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DescriptionError, match=r'none\.yaml: No such file'):
+    with pytest.raises(FileError, match=r'none\.yaml: No such file'):
         read_description(tmp_path / 'none.yaml')
 
 
@@ -113,5 +114,5 @@ def test_no_value_gives_another_error(tmp_path_factory, key, value):
     path.write_text('\n'.join([*lines, f'{key}: {json.dumps(value)}']))
     try:
         read_description(path)
-    except DescriptionError as error:
+    except FileError as error:
         assert str(error).isprintable()

@@ -8,7 +8,8 @@ from detector_files import CELL, CLASSES, coco
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.evaluation.detection.labels import LabelError, read_labels
+from derain_ros.evaluation.detection.labels import read_labels
+from derain_ros.files import FileError
 from derain_ros.files.frame_sources import FrameSet
 
 STAMP = 1_700_000_000_000_000_007
@@ -79,14 +80,14 @@ def test_categories_go_by_name(tmp_path):
     assert len(labels.notes) == 1 and 'zebra\\x1b[2J' in labels.notes[0]
     # Only one of the detector's classes is labelled: the other is no false alarm.
     assert _coco(tmp_path, ['a.png'], [], names=['blue thing']).classes == {1}
-    with pytest.raises(LabelError, match=r'none of its classes \(cat\) is one of the detector'):
+    with pytest.raises(FileError, match=r'none of its classes \(cat\) is one of the detector'):
         _coco(tmp_path, ['a.png'], [], names=['cat'])
 
 
 def test_labels_of_another_size_are_refused(tmp_path):
     labels = _coco(tmp_path, [{'file_name': 'a.png', 'width': 64, 'height': 48}], [])
     assert labels.find(_frame('a.png', height=48)) is not None
-    with pytest.raises(LabelError, match=r'64x64.*64x48'):
+    with pytest.raises(FileError, match=r'64x64.*64x48'):
         labels.find(_frame('a.png'))
 
 
@@ -103,7 +104,7 @@ def test_labels_of_another_size_are_refused(tmp_path):
 def test_other_json_is_told(tmp_path, text, words):
     path = tmp_path / 'labels.json'
     path.write_text(text)
-    with pytest.raises(LabelError, match=words) as error:
+    with pytest.raises(FileError, match=words) as error:
         read_labels(path, CLASSES)
     assert 'labels.json' in str(error.value) and str(error.value).isprintable()
 
@@ -136,7 +137,7 @@ def test_yolo_classes_are_numbered_by_data_yaml(tmp_path, names, folder):
 @pytest.mark.parametrize('text', ['names: 5', '[', 'nc: 3', 'names: {a: b}', 'names: [[]]'])
 def test_a_data_yaml_that_names_nothing_is_told(tmp_path, text):
     (tmp_path / 'data.yaml').write_text(text)
-    with pytest.raises(LabelError, match=r'data\.yaml: .*expected `names`'):
+    with pytest.raises(FileError, match=r'data\.yaml: .*expected `names`'):
         read_labels(tmp_path, CLASSES)
 
 
@@ -153,7 +154,7 @@ def test_yolo_classes_of_their_own(tmp_path):
     '0 0.5 0.5 nan 0.5', '\x1b[2J', '٣ 0 0 0 0'])
 def test_yolo_lines_that_do_not_fit_are_told(tmp_path, line):
     (tmp_path / 'a.txt').write_text(f'0 0.5 0.5 0.5 0.5\n{line}\n', encoding='utf-8')
-    with pytest.raises(LabelError, match=r'a\.txt, line 2: ') as error:
+    with pytest.raises(FileError, match=r'a\.txt, line 2: ') as error:
         read_labels(tmp_path, CLASSES).find(_frame('a.png'))
     assert str(error.value).isprintable()
 
@@ -173,5 +174,5 @@ def test_no_json_gives_another_error(tmp_path_factory, key, value):
     path.write_text(json.dumps(good | {key: value}))
     try:
         read_labels(path, CLASSES).find(_frame('a.png'))
-    except LabelError as error:
+    except FileError as error:
         assert str(error).isprintable()
