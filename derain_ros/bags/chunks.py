@@ -4,7 +4,7 @@ import json
 import os
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +32,7 @@ class SegmentRecord:
     camera, ``damages`` where the source is damaged, as far as that was met in it.
     """
 
-    counts: dict[int, int] = field(default_factory=dict)
+    counts: Counter = field(default_factory=Counter)
     start: int | None = None
     end: int | None = None
     size: int = 0
@@ -47,9 +47,21 @@ class SegmentRecord:
 
     def count(self, topic: int, time: int) -> None:
         """Take in a message."""
-        self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.counts[topic] += 1
         self.start = time if self.start is None else min(self.start, time)
-        self.end = time if self.end is None else max(self.end, time)
+        self.end = max(self.end or 0, time)
+
+    @classmethod
+    def total(cls, records: Iterable['SegmentRecord']) -> 'SegmentRecord':
+        """Return the counts and times of several segments."""
+        found = cls()
+        for record in records:
+            found.counts.update(record.counts)
+            if record.counts:
+                found.start = min(record.start, record.start if found.start is None
+                                  else found.start)
+                found.end = max(record.end, found.end or 0)
+        return found
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all."""
@@ -59,7 +71,7 @@ class SegmentRecord:
     def load(cls, path: Path) -> 'SegmentRecord':
         """Read a file of :meth:`save`; OSError, ValueError or TypeError if it is none."""
         found = cls(**json.loads(path.read_text()))
-        found.counts = {int(topic): count for topic, count in found.counts.items()}
+        found.counts = Counter({int(topic): count for topic, count in found.counts.items()})
         return found
 
 
@@ -80,7 +92,7 @@ class ChunkWriter:
     def __init__(self, stream: BinaryIO, compress: bool):
         self._stream = stream
         self._compress = compress
-        self.record = SegmentRecord()
+        self.record = self.ended = SegmentRecord()
         self._clear()
 
     def _clear(self) -> None:
@@ -109,13 +121,12 @@ class ChunkWriter:
         if self._bytes > CHUNK_BYTES:
             self._end_chunk()
 
-    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> SegmentRecord:
-        """End the segment; see :class:`SegmentRecord` for what the arguments are."""
+    def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
+        """End the segment, ``ended``; the arguments are those of :class:`SegmentRecord`."""
         if self._bytes:
             self._end_chunk()
-        record, self.record = self.record, SegmentRecord()
-        record.figures, record.damages = figures, damages
-        return record
+        self.ended, self.record = self.record, SegmentRecord()
+        self.ended.figures, self.ended.damages = figures, damages
 
     def _end_chunk(self) -> None:
         times = [time for places in self._places.values() for time, _ in places]
@@ -148,24 +159,6 @@ class ChunkWriter:
 
 pack_message = zstd.compress
 """Packs a message as rosbag2 does it."""
-
-
-@dataclass
-class Totals:
-    """Sums over segments."""
-
-    counts: Counter = field(default_factory=Counter)
-    start: int | None = None
-    end: int | None = None
-    chunks: int = 0
-
-    def add(self, record: SegmentRecord) -> None:
-        """Take in a segment."""
-        self.counts.update(record.counts)
-        self.chunks += len(record.chunks)
-        if record.start is not None:
-            self.start = record.start if self.start is None else min(self.start, record.start)
-            self.end = record.end if self.end is None else max(self.end, record.end)
 
 
 def load_records(folder: Path) -> Iterator[SegmentRecord]:

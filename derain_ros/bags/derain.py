@@ -1,8 +1,9 @@
 """Derain a recorded rosbag2: the same bag, with derained images and rain masks added."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from derain_ros.bags.bag_summary import BagSummary
 from derain_ros.bags.making import make_bag
@@ -62,55 +63,53 @@ def derain_bag(
     except (ModelError, OSError):
         sha256 = None
     return make_bag(
-        plan, DerainRecipe(info, strength, bits), _Derainer(engine, strength, bits), pool=pool,
-        progress=progress, resumed=resumed, options={
+        plan, _Derainer(info, strength, bits, engine), pool=pool, progress=progress,
+        resumed=resumed, options={
             'model': info.model, 'sha256 of the model': sha256, 'engine': info.engine,
             'device': info.device, 'precision': info.precision, '--strength': strength,
             '--bits': bits, 'rain masks': mask})
 
 
 @dataclass(frozen=True)
-class DerainRecipe:
-    """Derain frames with an engine like the one that ``info`` tells of."""
+class _Derainer:
+    """Derained frames and rain masks, see :class:`derain_ros.bags.segment_work.Maker`.
+
+    The engine is one like that which ``info`` tells of; another process makes its own.
+    """
+
+    fallback: ClassVar = False
 
     info: EngineInfo
     strength: float
     bits: int
+    engine: Engine | None = field(default=None, compare=False)
 
-    def start(self) -> '_Derainer':
-        """Return what derains, with an engine of its own."""
-        return _Derainer(create_engine(
-            self.info.engine, self.info.model, precision=self.info.precision), self.strength,
-            self.bits)
+    def __reduce__(self) -> tuple:
+        return _Derainer, (self.info, self.strength, self.bits)
 
-
-class _Derainer:
-    """Derained frames and rain masks, see :class:`derain_ros.bags.segment_work.Maker`."""
-
-    fallback = False
-
-    def __init__(self, engine: Engine, strength: float, bits: int):
-        self._engine = engine
-        self._strength = strength
-        self._bits = bits
+    @contextmanager
+    def opened(self) -> Iterator['_Derainer']:
+        if self.engine:
+            yield self
+            return
+        with closing(create_engine(
+                self.info.engine, self.info.model, precision=self.info.precision)) as engine:
+            yield replace(self, engine=engine)
 
     def read(self, camera: CameraWork, time: int, message: Any) -> Frame:
         frame = Frame(
-            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self._bits, whole=True)
+            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self.bits, whole=True)
         frame.decode()
         return frame
 
     def make(self, frame: Frame) -> Frame:
-        frame.derain(self._engine.infer)
+        frame.derain(self.engine.infer)
         return frame
 
     def encode(self, frame: Frame) -> tuple[list[Sequence], tuple[float, float]]:
         header, mask = frame.message.header, frame.mask()
-        pixels, encoding = frame.image(self._strength)
+        pixels, encoding = frame.image(self.strength)
         return [
             serialize_image(header, pixels, frame.size, encoding),
             serialize_image(header, mask, mask.shape, 'mono8'),
         ], (mask_response(mask), mask_coverage(mask))
-
-    def close(self) -> None:
-        self._engine.close()

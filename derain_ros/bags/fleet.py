@@ -1,24 +1,16 @@
-"""Many bags, one after the other or side by side, and how many processes they are worth."""
+"""Where bags lie, and how many processes they are worth."""
 
-import builtins
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from derain_ros.bags.damage import BagError
-from derain_ros.bags.workplace import partial_of
 from derain_ros.engines import EngineInfo
-from derain_ros.text import UserError
 
 LONG_BAG = 1000
 """From so many frames on, a second process is worth its start."""
 
 _SUFFIXES = {'.mcap', '.db3'}
-
-Job = tuple[Path, Path]
-"""A bag, and the folder of what is made of it."""
 
 
 def is_bag(path: Path) -> bool:
@@ -38,7 +30,7 @@ def holds_bags(path: Path) -> bool:
         is_bag(found) for found in path.rglob('*/'))
 
 
-def bags_below(source: Path, destination: Path) -> list[Job]:
+def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
     """Return the bag that a path names, or every bag in a folder, at any depth.
 
     ``destination`` is the folder to write: of the one bag, or of bags with the same names below
@@ -59,36 +51,6 @@ def bags_below(source: Path, destination: Path) -> list[Job]:
         raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file, and neither '
                        'does a folder in it')
     return jobs
-
-
-def for_each_bag(
-    jobs: Sequence[Job], work: Callable[[Path, Path], int], *, side_by_side: int
-) -> dict[Path, str]:
-    """Work on every bag whose result is not there yet, ``side_by_side`` at a time.
-
-    ``work`` takes a bag and its result, and returns 0 if all of it went well. Returns the bags
-    that failed, and why; an empty reason where ``work`` has said it.
-    """
-    failed: dict[Path, str] = {}
-
-    def one(job: Job) -> None:
-        source, destination = job
-        if destination.exists() and not partial_of(destination).exists():
-            return
-        try:
-            if work(source, destination):
-                failed[source] = ''
-        except (UserError, OSError) as error:
-            failed[source] = str(error)
-
-    threads = ThreadPoolExecutor(side_by_side)
-    try:
-        for _ in (threads if side_by_side > 1 else builtins).map(one, jobs):
-            pass
-    finally:
-        # After an interruption nobody waits: the work of the others ends with the pool.
-        threads.shutdown(wait=False, cancel_futures=True)
-    return failed
 
 
 def usual_workers(frames: int | None, engine: EngineInfo | None) -> int:

@@ -11,45 +11,32 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
-from rosbags.interfaces import Connection, QosDurability
 from rosbags.rosbag2 import CompressionMode
 
 from derain_ros import __version__
 from derain_ros.bags.bag_summary import BadFrame, BagSummary, CameraFrames
-from derain_ros.bags.chunks import Totals, load_records
+from derain_ros.bags.chunks import SegmentRecord, load_records
 from derain_ros.bags.damage import BagError, Damage
 from derain_ros.bags.mcap_file import zstd
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
-from derain_ros.bags.segment_work import (
-    KEPT_REASONS,
-    BagWork,
-    CameraWork,
-    Maker,
-    Pipeline,
-    Recipe,
-)
-from derain_ros.bags.topics import TopicList
+from derain_ros.bags.segment_work import KEPT_REASONS, Layout, Maker, Pipeline
 from derain_ros.bags.workplace import Workplace, digest_of
 from derain_ros.replacing import replace_file
 
 _SUFFIXES = {'mcap': '.mcap', 'sqlite3': '.db3'}
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_TRANSFORMS = 'tf2_msgs/msg/TFMessage'
-_STATIC_TRANSFORMS = '/tf_static'
 
 
 def make_bag(
     plan: BagPlan,
-    recipe: Recipe,
-    maker: Maker | None = None,
+    maker: Maker,
     *,
     options: Mapping[str, Any],
     pool: Pool | None = None,
@@ -65,10 +52,8 @@ def make_bag(
     ----------
     plan
         From :func:`derain_ros.bags.plan.plan_bag`.
-    recipe
-        What is made of the frames.
     maker
-        What makes it in this process; None takes it from the recipe.
+        What is made of the frames.
     options
         What the result depends on beside the plan, by what users call it.
     pool
@@ -92,10 +77,10 @@ def make_bag(
     cv2.setNumThreads(1)
     try:
         with Workplace(plan.destination) as place:
-            making = Making(plan, recipe, place)
+            making = Making(plan, maker, place)
             try:
                 place.claim(making.fingerprint(options))
-                return making.run(maker, pool, progress, resumed)
+                return making.run(pool, progress, resumed)
             except (OSError, sqlite3.Error) as error:
                 raise BagError(making.explain(error)) from error
     finally:
@@ -105,24 +90,21 @@ def make_bag(
 class Making:
     """One bag in the making: its topics on both sides, and the way from segments to a bag."""
 
-    def __init__(self, plan: BagPlan, recipe: Recipe, place: Workplace):
-        self._plan = plan
-        self._recipe = recipe
-        self._place = place
+    def __init__(self, plan: BagPlan, maker: Maker, place: Workplace):
+        self._plan, self._maker, self._place = plan, maker, place
         self._result: Any = None
         self._count = len(plan.boundaries) - 1
         self._messages = place.path / f'messages{_SUFFIXES[plan.storage]}'
 
     def run(
-        self, maker: Maker | None, pool: Pool | None, progress: Callable[[int], Any],
-        resumed: Callable[[int], Any]
+        self, pool: Pool | None, progress: Callable[[int], Any], resumed: Callable[[int], Any]
     ) -> BagSummary:
         """Do all that is left to do."""
         place = self._place
         with Recording(self._plan.source, place.scratch) as recording:
-            work = self._prepare(recording)
+            self._layout = Layout(self._plan, recording)
             if place.finished:
-                summary = self._sum_up(recording)
+                summary = self._sum_up(recording, list(load_records(place.records)))
                 summary.resumed_segments = self._count
                 summary.resumed_frames = summary.made.total() + summary.failed.total()
                 place.remove()
@@ -130,25 +112,24 @@ class Making:
             place.unpublish()
             with closing(self._open()) as self._result:
                 self.append()
-                before = self._result.done + len(place.pending()), self._frames_done()
-                resumed(before[1])
+                before = [*self._result.records, *map(place.record_of, place.pending().values())]
+                frames = sum(record.frames for record in before)
+                resumed(frames)
                 if pool is None:
-                    self._work_here(recording, work, maker, progress)
+                    self._work_here(recording, progress)
                 else:
-                    self._work_there(work, pool, progress)
+                    self._work_there(pool, progress)
                 if pool is None or not pool.remote:
                     summary = self._finish(recording)
             if pool is not None and pool.remote:
-                summary = pool.call(finish, replace(
-                    self._plan, source=self._plan.source.absolute(),
-                    destination=self._plan.destination.absolute()), self._recipe, place.bodies)
-            summary.resumed_segments, summary.resumed_frames = before
+                summary = pool.call(finish, self._plan.absolute(), place.bodies)
+            summary.resumed_segments, summary.resumed_frames = len(before), frames
             return summary
 
     def assemble(self) -> BagSummary:
         """Put the segments together that all are there, and finish the bag."""
         with Recording(self._plan.source, self._place.scratch) as recording:
-            self._prepare(recording)
+            self._layout = Layout(self._plan, recording)
             with closing(self._open()) as self._result:
                 self.append()
                 return self._finish(recording)
@@ -165,29 +146,6 @@ class Making:
             'version of derain_ros': __version__,
         }
 
-    def _prepare(self, recording: Recording) -> BagWork:
-        plan, topics = self._plan, TopicList()
-        connections = recording.connections
-        numbers = {camera.source: number for number, camera in enumerate(plan.cameras)}
-        images = {one.id for one in recording.images_of(numbers)}
-        self._kept = {one.id: topics.copy(
-            one, plan.cameras[numbers[one.topic]].kept if one.id in images else None)
-            for one in connections}
-        added = {name: topics.add_image(name, connections) for camera in plan.cameras
-                 for name in camera.outputs if name != camera.source}
-        cameras = {one.id: CameraWork(
-            numbers[one.topic], one.topic, one.msgtype, tuple(
-                added.get(name) or topics.copy(one)
-                for name in plan.cameras[numbers[one.topic]].outputs),
-            plan.before.get(one.id, ())) for one in connections if one.id in images}
-        self._topics, self._undefined = topics.connections, topics.undefined_types
-        latched, transforms = _latched(connections)
-        return BagWork(
-            recipe=self._recipe, source=plan.source.absolute(), scratch=self._place.scratch,
-            boundaries=plan.boundaries, kept=self._kept, cameras=cameras,
-            latched=latched if plan.start_s else frozenset(), transforms=transforms,
-            every=plan.every, pack=plan.compression == CompressionMode.MESSAGE)
-
     def _open(self) -> Any:
         """Open the result, and take apart a bag that was put together and not given its name."""
         bag = self._place.path / 'bag'
@@ -196,8 +154,8 @@ class Making:
             moved.replace(self._messages)
         shutil.rmtree(bag, ignore_errors=True)
         make = McapResult if self._plan.storage == 'mcap' else SqliteResult
-        compress = self._plan.compression == CompressionMode.STORAGE
-        return make(self._messages, self._place.records, self._topics, compress)
+        return make(self._messages, self._place.records, self._layout.topics,
+                    self._plan.packs_chunks)
 
     @property
     def _name(self) -> str:
@@ -210,11 +168,11 @@ class Making:
 
     def append(self) -> int:
         """Put the segments into the result that are due; return the number of the next."""
-        pending = self._place.pending()
+        pending, done = self._place.pending(), self._result.records
         for number, body in pending.items():
-            if number < self._result.done:  # left by a run that was killed before deleting it
+            if number < len(done):  # left by a run that was killed before deleting it
                 self._place.drop(body)
-        while (body := pending.get(self._result.done)) is not None:
+        while (body := pending.get(len(done))) is not None:
             try:
                 record = self._place.record_of(body)
             except (OSError, ValueError, TypeError):
@@ -223,61 +181,46 @@ class Making:
             self._result.append(body, record)
             self._result.settle()
             self._place.drop(body)
-        return self._result.done
+        return len(done)
 
-    def _frames_done(self) -> int:
-        return sum(record.frames for record in (
-            *load_records(self._place.records),
-            *map(self._place.record_of, self._place.pending().values())))
-
-    def _work_here(
-        self, recording: Recording, work: BagWork, maker: Maker | None,
-        progress: Callable[[int], Any]
-    ) -> None:
-        own = maker or self._recipe.start()
-        try:
+    def _work_here(self, recording: Recording, progress: Callable[[int], Any]) -> None:
+        with self._maker.opened() as maker:
             while (done := self.append()) < self._count:
                 left = range(done, min(self._place.pending(), default=self._count))
-                Pipeline(recording, work, own, self._result).run(left, progress)
+                Pipeline(recording, self._plan, self._layout, maker, self._result).run(
+                    left, progress)
                 self._result.settle()
-        finally:
-            if maker is None:
-                own.close()
 
-    def _work_there(self, work: BagWork, pool: Pool, progress: Callable[[int], Any]) -> None:
+    def _work_there(self, pool: Pool, progress: Callable[[int], Any]) -> None:
         place, there = self._place, self._place.pending()
         for old in place.bodies.glob('*.tmp'):
             old.unlink()
-        left = [number for number in range(self._result.done, self._count)
+        left = [number for number in range(len(self._result.records), self._count)
                 if number not in there]
-        compress = (self._plan.compression == CompressionMode.STORAGE
-                    and self._plan.storage == 'mcap')
-        for frames in pool.work(work, left, place.bodies, compress):
+        for frames in pool.work(self._plan.absolute(), self._maker, left, place.bodies):
             progress(frames)
             if not pool.remote:
                 self.append()
 
     def _finish(self, recording: Recording) -> BagSummary:
         plan, place = self._plan, self._place
-        if self._result.done < self._count:
+        if len(self._result.records) < self._count:
             raise BagError(f'{place.path}: segments are missing; the same command makes them')
-        totals = Totals()
-        for record in load_records(place.records):
-            totals.add(record)
-        summary = self._sum_up(recording)
+        total = SegmentRecord.total(self._result.records)
+        summary = self._sum_up(recording, self._result.records)
         packed = {CompressionMode.FILE: 'file', CompressionMode.MESSAGE: 'message'}.get(
             plan.compression, '')
         name = f'{self._name}.zstd' if packed == 'file' else self._name
 
         def metadata(of: str) -> str:
             return metadata_text(
-                of, plan.storage, packed, self._topics, totals, recording.custom_data)
+                of, plan.storage, packed, self._layout.topics, total, recording.custom_data)
 
         # The copy within the storage file has a name of no meaning, as folders are renamed: so
         # the file is the same bytes whatever it is called.
         inner = metadata(f'bag{self._messages.suffix}')
         self._result.finish(
-            '\n'.join(line[2:] for line in inner.splitlines()[1:]), recording.kept())
+            '\n'.join(line[2:] for line in inner.splitlines()[1:]), total, recording.kept())
         bag = place.path / 'bag'
         bag.mkdir()
         if packed == 'file':
@@ -292,10 +235,11 @@ class Making:
         place.remove()
         return summary
 
-    def _sum_up(self, recording: Recording) -> BagSummary:
+    def _sum_up(self, recording: Recording, records: Sequence[SegmentRecord]) -> BagSummary:
         plan = self._plan
         summary = BagSummary(
-            undefined_types=self._undefined, segments=self._count, notes=list(recording.notes),
+            undefined_types=self._layout.undefined_types, segments=self._count,
+            notes=list(recording.notes),
             frames={camera.source: CameraFrames() for camera in plan.cameras})
         if plan.storage == 'sqlite3' and (kept := [index.name for index, _ in recording.kept()]):
             summary.notes.append(
@@ -303,7 +247,7 @@ class Making:
                 'records; write it with --storage mcap to keep them')
         counts: Counter = Counter()
         damages = list(recording.damages)
-        for record in load_records(self._place.records):
+        for record in records:
             counts.update(record.counts)
             damages += [Damage(**damage) for damage in record.damages]
             for number, found in record.figures.items():
@@ -320,11 +264,11 @@ class Making:
         places = {(damage.file, damage.offset, damage.reason): damage for damage in damages}
         summary.damages = sorted(
             places.values(), key=lambda damage: (damage.file, damage.offset or 0))
-        kept = set(self._kept.values())
+        kept = set(self._layout.kept.values())
         summary.messages = sum(count for topic, count in counts.items() if topic in kept)
         summary.written = counts.total()
         if not summary.damages and plan.start_s is None and plan.duration_s is None:
-            missing = recording.missing(self._kept, counts)
+            missing = recording.missing(self._layout.kept, counts)
             summary.damages += [missing] if missing else []
         return summary
 
@@ -344,21 +288,8 @@ class Making:
                 f'{free / 1e9:.1f} GB are free; make room, and the same command goes on')
 
 
-def finish(plan: BagPlan, recipe: Recipe, bodies: Path) -> BagSummary:
+def finish(plan: BagPlan, bodies: Path) -> BagSummary:
     """Finish a bag whose segments are all there, while another process has its workplace."""
     place = Workplace(plan.destination)
     place.bodies = bodies
-    return Making(plan, recipe, place).assemble()
-
-
-def _latched(connections: Sequence[Connection]) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the connections that late subscribers get too, and those with transforms."""
-    latched, transforms = set(), set()
-    for connection in connections:
-        durable = any(qos.durability == QosDurability.TRANSIENT_LOCAL
-                      for qos in connection.ext.offered_qos_profiles)
-        if durable or connection.topic == _STATIC_TRANSFORMS:
-            latched.add(connection.id)
-            if connection.msgtype == _TRANSFORMS:
-                transforms.add(connection.id)
-    return frozenset(latched), frozenset(transforms)
+    return Making(plan, None, place).assemble()

@@ -1,6 +1,7 @@
 """What to make of a bag, and where to write it, checked before any work is done."""
 
 import shutil
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,29 +32,13 @@ _SHOWN = 5
 class BagPlan:
     """What :func:`derain_ros.bags.making.make_bag` is going to do.
 
-    Attributes
-    ----------
-    cameras
-        Image topics to work on.
-    storage, source_storage
-        ``mcap`` or ``sqlite3``: of the new bag, and of the source.
-    compression
-        How the bag to be written is compressed.
-    message_count, frame_count
-        Messages in the source, and frames to work on.
-    start_s, duration_s
-        The stretch to take, seconds, as it was asked for; None for all of it.
-    every
-        Work on every n-th frame of each camera.
-    notes
-        What the user should know; printable.
-    boundaries
-        Times between the segments, ns.
-    before
-        Frames ahead of each segment, by id of the connection; empty where ``every`` is 1.
-    files
-        Name, size and time of change of each file of the source.
-
+    Of the ``source``, with so many messages and ``files`` (name, size and time of change of each),
+    every n-th frame of each of ``cameras`` is worked on, ``frame_count`` in all, of the stretch
+    from ``start_s`` on for ``duration_s`` seconds, as it was asked for, None for all of it.
+    ``storage`` is ``mcap`` or ``sqlite3``. ``boundaries`` are the times between the segments, ns,
+    from the beginning of the first to the end of the last; ``before`` has the frames ahead of each
+    segment by id of the connection, empty where ``every`` is 1. ``notes``, printable, are for the
+    user.
     """
 
     source: Path
@@ -71,6 +56,16 @@ class BagPlan:
     before: dict[int, tuple[int, ...]] = field(default_factory=dict)
     files: tuple = ()
     source_storage: str = 'mcap'
+
+    @property
+    def packs_chunks(self) -> bool:
+        """Whether zstd packs the chunks of the new bag."""
+        return self.storage == 'mcap' and self.compression == CompressionMode.STORAGE
+
+    def absolute(self) -> 'BagPlan':
+        """Return it with paths that mean the same in every process."""
+        return replace(self, source=self.source.absolute(),
+                       destination=self.destination.absolute())
 
 
 def plan_bag(
@@ -97,11 +92,9 @@ def plan_bag(
     topics
         Image topics to work on, with or without ``/compressed``; None takes all that hold
         pictures.
-    storage
-        ``mcap`` or ``sqlite3``; None takes the source's.
-    compress
-        Write zstd: the chunks of mcap, the messages of sqlite3. Without it whole files or
-        messages are compressed if they are so in the source.
+    storage, compress
+        ``mcap`` or ``sqlite3``, None for the source's, and whether to write zstd: the chunks of
+        mcap, the messages of sqlite3. Without, files or messages are packed as in the source.
     start, duration
         The stretch to take, in seconds from the beginning of the bag; None for all of it.
     every
@@ -111,11 +104,8 @@ def plan_bag(
     choose
         Chooses the cameras; None for :func:`choose_to_derain`.
 
-    Raises
-    ------
-    BagError
-        The source cannot be read, the destination exists, or the topics do not fit.
-
+    Raises BagError where the source cannot be read, the destination exists, or the topics do not
+    fit.
     """
     check_workplace(destination)
     scratch = partial_of(destination) / 'source'
@@ -124,18 +114,32 @@ def plan_bag(
         with Recording(source, scratch) as recording:
             cameras, notes = (choose or choose_to_derain)(recording, topics)
             chosen = storage or recording.storage
-            compression = recording.compression
-            if compress:
-                compression = CompressionMode.STORAGE
-                if chosen == 'sqlite3':
-                    compression = CompressionMode.MESSAGE
-            plan = BagPlan(
+            packed = (CompressionMode.MESSAGE if chosen == 'sqlite3' else CompressionMode.STORAGE
+                      ) if compress else recording.compression
+            begin, end = _stretch(recording, start, duration)
+            images = recording.images_of({camera.source for camera in cameras})
+            times = {one: _sorted(found) for one, found in recording.times(
+                [image.id for image in images]).items()}
+            firsts = [int(of[0]) for of in times.values() if len(of)]
+            # Times above the greatest int64 count as that one.
+            last = 2**63 - 1 if end > 2**63 - 1 else max(end, 1) - 1
+            inside = {one: of[(of >= begin) & (of <= last)] for one, of in times.items()}
+            notes += _strange_times(recording)
+            if firsts and not any(map(len, inside.values())):
+                notes.append(
+                    'no frame lies in the stretch asked for; the bag begins at '
+                    f'{show_time(recording.start_time)}, its first frame is of '
+                    f'{show_time(min(firsts))}')
+            boundaries = divide(begin, end, list(inside.values()), segment_frames)
+            return BagPlan(
                 source=source, destination=destination, cameras=cameras, storage=chosen,
-                compression=compression, message_count=recording.message_count, frame_count=0,
-                notes=(*notes, *_strange_times(recording)),
-                files=tuple(file_facts(source)),
-                source_storage=recording.storage)
-            return _divided(plan, recording, start, duration, every, segment_frames)
+                compression=packed, message_count=recording.message_count,
+                frame_count=sum(-(-len(of) // every) for of in inside.values()),
+                start_s=start, duration_s=duration, every=every, notes=tuple(notes),
+                boundaries=boundaries, before={} if every == 1 else {
+                    one: tuple(map(int, np.searchsorted(of, boundaries[:-1])))
+                    for one, of in inside.items()},
+                files=tuple(file_facts(source)), source_storage=recording.storage)
     except BagError:
         if fresh:
             shutil.rmtree(scratch.parent, ignore_errors=True)
@@ -195,41 +199,24 @@ def _strange_times(recording: Recording) -> list[str]:
     return notes
 
 
-def _divided(
-    plan: BagPlan, recording: Recording, start: float | None, duration: float | None,
-    every: int, segment_frames: int | None
-) -> BagPlan:
+def _stretch(
+    recording: Recording, start: float | None, duration: float | None
+) -> tuple[int, int]:
+    """Return the times, ns, from and before which a stretch is."""
     begin, end = recording.start_time, recording.end_time + 1
     if start is not None:
         begin += round(start * 1e9)
         if begin >= end:
             raise BagError(
-                f'{plan.source}: lasts {(end - recording.start_time) / 1e9:.1f} s, and is to be '
-                f'taken from {start:g} s on; choose an earlier --start')
+                f'{recording.source}: lasts {(end - recording.start_time) / 1e9:.1f} s, and is to '
+                f'be taken from {start:g} s on; choose an earlier --start')
     if duration is not None:
         end = min(end, begin + round(duration * 1e9))
-    images = recording.images_of({camera.source for camera in plan.cameras})
-    # Times above the greatest int64 count as that one.
-    found = {connection: np.sort(np.minimum(np.frombuffer(times, times.typecode), 2**63 - 1)
-                                 .astype(np.int64))
-             for connection, times in recording.times([one.id for one in images]).items()}
-    stop = max(end, 1) if end <= 2**63 - 1 else None
-    times = {connection: of[(of >= begin) & (stop is None or of < stop)]
-             for connection, of in found.items()}
-    notes = plan.notes
-    if any(map(len, found.values())) and not any(map(len, times.values())):
-        first = min(of[0] for of in found.values() if len(of))
-        notes += (f'no frame lies in the stretch asked for; the bag begins at '
-                  f'{show_time(recording.start_time)}, its first frame is of '
-                  f'{show_time(int(first))}',)
-    boundaries = divide(begin, end, list(times.values()), segment_frames)
-    before = {} if every == 1 else {
-        connection: tuple(map(int, np.searchsorted(of, boundaries[:-1])))
-        for connection, of in times.items()}
-    return replace(
-        plan, start_s=start, duration_s=duration, every=every, boundaries=boundaries,
-        before=before, notes=notes,
-        frame_count=sum(-(-len(of) // every) for of in times.values()))
+    return begin, end
+
+
+def _sorted(times: array) -> np.ndarray:
+    return np.sort(np.minimum(np.frombuffer(times, times.typecode), 2**63 - 1).astype(np.int64))
 
 
 def divide(

@@ -11,7 +11,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import cv2
 
 from derain_ros.bags.chunks import ChunkWriter, SegmentRecord
 from derain_ros.bags.damage import BagError
+from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.segment_work import BagWork, Pipeline
-from derain_ros.bags.workplace import file_facts
+from derain_ros.bags.segment_work import Layout, Maker, Pipeline
+from derain_ros.bags.workplace import SCRATCH, file_facts, partial_of
 from derain_ros.text import UserError
 
 _BUFFER = 1 << 18
@@ -43,22 +44,22 @@ class Pool:
         return len(self._client.scheduler_info(n_workers=-1)['workers'])
 
     def work(
-        self, work: BagWork, segments: Sequence[int], folder: Path, compress: bool
+        self, plan: BagPlan, maker: Maker, segments: Sequence[int], folder: Path
     ) -> Iterator[int]:
         """Let the processes do segments; yields the number of frames of each that is done.
 
-        They put segment ``number`` into ``folder``, packed with zstd if ``compress`` says so.
-        Raises BagError or EngineError where one could not be done, or the scheduler is gone.
+        They put segment ``number`` into ``folder``. Raises UserError where one could not be done,
+        or the scheduler is gone.
         """
         from distributed import as_completed
         from distributed.comm import CommClosedError
 
         token = uuid.uuid4().hex
-        # One task that has the work, as it may be large and there are many segments.
-        shared = self._client.submit(_same, work, key=f'{token}-work')
+        # One task that has the plan, as it may be large and there are many segments.
+        shared = self._client.submit(_same, plan, maker, key=f'{token}-plan')
         tasks = [
             self._client.submit(
-                do_segment, shared, number, folder.absolute(), compress,
+                do_segment, shared, number, folder,
                 key=f'{token}-{number}', priority=-number)
             for number in segments]
         try:
@@ -157,48 +158,42 @@ def cluster_pool(scheduler: str) -> Iterator[Pool]:
         yield pool
 
 
-class _Body(ChunkWriter):
-    """Writes one segment to a file of its own."""
-
-    def end_segment(self, *facts: Any) -> None:
-        self.record = super().end_segment(*facts)
+def _same(*task: Any) -> tuple:
+    return task
 
 
-def _same(work: BagWork) -> BagWork:
-    return work
-
-
-def do_segment(work: BagWork, number: int, folder: Path, compress: bool) -> int:
+def do_segment(task: tuple[BagPlan, Maker], number: int, folder: Path) -> int:
     """Do a segment in this process; returns its number of frames."""
     body = folder / f'{number:06d}.body'
     with suppress(OSError, ValueError, TypeError):
         return SegmentRecord.load(body.with_suffix('.json')).frames
     cv2.setNumThreads(1)
-    recording, maker = _tools(work)
+    plan, maker = task
+    maker = _kept('maker', maker, maker.opened)
+    bag = [plan, file_facts(plan.source)]
+    recording = _kept('recording', bag, lambda: Recording(
+        plan.source, partial_of(plan.destination) / SCRATCH))
+    layout = _kept('layout', bag, lambda: nullcontext(Layout(plan, recording)))
     temporary = folder / f'{number:06d}.{uuid.uuid4().hex}.tmp'
     try:
         with temporary.open('wb', _BUFFER) as stream:
-            sink = _Body(stream, compress)
-            Pipeline(recording, work, maker, sink).run([number], lambda count: None)
+            sink = ChunkWriter(stream, plan.packs_chunks)
+            Pipeline(recording, plan, layout, maker, sink).run([number], lambda count: None)
             stream.flush()
             os.fdatasync(stream.fileno())
         temporary.replace(body)
-        sink.record.save(body.with_suffix('.json'))
+        sink.ended.save(body.with_suffix('.json'))
     finally:
         temporary.unlink(missing_ok=True)
-    return sink.record.frames
+    return sink.ended.frames
 
 
-def _tools(work: BagWork) -> tuple[Recording, Any]:
-    """Return the opened bag and the engine, which stay for the next segment."""
-    tools = vars(sys.modules[__name__]).setdefault('_kept', {})
-    if tools.get('recipe') != work.recipe:
-        if 'maker' in tools:
-            tools.pop('maker').close()
-        tools.update(maker=work.recipe.start(), recipe=work.recipe)
-    bag = [work.source, work.scratch, file_facts(work.source)]
-    if tools.get('bag') != bag:
-        if 'recording' in tools:
-            tools.pop('recording').close()
-        tools.update(recording=Recording(work.source, work.scratch), bag=bag)
-    return tools['recording'], tools['maker']
+def _kept(name: str, wanted: Any, make: Callable[[], Any]) -> Any:
+    """Return what a context gives, and stay in it until something else is wanted."""
+    kept = vars(sys.modules[__name__]).setdefault('_open', {})
+    if name not in kept or kept[name][0] != wanted:
+        if name in kept:
+            kept.pop(name)[1].close()
+        stack = ExitStack()
+        kept[name] = wanted, stack, stack.enter_context(make())
+    return kept[name][2]

@@ -41,7 +41,6 @@ from derain_ros import __version__
 from derain_ros.bags.chunks import (
     ChunkWriter,
     SegmentRecord,
-    Totals,
     load_records,
     read_body,
     settle_on_disk,
@@ -58,31 +57,29 @@ _ENCODINGS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.ID
 class McapResult:
     """An mcap file that grows by segments.
 
-    ``records`` is the folder of the records of its segments, ``<number>.json``; ``topics`` have
-    ids from 1 on; with ``compress`` zstd packs the chunks. ``done`` is the number of segments
-    that are in the file.
+    ``records`` are those of the segments that are in the file, and lie in ``folder`` as
+    ``<number>.json``; ``topics`` have ids from 1 on; with ``compress`` zstd packs the chunks.
     """
 
-    def __init__(self, path: Path, records: Path, topics: Sequence[Connection], compress: bool):
-        self._records = records
-        self._topics = topics
+    def __init__(self, path: Path, folder: Path, topics: Sequence[Connection], compress: bool):
+        self._folder, self._topics, self._compress = folder, topics, compress
         self._schemas = _schemas(topics)
-        head = self._head()
-        end = len(head)
-        self.done = 0
+        self._head = MAGIC + b''.join(map(_built, (
+            Header('ros2', f'derain_ros {__version__}'), *self._schemas.values(),
+            *self._channels())))
+        self._end, self.records = len(self._head), []
         size = path.stat().st_size if path.exists() else 0
-        for record in load_records(records):
-            if end + record.size > size:
+        for record in load_records(folder):
+            if self._end + record.size > size:
                 break
-            end += record.size
-            self.done += 1
+            self._end += record.size
+            self.records.append(record)
         # Unbuffered below the buffer: large parts go to the kernel without a copy.
         self._file = path.open('r+b' if path.exists() else 'w+b', _BUFFER)
-        self._file.truncate(end if self.done else 0)
-        if not self.done:
-            self._file.write(head)
-        self._file.seek(end)
-        self._end = end
+        self._file.truncate(self._end if self.records else 0)
+        if not self.records:
+            self._file.write(self._head)
+        self._file.seek(self._end)
         self._writer = ChunkWriter(self._file, compress)
         self._commits = ThreadPoolExecutor(1)
         self._pending: Future | None = None
@@ -93,7 +90,8 @@ class McapResult:
 
     def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
         """End the segment, and record it as soon as it is on the disk."""
-        self._commit(self._writer.end_segment(figures, damages))
+        self._writer.end_segment(figures, damages)
+        self._commit(self._writer.ended)
 
     def append(self, body: Path, record: SegmentRecord) -> None:
         """Add a segment that another process has written."""
@@ -106,12 +104,12 @@ class McapResult:
         self.settle()
         self._file.flush()
         start, self._end = self._end, self._end + record.size
-        number, self.done = self.done, self.done + 1
-        self._pending = self._commits.submit(self._save, record, number, start)
+        self.records.append(record)
+        self._pending = self._commits.submit(self._save, record, len(self.records) - 1, start)
 
     def _save(self, record: SegmentRecord, number: int, start: int) -> None:
         settle_on_disk(self._file, start, record.size)
-        record.save(self._records / f'{number:06d}.json')
+        record.save(self._folder / f'{number:06d}.json')
 
     def settle(self) -> None:
         """Wait until all segments are recorded."""
@@ -119,10 +117,13 @@ class McapResult:
         if pending is not None:
             pending.result()
 
-    def finish(self, metadata: str, kept: Iterable[tuple[Any, bytes]]) -> None:
+    def finish(
+        self, metadata: str, total: SegmentRecord, kept: Iterable[tuple[Any, bytes]]
+    ) -> None:
         """Write what follows the messages: metadata of rosbag2, and what the source has beside.
 
-        ``kept`` are attachments and metadata records, each as its index and its bytes.
+        ``total`` sums up all segments; ``kept`` are attachments and metadata records, each as its
+        index and its bytes.
         """
         self.settle()
         self._file.seek(self._end)
@@ -134,14 +135,13 @@ class McapResult:
             self._file.write(data)
             end += len(data)
         self._file.write(_built(DataEnd(0)))
-        totals = Totals()
-        chunks = list(self._chunk_indexes(totals))
-        counts = {topic.id: totals.counts[topic.id] for topic in self._topics}
+        chunks = list(self._chunk_indexes())
+        counts = {topic.id: total.counts[topic.id] for topic in self._topics}
         statistics = Statistics(
             attachment_count=len(indexes[AttachmentIndex]), channel_count=len(self._topics),
-            channel_message_counts=counts, chunk_count=totals.chunks,
-            message_count=totals.counts.total(), message_end_time=totals.end or 0,
-            message_start_time=totals.start or 0, metadata_count=len(indexes[MetadataIndex]),
+            channel_message_counts=counts, chunk_count=len(chunks),
+            message_count=total.counts.total(), message_end_time=total.end or 0,
+            message_start_time=total.start or 0, metadata_count=len(indexes[MetadataIndex]),
             schema_count=len(self._schemas))
         start, summary, offsets = end + 13, bytearray(), []
         for opcode, records in (
@@ -167,10 +167,6 @@ class McapResult:
         with suppress(OSError):
             self._file.close()
 
-    def _head(self) -> bytes:
-        head = MAGIC + _built(Header('ros2', f'derain_ros {__version__}'))
-        return head + b''.join(map(_built, [*self._schemas.values(), *self._channels()]))
-
     def _channels(self) -> list[Channel]:
         return [
             Channel(topic.id, topic.topic, topic.ext.serialization_format, {
@@ -180,15 +176,14 @@ class McapResult:
             }, self._schemas[_schema_key(topic)].id if topic.msgtype else 0)
             for topic in self._topics]
 
-    def _chunk_indexes(self, totals: 'Totals') -> Iterator[ChunkIndex]:
-        base = len(self._head())
-        for record in load_records(self._records):
-            totals.add(record)
+    def _chunk_indexes(self) -> Iterator[ChunkIndex]:
+        base = len(self._head)
+        for record in self.records:
             for start, end, place, length, index_length, offsets, stored, size in record.chunks:
                 at = base + place
                 yield ChunkIndex(
                     chunk_length=length, chunk_start_offset=at,
-                    compression='zstd' if self._writer._compress else '', compressed_size=stored,
+                    compression='zstd' if self._compress else '', compressed_size=stored,
                     message_end_time=end, message_index_length=index_length,
                     message_index_offsets={topic: at + offset for topic, offset in offsets},
                     message_start_time=start, uncompressed_size=size)
@@ -201,18 +196,15 @@ class SqliteResult:
     How many are in it is its ``user_version``, which changes with them or not at all.
     """
 
-    def __init__(self, path: Path, records: Path, topics: Sequence[Connection], compress: bool):
-        self._records = records
-        self._record = SegmentRecord()
+    def __init__(self, path: Path, folder: Path, topics: Sequence[Connection], compress: bool):
+        self._folder, self._record = folder, SegmentRecord()
         self._database = self._open(path, topics)
-        self.done, = self._database.execute('PRAGMA user_version').fetchone()
-        self._finished = False
-        known = sum(1 for _ in load_records(records))
-        if self.done > known + 1:
+        done, = self._database.execute('PRAGMA user_version').fetchone()
+        self.records = list(load_records(folder))[:done]
+        # One more counts the metadata, behind all segments.
+        self._finished = done == len(self.records) + 1
+        if done > len(self.records) + 1:
             raise sqlite3.DatabaseError(f'{path}: records of its segments are missing')
-        if self.done == known + 1:
-            # All segments were in, and the metadata too.
-            self.done, self._finished = known, True
 
     @staticmethod
     def _open(path: Path, topics: Sequence[Connection]) -> sqlite3.Connection:
@@ -267,21 +259,21 @@ class SqliteResult:
     def _commit(self, record: SegmentRecord) -> None:
         if not self._database.in_transaction:
             self._database.execute('BEGIN')
-        record.save(self._records / f'{self.done:06d}.json')
-        self.done += 1
-        self._database.execute(f'PRAGMA user_version = {self.done}')
+        record.save(self._folder / f'{len(self.records):06d}.json')
+        self.records.append(record)
+        self._database.execute(f'PRAGMA user_version = {len(self.records)}')
         self._database.execute('COMMIT')
 
     def settle(self) -> None:
         """Do nothing: segments are recorded at once."""
 
-    def finish(self, metadata: str, kept: Iterable[tuple[Any, bytes]]) -> None:
-        """Add the metadata of rosbag2, and close the file; there is no place for ``kept``."""
+    def finish(self, metadata: str, *_: Any) -> None:
+        """Add the metadata of rosbag2, and close the file; there is no place for more."""
         if not self._finished:
             self._database.execute('BEGIN')
             self._database.execute(
                 'INSERT INTO metadata(metadata_version, metadata) VALUES (8, ?)', (metadata,))
-            self._database.execute(f'PRAGMA user_version = {self.done + 1}')
+            self._database.execute(f'PRAGMA user_version = {len(self.records) + 1}')
             self._database.execute('COMMIT')
         self.close()
 
@@ -333,17 +325,17 @@ def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
 
 
 def metadata_text(
-    name: str, storage: str, packed: str, topics: Sequence[Connection], totals: Totals,
+    name: str, storage: str, packed: str, topics: Sequence[Connection], total: SegmentRecord,
     custom_data: Mapping[str, str]
 ) -> str:
     """Return the content of metadata.yaml for a storage file; ``packed``: file, message or ''."""
     # A message may bear any time; those of this file are signed.
     start, end = (min(time, 2**63 - 1) for time in (
-        2**63 - 1 if totals.start is None else totals.start, totals.end or 0))
+        2**63 - 1 if total.start is None else total.start, total.end or 0))
     span = {
         'starting_time': {'nanoseconds_since_epoch': start},
-        'duration': {'nanoseconds': end - start if totals.end is not None else 0},
-        'message_count': totals.counts.total()}
+        'duration': {'nanoseconds': end - start if total.end is not None else 0},
+        'message_count': total.counts.total()}
     stream, yaml = StringIO(), YAML(typ='safe')
     yaml.default_flow_style = False
     # No aliases: rosbag2 reads them, but people do as well.
@@ -361,7 +353,7 @@ def metadata_text(
                 'offered_qos_profiles': dump_qos_v8(topic.ext.offered_qos_profiles),
                 'type_description_hash': topic.digest,
             },
-            'message_count': totals.counts[topic.id],
+            'message_count': total.counts[topic.id],
         } for topic in topics],
         'compression_format': 'zstd' if packed else '',
         'compression_mode': packed,

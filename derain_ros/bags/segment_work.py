@@ -1,23 +1,28 @@
 """Work on segments of a bag: one thread reads and decodes, one infers, one encodes and writes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from rosbags.interfaces import QosDurability
+from rosbags.rosbag2 import CompressionMode
 from rosbags.serde import SerdeError
 
 from derain_ros.bags.chunks import pack_message
+from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.recording import EVER, Recording
-from derain_ros.bags.topics import IMAGE, message_types
+from derain_ros.bags.topics import IMAGE, TopicList, message_types
 from derain_ros.text import printable
 
 KEPT_REASONS = 1000
 """Failures of a camera that are told with time and reason."""
 
+_TRANSFORMS = 'tf2_msgs/msg/TFMessage'
+_STATIC_TRANSFORMS = '/tf_static'
 _WAITING = 3
 _KEPT_BYTES = 1 << 20
 _NO_PIXELS = np.empty(0, np.uint8)
@@ -41,11 +46,15 @@ class CameraWork:
 class Maker(Protocol):
     """Makes messages of a frame, in three steps that three threads may take side by side.
 
-    Each may raise ValueError or SerdeError, which says why this frame cannot be made.
+    Each may raise ValueError or SerdeError, which says why this frame cannot be made. Other
+    processes are given a maker by pickle; makers that are equal make the same.
     """
 
     fallback: bool
     """The recorded message goes to the first output where nothing can be made of it."""
+
+    def opened(self) -> AbstractContextManager['Maker']:
+        """Return it with what it needs, such as an engine, which is given back at the end."""
 
     def read(self, camera: CameraWork, time: int, message: Any) -> Any:
         """Return what the next step takes; ``message`` is a message of rosbags."""
@@ -56,39 +65,36 @@ class Maker(Protocol):
     def encode(self, frame: Any) -> tuple[list[Sequence], tuple[float, float] | None]:
         """Return serialized messages, in parts, and rain response and coverage, if known."""
 
-    def close(self) -> None:
-        """Give back what :meth:`Recipe.start` has taken."""
 
+class Layout:
+    """Where the messages of a bag go, and what is made of them; the same in every process.
 
-class Recipe(Protocol):
-    """What is made of the frames of a bag; it can be pickled."""
-
-    def start(self) -> Maker:
-        """Return what makes it, in any process."""
-
-
-@dataclass(frozen=True)
-class BagWork:
-    """All that a process has to know to work on segments of a bag.
-
-    ``source`` and ``scratch`` are those of :class:`Recording`; ``boundaries`` are the times
-    between the segments, ns, from the beginning of the first to the end of the last. By id of the
-    connection, ``kept`` has the id of the topic in the new bag, and ``cameras`` what is done. Of
-    ``latched`` connections, messages from before the first segment are given again at its
-    beginning: all of those in ``transforms``, the last one of others. Every n-th frame is worked
-    on; ``pack`` packs each message with zstd.
+    By id of the connection, ``kept`` has the id of the topic in the new bag, and ``cameras`` what
+    is done; ``topics`` are those of the new bag. Of ``latched`` connections, messages from before
+    the first segment are given again at its beginning: all of those in ``transforms``, the last
+    one of others. Of ``undefined_types`` the bag holds no definition.
     """
 
-    recipe: Recipe
-    source: Path
-    scratch: Path
-    boundaries: tuple[int, ...]
-    kept: Mapping[int, int]
-    cameras: Mapping[int, CameraWork]
-    latched: frozenset[int] = frozenset()
-    transforms: frozenset[int] = frozenset()
-    every: int = 1
-    pack: bool = False
+    def __init__(self, plan: BagPlan, recording: Recording):
+        topics, connections = TopicList(), recording.connections
+        numbers = {camera.source: number for number, camera in enumerate(plan.cameras)}
+        images = {one.id for one in recording.images_of(numbers)}
+        self.kept = {one.id: topics.copy(
+            one, plan.cameras[numbers[one.topic]].kept if one.id in images else None)
+            for one in connections}
+        added = {name: topics.add_image(name, connections) for camera in plan.cameras
+                 for name in camera.outputs if name != camera.source}
+        self.cameras = {one.id: CameraWork(
+            numbers[one.topic], one.topic, one.msgtype, tuple(
+                added.get(name) or topics.copy(one)
+                for name in plan.cameras[numbers[one.topic]].outputs),
+            plan.before.get(one.id, ())) for one in connections if one.id in images}
+        self.topics, self.undefined_types = topics.connections, topics.undefined_types
+        self.latched = {one.id for one in connections if plan.start_s and (
+            one.topic == _STATIC_TRANSFORMS or any(
+                qos.durability == QosDurability.TRANSIENT_LOCAL
+                for qos in one.ext.offered_qos_profiles))}
+        self.transforms = {one.id for one in connections if one.msgtype == _TRANSFORMS}
 
 
 @dataclass
@@ -129,11 +135,12 @@ class Pipeline:
     :class:`derain_ros.bags.chunks.ChunkWriter` has.
     """
 
-    def __init__(self, recording: Recording, work: BagWork, maker: Maker, sink: Any):
-        self._recording = recording
-        self._work = work
-        self._maker = maker
-        self._sink = sink
+    def __init__(
+        self, recording: Recording, plan: BagPlan, layout: Layout, maker: Maker, sink: Any
+    ):
+        self._recording, self._plan, self._layout = recording, plan, layout
+        self._maker, self._sink = maker, sink
+        self._pack = plan.compression == CompressionMode.MESSAGE
         self._figures: dict[str, dict] = {}
 
     def run(self, segments: Iterable[int], progress: Callable[[int], Any]) -> None:
@@ -164,18 +171,18 @@ class Pipeline:
     # In the reading thread.
 
     def _read(self, segment: int) -> Iterator[_Batch]:
-        work = self._work
+        layout = self._layout
         seen = {connection: camera.before[segment] if camera.before else 0
-                for connection, camera in work.cameras.items()}
+                for connection, camera in layout.cameras.items()}
         known = len(self._recording.damages)
         batch, size = _Batch(), 0
         for connection, time, data, *rest in self._messages(segment):
-            packed = pack_message(data) if work.pack else data
-            batch.kept.append((work.kept[connection], time, (packed,), *rest))
+            packed = pack_message(data) if self._pack else data
+            batch.kept.append((layout.kept[connection], time, (packed,), *rest))
             size += len(data)
-            camera = work.cameras.get(connection)
+            camera = layout.cameras.get(connection)
             if camera is not None:
-                if seen[connection] % work.every == 0:
+                if seen[connection] % self._plan.every == 0:
                     batch.frame = self._begin(camera, time, data)
                 seen[connection] += 1
             if batch.frame is not None or size > _KEPT_BYTES:
@@ -185,12 +192,12 @@ class Pipeline:
         yield batch
 
     def _messages(self, segment: int) -> Iterator[tuple]:
-        start, stop = self._work.boundaries[segment:segment + 2]
-        if segment == 0 and self._work.latched:
+        start, stop = self._plan.boundaries[segment:segment + 2]
+        if segment == 0 and self._layout.latched:
             last: dict[int, tuple] = {}
             for connection, _, *rest in self._recording.messages(
-                    EVER[0], start, self._work.latched):
-                if connection in self._work.transforms:
+                    EVER[0], start, self._layout.latched):
+                if connection in self._layout.transforms:
                     yield connection, start, *rest
                 else:
                     last[connection] = rest
@@ -229,7 +236,7 @@ class Pipeline:
         if frame.reason and self._maker.fallback:
             messages = [(frame.data,)]
         for topic, parts in zip(frame.camera.outputs, messages, strict=False):
-            if self._work.pack:
+            if self._pack:
                 parts = (pack_message(b''.join(parts)),)
             self._sink.write(topic, frame.time, parts)
         found = self._figures.setdefault(str(frame.camera.camera), {

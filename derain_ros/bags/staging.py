@@ -49,23 +49,16 @@ def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
 
 
 def _unpack(path: Path, copy: Path) -> Damage | None:
-    offset, written, reason = 0, 0, ''
-    unpacker = zstd.ZstdDecompressor()
-    with path.open('rb') as packed, copy.open('wb') as plain:
+    written, reason = 0, ''
+    with path.open('rb') as raw, zstd.open(raw) as packed, copy.open('wb') as plain:
         try:
-            while block := packed.read(_BLOCK):
-                offset += len(block)
-                while block:
-                    if unpacker.eof:  # a file may consist of several frames
-                        unpacker = zstd.ZstdDecompressor()
-                    written += plain.write(unpacker.decompress(block, max_length=_BLOCK))
-                    while not (unpacker.needs_input or unpacker.eof):
-                        written += plain.write(unpacker.decompress(b'', max_length=_BLOCK))
-                    block = unpacker.unused_data
+            while block := packed.read1(_BLOCK):
+                written += plain.write(block)
+        except EOFError:
+            reason = 'the file ends here, and it should not'
         except zstd.ZstdError as error:
             reason = why(error)
-        if not reason and not unpacker.eof:
-            reason = 'the file ends here, and it should not'
+        offset = raw.tell()
     if not reason:
         return None
     if not written:

@@ -14,22 +14,27 @@ from derain_ros.bags.chunks import SegmentRecord
 from derain_ros.bags.damage import BagError
 from derain_ros.replacing import replace_file
 
+SCRATCH = 'source'
+"""Folder of the workplace for copies of files of the source."""
+
 _PLAN = 'plan.json'
 _FINISHED = 'finished'
-_BEFORE_THE_PLAN = {'lock', 'source'}
+_BEFORE_THE_PLAN = {'lock', SCRATCH}
 
 
 class Workplace:
     """The folder ``OUT.partial`` of the bag to be, locked as long as this is open.
 
-    ``bodies`` is the folder of the segments that other processes have written; each work has its
-    own, so that a process that was forgotten writes into no other. Raises BagError where another
-    run has it, or it cannot be made.
+    ``scratch`` is for copies of files of the source, ``records`` for the records of the segments
+    that are in the result. ``bodies`` is the folder of the segments that other processes have
+    written; each work has its own, so that a process that was forgotten writes into no other.
+    Raises BagError where another run has it, or it cannot be made.
     """
 
     def __init__(self, destination: Path):
         self.destination = destination
         self.path = partial_of(destination)
+        self.scratch, self.records = self.path / SCRATCH, self.path / 'done'
         self.bodies = self.path / 'segments'
         self._lock = -1
 
@@ -52,16 +57,6 @@ class Workplace:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    @property
-    def scratch(self) -> Path:
-        """Folder for copies of files of the source."""
-        return self.path / 'source'
-
-    @property
-    def records(self) -> Path:
-        """Folder of the records of the segments that are in the result."""
-        return self.path / 'done'
 
     def claim(self, fingerprint: Mapping[str, Any]) -> None:
         """Begin the work, or go on with it.

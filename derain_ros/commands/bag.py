@@ -40,12 +40,11 @@ exit status: 0 all done, 1 the bag or some frames failed, 2 wrong arguments, 130
 """
 
 import argparse
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from derain_ros.bags.derain import BagPlan, BagSummary, derain_bag
+from derain_ros.bags.derain import BagPlan, derain_bag
 from derain_ros.bags.plan import choose_to_derain, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
@@ -56,13 +55,11 @@ from derain_ros.commands import (
     add_strength_option,
     open_engine,
     print_notes,
-    printable,
-    progress_bar,
     refusing,
     slow_bar,
 )
 from derain_ros.commands.arguments import count, seconds, whole
-from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
+from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.engines import Engine
 from derain_ros.files.bag_run_file import bag_figures
 from derain_ros.files.run_files import bag_bytes, check_output, write_run
@@ -121,52 +118,23 @@ def _derain(
     args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool | None
 ) -> int:
     """Derain one bag and say what came of it."""
-    print_notes(*plan.notes)
     begun = time.monotonic()
-    try:
-        with progress_bar(plan.frame_count, 'frame') as bar:
-            summary = derain_bag(
-                plan, engine, mask=not args.no_mask, strength=args.strength, bits=args.bits,
-                pool=pool,
-                progress=bar.update, resumed=lambda count: resume_bar(bar, count))
-            seconds = time.monotonic() - begun
-            # A damaged bag has fewer frames than it lists.
-            bar.total = bar.n
-            bar.refresh()
-            if args.json:
-                _write_json(args, plan, summary, engine, pool.workers if pool else 1, seconds)
-    except KeyboardInterrupt:
-        print(f'derain: the work is kept in {printable(plan.destination)}.partial; the same '
-              'command goes on', file=sys.stderr)
-        raise
-    _report(plan, summary)
-    return FAILURE if summary.failed.total() or summary.damages else 0
-
-
-def _write_json(
-    args: argparse.Namespace, plan: BagPlan, summary: BagSummary, engine: Engine,
-    workers: int, seconds: float
-) -> None:
-    total = bag_bytes(plan.source) + bag_bytes(plan.destination)
-    with slow_bar(total, 'B', 'sha256 of both bags') as bar:
-        figures = bag_figures(
-            plan, summary, engine, mask=not args.no_mask, strength=args.strength,
-            workers=workers, seconds=seconds, progress=bar.update)
-    write_run(args.json, figures)
-
-
-def _report(plan: BagPlan, summary: BagSummary) -> None:
-    report_summary(plan, summary, 'failed')
+    summary = write_bag(plan, partial(
+        derain_bag, plan, engine, mask=not args.no_mask, strength=args.strength, bits=args.bits,
+        pool=pool), '{camera.source} -> {camera.image}: {frames} frames', 'failed', 'failed')
+    seconds = time.monotonic() - begun
     for camera in plan.cameras:
         if summary.failed[camera.source] and not summary.made[camera.source]:
             print_notes(f'no frame of {camera.source} could be derained; '
                         'name the colour cameras with --topics')
-    print(f'{printable(plan.destination)}: {summary.messages} messages kept')
-    for camera in plan.cameras:
-        line = f'  {camera.source} -> {camera.image}: {summary.made[camera.source]} frames'
-        if summary.failed[camera.source]:
-            line += f', {summary.failed[camera.source]} failed'
-        print(line)
+    if args.json:
+        total = bag_bytes(plan.source) + bag_bytes(plan.destination)
+        with slow_bar(total, 'B', 'sha256 of both bags') as bar:
+            figures = bag_figures(
+                plan, summary, engine, mask=not args.no_mask, strength=args.strength,
+                workers=pool.workers if pool else 1, seconds=seconds, progress=bar.update)
+        write_run(args.json, figures)
+    return FAILURE if summary.failed.total() or summary.damages else 0
 
 
 def _duration(text: str) -> float:

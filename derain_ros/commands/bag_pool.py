@@ -1,21 +1,23 @@
 """What the commands share that make bags: processes, many bags, work that goes on."""
 
 import argparse
+import builtins
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from derain_ros.bags.bag_summary import BagSummary
 from derain_ros.bags.damage import show_time
-from derain_ros.bags.fleet import bags_below, for_each_bag, usual_workers
+from derain_ros.bags.fleet import bags_below, usual_workers
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.pool import Pool
-from derain_ros.commands import FAILURE, print_notes, printable
+from derain_ros.bags.workplace import partial_of
+from derain_ros.commands import FAILURE, print_notes, printable, progress_bar
 from derain_ros.commands.arguments import count
 from derain_ros.engines import EngineInfo
+from derain_ros.text import UserError
 
 _SHOWN_PER_TOPIC = 10
 
@@ -74,13 +76,28 @@ def work_on_bags(
     ``work`` takes a bag, its result and the pool, and returns 0 if all went well. With ``whole``
     a process of the pool is given a bag, else its segments.
     """
+    failed: dict[Path, str] = {}
     with _open_pool(args, engine, 0 if whole else None) as pool:
-        failed = for_each_bag(
-            jobs, lambda source, out: work(source, out, pool),
-            side_by_side=pool.workers if pool and (whole or pool.remote) else 1)
+        def one(job: tuple[Path, Path]) -> None:
+            source, out = job
+            if out.exists() and not partial_of(out).exists():
+                return
+            try:
+                if work(source, out, pool):
+                    failed[source] = f'not all of it could be {done}, as said above'
+            except (UserError, OSError) as error:
+                failed[source] = str(error)
+
+        side_by_side = pool.workers if pool and (whole or pool.remote) else 1
+        threads = ThreadPoolExecutor(side_by_side)
+        try:
+            for _ in (threads if side_by_side > 1 else builtins).map(one, jobs):
+                pass
+        finally:
+            # After an interruption nobody waits: the work of the others ends with the pool.
+            threads.shutdown(wait=False, cancel_futures=True)
     for source, reason in failed.items():
-        said = reason or f'not all of it could be {done}, as said above'
-        said = said if str(source) in said else f'{source}: {said}'
+        said = reason if str(source) in reason else f'{source}: {reason}'
         print(f'derain: error: {printable(said)}', file=sys.stderr)
     print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
     return FAILURE if failed else 0
@@ -102,15 +119,42 @@ def _open_pool(
         yield pool
 
 
-def resume_bar(bar: tqdm, count: int) -> None:
-    """Show what an earlier run has done, and leave it out of the rate."""
-    if count:
-        bar.write(f'derain: resuming; {count} frames are done already', file=sys.stderr)
-        bar.initial = bar.n = count
-        bar.refresh()
+def write_bag(
+    plan: BagPlan, make: Callable[..., BagSummary], line: str, failed: str, failure: str
+) -> BagSummary:
+    """Make a bag with a progress bar, and tell what became of it.
+
+    ``make`` takes ``progress`` and ``resumed``. ``line`` is said of each camera, with ``failed``
+    of its frames that failed; ``failure`` is said of those that are not named.
+    """
+    print_notes(*plan.notes)
+    try:
+        with progress_bar(plan.frame_count, 'frame') as bar:
+            def resumed(count: int) -> None:
+                if count:
+                    bar.write(f'derain: resuming; {count} frames are done already',
+                              file=sys.stderr)
+                    bar.initial = bar.n = count  # they are left out of the rate
+                    bar.refresh()
+
+            summary = make(progress=bar.update, resumed=resumed)
+            # A damaged bag has fewer frames than it lists.
+            bar.total = bar.n
+            bar.refresh()
+    except KeyboardInterrupt:
+        print(f'derain: the work is kept in {printable(plan.destination)}.partial; the same '
+              'command goes on', file=sys.stderr)
+        raise
+    _report(plan, summary, failure)
+    print(f'{printable(plan.destination)}: {summary.messages} messages kept')
+    for camera in plan.cameras:
+        text = line.format(camera=camera, frames=summary.made[camera.source])
+        count = summary.failed[camera.source]
+        print(f'  {text}, {count} {failed}' if count else f'  {text}')
+    return summary
 
 
-def report_summary(plan: BagPlan, summary: BagSummary, failure: str) -> None:
+def _report(plan: BagPlan, summary: BagSummary, failure: str) -> None:
     """Name what was noted, damaged or failed in a bag."""
     print_notes(*summary.notes, *(
         f'the bag holds no definition of {msgtype}; its messages are kept all the same'

@@ -41,13 +41,11 @@ from derain_ros.commands import (
     FAILURE,
     USAGE,
     CommandError,
-    print_notes,
     printable,
-    progress_bar,
     refusing,
 )
 from derain_ros.commands.arguments import between, share
-from derain_ros.commands.bag_pool import Bags, add_pool_options, report_summary, resume_bar
+from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.commands.image import report_images
 from derain_ros.files.image_files import (
     IMAGE_SUFFIXES,
@@ -181,19 +179,10 @@ def _rain_bag(args: argparse.Namespace, weather: Weather) -> int:
 def _rain_one(
     plan: BagPlan, weather: Weather, speed_topic: str | None, pool: Pool | None
 ) -> int:
-    print_notes(*plan.notes)
-    with progress_bar(plan.frame_count, 'frame') as bar:
-        summary = rain_bag(
-            plan, weather, speed_topic=speed_topic, pool=pool, progress=bar.update,
-            resumed=lambda count: resume_bar(bar, count))
-    report_summary(plan, summary, 'cannot be read')
-    print(f'{printable(plan.destination)}: {summary.messages} messages kept')
-    for camera in plan.cameras:
-        topic = camera.source
-        line = f'  {topic}: {summary.made[topic]} frames in rain, dry on {camera.kept}'
-        if summary.failed[topic]:
-            line += f', {summary.failed[topic]} kept as they are'
-        print(line)
+    summary = write_bag(
+        plan, partial(rain_bag, plan, weather, speed_topic=speed_topic, pool=pool),
+        '{camera.source}: {frames} frames in rain, dry on {camera.kept}', 'kept as they are',
+        'cannot be read')
     return FAILURE if summary.failed.total() or summary.damages else 0
 
 

@@ -7,9 +7,11 @@ one camera show the same drops.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from derain_ros.bags.topics import (
     message_types,
 )
 from derain_ros.files.frame_sources import bits_of
+from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
@@ -68,31 +71,27 @@ def rain_bag(
         motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
         bits = {camera.source: bits_of(reader, camera.source) for camera in plan.cameras}
     return make_bag(
-        plan, RainRecipe(weather, motion, bits),
+        plan, _Rainmaker(weather, motion, bits),
         options=asdict(weather) | {'speed_topic': speed_topic, 'bits': bits},
         pool=pool, progress=progress, resumed=resumed)
 
 
 @dataclass(frozen=True)
-class RainRecipe:
-    """Put rain on frames."""
+class _Rainmaker:
+    """Rainy frames, see :class:`derain_ros.bags.segment_work.Maker`."""
+
+    fallback: ClassVar = True
 
     weather: Weather
     motion: VehicleMotion | None
     bits: Mapping[str, int]
 
-    def start(self) -> '_Rainmaker':
-        """Return what does it."""
-        return _Rainmaker(self)
+    @cached_property
+    def _clip(self) -> RainClip:
+        return self.weather.clip()
 
-
-class _Rainmaker:
-    """Rainy frames, see :class:`derain_ros.bags.segment_work.Maker`."""
-
-    fallback = True
-
-    def __init__(self, recipe: RainRecipe):
-        self._clip, self._motion, self._bits = recipe.weather.clip(), recipe.motion, recipe.bits
+    def opened(self) -> AbstractContextManager['_Rainmaker']:
+        return nullcontext(self)
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple:
         return camera, time, message
@@ -105,21 +104,18 @@ class _Rainmaker:
         # Tells frames of all cameras and times apart, the same on every run.
         index = zlib.crc32(camera.topic.removesuffix(_COMPRESSED).encode()) << 64 | instant
 
-        speed, yaw_rate = self._motion.at(instant) if self._motion else (None, None)
+        speed, yaw_rate = self.motion.at(instant) if self.motion else (None, None)
 
         def render(dry: np.ndarray) -> np.ndarray:
             rainy = self._clip.render(dry, index, instant / 1e9, speed=speed, yaw_rate=yaw_rate)
             return rainy.image
 
         rain_on = rain_on_image if camera.msgtype == IMAGE else rain_on_compressed
-        return camera, rain_on(message, render, self._bits[camera.topic])
+        return camera, rain_on(message, render, self.bits[camera.topic])
 
     def encode(self, frame: tuple) -> tuple[list[Sequence], None]:
         camera, message = frame
         return [(message_types().serialize_cdr(message, camera.msgtype),)], None
-
-    def close(self) -> None:
-        pass
 
 
 def _choose(recording: Recording, topics: Sequence[str] | None) -> Choice:
