@@ -35,24 +35,9 @@ def derain_bag(
 
     Each image that can be derained is followed, at the same bag time and with its own header,
     by ``<namespace>/image`` and, if ``mask``, ``<namespace>/rain_mask``. One that cannot be is
-    counted and left out.
-
-    Parameters
-    ----------
-    plan
-        From :func:`plan_bag`.
-    engine
-        The derainer; processes of a pool make their own, like it.
-    mask
-        Add the rain masks.
-    strength
-        Share of the derained image in the result, 0–1.
-    bits
-        How many bits of samples of 16 bits are used, see
-        :func:`derain_ros.images.codec.decode_image`.
-    pool, progress, resumed
-        See :func:`derain_ros.bags.making.make_bag`.
-
+    counted and left out. Processes of a pool make engines of their own, like ``engine``;
+    ``strength`` is the share of the derained image in the result, 0–1.5, and ``bits`` how many
+    bits of samples of 16 are used, see :func:`derain_ros.images.codec.decode_image`.
     """
     if not mask:
         plan = replace(plan, cameras=tuple(

@@ -48,29 +48,13 @@ def make_bag(
     Every message of the source is kept as it is. The destination appears at the end, whole, or
     not at all; until then the work lies in ``<destination>.partial``.
 
-    Parameters
-    ----------
-    plan
-        From :func:`derain_ros.bags.plan.plan_bag`.
-    maker
-        What is made of the frames.
-    options
-        What the result depends on beside the plan, by what users call it.
-    pool
-        Processes that work on the segments; None does so in this one.
-    progress
-        Called with the number of frames done since the last call.
-    resumed
-        Called first with the number of frames that an earlier run had done.
+    ``maker`` says what is made of the frames, ``options`` what the result depends on beside the
+    plan, by what users call it. The segments are done by the processes of ``pool``, or in this
+    one. ``progress`` is called with the number of frames done since the last call, and before,
+    ``resumed`` with the number of those that an earlier run had done.
 
-    Raises
-    ------
-    BagError
-        The work in ``<destination>.partial`` is that of another run, or the destination cannot
-        be written.
-    EngineError
-        The engine failed.
-
+    Raises BagError where the work in ``<destination>.partial`` is that of another run, or the
+    destination cannot be written, and EngineError where the engine failed.
     """
     threads = cv2.getNumThreads()
     # The engine has the cores; threads of OpenCV would wait for work in its way.

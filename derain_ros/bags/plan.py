@@ -83,26 +83,15 @@ def plan_bag(
 ) -> BagPlan:
     """Check a request before any work is done.
 
-    Parameters
-    ----------
-    source
-        A rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file; it may be damaged.
-    destination
-        Folder to make; it must not exist.
-    topics
-        Image topics to work on, with or without ``/compressed``; None takes all that hold
-        pictures.
-    storage, compress
-        ``mcap`` or ``sqlite3``, None for the source's, and whether to write zstd: the chunks of
-        mcap, the messages of sqlite3. Without, files or messages are packed as in the source.
-    start, duration
-        The stretch to take, in seconds from the beginning of the bag; None for all of it.
-    every
-        Work on every n-th frame of each camera, from the first of the stretch on.
-    segment_frames
-        Frames after which the work can be gone on with; None for a number that suits the bag.
-    choose
-        Chooses the cameras; None for :func:`choose_to_derain`.
+    ``source`` is a rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file; it may be damaged.
+    ``destination`` is the folder to make, and must not exist. ``topics`` are image topics, with or
+    without ``/compressed``; None takes all that hold pictures. ``storage`` is ``mcap`` or
+    ``sqlite3``, None for the source's; ``compress`` writes zstd, the chunks of mcap or the
+    messages of sqlite3: without it, whole files or messages are packed as they are in the source.
+    ``start`` and ``duration`` are the stretch to take, in seconds from the beginning of the bag,
+    and of that ``every`` n-th frame of each camera is worked on. ``segment_frames`` is after how
+    many frames the work can be gone on with, None for what suits the bag; ``choose`` chooses the
+    cameras, None for :func:`choose_to_derain`.
 
     Raises BagError where the source cannot be read, the destination exists, or the topics do not
     fit.

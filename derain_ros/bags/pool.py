@@ -137,11 +137,7 @@ def local_pool(count: int) -> Iterator[Pool]:
 def cluster_pool(scheduler: str) -> Iterator[Pool]:
     """Use the processes of a Dask scheduler, ``tcp://host:8786``.
 
-    Raises
-    ------
-    BagError
-        There is none, or it has no workers.
-
+    Raises BagError where there is none, or it has no workers.
     """
     from distributed import Client
 

@@ -56,39 +56,17 @@ class Origin(NamedTuple):
 class Recording:
     """A bag to read from; one thread at a time.
 
-    Files that are packed as a whole, and databases that are damaged or have a log beside them,
-    are copied first.
+    Files that are packed as a whole, and databases that are damaged or have a log beside them, are
+    copied to the folder ``scratch``, which is made when there is one, and copies there are used
+    again; None takes a temporary folder, which goes when the recording is closed. ``scan`` relies
+    on no index of an mcap file. Raises BagError where there is no bag, or not one message of it
+    can be read.
 
-    Parameters
-    ----------
-    source
-        Folder of the bag, or a bare storage file.
-    scratch
-        Folder for such copies; it is made when there is one, and copies there are used again.
-        None takes a temporary folder, which goes when the recording is closed.
-    scan
-        Rely on no index of an mcap file: look all through it.
-
-    Attributes
-    ----------
-    connections
-        Topics, with their number of messages; ids count from 1.
-    start_time, end_time
-        Times of the oldest and of the newest message, ns.
-    storage
-        ``mcap`` or ``sqlite3``.
-    compression
-        How files or messages are packed; chunks of mcap do not count.
-    notes
-        What the user should know, and what is no damage; printable.
-    custom_data
-        What the recorder has noted in metadata.yaml.
-
-    Raises
-    ------
-    BagError
-        There is no bag, or not one message of it can be read.
-
+    ``connections`` are the topics, with their number of messages; ids count from 1. The oldest and
+    the newest message are of ``start_time`` and ``end_time``, ns. ``storage`` is ``mcap`` or
+    ``sqlite3``, ``compression`` how files or messages are packed; chunks of mcap do not count.
+    ``notes``, printable, tell the user what is no damage, and ``custom_data`` is what the recorder
+    has noted in metadata.yaml.
     """
 
     def __init__(self, source: Path, scratch: Path | None = None, *, scan: bool = False):

@@ -49,24 +49,13 @@ class SqliteFile:
     """An sqlite3 file to read from; one thread at a time.
 
     What can be read of a damaged one is copied to ``scratch``: at once with ``salvage``, else
-    where the damage is met. Raises DamageError where it is no database of a bag, OSError where
-    a copy cannot be written.
+    where the damage is met. Raises DamageError where it is no database of a bag, OSError where a
+    copy cannot be written.
 
-    Attributes
-    ----------
-    topics
-        Rows of topics: id, name, type, serialization, QoS profiles, hash.
-    definitions
-        Encoding and text of message definitions, by type.
-    counts
-        Messages by id of the topic.
-    start_time, end_time
-        Times of the oldest and the newest message, ns; None if there is none.
-    damages
-        Where it is damaged, as far as that has been met.
-    has_log
-        A log lay beside the file, and was read too.
-
+    ``topics`` are rows of id, name, type, serialization, QoS profiles and hash; ``definitions``
+    have encoding and text by type, ``counts`` the messages by id of the topic. ``start_time`` and
+    ``end_time`` are ns, None if there is no message. ``damages`` tell where it is damaged, as far
+    as that has been met, and ``has_log`` that a log beside the file was read too.
     """
 
     def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):

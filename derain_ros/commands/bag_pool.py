@@ -35,13 +35,8 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
 class Bags:
     """The bags that IN names, and the outputs that OUT names for them.
 
-    ``planned`` plans the work on a bag. Raises BagError where there is none.
-
-    Attributes
-    ----------
-    plan
-        Where IN is one bag and no folder of bags.
-
+    ``planned`` plans the work on a bag; ``plan`` is that of IN where it is one bag and no folder
+    of bags. Raises BagError where there is none.
     """
 
     def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):

@@ -16,27 +16,12 @@ def evaluate_bag(
     bag: Path, rainy_topic: str, clean_topic: str, models: Sequence[str], engine: str,
     precision: str, output: Path
 ) -> tuple[list[str], list[str], str]:
-    """Evaluate models on a bag, and write the run file of that.
+    """Evaluate models on a bag, and write the run file of that, ``output``.
 
-    Parameters
-    ----------
-    bag, rainy_topic, clean_topic
-        See :class:`derain_ros.files.frame_sources.BagPairs`.
-    models, engine, precision
-        As ``derain evaluate`` takes them; the first model is the one in question.
-    output
-        The run file; its folder is made.
-
-    Returns
-    -------
-    tuple
-        Notes for the user, why pairs failed, and the result of the first model in a line.
-
-    Raises
-    ------
-    BagError, EngineError, FileError
-        The bag cannot be read or has no pair, an engine failed, or the file cannot be written.
-
+    The models, of which the first is the one in question, engine and precision are as ``derain
+    evaluate`` takes them. Returns notes for the user, why pairs failed, and the result of the
+    first model in a line. Raises UserError where the bag cannot be read or has no pair, an engine
+    failed, or the file cannot be written.
     """
     source = BagPairs(bag, rainy_topic, clean_topic)
     with ExitStack() as stack:

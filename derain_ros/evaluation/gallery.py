@@ -33,14 +33,7 @@ class Exhibit:
 
 
 class Gallery:
-    """Keeps the pictures of the ``limit`` pairs with the lowest PSNR.
-
-    Attributes
-    ----------
-    worst_first
-        Those kept so far.
-
-    """
+    """Keeps the pictures of the ``limit`` pairs with the lowest PSNR, ``worst_first``."""
 
     def __init__(self, limit: int):
         self._limit = limit

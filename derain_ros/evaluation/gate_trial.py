@@ -42,20 +42,11 @@ class TrialShower:
 class GateTrial:
     """The gate on one clip.
 
-    Attributes
-    ----------
-    responses
-        :func:`derain_ros.rain_gate.mask_response` of every look in the dry, of the whole frame
-        while wet and of a patch while dry.
-    judged, wet, openings
-        Seconds of the dry clip after the gate had time to close, how many of them it was open,
-        and how often it opened in them.
-    showers
-        Rain that was tried, in the order in which it began; what the end of the clip cut off
-        is not among it.
-    failed
-        Frames that could not be read.
-
+    ``responses`` are :func:`derain_ros.rain_gate.mask_response` of every look in the dry, of the
+    whole frame while wet and of a patch while dry. Of the ``judged`` seconds of the dry clip,
+    after the gate had time to close, it was open for ``wet``, and opened ``openings`` times.
+    ``showers`` is the rain that was tried, in the order in which it began, without what the end of
+    the clip cut off; ``failed`` frames could not be read.
     """
 
     responses: list[float] = field(default_factory=list)
@@ -109,30 +100,13 @@ def try_gate(
 ) -> GateTrial:
     """Run the gate over a clip that is taken for dry.
 
-    While it is open, it looks at a frame as often as it probes while it is closed; the node
-    looks at every one, with the same time constants.
-
-    Parameters
-    ----------
-    source
-        The clip; frames come at the times of a video, else at the clip's rate.
-    intensities
-        Of rain that begins, rendered over the frames that follow, in copies of the closed gate;
-        the dry clip does not see it.
-    every
-        Seconds from the beginning of such rain to the next, and up to a probe's period more.
-    seed
-        Of the first rain; others count on from it.
-    progress
-        Called after each frame.
-
-    Raises
-    ------
-    EngineError
-        The engine failed.
-    ValueError
-        The source is damaged.
-
+    Frames come at the times of a video, else at the clip's rate. While the gate is open, it looks
+    at a frame as often as it probes while it is closed; the node looks at every one, with the same
+    time constants. Rain of each of ``intensities`` begins ``every`` so many seconds, and up to a
+    probe's period more, rendered over the frames that follow, in copies of the closed gate; the
+    dry clip does not see it. ``seed`` is that of the first rain; others count on from it.
+    ``progress`` is called after each frame. Raises EngineError, or ValueError where the source is
+    damaged.
     """
     trial, gate = GateTrial(), RainGate(settings)
     period = float(1 / source.facts.rate)

@@ -82,30 +82,13 @@ def evaluate(
     pictures: int = 0,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> Evaluation:
-    """Measure models on pairs of pictures.
+    """Measure models on pairs of pictures, the first of the models being the one to show.
 
-    One pair is in memory at a time, and the errors of the one before if ``clip``.
-
-    Parameters
-    ----------
-    source
-        The pairs.
-    models
-        Engines with what is known of them; the first is the one to show.
-    clip
-        The pairs are frames of a clip: measure flicker between consecutive ones.
-    pictures
-        Most pairs to keep pictures of, the worst.
-    progress
-        Called with the number of pairs done since the last call.
-
-    Raises
-    ------
-    EngineError
-        A back end failed.
-    ValueError
-        The source failed as a whole; a pair that fails alone is noted in ``failed``.
-
+    One pair is in memory at a time, and the errors of the one before if ``clip`` says that they
+    are frames of a clip, whose flicker is measured. Of the worst ``pictures`` are kept, so many at
+    most. ``progress`` is called with the number of pairs done since the last call. Raises
+    UserError where a back end or the source failed as a whole; a pair that fails alone is noted in
+    ``failed``.
     """
     scores = [ModelScores(facts) for _, facts in models]
     gallery = Gallery(pictures)

@@ -92,21 +92,11 @@ def derain_images(
     jobs: Iterable[ImageJob], engine: Engine, output: Path, *, strength: float = 1.0,
     mask: bool = False, overlay: bool = False,
 ) -> Iterator[str | None]:
-    """Derain pictures one by one and write each result as PNG; see :func:`make_images`.
+    """Derain pictures, as :func:`check_outputs` has passed them; see :func:`make_images`.
 
-    Parameters
-    ----------
-    jobs
-        What to derain, as :func:`check_outputs` has passed it.
-    engine
-        The derainer.
-    output
-        Folder of the results; made where it does not exist.
-    strength
-        Share of the derained image in the result, 0–1.5.
-    mask, overlay
-        Write ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
-
+    ``output`` is the folder of the results, made where it does not exist. ``strength`` is the
+    share of the derained image in the result, 0–1.5; ``mask`` and ``overlay`` write
+    ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
     """
     def make(job: ImageJob, picture: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         frame = Frame(bgr=picture)

@@ -52,23 +52,13 @@ def write_clip(
     """Write what is shown of each frame of a clip, at its time, with the sound of the clip.
 
     The video appears at the end, whole, or not at all; one frame is in memory at a time.
+    :func:`derain_ros.files.video_files.check_destination` has passed ``destination``. ``show``
+    takes a frame and its seconds from the start, and returns uint8, H×W×3, BGR, ``wide`` frames
+    wide; where it raises ValueError the frame has failed. ``progress`` is called with 1 after each
+    frame.
 
-    Parameters
-    ----------
-    source, destination
-        The clip, and as what :func:`derain_ros.files.video_files.check_destination` has passed.
-    show
-        Takes a frame and its seconds from the start, and returns uint8, H×W×3, BGR, ``wide``
-        frames wide; where it raises ValueError the frame has failed.
-    progress
-        Called with 1 after each frame.
-
-    Raises
-    ------
-    ValueError
-        The destination cannot be written, the source is damaged, or not one frame could be
-        shown.
-
+    Raises ValueError where the destination cannot be written, the source is damaged, or not one
+    frame could be shown.
     """
     facts = replace(source.facts, width=source.facts.width * wide)
     with new_video(destination, facts, source.sound) as video:
@@ -99,17 +89,10 @@ def make_video(
 ) -> ClipSummary:
     """Write a clip with its derained version; see :func:`write_clip` for what is not here.
 
-    Parameters
-    ----------
-    view
-        See :data:`derain_ros.files.views.VIEWS`.
-    engine
-        What derains the frames that come without a derained version; EngineError goes through.
-    strength
-        Share of the derained image in the result, 0–1.5.
-    sweep
-        Seconds in which the divider of ``split`` goes to and fro; None keeps it in the middle.
-
+    ``view`` is one of :data:`derain_ros.files.views.VIEWS`. ``engine`` derains the frames that
+    come without a derained version; EngineError goes through. ``strength`` is the share of the
+    derained image in the result, 0–1.5; ``sweep`` the seconds in which the divider of ``split``
+    goes to and fro, None to keep it in the middle.
     """
     def show(frame: FrameSet, seconds: float) -> np.ndarray:
         shown = Frame(bgr=frame.rainy)

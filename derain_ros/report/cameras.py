@@ -16,15 +16,10 @@ _STAMP = re.compile(r'(-?[0-9]{1,10})\.([0-9]{9})', re.ASCII)
 class Take:
     """A camera as one run, of kind ``bag``, derained it; ``camera`` is its part of the run file.
 
-    Attributes
-    ----------
-    places
-        Position of each frame in the run file, by what identifies it: the header stamp, or the
-        time of recording where all header stamps are 0 (``by_time``).
-    psnr
-        PSNR in dB of the rainy and of the derained frame against the truth, by header stamp in
-        ns; empty where no ``pairs`` run of the same model knows these frames.
-
+    ``places`` has the position of each frame in the run file, by what identifies it: the header
+    stamp, or the time of recording where all header stamps are 0 (``by_time``). ``psnr`` has that
+    of the rainy and of the derained frame against the truth, dB, by header stamp in ns; it is
+    empty where no ``pairs`` run of the same model knows these frames.
     """
 
     entry: Entry

@@ -44,19 +44,10 @@ def make_page(
 ) -> tuple[str, list[str]]:
     """Return the page, an HTML document, and notes for the terminal on what is not shown.
 
-    Parameters
-    ----------
-    entries
-        At least one; see :func:`derain_ros.report.runs.load_entries`.
-    bag_root
-        Folder to look for bags in.
-    pictures
-        Frames to show of each camera.
-    exhibits
-        Pictures of the pairs of the first entry, which is of kind ``pairs``.
-    progress
-        Called with the number of bytes read since the last call, as bags are checked.
-
+    There is at least one entry; see :func:`derain_ros.report.runs.load_entries`. Bags are looked
+    for in ``bag_root`` too, and so many ``pictures`` of each camera are shown; ``exhibits`` are
+    pictures of the pairs of the first entry, which is of kind ``pairs``. ``progress`` is called
+    with the number of bytes read since the last call, as bags are checked.
     """
     cameras = match_cameras(entries)
     groups, notes = read_pictures(

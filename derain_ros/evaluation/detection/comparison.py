@@ -94,32 +94,16 @@ def compare(
     score: float | None = None,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> Comparison:
-    """Run a detector on each version of each frame, and count what it finds.
+    """Run a detector on each version of each frame, of which one is in memory, and count.
 
     The ground truth is the labels, or else what the detector finds on the clean frames from
-    ``score`` on.
+    ``score`` on, where it is operated, 0–1; None takes its ``score_threshold``. ``engine``, of
+    which ``model`` is known, derains where the source has no derained frames. ``classes`` are the
+    numbers of those to count; None takes all that the reference has. ``progress`` is called with
+    the number of frames done since the last call.
 
-    Parameters
-    ----------
-    source
-        The frames; one is in memory at a time.
-    engine, model
-        What derains where the source has no derained frames, and what is known of it.
-    classes
-        Numbers of the classes to count; None takes all that the reference has.
-    score
-        Where the detector is operated, 0–1; None takes its ``score_threshold``.
-    progress
-        Called with the number of frames done since the last call.
-
-    Raises
-    ------
-    DetectorError, EngineError
-        A back end failed.
-    ValueError
-        The source failed as a whole, the detector's output is not as described, or there is
-        neither a reference nor anything to compare. A frame that fails alone is in ``failed``.
-
+    Raises UserError where a back end or the source failed as a whole, the detector's output is not
+    as described, or there is nothing to count; a frame that fails alone is in ``failed``.
     """
     if labels is None and not source.has('clean'):
         raise ValueError('there are neither labels nor clean frames to compare with')

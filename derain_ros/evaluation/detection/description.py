@@ -140,20 +140,9 @@ class Description:
 
 
 def read_description(path: Path, model: Path | None = None) -> Description:
-    """Read the description of a detector.
+    """Read the YAML file that describes a detector; ``model`` is the ONNX file to take instead.
 
-    Parameters
-    ----------
-    path
-        YAML file, as the text of this module shows.
-    model
-        The ONNX file, where it is not the one that the description names.
-
-    Raises
-    ------
-    FileError
-        It cannot be read, a key is unknown, missing, or has a value that does not fit.
-
+    Raises FileError where it cannot be read, or a key is unknown, missing, or does not fit.
     """
     content = _filled(read_yaml(path))
     try:

@@ -33,21 +33,10 @@ class DetectorFacts:
 def place(
     image: np.ndarray, form: InputFormat
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Make the input of a detector.
+    """Make the input of a detector of an image, uint8, H×W×3, BGR.
 
-    Parameters
-    ----------
-    image
-        uint8, H×W×3, BGR, 0–255.
-    form
-        What the input is like.
-
-    Returns
-    -------
-    tuple
-        float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and what turns boxes (N×4, xyxy, pixels
-        of the input) into pixels of the image, cut off at its borders.
-
+    Returns float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and what turns boxes (N×4, xyxy, pixels
+    of the input) into pixels of the image, cut off at its borders.
     """
     height, width = image.shape[:2]
     inner_width, inner_height = form.width, form.height

@@ -27,14 +27,9 @@ class Tally:
     """What was found in one kind of input, such as the rainy frames.
 
     A detection is right if it overlaps an object of its class by :data:`MATCH_IOU` or more that
-    none of higher score has taken; in an ignored region of its class it does not count.
-
-    Parameters
-    ----------
-    score
-        Where the detector is operated: precision, recall, F1 and counts are those of the
-        detections from this score on; average precision takes all that it is given.
-
+    none of higher score has taken; in an ignored region of its class it does not count. Precision,
+    recall, F1 and counts are those of the detections from ``score`` on, where the detector is
+    operated; average precision takes all that it is given.
     """
 
     def __init__(self, score: float) -> None:
