@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from derain_ros.commands import CommandError, print_notes, told
+from derain_ros.commands import print_error, print_notes, told
 from derain_ros.text import UserError, how_to_install
 
 _COMMANDS = (
@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition('.')[0] == 'derain_ros':
             raise
-        print(f'derain: error: the Python package {error.name} is missing; '
-              f'{how_to_install(_package_of(error.name))}', file=sys.stderr)
+        print_error(f'the Python package {error.name} is missing; '
+                    f'{how_to_install(_package_of(error.name))}')
         return 1
     except KeyboardInterrupt:
         print('derain: interrupted', file=sys.stderr)
@@ -103,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (UserError, OSError) as error:
-        usage = isinstance(error, CommandError)
-        print(f'derain: error: {error if usage else told(error)}', file=sys.stderr)
-        return error.exit_code if usage else 1
+        print_error(told(error))
+        return getattr(error, 'exit_code', 1)
 
 
 def derain_top(argv: Sequence[str] | None = None) -> int:

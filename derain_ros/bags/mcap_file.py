@@ -23,19 +23,17 @@ from typing import Any, NamedTuple
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
+from mcap.reader import SeekingReader
 from mcap.records import (
     AttachmentIndex,
     Channel,
-    ChunkIndex,
     Footer,
     Header,
     MessageIndex,
     Metadata,
     MetadataIndex,
     Schema,
-    Statistics,
 )
-from mcap.stream_reader import StreamReader
 
 from derain_ros.bags.damage import Damage, DamageError, show_time, why
 from derain_ros.bags.topics import IMAGE_TYPES
@@ -56,7 +54,7 @@ _MESSAGE = struct.Struct('<HIQQ')
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _RUN_BYTES = 1 << 20
 _USUAL_CHUNK = 1 << 26
-_END = _RECORD.pack(Opcode.FOOTER, 20) + bytes(20) + MAGIC
+_END = _RECORD.pack(Opcode.FOOTER, 20) + struct.pack('<QQI', len(MAGIC), 0, 0) + MAGIC
 _PRIVATE = frozenset(range(0x80, 0x100))
 _IN_CHUNKS = frozenset({Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE}) | _PRIVATE
 _IN_DATA = _IN_CHUNKS | {Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA,
@@ -561,25 +559,18 @@ class _Scan:
 
 def _index_of_summary(summary: bytes, offset: int) -> McapIndex | None:
     """Read the index at the end of a file, which begins at a byte; None if it is not sound."""
-    index, statistics = McapIndex(), None
-    for record in StreamReader(BytesIO(summary + _END), skip_magic=True).records:
-        if isinstance(record, Schema):
-            index.schemas.setdefault(record.id, record)
-        elif isinstance(record, Channel):
-            index.channels.setdefault(record.id, record)
-        elif isinstance(record, Statistics):
-            statistics = record
-        elif isinstance(record, AttachmentIndex | MetadataIndex):
-            index.kept.append(record)
-        elif isinstance(record, ChunkIndex):
-            ends = record.chunk_start_offset + record.chunk_length
-            if ends + record.message_index_length > offset:
-                return None
-            listed = record.message_index_offsets
-            index.pieces.append(Piece(
-                record.message_start_time, record.message_end_time, record.chunk_start_offset,
-                record.chunk_length, frozenset(listed) if listed else None,
-                indexes=(ends, record.message_index_length) if listed else None))
+    found = SeekingReader(BytesIO(MAGIC + summary + _END)).get_summary()
+    index, statistics = McapIndex(found.schemas, found.channels), found.statistics
+    index.kept = [*found.attachment_indexes, *found.metadata_indexes]
+    for record in found.chunk_indexes:
+        ends = record.chunk_start_offset + record.chunk_length
+        if ends + record.message_index_length > offset:
+            return None
+        listed = record.message_index_offsets
+        index.pieces.append(Piece(
+            record.message_start_time, record.message_end_time, record.chunk_start_offset,
+            record.chunk_length, frozenset(listed) if listed else None,
+            indexes=(ends, record.message_index_length) if listed else None))
     if statistics is not None:
         index.counts.update(statistics.channel_message_counts)
         if (statistics.chunk_count == len(index.pieces)

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from derain_ros.engines import Engine
 
-FAILURE = 1
-USAGE = 2
-
 QUIET_SECONDS = 2.0
 """Work that is done in less shows no bar."""
 
@@ -34,12 +31,10 @@ _SHOWN = 10
 _CLIP = Path('test') / 'data' / 'driving_rain'
 
 
-class CommandError(UserError):
-    """A sub-command gives up with an exit status."""
+class UsageError(UserError):
+    """Arguments of a command are wrong, alone or together."""
 
-    def __init__(self, message: str, exit_code: int = FAILURE):
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = 2
 
 
 def printable(value: object) -> str:
@@ -91,7 +86,8 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise CommandError(told(error), USAGE) from error
+        error.exit_code = UsageError.exit_code
+        raise
 
 
 def print_notes(*notes: str) -> None:
@@ -100,22 +96,27 @@ def print_notes(*notes: str) -> None:
         print(f'derain: note: {note}', file=sys.stderr)
 
 
+def print_error(text: object) -> None:
+    """Print what went wrong."""
+    print(f'derain: error: {text}', file=sys.stderr)
+
+
 def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
     """Print why frames or the like (``what``) failed, ten at most; returns the exit status.
 
     ``more`` is said of those that are not shown.
     """
     for reason in reasons[:_SHOWN]:
-        print(f'derain: error: {printable(reason)}', file=sys.stderr)
+        print_error(printable(reason))
     if len(reasons) > _SHOWN:
-        print(f'derain: error: {len(reasons) - _SHOWN} more {what} failed{more}', file=sys.stderr)
-    return FAILURE if reasons else 0
+        print_error(f'{len(reasons) - _SHOWN} more {what} failed{more}')
+    return 1 if reasons else 0
 
 
 def require_ros() -> None:
     """Raise CommandError where rclpy is missing."""
     if util.find_spec('rclpy') is None:
-        raise CommandError(
+        raise UserError(
             'rclpy is not installed; source a ROS 2 installation, or run `make setup` in the '
             'source checkout, which installs the ROS 2 wheels')
 
@@ -125,7 +126,7 @@ def find_clip() -> Path:
     for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
         if (root / _CLIP).is_dir():
             return root / _CLIP
-    raise CommandError(
+    raise UserError(
         f'{_CLIP} is not here; run this in a source checkout of derain_ros, or name a clip '
         'with --bag')
 

@@ -13,7 +13,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, refusing
+from derain_ros.commands import UsageError, refusing
 from derain_ros.commands.arguments import count
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.training.picture_pack import PackError
 
     if not (args.validation / 'clean').is_dir():
-        raise CommandError(f'{args.validation}: no folder clean/ with dry pictures', USAGE)
+        raise UsageError(f'{args.validation}: no folder clean/ with dry pictures')
     with refusing(ConfigError, FileNotFoundError, PackError):
         config = TrainingConfig(
             data=args.data, out=args.output, validation=args.validation, steps=args.steps,

@@ -48,9 +48,7 @@ from derain_ros.bags.derain import BagPlan, derain_bag
 from derain_ros.bags.plan import choose_to_derain, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
-    FAILURE,
-    USAGE,
-    CommandError,
+    UsageError,
     add_engine_options,
     add_strength_option,
     open_engine,
@@ -108,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             start=args.start, duration=args.duration, every=args.every,
             choose=partial(choose_to_derain, bits=args.bits)))
         if args.json and not bags.plan:
-            raise CommandError('--json is for one bag; IN is a folder of bags', USAGE)
+            raise UsageError('--json is for one bag; IN is a folder of bags')
     with open_engine(args) as engine:
         return bags.work(
             lambda plan, pool: _derain(args, plan, engine, pool), engine.info, 'derained')
@@ -134,7 +132,7 @@ def _derain(
                 plan, summary, engine, mask=not args.no_mask, strength=args.strength,
                 workers=pool.workers if pool else 1, seconds=seconds, progress=bar.update)
         write_run(args.json, figures)
-    return FAILURE if summary.failed.total() or summary.damages else 0
+    return 1 if summary.failed.total() or summary.damages else 0
 
 
 def _duration(text: str) -> float:

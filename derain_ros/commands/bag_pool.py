@@ -14,7 +14,7 @@ from derain_ros.bags.fleet import bags_below, usual_workers
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.workplace import partial_of
-from derain_ros.commands import FAILURE, print_notes, printable, progress_bar
+from derain_ros.commands import print_error, print_notes, printable, progress_bar
 from derain_ros.commands.arguments import count
 from derain_ros.engines import EngineInfo
 from derain_ros.text import UserError
@@ -93,9 +93,9 @@ def work_on_bags(
             threads.shutdown(wait=False, cancel_futures=True)
     for source, reason in failed.items():
         said = reason if str(source) in reason else f'{source}: {reason}'
-        print(f'derain: error: {printable(said)}', file=sys.stderr)
+        print_error(printable(said))
     print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
-    return FAILURE if failed else 0
+    return 1 if failed else 0
 
 
 @contextmanager
@@ -155,14 +155,12 @@ def _report(plan: BagPlan, summary: BagSummary, failure: str) -> None:
         f'the bag holds no definition of {msgtype}; its messages are kept all the same'
         for msgtype in summary.undefined_types))
     for damage in summary.damages:
-        print(f'derain: error: {printable(plan.source)}: damaged: {damage}; all else was read',
-              file=sys.stderr)
+        print_error(f'{printable(plan.source)}: damaged: {damage}; all else was read')
     for camera in plan.cameras:
         topic = camera.source
         bad = [frame for frame in summary.bad_frames if frame.topic == topic][:_SHOWN_PER_TOPIC]
         for frame in bad:
-            print(f'derain: error: {topic} at {show_time(frame.time)}: {frame.reason}',
-                  file=sys.stderr)
+            print_error(f'{topic} at {show_time(frame.time)}: {frame.reason}')
         if summary.failed[topic] > len(bad):
-            print(f'derain: error: {topic}: {summary.failed[topic] - len(bad)} more frames '
-                  f'{failure}', file=sys.stderr)
+            print_error(f'{topic}: {summary.failed[topic] - len(bad)} more frames '
+                        f'{failure}')

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.bench import MODULES, SCENARIOS, WITHOUT_ROS
-from derain_ros.commands import FAILURE, CommandError, find_clip, require_ros, told
+from derain_ros.commands import find_clip, print_error, require_ros, told
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.text import UserError
 
@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
-        raise CommandError('--skip-node leaves none of the scenarios of --only')
+        raise UserError('--skip-node leaves none of the scenarios of --only')
     own = args.models or args.peer or args.profile or args.plot or args.kernels != 'plain'
     if 'engine' not in names and own:
-        raise CommandError(
+        raise UserError(
             '--models, --kernels, --peer, --profile and --plot are for the scenario engine')
     if args.plot:
         from derain_ros.report.plots import require
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
                 results[name] = _measure(name, setting)
             except (UserError, ValueError, OSError) as error:
                 failures[name] = told(error)
-                print(f'derain: error: {name}: {failures[name]}', file=sys.stderr, flush=True)
+                print_error(f'{name}: {failures[name]}')
     _summarize(results, failures)
     if args.plot and 'engine' in results:
         _draw(results['engine'], args.plot)
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
             'machine': machine, 'quick': args.quick, 'failed': failures,
             'scenarios': {name: result.as_json() for name, result in results.items()},
         }, indent=2) + '\n')
-    return FAILURE if failures else 0
+    return 1 if failures else 0
 
 
 def _measure(name: str, setting: 'Setting') -> 'Result':

@@ -23,7 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from derain_ros.commands import CommandError, print_notes, refusing, slow_bar
+from derain_ros.commands import print_notes, refusing, slow_bar
 from derain_ros.commands.arguments import count, size_in_pixels
 from derain_ros.engines.models import find_model
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity, find_gpu
@@ -35,6 +35,7 @@ from derain_ros.engines.tensorrt.tensorrt_build import (
     timings_for,
 )
 from derain_ros.engines.tensorrt.tensorrt_library import Library, check_gpu, find_library
+from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     gpu = find_gpu()
     library = find_library(args.flavour)
     if library.needs_gpu and gpu.missing:
-        raise CommandError(
+        raise UserError(
             f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
             'machine that is to run it, or use tensorrt_rtx')
     check_gpu(library, gpu)
@@ -114,7 +115,7 @@ def _build(
           f'{done}, {len(engine) / 2**20:.1f} MiB')
     path = cache.path(key)
     if not path.is_file():
-        raise CommandError('the engine could not be kept; see above')
+        raise UserError('the engine could not be kept; see above')
     print(path)
 
 

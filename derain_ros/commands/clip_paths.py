@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from derain_ros.bags.fleet import is_bag
-from derain_ros.commands import USAGE, CommandError, printable
+from derain_ros.commands import UsageError
 from derain_ros.commands.arguments import rate, seconds, seconds_above_0
 from derain_ros.files.clip_sources import BagClip, ClipSource, PictureClip
 from derain_ros.files.image_files import VIDEO_SUFFIXES
@@ -28,26 +28,24 @@ def open_clip(
 ) -> ClipSource:
     """Open a video, a folder of pictures, or an image topic of a rosbag2, told by what lies there.
 
-    ``args`` has the options of :func:`add_clip_options`. Raises CommandError where there is
+    ``args`` has the options of :func:`add_clip_options`. Raises UserError where there is
     nothing, or an option does not fit what there is, ValueError where it cannot be read.
     """
-    shown = printable(path)
     if not path.exists():
-        raise CommandError(f'{shown}: no such file or folder', USAGE)
+        raise UsageError(f'{path}: no such file or folder')
     if is_bag(path):
         return BagClip(
             path, args.topic, derained_topic, args.fps, args.start, args.duration)
     for option, value in (('--topic', args.topic), ('--derained-topic', derained_topic)):
         if value is not None:
-            raise CommandError(f'{option} is for bags; {shown} is not a bag', USAGE)
+            raise UsageError(f'{option} is for bags; {path} is not a bag')
     if path.is_dir():
         return PictureClip(path, args.fps, args.start, args.duration)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise CommandError(
-            f'{shown}: IN is a video ({", ".join(sorted(VIDEO_SUFFIXES))}), a folder '
-            'of pictures, or a rosbag2', USAGE)
+        raise UsageError(f'{path}: IN is a video ({", ".join(sorted(VIDEO_SUFFIXES))}), a folder '
+                         'of pictures, or a rosbag2')
     if args.fps is not None:
-        raise CommandError('--fps is for pictures and bags; a video keeps its rate', USAGE)
+        raise UsageError('--fps is for pictures and bags; a video keeps its rate')
     from derain_ros.files.video_files import VideoClip
 
     return VideoClip(path, args.start, args.duration)

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import FAILURE, add_node_options, find_clip, require_ros
+from derain_ros.commands import add_node_options, find_clip, print_error, require_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     print(f'Recorded bag, side-by-side pictures and logs: {args.output}')
     problems = report.problems()
     for problem in problems:
-        print(f'derain: error: {problem}', file=sys.stderr)
-    return FAILURE if problems else 0
+        print_error(problem)
+    return 1 if problems else 0

@@ -33,13 +33,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from derain_ros.commands import (
-    FAILURE,
-    USAGE,
-    CommandError,
+    UsageError,
     add_engine_options,
     open_engine,
     print_notes,
-    printable,
     progress_bar,
     refusing,
     report_failed,
@@ -58,6 +55,7 @@ from derain_ros.evaluation.detection.description import Description, read_descri
 from derain_ros.evaluation.detection.detector import Detector
 from derain_ros.evaluation.detection.labels import Labels, match_names, read_labels
 from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSource
+from derain_ros.text import UserError
 
 _SHOWN = 10
 _VERSIONS = 'rainy', 'derained', 'clean'
@@ -102,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     for line in summarise(figures, verbose=args.verbose):
         print(line)
     write_figures(args.json, figures)
-    return FAILURE if comparison.failed else 0
+    return 1 if comparison.failed else 0
 
 
 def _open(
@@ -112,9 +110,9 @@ def _open(
     check_sources(args, _VERSIONS, ['rainy'])
     if not (args.labels or args.clean or args.clean_topic):
         other = '--clean' if args.bag is None else '--clean-topic'
-        raise CommandError(
+        raise UsageError(
             f'the ground truth is missing: name the frames without rain with {other}, or '
-            '--labels', USAGE)
+            '--labels')
     check_outputs(args.json)
     with refusing():
         description = _describe(args)
@@ -134,9 +132,8 @@ def _describe(args: argparse.Namespace) -> Description:
         shipped = share_directory() / 'config' / 'detectors'
         names = sorted(file.stem for file in shipped.glob('*.yaml'))
         if args.detector not in names:
-            raise CommandError(printable(
-                f'{args.detector}: no such description; name a YAML file, or one of '
-                f'{", ".join(names)}'), USAGE)
+            raise UsageError(f'{args.detector}: no such description; name a YAML file, or one of '
+                             f'{", ".join(names)}')
         path = shipped / f'{args.detector}.yaml'
     return read_description(path, args.onnx)
 
@@ -149,9 +146,8 @@ def _classes(args: argparse.Namespace, description: Description) -> frozenset[in
         if name not in known:
             shown = ', '.join(description.classes[:_SHOWN])
             more = ' ...' if len(description.classes) > _SHOWN else ''
-            raise CommandError(
-                printable(f'--classes {name}: the detector has no such class; it has {shown}')
-                + more, USAGE)
+            raise UsageError(
+                f'--classes {name}: the detector has no such class; it has {shown}{more}')
     return frozenset(known.values())
 
 
@@ -164,5 +160,5 @@ def _report(comparison: Comparison) -> None:
         print_notes(
             f'{len(unlabelled)} frames are not in the labels and are left out: {shown}')
     if not comparison.frames:
-        raise CommandError('no frame could be measured' + (
+        raise UserError('no frame could be measured' + (
             '; labels go by file name, or by stamp in a bag' if unlabelled else ''))

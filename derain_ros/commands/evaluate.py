@@ -32,8 +32,7 @@ from pathlib import Path
 from derain_ros.bags.fleet import bags_below
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
-    USAGE,
-    CommandError,
+    UsageError,
     add_engine_options,
     open_engine,
     print_notes,
@@ -57,6 +56,7 @@ from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
 from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import write_text
+from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         return _evaluate_bags(args)
     if args.workers or args.scheduler:
-        raise CommandError('--workers and --scheduler are for a folder of bags, with -o', USAGE)
+        raise UsageError('--workers and --scheduler are for a folder of bags, with -o')
     check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
     with refusing():
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     status = report_failed([bad.reason for bad in evaluation.failed], 'pairs',
                            '; --json and --html name them')
     if not evaluation.models[0].images:
-        raise CommandError('no pair could be measured')
+        raise UserError('no pair could be measured')
     for model in evaluation.models:
         _print_model(model, evaluation.clip, args.verbose)
     figures = evaluation.figures()
@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
 def _evaluate_bags(args: argparse.Namespace) -> int:
     """Evaluate every bag of a folder, in this process or several; 1 if one or a pair failed."""
     if args.bag is None or args.json or args.html:
-        raise CommandError('-o is for a folder of bags, whose run files go there; --json and '
-                           '--html are for one evaluation', USAGE)
+        raise UsageError('-o is for a folder of bags, whose run files go there; --json and '
+                         '--html are for one evaluation')
     with refusing():
         jobs = [(bag, out.with_name(f'{out.name}.json'))
                 for bag, out in bags_below(args.bag, args.output)]
@@ -146,10 +146,10 @@ def _evaluate_bags(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     """Measure models on rain rendered over dry pictures, along one axis."""
     if args.clean is None or args.rainy or args.bag:
-        raise CommandError('--sweep renders rain itself: give dry pictures with --clean, and '
-                           'neither --rainy nor a bag', USAGE)
+        raise UsageError('--sweep renders rain itself: give dry pictures with --clean, and '
+                         'neither --rainy nor a bag')
     if args.clip:
-        raise CommandError('--sweep renders single pictures; leave --clip out', USAGE)
+        raise UsageError('--sweep renders single pictures; leave --clip out')
     _check_outputs(args)
     with refusing():
         frames = list(FolderFrames(args.clean, None, None).read())
@@ -157,7 +157,7 @@ def _sweep(args: argparse.Namespace) -> int:
         [frame.reason for frame in frames if isinstance(frame, BadPair)], 'pictures')
     pictures = [frame.rainy for frame in frames if not isinstance(frame, BadPair)]
     if not pictures:
-        raise CommandError(f'{args.clean}: no readable picture', USAGE)
+        raise UsageError(f'{args.clean}: no readable picture')
     axis, runs = SWEEPS[args.sweep], {}
     for name in dict.fromkeys([args.model, *args.against]):
         options = argparse.Namespace(**{**vars(args), 'model': name})
@@ -188,7 +188,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Find out before the work that its results can be written."""
     check_outputs(args.json, args.html)
     if args.json and args.html and args.json.absolute() == args.html.absolute():
-        raise CommandError(f'--json and --html both name {args.json}; give two names', USAGE)
+        raise UsageError(f'--json and --html both name {args.json}; give two names')
     if args.html:
         from derain_ros.report import page, plots  # noqa: F401
 

@@ -13,7 +13,8 @@ import argparse
 import re
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import UsageError
+from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,21 +41,20 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint = args.run_folder / 'checkpoint.pt'
     if not checkpoint.is_file():
-        raise CommandError(f'{args.run_folder}: no checkpoint.pt; give the folder of a run')
+        raise UserError(f'{args.run_folder}: no checkpoint.pt; give the folder of a run')
     try:
         variant = args.model or load_checkpoint(checkpoint).get('config', {}).get('model', 'nano')
         if variant not in VARIANTS:
-            raise CommandError(f'unknown variant {variant!r}; known: {", ".join(VARIANTS)}')
+            raise UserError(f'unknown variant {variant!r}; known: {", ".join(VARIANTS)}')
         name = args.name or variant
         if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name):
-            raise CommandError(
-                f'--name: {name!r} is not a valid name; use letters, digits, ".", "_" and "-"',
-                USAGE)
+            raise UsageError(
+                f'--name: {name!r} is not a valid name; use letters, digits, ".", "_" and "-"')
         config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu')
         network = Trainer(config, log=lambda _line: None).averaged()
         figures = score(network, args.validation) if args.validation else {}
     except (ConfigError, FileNotFoundError, RuntimeError) as error:
-        raise CommandError(f'{args.run_folder}: {error}') from error
+        raise UserError(f'{args.run_folder}: {error}') from error
     for figure, value in figures.items():
         print(f'{figure} {value}')
     try:
@@ -62,6 +62,6 @@ def run(args: argparse.Namespace) -> int:
             network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
             figures=figures)
     except OSError as error:
-        raise CommandError(f'{args.output}: {error.strerror or error}') from error
+        raise UserError(f'{args.output}: {error.strerror or error}') from error
     print(f'{args.output / name}.onnx, _fp16.onnx, .safetensors and .json written')
     return 0

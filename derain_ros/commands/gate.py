@@ -26,8 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from derain_ros.commands import (
-    USAGE,
-    CommandError,
+    UsageError,
     add_engine_options,
     open_engine,
     printable,
@@ -48,6 +47,7 @@ from derain_ros.files.clip_sources import ClipSource, PannedClip
 from derain_ros.files.image_files import collect_images
 from derain_ros.files.run_files import host, versions
 from derain_ros.rain_gate import GateSettings
+from derain_ros.text import UserError
 
 _PANNED_SECONDS = 36.0
 _GAP = between(8, 1e9, 'seconds from 8 on')
@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
             name: getattr(args, name) for name in ('wet_above', 'dry_below', 'dry_after')
             if getattr(args, name) is not None})
     except ValueError as error:
-        raise CommandError(re.sub(
-            '(wet|dry)_(above|below|after)', r'--\1-\2', str(error)), USAGE) from error
+        raise UsageError(re.sub(
+            '(wet|dry)_(above|below|after)', r'--\1-\2', str(error))) from error
     trials: dict[str, GateTrial] = {}
     broken = []
     seed = args.seed
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                     trials[name] = try_gate(
                         source, engine, settings, intensities=args.rain, every=args.every,
                         seed=seed, progress=bar.update)
-            except (ValueError, OSError, CommandError) as error:
+            except (ValueError, OSError, UsageError) as error:
                 broken.append(printable(error))
                 continue
             seed += max(1, len(trials[name].showers))
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     failed = broken + [bad.reason for trial in trials.values() for bad in trial.failed]
     status = report_failed(failed, 'clips or frames')
     if not trials:
-        raise CommandError('no clip could be read')
+        raise UserError('no clip could be read')
     summary = summarise(trials.values())
     print(as_text(trials, summary, settings))
     write_figures(args.json, {
@@ -123,7 +123,7 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ClipSou
     """Yield what each clip is called and what opens it."""
     for path in args.sources:
         if not path.exists():
-            raise CommandError(f'{printable(path)}: no such file or folder', USAGE)
+            raise UsageError(f'{path}: no such file or folder')
     if not args.pan:
         for path in args.sources:
             yield printable(path), lambda path=path: open_clip(path, args)
@@ -131,9 +131,9 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ClipSou
 
     for option in ('topic', 'fps'):
         if getattr(args, option) is not None:
-            raise CommandError(f'--{option} does not go with --pan', USAGE)
+            raise UsageError(f'--{option} does not go with --pan')
     if args.start:
-        raise CommandError('--start does not go with --pan', USAGE)
+        raise UsageError('--start does not go with --pan')
     with refusing():
         jobs = [job for path in args.sources for job in collect_images([path], path)]
     for job in jobs:

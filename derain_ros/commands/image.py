@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from derain_ros.commands import (
-    FAILURE,
     add_engine_options,
     add_strength_option,
     open_engine,
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             overlay=args.overlay)
         failed = report_images(results, len(jobs))
     print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
-    return FAILURE if failed else 0
+    return 1 if failed else 0
 
 
 def report_images(results: Iterable[str | None], count: int) -> int:

@@ -11,21 +11,10 @@ examples:
 import argparse
 import json
 import os
-import platform
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
-from derain_ros import __version__
-
-# One entry per thing that a bug report needs; the first distribution found counts.
-_PACKAGES = {
-    'rclpy': ('ros-rclpy', 'rclpy'),
-    'openvino': ('openvino',),
-    'torch': ('torch',),
-    'opencv': ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python'),
-    'numpy': ('numpy',),
-    'rosbags': ('rosbags',),
-}
+from derain_ros.files.run_files import versions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,18 +60,10 @@ def _engines() -> list[dict]:
 
 
 def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {
-        'derain_ros': __version__,
-        'python': platform.python_version(),
-        'ros': os.environ.get('ROS_DISTRO') or _ros_of_wheels(),
-    }
-    for name, distributions in _PACKAGES.items():
-        versions[name] = next(filter(None, map(_version, distributions)), None)
-    if versions['opencv'] is None and util.find_spec('cv2'):
-        import cv2  # the system package of OpenCV has no Python metadata
-
-        versions['opencv'] = cv2.__version__
-    return versions
+    wheels = {name: _version(f'ros-{name}-rclpy') for name in ('jazzy', 'humble')}
+    ros = os.environ.get('ROS_DISTRO') or next(filter(wheels.get, wheels), None)
+    rclpy = _version('rclpy') or _version('ros-rclpy')
+    return versions() | {'ros': ros, 'rclpy': rclpy, 'rosbags': _version('rosbags')}
 
 
 def _version(distribution: str) -> str | None:
@@ -90,13 +71,6 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _ros_of_wheels() -> str | None:
-    for name in ('jazzy', 'humble'):
-        if _version(f'ros-{name}-rclpy'):
-            return name
-    return None
 
 
 def _print(found: dict) -> None:

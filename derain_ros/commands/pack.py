@@ -15,8 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError
+from derain_ros.commands import UsageError
 from derain_ros.commands.arguments import between
+from derain_ros.text import UserError
 
 _MEBIBYTE = 2**20
 _LIMIT = between(1e-3, 2**20, 'a size in MiB')
@@ -38,18 +39,18 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.training.picture_pack import PackError, write_pack
 
     if args.output.exists():
-        raise CommandError(f'{args.output} exists; remove it or choose another name', USAGE)
+        raise UsageError(f'{args.output} exists; remove it or choose another name')
     if not args.output.parent.is_dir():
-        raise CommandError(f'{args.output.parent}: no such folder; make it first', USAGE)
+        raise UsageError(f'{args.output.parent}: no such folder; make it first')
     try:
         done = write_pack(
             args.photos, args.output, limit=int(args.limit * _MEBIBYTE),
             attribution=args.attribution,
             progress=lambda line: print(f'derain: {line}', file=sys.stderr, flush=True))
     except PackError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise UsageError(str(error)) from error
     except OSError as error:
-        raise CommandError(f'{args.output}: {error.strerror or error}') from error
+        raise UserError(f'{args.output}: {error.strerror or error}') from error
     for name in done.unreadable:
         print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
     if done.attribution is None:

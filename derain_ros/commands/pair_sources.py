@@ -6,12 +6,7 @@ from pathlib import Path
 
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import image_topics
-from derain_ros.commands import (
-    USAGE,
-    CommandError,
-    printable,
-    refusing,
-)
+from derain_ros.commands import UsageError, printable, refusing
 from derain_ros.files.run_files import check_output, write_run
 
 _HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
@@ -41,15 +36,15 @@ def check_sources(
               + ', or a bag with ' + ' and '.join(f'--{one}-topic' for one in required))
     for version in versions:
         if getattr(args, version + other) is not None:
-            raise CommandError(
+            raise UsageError(
                 f'--{version}{other.replace("_", "-")} does not go with '
-                f'{"a bag" if args.bag else "pictures"}; {choose}', USAGE)
+                f'{"a bag" if args.bag else "pictures"}; {choose}')
     for version in required:
         if getattr(args, version + given) is None:
             if args.bag:
                 choose = f'image topics of {printable(args.bag)}: {_topics(args.bag)}'
-            raise CommandError(
-                f'--{version}{given.replace("_", "-")} is missing; {choose}', USAGE)
+            raise UsageError(
+                f'--{version}{given.replace("_", "-")} is missing; {choose}')
 
 
 def _topics(bag: Path) -> str:

@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import USAGE, CommandError, refusing, require_ros
+from derain_ros.commands import UsageError, refusing, require_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     try:
         args.output.write_text(text, encoding='utf-8')
     except OSError as error:
-        raise CommandError(f'{args.output}: {error.strerror or error}', USAGE) from error
+        raise UsageError(f'{args.output}: {error.strerror or error}') from error
     return 0

@@ -37,13 +37,7 @@ from pathlib import Path
 from derain_ros.bags.fleet import holds_bags
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.pool import Pool
-from derain_ros.commands import (
-    FAILURE,
-    USAGE,
-    CommandError,
-    printable,
-    refusing,
-)
+from derain_ros.commands import UsageError, printable, refusing
 from derain_ros.commands.arguments import between, share
 from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.commands.image import report_images
@@ -108,19 +102,19 @@ def run(args: argparse.Namespace) -> int:
     """Put rain into what ``args`` names; 1 if a frame failed."""
     kind = _kind(args.source)
     if _same(args.source, args.output):
-        raise CommandError(f'{args.output}: is the input; name another output', USAGE)
+        raise UsageError(f'{args.output}: is the input; name another output')
     if args.topics and kind is not _rain_bag:
-        raise CommandError(f'--topics is for bags; {args.source} is not a bag', USAGE)
+        raise UsageError(f'--topics is for bags; {args.source} is not a bag')
     if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
-        raise CommandError('--speed-topic is for bags, and takes the place of --speed', USAGE)
+        raise UsageError('--speed-topic is for bags, and takes the place of --speed')
     if args.streaks:
         if kind is _rain_bag:
-            raise CommandError(
+            raise UsageError(
                 f'--streaks is for pictures and videos; the truth of the bag {args.source} '
-                'goes to <topic>/dry', USAGE)
+                'goes to <topic>/dry')
         if _same(args.streaks, args.output) or _same(args.streaks, args.source):
-            raise CommandError(
-                f'{args.streaks}: streaks need a folder of their own; name another', USAGE)
+            raise UsageError(
+                f'{args.streaks}: streaks need a folder of their own; name another')
     motion = {'speed': args.speed, 'mount': args.mount, 'fov': args.fov, 'rate': args.rate_mm_h}
     given = {name: value for name, value in motion.items() if value is not None}
     weather = Weather(
@@ -132,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
 def _kind(source: Path):
     """Tell what the input is by what lies there: the function that works on it."""
     if not source.exists():
-        raise CommandError(f'{printable(source)}: no such file or folder', USAGE)
+        raise UsageError(f'{source}: no such file or folder')
     if holds_bags(source):
         return _rain_bag
     if source.is_dir():
@@ -142,9 +136,8 @@ def _kind(source: Path):
 
 def _rain_images(args: argparse.Namespace, weather: Weather) -> int:
     if args.output.suffix.lower() in IMAGE_SUFFIXES and not args.output.is_dir():
-        raise CommandError(
-            f'{printable(args.output)}: OUT is a folder for pictures; name it without '
-            f'{args.output.suffix}', USAGE)
+        raise UsageError(f'{args.output}: OUT is a folder for pictures; name it without '
+                         f'{args.output.suffix}')
     folders = list(filter(None, [args.output, args.streaks]))
     with refusing():
         jobs = collect_images([args.source], *folders)
@@ -153,7 +146,7 @@ def _rain_images(args: argparse.Namespace, weather: Weather) -> int:
     failed = report_images(
         rain_images(jobs, args.output, weather, streaks=args.streaks), len(jobs))
     print(f'{len(jobs) - failed} of {len(jobs)} pictures in rain to {printable(args.output)}')
-    return FAILURE if failed else 0
+    return 1 if failed else 0
 
 
 def _rain_video(args: argparse.Namespace, weather: Weather) -> int:
@@ -183,7 +176,7 @@ def _rain_one(
         plan, partial(rain_bag, plan, weather, speed_topic=speed_topic, pool=pool),
         '{camera.source}: {frames} frames in rain, dry on {camera.kept}', 'kept as they are',
         'cannot be read')
-    return FAILURE if summary.failed.total() or summary.damages else 0
+    return 1 if summary.failed.total() or summary.damages else 0
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -35,10 +35,9 @@ from functools import partial
 from pathlib import Path
 
 from derain_ros.commands import (
-    FAILURE,
-    USAGE,
-    CommandError,
+    UsageError,
     add_node_options,
+    print_error,
     printable,
     refusing,
     require_ros,
@@ -91,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'derain: reading {args.bag}', file=sys.stderr)
         recording = scan(args.bag, args.topics, _reading)
         for damage in recording.damages:
-            print(f'derain: error: {args.bag}: damaged: {damage}', file=sys.stderr)
+            print_error(f'{args.bag}: damaged: {damage}')
         _check_cameras(parameters, [camera.name for camera in recording.cameras])
     with tempfile.TemporaryDirectory(prefix='derain_replay_') as folder, terminate_cleanly():
         return _measure(args, parameters, recording, Path(folder))
@@ -145,7 +144,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
             'model': model, 'bag': bag, 'parameters': parameters, 'mask': args.mask,
             'runs': runs, 'search': search})
         print(f'Figures of all frames: {args.json}')
-    return FAILURE if recording.damages else 0
+    return 1 if recording.damages else 0
 
 
 def _reading(messages: Iterable, total: int) -> Iterator:
@@ -172,7 +171,7 @@ class _Playing:
 
 
 def _parameters(given: list[str]) -> dict[str, str]:
-    """Read ``--param`` options; raises CommandError for what the node does not have."""
+    """Read ``--param`` options; raises UserError for what the node does not have."""
     import difflib
 
     from derain_ros.node.parameters import NODE_RULES, rule_of
@@ -181,18 +180,18 @@ def _parameters(given: list[str]) -> dict[str, str]:
     for text in given:
         name, separator, value = text.partition(':=')
         if not separator or not name or not value:
-            raise CommandError(
+            raise UsageError(
                 f'--param {printable(text)}: expected NAME:=VALUE, for example '
-                'rain_gate:=false', USAGE)
+                'rain_gate:=false')
         if rule_of(name) is None:
             close = difflib.get_close_matches(name, NODE_RULES, n=1)
             hint = f'; did you mean {close[0]}?' if close else ''
-            raise CommandError(
-                f'--param {printable(name)} is not a parameter of derain_node{hint}', USAGE)
+            raise UsageError(
+                f'--param {printable(name)} is not a parameter of derain_node{hint}')
         if name in _OURS or name.partition('.')[2] in _OURS_OF_CAMERA:
-            raise CommandError(
+            raise UsageError(
                 f'--param {name} is set by replay-bench itself; choose what is played with '
-                '--topics and --no-mask', USAGE)
+                '--topics and --no-mask')
         found[name] = value
     return found
 
@@ -201,6 +200,6 @@ def _check_cameras(parameters: dict[str, str], names: list[str]) -> None:
     for name in parameters:
         camera, dot, _ = name.partition('.')
         if dot and camera not in names:
-            raise CommandError(
+            raise UsageError(
                 f'--param {name}: there is no camera {camera}; the cameras of this bag are '
-                f'{", ".join(names)}', USAGE)
+                f'{", ".join(names)}')

@@ -23,14 +23,7 @@ exit status: 0 done, 1 the page cannot be written, 2 wrong arguments or a bad ru
 import argparse
 from pathlib import Path
 
-from derain_ros.commands import (
-    USAGE,
-    CommandError,
-    print_notes,
-    printable,
-    refusing,
-    slow_bar,
-)
+from derain_ros.commands import UsageError, print_notes, printable, refusing, slow_bar
 from derain_ros.commands.arguments import count_or_none
 from derain_ros.files import FileError
 from derain_ros.files.run_files import check_output, write_text
@@ -59,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page that ``args`` ask for."""
     if len(args.label) > len(args.runs):
-        raise CommandError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
-                           'give at most one for each', USAGE)
+        raise UsageError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
+                         'give at most one for each')
     with refusing():
         check_output(args.output)
         if any(_same(args.output, path) for path in args.runs):

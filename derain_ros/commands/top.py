@@ -18,7 +18,7 @@ exit status: 0 success, 1 with --once: no node was heard
 
 import argparse
 
-from derain_ros.commands import USAGE, CommandError, require_ros
+from derain_ros.commands import UsageError, require_ros
 from derain_ros.commands.arguments import seconds_above_0
 
 
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
     if args.once:
         return show_once(console, args.node, args.wait)
     if not console.is_terminal:
-        raise CommandError('the output is not a terminal; use --once', USAGE)
+        raise UsageError('the output is not a terminal; use --once')
     return show_live(console, args.node)

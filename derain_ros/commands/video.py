@@ -25,8 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from derain_ros.commands import (
-    USAGE,
-    CommandError,
+    UsageError,
     add_engine_options,
     add_strength_option,
     open_engine,
@@ -65,13 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the video that ``args`` ask for; 1 if a frame failed."""
     if args.sweep and args.view != 'split':
-        raise CommandError(f'--sweep moves the divider of split; {args.view} has none', USAGE)
+        raise UsageError(f'--sweep moves the divider of split; {args.view} has none')
     with refusing():
         check_destination(args.output)
         source = open_clip(args.source, args, args.derained_topic)
     if args.view == 'mask' and source.has_derained and not source.has_masks:
-        raise CommandError('the bag has no rain masks beside the derained frames; leave out '
-                           '--derained-topic to make them', USAGE)
+        raise UsageError('the bag has no rain masks beside the derained frames; leave out '
+                         '--derained-topic to make them')
     with nullcontext() if source.has_derained else open_engine(args) as engine:
         return report_video(args.output, source, lambda progress: make_video(
             source, args.output, view=args.view, engine=engine, strength=args.strength,

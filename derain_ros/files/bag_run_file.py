@@ -35,21 +35,13 @@ def bag_figures(
         'start_s': plan.start_s, 'duration_s': plan.duration_s, 'every': plan.every,
         'workers': workers, 'resumed_segments': summary.resumed_segments,
         'seconds': seconds, 'frames_per_second': frames / seconds if seconds > 0 else None,
-        'cameras': [_camera(plan, summary, number, mask) for number in range(len(plan.cameras))],
-    }
-
-
-def _camera(plan: BagPlan, summary: BagSummary, number: int, mask: bool) -> dict[str, Any]:
-    camera = plan.cameras[number]
-    frames = summary.frames[camera.source]
-    return {
-        'source': printable(camera.source), 'image': printable(camera.image),
-        'rain_mask': printable(camera.rain_mask) if mask else None,
-        'derained': summary.made[camera.source], 'failed': summary.failed[camera.source],
-        'failures': [{'time': bad.time, 'reason': bad.reason}
-                     for bad in summary.bad_frames if bad.topic == camera.source],
-        'frames': {
-            'time': frames.time.tolist(), 'stamp': frames.stamp.tolist(),
-            'rain_intensity': frames.rain_intensity.tolist(),
-            'mask_coverage': frames.mask_coverage.tolist()},
+        'cameras': [{
+            'source': printable(camera.source), 'image': printable(camera.image),
+            'rain_mask': printable(camera.rain_mask) if mask else None,
+            'derained': summary.made[camera.source], 'failed': summary.failed[camera.source],
+            'failures': [{'time': bad.time, 'reason': bad.reason}
+                         for bad in summary.bad_frames if bad.topic == camera.source],
+            'frames': {name: column.tolist() for name, column in vars(
+                summary.frames[camera.source]).items()},
+        } for camera in plan.cameras],
     }
