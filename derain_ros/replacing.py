@@ -43,6 +43,10 @@ def replacing(path: Path, *, mode: int | None = None, suffix: str = '') -> Itera
                 os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         partial.replace(path)
+    except OSError as error:
+        if str(error.filename) in ('None', str(partial)):
+            error.filename = str(path)  # nobody knows the temporary name
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -75,14 +75,16 @@ def add_strength_option(parser: argparse.ArgumentParser) -> None:
 
 def told(error: Exception) -> str:
     """Return what an error tells the user; what fails while it runs may bring lines of a log."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return printable(f'{error.filename}: {error.strerror}')
     lines = str(error).split('\n') if isinstance(error, RuntimeError) else [error]
     return '\n'.join(map(printable, lines))
 
 
 @contextmanager
 def refusing(*errors: type[Exception]) -> Iterator[None]:
-    """Let errors, all of users unless some are named, say that the arguments are wrong."""
-    errors = errors or (UserError,)
+    """Let errors, all that users can put right or those named, blame the arguments."""
+    errors = errors or (UserError, OSError)
     try:
         yield
     except errors as error:

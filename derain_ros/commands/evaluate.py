@@ -55,7 +55,7 @@ from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evalu
 from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
 from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.run_files import write_text
+from derain_ros.replacing import replace_file
 from derain_ros.text import UserError
 
 
@@ -233,7 +233,7 @@ def _print_model(model: ModelScores, clip: bool, verbose: bool) -> None:
 def _write_outputs(args: argparse.Namespace, figures: dict, page: Callable[[], str]) -> None:
     write_figures(args.json, figures)
     if args.html:
-        write_text(args.html, page())
+        replace_file(args.html, page())
         print(f'{printable(args.html)} written')
 
 

@@ -57,11 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'{args.run_folder}: {error}') from error
     for figure, value in figures.items():
         print(f'{figure} {value}')
-    try:
-        write_model(
-            network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
-            figures=figures)
-    except OSError as error:
-        raise UserError(f'{args.output}: {error.strerror or error}') from error
+    write_model(
+        network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
+        figures=figures)
     print(f'{args.output / name}.onnx, _fp16.onnx, .safetensors and .json written')
     return 0

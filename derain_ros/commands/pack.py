@@ -15,9 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import UsageError
+from derain_ros.commands import UsageError, refusing
 from derain_ros.commands.arguments import between
-from derain_ros.text import UserError
 
 _MEBIBYTE = 2**20
 _LIMIT = between(1e-3, 2**20, 'a size in MiB')
@@ -42,15 +41,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'{args.output} exists; remove it or choose another name')
     if not args.output.parent.is_dir():
         raise UsageError(f'{args.output.parent}: no such folder; make it first')
-    try:
+    with refusing(PackError):
         done = write_pack(
             args.photos, args.output, limit=int(args.limit * _MEBIBYTE),
             attribution=args.attribution,
             progress=lambda line: print(f'derain: {line}', file=sys.stderr, flush=True))
-    except PackError as error:
-        raise UsageError(str(error)) from error
-    except OSError as error:
-        raise UserError(f'{args.output}: {error.strerror or error}') from error
     for name in done.unreadable:
         print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
     if done.attribution is None:

@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import UsageError, refusing, require_ros
+from derain_ros.commands import refusing, require_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +39,8 @@ def run(args: argparse.Namespace) -> int:
     with refusing():
         config = args.config or share_directory() / 'config' / 'derain.yaml'
         text = to_xml(read_policy(config, args.namespace))
-    if args.output is None:
-        sys.stdout.write(text)
-        return 0
-    try:
-        args.output.write_text(text, encoding='utf-8')
-    except OSError as error:
-        raise UsageError(f'{args.output}: {error.strerror or error}') from error
+        if args.output is None:
+            sys.stdout.write(text)
+        else:
+            args.output.write_text(text, encoding='utf-8')
     return 0

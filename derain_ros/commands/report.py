@@ -26,7 +26,8 @@ from pathlib import Path
 from derain_ros.commands import UsageError, print_notes, printable, refusing, slow_bar
 from derain_ros.commands.arguments import count_or_none
 from derain_ros.files import FileError
-from derain_ros.files.run_files import check_output, write_text
+from derain_ros.files.run_files import check_output
+from derain_ros.replacing import replace_file
 from derain_ros.report.page import make_page
 from derain_ros.report.runs import load_entries
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             entries, title=printable(args.title), bag_root=args.bag_root,
             pictures=args.pictures, progress=bar.update)
     print_notes(*notes)
-    write_text(args.output, page)
+    replace_file(args.output, page)
     print(f'{printable(args.output)} written, {len(page.encode()) / 1e6:.1f} MB')
     return 0
 

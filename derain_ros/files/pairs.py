@@ -62,12 +62,8 @@ def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_nam
 
 def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
     """Find the pictures of a folder, without those of other folders in it, by relative path."""
-    try:
-        jobs = collect_images([path], *apart)
-    except FileError as error:
-        raise FileError(str(error)) from error
     root = path if path.is_dir() else path.parent
-    return {job.source.relative_to(root): job.source for job in jobs}
+    return {job.source.relative_to(root): job.source for job in collect_images([path], *apart)}
 
 
 def _match(

@@ -83,27 +83,16 @@ def _storage_files(bag: Path) -> list[Path]:
 def write_run(path: Path, run: dict) -> None:
     """Write what was measured, with ``format`` and ``kind`` and no NaN, as JSON.
 
-    The file is whole, or as it was; raises FileError where it cannot be written.
+    The file is whole, or as it was; raises OSError where it cannot be written.
     """
-    write_text(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as :func:`write_run` does."""
-    try:
-        replace_file(path, text)
-    except OSError as error:
-        raise FileError(f'{path}: {error.strerror or error}') from error
+    replace_file(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
 
 
 def check_output(path: Path) -> None:
-    """Raise FileError unless a file can be written; its folder is made."""
+    """Raise FileError or OSError unless a file can be written; its folder is made."""
     if path.is_dir():
         raise FileError(f'{path}: is a folder; name a file')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f'{path.parent}: {error.strerror or error}') from error
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise FileError(f'{path.parent}: cannot be written to')
 
@@ -112,19 +101,16 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     """Read a file of :func:`write_run`.
 
     ``types`` has by kind the msgspec type to return, with the fields that are needed; without it,
-    the content is a dict, and nothing but format and kind are checked. Raises FileError, which
-    names file and field, where it is not there, no JSON, not of a known kind and format, or a
-    field is missing or does not fit.
+    the content is a dict, and nothing but format and kind are checked. Raises OSError where it is
+    not there, and FileError, which names file and field, where it is no JSON, not of a known kind
+    and format, or a field is missing or does not fit.
     """
     import msgspec
 
     from derain_ros.files.checked import explain
 
     try:
-        content = path.read_bytes()
-        found = msgspec.json.decode(content)
-    except OSError as error:
-        raise FileError(f'{path}: {error.strerror or error}') from error
+        found = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, RecursionError) as error:
         raise FileError(f'{path}: no JSON ({error})') from error
     kind = found.get('kind') if isinstance(found, dict) else None

@@ -27,8 +27,9 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
         write_run(tmp_path / 'run.json', run | {'psnr': float('nan')})
     assert read_run(tmp_path / 'run.json') == run
     for use in (lambda path: write_run(path, run), read_run):
-        with pytest.raises(FileError, match='No such file'):
+        with pytest.raises(FileNotFoundError, match='No such file') as error:
             use(tmp_path / 'missing' / 'run.json')
+        assert error.value.filename == str(tmp_path / 'missing' / 'run.json')
 
 
 @pytest.mark.parametrize(('text', 'reason'), [

@@ -142,7 +142,8 @@ class Description:
 def read_description(path: Path, model: Path | None = None) -> Description:
     """Read the YAML file that describes a detector; ``model`` is the ONNX file to take instead.
 
-    Raises FileError where it cannot be read, or a key is unknown, missing, or does not fit.
+    Raises OSError where it cannot be read, FileError where a key is unknown, missing, or does not
+    fit.
     """
     content = _filled(read_yaml(path))
     try:
@@ -187,7 +188,7 @@ def _filled(content: Any) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file of 1 MiB at most; raises FileError."""
+    """Return the content of a YAML file of 1 MiB at most; raises FileError or OSError."""
     from ruamel.yaml import YAML
 
     try:
@@ -196,10 +197,8 @@ def read_yaml(path: Path) -> Any:
         if len(content) > _LARGEST_FILE:
             raise FileError(f'{path}: larger than 1 MiB; name a short YAML description')
         return YAML(typ='safe', pure=True).load(content.decode('utf-8'))
-    except FileError:
+    except (FileError, OSError):
         raise
-    except OSError as error:
-        raise FileError(f'{path}: {error.strerror or error}') from error
     except Exception as error:
         # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
         reason = ' '.join(str(error).split()).partition(' To suppress')[0]

@@ -249,8 +249,6 @@ def _read_coco(path: Path) -> _Coco:
     try:
         content = msgspec.json.decode(path.read_bytes())
         return msgspec.convert(content, _Coco)
-    except OSError as error:
-        raise FileError(f'{path}: {error.strerror or error}') from error
     except msgspec.ValidationError as error:
         raise FileError(printable(
             f'{path}: no COCO labels ({explain(error, content, _Coco)}); expected images, '

@@ -96,7 +96,7 @@ def test_hostile_files_are_one_line(tmp_path, content):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileError, match=r'none\.yaml: No such file'):
+    with pytest.raises(FileNotFoundError, match=r'none\.yaml'):
         read_description(tmp_path / 'none.yaml')
 
 
