@@ -94,31 +94,12 @@ def why_not(message: Any) -> str | None:
     return f'format {shown(message.format)} is not of a camera picture'
 
 
-class StampIndex:
-    """Which header stamps the frames of topics bear, found by reading a bag once.
-
-    By topic, ``frames`` counts all, ``repeated`` those that share their stamp with another of the
-    topic, or have none.
-    """
-
-    def __init__(self, recording: Recording, *topics: str):
-        stamps: dict[str, Counter] = {topic: Counter() for topic in topics}
-        for connection, _, data in recording.read(*topics):
-            stamps[connection.topic][header_stamp(data)] += 1
-        self.frames = {topic: counts.total() for topic, counts in stamps.items()}
-        self._single = {
-            topic: {stamp for stamp, count in counts.items() if count == 1 and stamp is not None}
-            for topic, counts in stamps.items()}
-        self.repeated = {
-            topic: self.frames[topic] - len(single) for topic, single in self._single.items()}
-
-    def common(self, *topics: str) -> set[int]:
-        """Return the stamps that exactly one frame of each topic bears."""
-        return set.intersection(*(self._single[topic] for topic in topics))
-
-    def on(self, topic: str) -> set[int]:
-        """Return the stamps that exactly one frame of a topic bears."""
-        return self._single[topic]
+def count_stamps(recording: Recording, *topics: str) -> dict[str, Counter]:
+    """Count by topic the header stamps of its frames, None where there is none."""
+    stamps: dict[str, Counter] = {topic: Counter() for topic in topics}
+    for connection, _, data in recording.read(*topics):
+        stamps[connection.topic][header_stamp(data)] += 1
+    return stamps
 
 
 class PartnerFrames:

@@ -32,11 +32,6 @@ class TrialShower:
     began: float
     opened_after: float | None = None
 
-    def describe(self) -> dict:
-        """Return the shower, fit for JSON, its times to the millisecond."""
-        return {name: value if value is None else round(value, 3)
-                for name, value in asdict(self).items()}
-
 
 @dataclass
 class GateTrial:
@@ -67,7 +62,9 @@ class GateTrial:
             'looks': len(self.responses), 'response': response_shares(self.responses),
             'judged_s': round(self.judged, 3), 'wet_s': round(self.wet, 3),
             'openings': self.openings, 'held_open': self.held_open,
-            'failed_frames': len(self.failed), 'showers': [one.describe() for one in self.showers]}
+            'failed_frames': len(self.failed), 'showers': [
+                {name: value if value is None else round(value, 3)
+                 for name, value in asdict(one).items()} for one in self.showers]}
 
 
 def response_shares(responses: Sequence[float]) -> dict[str, float]:

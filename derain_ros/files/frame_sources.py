@@ -12,7 +12,7 @@ from rosbags.serde import SerdeError
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import (
     PartnerFrames,
-    StampIndex,
+    count_stamps,
     decode_frame,
     header_stamp,
     used_bits,
@@ -130,18 +130,23 @@ class BagFrames:
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
             self._bits = bits_of(recording, rainy)
-            index = StampIndex(recording, *names.values(), *filter(None, [self._mask]))
-        self._common = index.common(*names.values())
-        self._with_mask = self._common & index.on(self._mask) if self._mask else set()
+            stamps = count_stamps(recording, *names.values(), *filter(None, [self._mask]))
+        frames = {topic: counts.total() for topic, counts in stamps.items()}
+        # Those that exactly one frame bears.
+        single = {topic: {stamp for stamp, count in counts.items() if count == 1 and stamp}
+                  for topic, counts in stamps.items()}
+        self._common = set.intersection(*(single[name] for name in names.values()))
+        self._with_mask = self._common & single[self._mask] if self._mask else set()
         if not self._common:
-            counts = ' and '.join(f'{index.frames[name]} on {name}' for name in names.values())
+            counts = ' and '.join(f'{frames[name]} on {name}' for name in names.values())
             raise BagError(f'{bag}: of {counts}, no frames bear the same header stamp; all '
                            'versions of a frame must bear its stamp' + ''.join(
                                f'; on {name} no header has a stamp of its own'
-                               for name in names.values() if not index.on(name)))
-        self._repeated = {version: index.repeated[name] for version, name in names.items()}
+                               for name in names.values() if not single[name]))
+        self._repeated = {
+            version: frames[name] - len(single[name]) for version, name in names.items()}
         self._left_out = {
-            version: index.frames[name] - len(self._common) for version, name in names.items()}
+            version: frames[name] - len(self._common) for version, name in names.items()}
         self.notes = [
             printable(f'{names[version]}: {count} frames have no stamp of their own that all '
                       'topics have; they are left out')
