@@ -10,18 +10,11 @@ import numpy as np
 class CameraEffects:
     """Effects of a camera on a picture.
 
-    Attributes
-    ----------
-    gamma
-        Exponent of the tone curve, 1 for none; above 1 darkens.
-    noise
-        Standard deviation at white, in levels of 255, of noise that grows with the
-        root of the brightness, as shot noise does.
-    jpeg
-        Quality of JPEG compression, 1–100, or None for no compression.
-    resolution
-        Share of the pixels of a row or column that the camera or its video really has, 0–1.
-
+    ``gamma`` is the exponent of the tone curve, 1 for none; above 1 darkens. ``noise`` is the
+    standard deviation at white, in levels of 255, of noise that grows with the root of the
+    brightness, as shot noise does. ``jpeg`` is the quality of JPEG compression, 1–100, or None for
+    no compression, and ``resolution`` the share of the pixels of a row or column that the camera
+    or its video really has, 0–1.
     """
 
     gamma: float = 1.0

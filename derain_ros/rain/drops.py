@@ -35,43 +35,20 @@ _FAINTEST = 0.003
 class DropVolume:
     """Drops before a camera, and what the camera does while it exposes.
 
-    Attributes
-    ----------
-    rate
-        Rain rate, mm/h.
-    focal_length
-        Pixels.
-    offset
-        From the principal point to the middle of the picture, pixels right and down.
-    exposure
-        Seconds that each row is exposed.
-    readout
-        Seconds from one row to the next (rolling shutter), 0 for a global shutter.
-    speed
-        Of the vehicle, m/s straight on.
-    mount
-        One of :data:`MOUNTS`.
-    yaw_rate
-        Of the vehicle, rad/s, positive to the left.
-    wind
-        Velocity of the air, m/s to the right and ahead of the camera.
-    aperture
-        Diameter of the entrance pupil, metres; 0 for no defocus.
-    focus
-        Distance in focus, metres.
-    opacity
-        Factor on what a drop hides; 1 as physics has it, more makes faint rain plain.
-    near_gain
-        By how much drops nearer than a metre are more frequent than elsewhere.
-    nearest, farthest
-        Range of distances, metres; ``farthest`` None: as far as drops show.
-    brightness
-        Radiance of a drop relative to the light that falls on it, mean and spread.
-    beads
-        Depth of the modulation by oscillating drops, 0–1.
-    ground
-        Share of a drop's light that it takes from the picture about it, 0–1.
+    The rain has a ``rate`` in mm/h. The camera has a ``focal_length`` in pixels and the ``offset``
+    of the middle of the picture from the principal point, pixels right and down; it exposes each
+    row for ``exposure`` seconds, ``readout`` seconds after the one before (rolling shutter), 0 for
+    a global shutter. The vehicle drives at ``speed``, m/s straight on, and turns at ``yaw_rate``,
+    rad/s, positive to the left; ``mount`` is one of :data:`MOUNTS`. ``wind`` is the velocity of
+    the air, m/s to the right and ahead of the camera. ``aperture`` is the diameter of the entrance
+    pupil, 0 for no defocus, and ``focus`` the distance in focus, metres.
 
+    ``opacity`` is a factor on what a drop hides; 1 as physics has it, more makes faint rain plain.
+    Drops nearer than a metre are ``near_gain`` times as frequent as elsewhere; ``nearest`` and
+    ``farthest`` are the range of distances, metres, None being as far as drops show.
+    ``brightness`` is the radiance of a drop relative to the light that falls on it, mean and
+    spread; ``beads`` the depth of the modulation by oscillating drops, 0–1; ``ground`` the share
+    of a drop's light that it takes from the picture about it, 0–1.
     """
 
     rate: float

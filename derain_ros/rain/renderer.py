@@ -25,25 +25,12 @@ _GUST_PERIODS = (3.1, 7.7)
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """How a camera moves through rain, and what it sees.
+    """How a camera moves through rain, and what it sees; ValueError where a value is out of range.
 
-    Attributes
-    ----------
-    speed
-        Of the vehicle, m/s straight on, 0–100.
-    mount
-        Place of the camera: one of :data:`derain_ros.rain.drops.MOUNTS`.
-    fov
-        Horizontal field of view, degrees, 10–150.
-    rate
-        Rain rate, mm/h, 0–300, shown as plainly as physics makes it; None: the intensity
-        tells how much rain there is, and it is plain to see.
-
-    Raises
-    ------
-    ValueError
-        A value is out of its range.
-
+    ``speed`` is that of the vehicle, m/s straight on, 0–100; ``mount`` one of
+    :data:`derain_ros.rain.drops.MOUNTS`; ``fov`` the horizontal field of view, degrees, 10–150;
+    ``rate`` the rain rate, mm/h, 0–300, shown as plainly as physics makes it; None: the intensity
+    tells how much rain there is, and it is plain to see.
     """
 
     speed: float = 0.0
@@ -62,16 +49,10 @@ class CameraMotion:
 
 
 class RainyImage(NamedTuple):
-    """A rendered picture and its truth.
+    """A rendered picture, ``image``, uint8, H×W×3, BGR, and its truth.
 
-    Attributes
-    ----------
-    image
-        Rainy picture, uint8, H×W×3, BGR.
-    streaks
-        Brightness by which streaks change the scene where it shows, float32, H×W, 0–1;
-        0 where no streak is visible.
-
+    ``streaks`` is the brightness by which streaks change the scene where it shows, float32, H×W,
+    0–1; 0 where no streak is visible.
     """
 
     image: np.ndarray
@@ -87,32 +68,12 @@ def add_rain(
     model: str | None = None,
     mist: float | None = None,
 ) -> RainyImage:
-    """Render rain over a picture.
+    """Render rain over a dry picture, uint8, H×W×3, BGR; returns one of the same size.
 
-    Parameters
-    ----------
-    image
-        Dry picture, uint8, H×W×3, BGR.
-    intensity
-        0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene.
-    rng
-        Source of all randomness: the same state gives the same rain.
-    layers
-        Streak layers; by default drawn, as is the rest of the shower, by
-        :func:`derain_ros.rain.shower.sample_shower`.
-    model, mist
-        As for :func:`derain_ros.rain.shower.sample_shower`.
-
-    Returns
-    -------
-    RainyImage
-        Of the size of ``image``.
-
-    Raises
-    ------
-    ValueError
-        ``image`` is not uint8 H×W×3, or an argument is out of its range.
-
+    ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene; the same
+    state of ``rng`` gives the same rain. What is not given is drawn by
+    :func:`derain_ros.rain.shower.sample_shower`, where ``model`` and ``mist`` are explained.
+    Raises ValueError where ``image`` is not uint8 H×W×3, or an argument is out of its range.
     """
     shower = sample_shower(intensity, rng, model=model, mist=mist)
     if layers is not None:
@@ -144,27 +105,13 @@ def render(image: np.ndarray, shower: Shower, rng: np.random.Generator) -> Rainy
 class RainClip:
     """Rain over the frames of a clip: one shower, a wind that varies slowly, new drops each frame.
 
-    Drops fall several metres between frames, so that no streak is seen twice.
-
-    Parameters
-    ----------
-    intensity, model, mist
-        As for :func:`derain_ros.rain.shower.sample_shower`.
-    seed
-        Non-negative; the same seed gives the same rain on every run.
-    wind
-        Mean inclination of the rain, degrees from the vertical, ±90, positive leaning
-        right at the foot; by default drawn from the seed.
-    camera
-        How the camera moves and looks. Then all rain is a volume of drops
-        (:mod:`derain_ros.rain.drops`); by default layers of streaks fall past a camera
-        that stands.
-
-    Raises
-    ------
-    ValueError
-        An argument is out of its range.
-
+    Drops fall several metres between frames, so that no streak is seen twice. ``intensity``,
+    ``model`` and ``mist`` are as for :func:`derain_ros.rain.shower.sample_shower`; the same
+    ``seed``, not negative, gives the same rain on every run. ``wind`` is the mean inclination of
+    the rain, degrees from the vertical, ±90, positive leaning right at the foot; by default drawn
+    from the seed. With ``camera``, which is how it moves and looks, all rain is a volume of drops
+    (:mod:`derain_ros.rain.drops`); by default layers of streaks fall past a camera that stands.
+    Raises ValueError where an argument is out of its range.
     """
 
     def __init__(
@@ -206,25 +153,12 @@ class RainClip:
         speed: float | None = None,
         yaw_rate: float | None = None,
     ) -> RainyImage:
-        """Render frame ``index`` of the clip.
+        """Render frame ``index`` of the clip, from 0, which places the drops.
 
-        Parameters
-        ----------
-        image
-            Dry frame, uint8, H×W×3, BGR.
-        index
-            Number of the frame, from 0; places the drops.
-        time
-            Seconds since the clip began, for the wind; by default 30 frames a second.
-        speed, yaw_rate
-            Of the vehicle at this frame, m/s and rad/s to the left; by default those of
-            the clip.
-
-        Raises
-        ------
-        ValueError
-            ``image`` is not uint8 H×W×3, or ``index`` is negative.
-
+        ``image`` is a dry frame, uint8, H×W×3, BGR; ``time`` the seconds since the clip began, for
+        the wind, by default at 30 frames a second; ``speed`` and ``yaw_rate`` those of the vehicle
+        at this frame, m/s and rad/s to the left, by default those of the clip. Raises ValueError
+        where ``image`` is not uint8 H×W×3, or ``index`` is negative.
         """
         if index < 0:
             raise ValueError(f'index must not be negative, got {index}')

@@ -27,26 +27,12 @@ LONGEST = 130.0
 class StreakLayer:
     """Streaks of about one distance.
 
-    Attributes
-    ----------
-    density
-        Streaks per square pixel times their length: the mean number of streaks
-        that a row of one pixel's width meets, 0 for none, 0.1 for dense rain.
-    length
-        Mean length of a streak, pixels.
-    width
-        Width of a streak, pixels.
-    angle
-        Inclination from the vertical, degrees, positive leaning right at the foot.
-    angle_spread
-        Standard deviation of the inclination, degrees.
-    brightness
-        Range of peak brightness, 0–1.
-    softness
-        Standard deviation of the defocus, pixels.
-    style
-        One of :data:`STYLES`.
-
+    ``density`` is streaks per square pixel times their length: the mean number of streaks that a
+    row of one pixel's width meets, 0 for none, 0.1 for dense rain. ``length`` is the mean of them
+    and ``width`` that of each, pixels; ``angle`` the inclination from the vertical, degrees,
+    positive leaning right at the foot, and ``angle_spread`` its standard deviation. ``brightness``
+    is the range of peak brightness, 0–1, ``softness`` the standard deviation of the defocus,
+    pixels, and ``style`` one of :data:`STYLES`.
     """
 
     density: float
@@ -63,21 +49,10 @@ class StreakLayer:
 class Shower:
     """Rain of one picture or clip, less the places of its drops.
 
-    Attributes
-    ----------
-    layers
-        Streak layers.
-    model
-        One of :data:`LAYER_MODELS`.
-    light
-        Light that drops refract, B, G, R, 0–1.
-    mist
-        Share of the scene that mist replaces at the horizon, 0–1.
-    horizon
-        Row of the horizon as a share of the height, 0 at the top.
-    drops
-        Drops in a volume, beside the layers.
-
+    There are ``layers`` of streaks, which meet the scene by ``model``, one of
+    :data:`LAYER_MODELS`, and beside them ``drops`` in a volume. ``light`` is what drops refract,
+    B, G, R, 0–1; ``mist`` the share of the scene that mist replaces at the horizon, 0–1;
+    ``horizon`` its row as a share of the height, 0 at the top.
     """
 
     layers: tuple[StreakLayer, ...]
@@ -111,29 +86,13 @@ def sample_shower(
 ) -> Shower:
     """Draw a shower of a given intensity.
 
-    Parameters
-    ----------
-    intensity
-        0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene.
-    rng
-        Source of randomness.
-    wind
-        Inclination of the rain of the layers from the vertical, degrees, positive leaning
-        right at the foot; by default drawn about 0.
-    model
-        One of :data:`LAYER_MODELS`; by default drawn, mostly additive.
-    mist
-        See :class:`Shower`; by default drawn, none in most showers.
-    moving
-        For cameras that may move: half of the showers of layers lean anywhere, and over half
-        of all showers have drops in a volume, alone or beside layers.
-
-    Raises
-    ------
-    ValueError
-        ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model``
-        is not known.
-
+    ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene. ``wind``
+    is the inclination of the rain of the layers from the vertical, degrees, positive leaning right
+    at the foot; by default drawn about 0. ``model`` is one of :data:`LAYER_MODELS`, by default
+    drawn, mostly additive; ``mist`` see :class:`Shower`, by default none in most showers.
+    ``moving`` is for cameras that may move: half of the showers of layers lean anywhere, and over
+    half of all showers have drops in a volume, alone or beside layers. Raises ValueError where
+    ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model`` is not known.
     """
     if not 0 <= intensity <= 1:
         raise ValueError(f'intensity must be between 0 and 1, got {intensity}')

@@ -9,22 +9,9 @@ from derain_ros.rain.shower import StreakLayer
 def draw_streaks(
     height: int, width: int, layer: StreakLayer, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw one layer of streaks.
+    """Draw one layer of streaks of a size in pixels; the same state of ``rng`` draws the same.
 
-    Parameters
-    ----------
-    height, width
-        Size in pixels.
-    layer
-        What to draw.
-    rng
-        Source of all randomness; the same state gives the same layer.
-
-    Returns
-    -------
-    ndarray
-        Brightness that the streaks add, float32, H×W, 0–1.
-
+    Returns the brightness that the streaks add, float32, H×W, 0–1.
     """
     # Streaks whose middle lies outside may reach in: half of the longest, and its blur.
     above, beside = _reach(layer, 0.75 + 0.125)

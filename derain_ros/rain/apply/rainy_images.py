@@ -14,19 +14,10 @@ def rain_images(
 ) -> Iterator[str | None]:
     """Render rain over pictures one by one; each picture has rain of its own.
 
-    Parameters
-    ----------
-    jobs
-        What to read and how to call the results, as
-        :func:`derain_ros.files.image_files.check_outputs` has passed it; see
-        :func:`derain_ros.files.image_files.make_images`.
-    output
-        Folder of the rainy pictures ``<stem>.png``; made where it does not exist.
-    weather
-        The rain, see :meth:`Weather.for_picture`.
-    streaks
-        Folder for the true streaks ``<stem>.png``, see :func:`streak_picture`.
-
+    :func:`derain_ros.files.image_files.check_outputs` has passed ``jobs``; see
+    :func:`derain_ros.files.image_files.make_images`. The rainy pictures ``<stem>.png`` go to the
+    folder ``output``, the true streaks (:func:`streak_picture`) to ``streaks``; both are made
+    where they do not exist. For the rain see :meth:`Weather.for_picture`.
     """
     def make(job: ImageJob, dry: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
         name = job.stem.with_name(job.stem.name + '.png')

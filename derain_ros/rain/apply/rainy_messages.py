@@ -40,26 +40,10 @@ Renderer = Callable[[np.ndarray], np.ndarray]
 def rain_on_image(message: Any, render: Renderer, bits: int = 16) -> Any:
     """Put rain into a ``sensor_msgs/Image``.
 
-    Parameters
-    ----------
-    message
-        Message of rosbags in one of :data:`derain_ros.images.codec.SUPPORTED_ENCODINGS`.
-    render
-        What puts rain into its picture.
-    bits
-        How many of 16 bits a sample uses.
-
-    Returns
-    -------
-    Any
-        The message with other ``data``; size, encoding, byte order, padding, alpha and
-        header are the same.
-
-    Raises
-    ------
-    ImageFormatError
-        The message cannot be read, see :func:`derain_ros.images.codec.decode_image`.
-
+    ``message`` is one of rosbags in one of :data:`derain_ros.images.codec.SUPPORTED_ENCODINGS`,
+    whose samples use ``bits`` of 16; ``render`` puts rain into its picture. Returns the message
+    with other ``data``; size, encoding, byte order, padding, alpha and header are the same. Raises
+    ImageFormatError where it cannot be read, see :func:`derain_ros.images.codec.decode_image`.
     """
     _check(message)
     change = _change(decode_image(message, bits), render)
@@ -94,28 +78,11 @@ def rain_on_image(message: Any, render: Renderer, bits: int = 16) -> Any:
 
 
 def rain_on_compressed(message: Any, render: Renderer, bits: int = 16) -> Any:
-    """Put rain into a ``sensor_msgs/CompressedImage``.
+    """Put rain into a ``sensor_msgs/CompressedImage``, as :func:`rain_on_image` does.
 
-    Parameters
-    ----------
-    message
-        Message of rosbags that holds a JPEG or PNG.
-    render
-        What puts rain into its picture.
-    bits
-        How many of 16 bits a sample uses.
-
-    Returns
-    -------
-    Any
-        The message with other ``data``: PNG as PNG of the same channels and bits, JPEG as
-        JPEG of quality :data:`JPEG_QUALITY`.
-
-    Raises
-    ------
-    ImageFormatError
-        The message cannot be read, see :func:`derain_ros.images.codec.decode_compressed`.
-
+    Returns the message with other ``data``: PNG as PNG of the same channels and bits, JPEG as JPEG
+    of quality :data:`JPEG_QUALITY`. Raises ImageFormatError where it cannot be read, see
+    :func:`derain_ros.images.codec.decode_compressed`.
     """
     _check(message)
     change = _change(decode_compressed(message, bits, whole=True), render)

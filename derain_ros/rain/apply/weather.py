@@ -10,22 +10,11 @@ from derain_ros.rain import CameraMotion, RainClip
 class Weather:
     """Arguments of :class:`derain_ros.rain.RainClip`; what is None is drawn from the seed.
 
-    Attributes
-    ----------
-    intensity
-        0 for dry, 0.2 for light rain, 1 for a downpour.
-    seed
-        Non-negative; the same seed gives the same rain.
-    wind
-        Lean of the rain, degrees from the vertical, −90 to 90, positive leaning right at
-        the foot.
-    model
-        How streaks meet the scene: ``additive``, ``screen`` or ``occlusion``.
-    mist
-        Share of the scene that mist replaces at the horizon, 0–1.
-    camera
-        How the camera moves.
-
+    ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour; the same ``seed``, not
+    negative, gives the same rain. ``wind`` is the lean of the rain, degrees from the vertical, −90
+    to 90, positive leaning right at the foot; ``model`` is how streaks meet the scene:
+    ``additive``, ``screen`` or ``occlusion``; ``mist`` is the share of the scene that mist
+    replaces at the horizon, 0–1; ``camera`` is how the camera moves.
     """
 
     intensity: float = 0.5
