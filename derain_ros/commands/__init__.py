@@ -116,7 +116,7 @@ def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
 
 
 def require_ros() -> None:
-    """Raise CommandError where rclpy is missing."""
+    """Raise UserError where rclpy is missing."""
     if util.find_spec('rclpy') is None:
         raise UserError(
             'rclpy is not installed; source a ROS 2 installation, or run `make setup` in the '
