@@ -27,6 +27,7 @@ exit status: 0 measured, 1 a process failed or the bag is damaged (what can be r
 """
 
 import argparse
+import difflib
 import math
 import sys
 import tempfile
@@ -44,6 +45,15 @@ from derain_ros.commands import (
     slow_bar,
 )
 from derain_ros.commands.arguments import between, positive_number
+from derain_ros.files.run_files import (
+    FORMAT,
+    bag_bytes,
+    bag_facts,
+    check_output,
+    host,
+    versions,
+    write_run,
+)
 
 _PERCENT = between(0, math.nextafter(100, 0), 'a percentage from 0 to below 100')
 _OURS = ('cameras', 'autostart', 'publish_mask')
@@ -79,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag and print what came of it."""
     require_ros()
 
-    from derain_ros.files.run_files import check_output
     from derain_ros.live.played import scan
     from derain_ros.live.processes import terminate_cleanly
 
@@ -104,14 +113,6 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         run_table,
         search_note,
         trial_line,
-    )
-    from derain_ros.files.run_files import (
-        FORMAT,
-        bag_bytes,
-        bag_facts,
-        host,
-        versions,
-        write_run,
     )
     from derain_ros.live.live_run import live_run
 
@@ -172,8 +173,6 @@ class _Playing:
 
 def _parameters(given: list[str]) -> dict[str, str]:
     """Read ``--param`` options; raises UserError for what the node does not have."""
-    import difflib
-
     from derain_ros.node.parameters import NODE_RULES, rule_of
 
     found = {}
