@@ -5,8 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from derain_ros.bags.bag_summary import BagSummary
-from derain_ros.bags.making import make_bag
+from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.segment_work import CameraWork, serialize_image

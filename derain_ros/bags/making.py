@@ -5,12 +5,15 @@ bag alone, so that two runs give the same bytes, interrupted or not, by one proc
 """
 
 import errno
+import math
 import os
 import shutil
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,6 @@ import cv2
 from rosbags.rosbag2 import CompressionMode
 
 from derain_ros import __version__
-from derain_ros.bags.bag_summary import BadFrame, BagSummary, CameraFrames
 from derain_ros.bags.chunks import SegmentRecord, load_records
 from derain_ros.bags.damage import BagError, Damage
 from derain_ros.bags.mcap_file import zstd
@@ -28,10 +30,75 @@ from derain_ros.bags.recording import Recording
 from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
 from derain_ros.bags.segment_work import KEPT_REASONS, Layout, Maker, Pipeline
 from derain_ros.bags.workplace import Workplace, digest_of
+from derain_ros.rain_gate import FAST_SECONDS, FORGET_SECONDS
 from derain_ros.replacing import replace_file
 
 _SUFFIXES = {'mcap': '.mcap', 'sqlite3': '.db3'}
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """An image message that could not be derained: where, when (ns), and why."""
+
+    topic: str
+    time: int
+    reason: str
+
+
+@dataclass
+class CameraFrames:
+    """The derained frames of a camera, in the order of the bag.
+
+    ``time`` is that of recording, ``stamp`` the header's, ns; ``rain_intensity``, 0 to 1, is what
+    the node would publish, see :class:`derain_ros.rain_gate.RainGate`; ``mask_coverage`` is the
+    share of the pixels that the mask calls rain.
+    """
+
+    time: array = field(default_factory=lambda: array('q'))
+    stamp: array = field(default_factory=lambda: array('q'))
+    rain_intensity: array = field(default_factory=lambda: array('d'))
+    mask_coverage: array = field(default_factory=lambda: array('d'))
+
+    def add(self, time: int, stamp: int, response: float, coverage: float) -> None:
+        """Take in a frame; ``response`` is :func:`derain_ros.rain_gate.mask_response`."""
+        intensity = response
+        if self.time:
+            elapsed = max(0, time - self.time[-1]) / 1e9
+            if elapsed <= FORGET_SECONDS:
+                # As an open rain gate does.
+                before = self.rain_intensity[-1]
+                intensity = before - math.expm1(-elapsed / FAST_SECONDS) * (response - before)
+        self.time.append(min(time, 2**63 - 1))
+        self.stamp.append(stamp)
+        self.rain_intensity.append(intensity)
+        self.mask_coverage.append(coverage)
+
+
+@dataclass
+class BagSummary:
+    """What :func:`make_bag` did.
+
+    ``messages`` of the source were kept, ``written`` are in the new bag. By image topic, ``made``
+    counts the frames derained, or put into rain, ``failed`` those that could not be, of which
+    ``bad_frames`` has the first, and ``frames`` has what is known of each derained one. Of
+    ``undefined_types`` the source holds no definition; what cannot be read at its ``damages`` is
+    not in the new bag; ``notes``, printable, are for the user. Of all ``segments``, an earlier,
+    interrupted run had done ``resumed_segments`` with ``resumed_frames`` in them.
+    """
+
+    messages: int = 0
+    written: int = 0
+    made: Counter = field(default_factory=Counter)
+    failed: Counter = field(default_factory=Counter)
+    bad_frames: list[BadFrame] = field(default_factory=list)
+    frames: dict[str, CameraFrames] = field(default_factory=dict)
+    undefined_types: list[str] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    resumed_segments: int = 0
+    resumed_frames: int = 0
+    segments: int = 0
 
 
 def make_bag(

@@ -78,7 +78,6 @@ def plan_bag(
     start: float | None = None,
     duration: float | None = None,
     every: int = 1,
-    segment_frames: int | None = None,
     choose: 'Callable[[Recording, Sequence[str] | None], Choice] | None' = None,
 ) -> BagPlan:
     """Check a request before any work is done.
@@ -89,8 +88,7 @@ def plan_bag(
     ``sqlite3``, None for the source's; ``compress`` writes zstd, the chunks of mcap or the
     messages of sqlite3: without it, whole files or messages are packed as they are in the source.
     ``start`` and ``duration`` are the stretch to take, in seconds from the beginning of the bag,
-    and of that ``every`` n-th frame of each camera is worked on. ``segment_frames`` is after how
-    many frames the work can be gone on with, None for what suits the bag; ``choose`` chooses the
+    and of that ``every`` n-th frame of each camera is worked on. ``choose`` chooses the
     cameras, None for :func:`choose_to_derain`.
 
     Raises BagError where the source cannot be read, the destination exists, or the topics do not
@@ -119,7 +117,7 @@ def plan_bag(
                     'no frame lies in the stretch asked for; the bag begins at '
                     f'{show_time(recording.start_time)}, its first frame is of '
                     f'{show_time(min(firsts))}')
-            boundaries = divide(begin, end, list(inside.values()), segment_frames)
+            boundaries = divide(begin, end, list(inside.values()))
             return BagPlan(
                 source=source, destination=destination, cameras=cameras, storage=chosen,
                 compression=packed, message_count=recording.message_count,
@@ -208,17 +206,14 @@ def _sorted(times: array) -> np.ndarray:
     return np.sort(np.minimum(np.frombuffer(times, times.typecode), 2**63 - 1).astype(np.int64))
 
 
-def divide(
-    start: int, stop: int, times: Sequence[np.ndarray], frames: int | None = None
-) -> tuple[int, ...]:
+def divide(start: int, stop: int, times: Sequence[np.ndarray]) -> tuple[int, ...]:
     """Divide a stretch of time into segments of about as many frames each.
 
-    ``times`` are those of the frames of each camera, ns; ``frames`` is how many a segment has,
-    None for what suits. Returns the times between segments, from ``start`` to ``stop``.
+    ``times`` are those of the frames of each camera, ns. Returns the times between segments, from
+    ``start`` to ``stop``.
     """
     inside = np.sort(np.concatenate([np.empty(0, np.int64), *times]))
     inside = inside[(inside >= start) & (inside < stop)]
-    if frames is None:
-        frames = min(SEGMENT_FRAMES, max(FEWEST_FRAMES, -(-len(inside) // FEWEST_SEGMENTS)))
+    frames = min(SEGMENT_FRAMES, max(FEWEST_FRAMES, -(-len(inside) // FEWEST_SEGMENTS)))
     inner = sorted({int(time) for time in inside[frames::frames]} - {start})
     return (start, *inner, stop)

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from derain_ros.bags.bag_summary import BagSummary
 from derain_ros.bags.damage import show_time
 from derain_ros.bags.fleet import bags_below, usual_workers
+from derain_ros.bags.making import BagSummary
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.workplace import partial_of

@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from derain_ros.bags.bag_summary import BagSummary
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.frames import why_no_picture
-from derain_ros.bags.making import make_bag
+from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, Choice, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
