@@ -20,15 +20,9 @@ __all__ = ['BagPlan', 'BagSummary', 'derain_bag', 'plan_bag']
 
 
 def derain_bag(
-    plan: BagPlan,
-    engine: Engine,
-    *,
-    mask: bool = True,
-    strength: float = 1.0,
-    bits: int = 16,
-    pool: Pool | None = None,
-    progress: Callable[[int], Any] = lambda count: None,
-    resumed: Callable[[int], Any] = lambda count: None,
+    plan: BagPlan, engine: Engine, *, mask: bool = True, strength: float = 1.0, bits: int = 16,
+    pool: Pool | None = None, progress: Callable[[int], Any] = lambda count: None,
+    resumed: Callable[[int], Any] = lambda count: None
 ) -> BagSummary:
     """Write the bag that ``plan`` describes; see :func:`derain_ros.bags.making.make_bag`.
 

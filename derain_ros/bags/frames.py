@@ -49,9 +49,7 @@ def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.nda
     return np.ascontiguousarray(decode_image(message, bits))
 
 
-def why_no_picture(
-    recording: Recording, topic: str, *, empty: str | None = None
-) -> str | None:
+def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None) -> str | None:
     """Say why an image topic holds no camera pictures; None if it does, or nothing is told.
 
     It is judged by its first message; one that is torn says nothing about the others. ``empty``

@@ -102,13 +102,9 @@ class BagSummary:
 
 
 def make_bag(
-    plan: BagPlan,
-    maker: Maker,
-    *,
-    options: Mapping[str, Any],
-    pool: Pool | None = None,
+    plan: BagPlan, maker: Maker, *, options: Mapping[str, Any], pool: Pool | None = None,
     progress: Callable[[int], Any] = lambda count: None,
-    resumed: Callable[[int], Any] = lambda count: None,
+    resumed: Callable[[int], Any] = lambda count: None
 ) -> BagSummary:
     """Write the bag that ``plan`` describes, or go on where an interrupted run stopped.
 

@@ -371,8 +371,7 @@ class McapFile:
                 opcode, length = _RECORD.unpack_from(content)
                 if opcode != Opcode.MESSAGE_INDEX:
                     return None
-                index = MessageIndex.read(
-                    _stream_of(content[_RECORD.size:_RECORD.size + length]))
+                index = MessageIndex.read(_stream_of(content[_RECORD.size:_RECORD.size + length]))
                 found += [(index.channel_id, time) for time, _ in index.records]
                 content = content[_RECORD.size + length:]
         except (_BrokenError, *_MALFORMED):
@@ -531,8 +530,7 @@ class _Scan:
             raise _BrokenError(at, f'a message of an unknown channel {channel}')
         self.index.channels[channel] = found
         if found.schema_id in self._summary.schemas:
-            self.index.schemas.setdefault(
-                found.schema_id, self._summary.schemas[found.schema_id])
+            self.index.schemas.setdefault(found.schema_id, self._summary.schemas[found.schema_id])
 
     def _message(self, at: int, length: int, body: memoryview) -> None:
         channel, _, time, _ = _MESSAGE.unpack_from(body)

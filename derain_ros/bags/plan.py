@@ -69,16 +69,10 @@ class BagPlan:
 
 
 def plan_bag(
-    source: Path,
-    destination: Path,
-    *,
-    topics: Sequence[str] | None = None,
-    storage: str | None = None,
-    compress: bool = False,
-    start: float | None = None,
-    duration: float | None = None,
-    every: int = 1,
-    choose: 'Callable[[Recording, Sequence[str] | None], Choice] | None' = None,
+    source: Path, destination: Path, *, topics: Sequence[str] | None = None,
+    storage: str | None = None, compress: bool = False, start: float | None = None,
+    duration: float | None = None, every: int = 1,
+    choose: 'Callable[[Recording, Sequence[str] | None], Choice] | None' = None
 ) -> BagPlan:
     """Check a request before any work is done.
 
@@ -186,9 +180,7 @@ def _strange_times(recording: Recording) -> list[str]:
     return notes
 
 
-def _stretch(
-    recording: Recording, start: float | None, duration: float | None
-) -> tuple[int, int]:
+def _stretch(recording: Recording, start: float | None, duration: float | None) -> tuple[int, int]:
     """Return the times, ns, from and before which a stretch is."""
     begin, end = recording.start_time, recording.end_time + 1
     if start is not None:

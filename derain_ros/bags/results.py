@@ -208,8 +208,7 @@ class SqliteResult:
 
     @staticmethod
     def _open(path: Path, topics: Sequence[Connection]) -> sqlite3.Connection:
-        database = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         database.execute('PRAGMA synchronous = NORMAL')
         if not database.execute('PRAGMA table_info(messages)').fetchall():
             database.execute('BEGIN')

@@ -31,8 +31,7 @@ TABLES = (
     'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL,'
     ' timestamp INTEGER NOT NULL, data BLOB NOT NULL)',
     'CREATE INDEX timestamp_idx ON messages (timestamp ASC)',
-    "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')",
-)
+    "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')")
 """As rosbags makes them, in the layout that Humble and Jazzy both read."""
 
 _TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
@@ -194,9 +193,7 @@ def _select(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) ->
     return f'SELECT {chosen} FROM {table} NOT INDEXED WHERE id >= ? ORDER BY id'
 
 
-def _rows(
-    source: sqlite3.Connection, table: str, columns: tuple[str, ...]
-) -> Iterator[tuple]:
+def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
     """Yield rows in the order they were written."""
     yield from source.execute(_select(source, table, columns), (LEAST,))
 

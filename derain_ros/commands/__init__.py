@@ -148,8 +148,7 @@ def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
     # Ubuntu 22.04 has tqdm 4.57, which knows no delay.
     quiet = {'delay': QUIET_SECONDS} if 'delay' in inspect.signature(
         tqdm.__init__).parameters else {}
-    return progress_bar(
-        total, unit, desc=f'derain: {what}', unit_scale=True, leave=False, **quiet)
+    return progress_bar(total, unit, desc=f'derain: {what}', unit_scale=True, leave=False, **quiet)
 
 
 @contextmanager

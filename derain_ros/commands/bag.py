@@ -112,9 +112,7 @@ def run(args: argparse.Namespace) -> int:
             lambda plan, pool: _derain(args, plan, engine, pool), engine.info, 'derained')
 
 
-def _derain(
-    args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool | None
-) -> int:
+def _derain(args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool | None) -> int:
     """Derain one bag and say what came of it."""
     begun = time.monotonic()
     summary = write_bag(plan, partial(

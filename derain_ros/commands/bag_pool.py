@@ -46,8 +46,7 @@ class Bags:
         self.plan = planned(*self._jobs[0]) if one else None
 
     def work(
-        self, work: Callable[[BagPlan, Pool | None], int], engine: EngineInfo | None,
-        done: str,
+        self, work: Callable[[BagPlan, Pool | None], int], engine: EngineInfo | None, done: str
     ) -> int:
         """Work on each bag, by the processes that the options ask for; returns the exit status.
 

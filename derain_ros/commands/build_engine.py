@@ -86,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(
-    request: BuildRequest, content: bytes, library: Library, gpu: GpuIdentity,
-    cache: EngineCache,
+    request: BuildRequest, content: bytes, library: Library, gpu: GpuIdentity, cache: EngineCache
 ) -> None:
     """Build or find one engine, and print where it is."""
     def show(progress: Progress) -> None:

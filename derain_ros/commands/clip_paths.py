@@ -34,8 +34,7 @@ def open_clip(
     if not path.exists():
         raise UsageError(f'{path}: no such file or folder')
     if is_bag(path):
-        return BagClip(
-            path, args.topic, derained_topic, args.fps, args.start, args.duration)
+        return BagClip(path, args.topic, derained_topic, args.fps, args.start, args.duration)
     for option, value in (('--topic', args.topic), ('--derained-topic', derained_topic)):
         if value is not None:
             raise UsageError(f'{option} is for bags; {path} is not a bag')

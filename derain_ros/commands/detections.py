@@ -157,8 +157,7 @@ def _report(comparison: Comparison) -> None:
     unlabelled = comparison.unlabelled
     if unlabelled:
         shown = ', '.join(unlabelled[:3]) + (' ...' if len(unlabelled) > 3 else '')
-        print_notes(
-            f'{len(unlabelled)} frames are not in the labels and are left out: {shown}')
+        print_notes(f'{len(unlabelled)} frames are not in the labels and are left out: {shown}')
     if not comparison.frames:
         raise UserError('no frame could be measured' + (
             '; labels go by file name, or by stamp in a bag' if unlabelled else ''))

@@ -33,8 +33,7 @@ from derain_ros.files.image_files import check_outputs, collect_images, derain_i
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('paths', nargs='+', type=Path, metavar='PATH',
-                        help='image file or folder')
+    parser.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='image file or folder')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the results')
     parser.add_argument('--mask', action='store_true',

@@ -43,8 +43,7 @@ def check_sources(
         if getattr(args, version + given) is None:
             if args.bag:
                 choose = f'image topics of {printable(args.bag)}: {_topics(args.bag)}'
-            raise UsageError(
-                f'--{version}{given.replace("_", "-")} is missing; {choose}')
+            raise UsageError(f'--{version}{given.replace("_", "-")} is missing; {choose}')
 
 
 def _topics(bag: Path) -> str:

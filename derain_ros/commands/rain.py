@@ -113,8 +113,7 @@ def run(args: argparse.Namespace) -> int:
                 f'--streaks is for pictures and videos; the truth of the bag {args.source} '
                 'goes to <topic>/dry')
         if _same(args.streaks, args.output) or _same(args.streaks, args.source):
-            raise UsageError(
-                f'{args.streaks}: streaks need a folder of their own; name another')
+            raise UsageError(f'{args.streaks}: streaks need a folder of their own; name another')
     motion = {'speed': args.speed, 'mount': args.mount, 'fov': args.fov, 'rate': args.rate_mm_h}
     given = {name: value for name, value in motion.items() if value is not None}
     weather = Weather(
@@ -169,9 +168,7 @@ def _rain_bag(args: argparse.Namespace, weather: Weather) -> int:
         'put into rain')
 
 
-def _rain_one(
-    plan: BagPlan, weather: Weather, speed_topic: str | None, pool: Pool | None
-) -> int:
+def _rain_one(plan: BagPlan, weather: Weather, speed_topic: str | None, pool: Pool | None) -> int:
     summary = write_bag(
         plan, partial(rain_bag, plan, weather, speed_topic=speed_topic, pool=pool),
         '{camera.source}: {frames} frames in rain, dry on {camera.kept}', 'kept as they are',

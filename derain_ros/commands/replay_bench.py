@@ -185,8 +185,7 @@ def _parameters(given: list[str]) -> dict[str, str]:
         if rule_of(name) is None:
             close = difflib.get_close_matches(name, NODE_RULES, n=1)
             hint = f'; did you mean {close[0]}?' if close else ''
-            raise UsageError(
-                f'--param {printable(name)} is not a parameter of derain_node{hint}')
+            raise UsageError(f'--param {printable(name)} is not a parameter of derain_node{hint}')
         if name in _OURS or name.partition('.')[2] in _OURS_OF_CAMERA:
             raise UsageError(
                 f'--param {name} is set by replay-bench itself; choose what is played with '

@@ -86,14 +86,9 @@ class _Tried:
 
 
 def try_gate(
-    source: ClipSource,
-    engine: Engine,
-    settings: GateSettings,
-    *,
-    intensities: Sequence[float] = (),
-    every: float = 20.0,
-    seed: int = 1,
-    progress: Callable[[], object] = lambda: None,
+    source: ClipSource, engine: Engine, settings: GateSettings, *,
+    intensities: Sequence[float] = (), every: float = 20.0, seed: int = 1,
+    progress: Callable[[], object] = lambda: None
 ) -> GateTrial:
     """Run the gate over a clip that is taken for dry.
 
@@ -152,9 +147,7 @@ def _look(
     gate.update(mask, now)
 
 
-def _ended(
-    one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: GateTrial
-) -> bool:
+def _ended(one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: GateTrial) -> bool:
     """Let a gate in rain look; return whether its shower has been noticed or missed."""
     elapsed = now - one.shower.began
     if one.gate.probe_due(now):

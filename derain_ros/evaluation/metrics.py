@@ -65,8 +65,7 @@ def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
     if min(a.shape[:2]) < _SSIM_WINDOW:
         raise ValueError(
             f'images are {a.shape[1]}x{a.shape[0]} pixels; '
-            f'SSIM needs at least {_SSIM_WINDOW} on each side'
-        )
+            f'SSIM needs at least {_SSIM_WINDOW} on each side')
     x, y = to_y(a), to_y(b)
     mean_x, mean_y = _local_mean(x), _local_mean(y)
     variance_x = _local_mean(x * x) - mean_x * mean_x

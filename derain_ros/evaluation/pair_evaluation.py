@@ -75,12 +75,8 @@ class Evaluation:
 
 
 def evaluate(
-    source: FrameSource,
-    models: Sequence[tuple[Engine, ModelFacts]],
-    *,
-    clip: bool = False,
-    pictures: int = 0,
-    progress: Callable[[int], Any] = lambda count: None,
+    source: FrameSource, models: Sequence[tuple[Engine, ModelFacts]], *, clip: bool = False,
+    pictures: int = 0, progress: Callable[[int], Any] = lambda count: None
 ) -> Evaluation:
     """Measure models on pairs of pictures, the first of the models being the one to show.
 
@@ -144,7 +140,6 @@ def _measure(
             clean_psnr=counted_psnr_y(dry.image[0], pair.clean),
             clean_ssim=ssim_y(dry.image[0], pair.clean),
             clean_mask_coverage=mask_coverage(dry.rain_mask[0]),
-            flicker=flicker(error, before[number]) if 'input_flicker' in given else None,
-        )
+            flicker=flicker(error, before[number]) if 'input_flicker' in given else None)
         results.append((score, derained))
     return results, errors

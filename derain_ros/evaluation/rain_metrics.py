@@ -86,8 +86,7 @@ def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
     return MaskCounts(
         int(np.count_nonzero(found & true)),
         int(np.count_nonzero(found & ~true)),
-        int(np.count_nonzero(~found & true)),
-    )
+        int(np.count_nonzero(~found & true)))
 
 
 def streak_energy(error: np.ndarray) -> float:

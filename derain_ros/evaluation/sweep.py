@@ -74,10 +74,8 @@ def rain_at(kind: str, value: float, image: np.ndarray, seed: int) -> RainyImage
 
 
 def sweep(
-    kind: str,
-    pictures: Sequence[np.ndarray],
-    engine: Engine,
-    progress: Callable[[], None] = lambda: None,
+    kind: str, pictures: Sequence[np.ndarray], engine: Engine,
+    progress: Callable[[], None] = lambda: None
 ) -> list[SweepPoint]:
     """Measure an engine along a sweep over dry pictures, uint8, H×W×3, BGR.
 

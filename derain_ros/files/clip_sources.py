@@ -202,8 +202,7 @@ class BagClip(ClipSource):
                 f'{self._topic}: {gaps} gaps between the stamps; the video shows the frames one '
                 'after another'))
         self.notes = notes
-        self.facts = VideoFacts(
-            *self._first_size(f'{bag}: {self._topic}'), _fraction(rate), count)
+        self.facts = VideoFacts(*self._first_size(f'{bag}: {self._topic}'), _fraction(rate), count)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames, named by their stamps or else the time of recording."""

@@ -21,9 +21,7 @@ class BadPair:
     reason: str
 
 
-def match_pictures(
-    rainy: Path, others: Mapping[str, Path]
-) -> dict[PurePath, dict[str, Path]]:
+def match_pictures(rainy: Path, others: Mapping[str, Path]) -> dict[PurePath, dict[str, Path]]:
     """Match pictures of the same name in folders, searched recursively.
 
     A name counts with its suffix first (``a.png`` and ``a.png``), then without (``a.jpg`` and

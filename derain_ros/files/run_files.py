@@ -51,9 +51,7 @@ def bag_bytes(bag: Path) -> int:
     return sum(path.stat().st_size for path in _storage_files(bag))
 
 
-def bag_facts(
-    bag: Path, progress: Callable[[int], Any] = lambda count: None
-) -> dict[str, Any]:
+def bag_facts(bag: Path, progress: Callable[[int], Any] = lambda count: None) -> dict[str, Any]:
     """Return size and sha256 of the files of a bag, a folder or a bare storage file.
 
     Returns ``path``; ``files``, a list of ``name``, ``bytes`` and ``sha256`` (hexadecimal) of each

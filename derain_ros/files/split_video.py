@@ -72,8 +72,7 @@ def write_clip(
             try:
                 picture = show(frame, float(seconds))
             except ValueError as error:
-                summary.failed.append(
-                    BadPair(frame.name, printable(f'{frame.name}: {error}')))
+                summary.failed.append(BadPair(frame.name, printable(f'{frame.name}: {error}')))
             else:
                 video.write(picture, seconds)
         if not video.frames:

@@ -111,8 +111,7 @@ def probe_video(source: Path) -> VideoFacts:
         if mean and (not rate or rate > 4 * mean):
             rate = mean
         if not rate:
-            raise FileError(
-                f'{source}: does not say its frame rate; convert it with ffmpeg first')
+            raise FileError(f'{source}: does not say its frame rate; convert it with ffmpeg first')
         length = None
         tag = re.fullmatch(r'(\d+):(\d+):(\d+\.?\d*)', stream.metadata.get('DURATION', ''))
         if stream.duration:
@@ -227,8 +226,7 @@ class VideoFile:
         self._output, self._sound = output, iter(())
         self._last = -1
         self._stream = stream = output.add_stream(encoder, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = (
-            self.facts.width, self.facts.height, pixels)
+        stream.width, stream.height, stream.pix_fmt = (self.facts.width, self.facts.height, pixels)
         stream.time_base = stream.codec_context.time_base = self.facts.time_base
         self._reformat = {'format': pixels}
         if facts.width % 2 or facts.height % 2:

@@ -59,8 +59,7 @@ def _label(image: np.ndarray, text: str, *, right: bool) -> np.ndarray:
     plate = image[height - 2 * margin - text_height // 2:height - margin // 2,
                   left - margin // 2:left + text_width + margin // 2]
     plate[:] = plate // 4
-    cv2.putText(image, text, (left, height - margin), _FONT, scale, _WHITE, thickness,
-                cv2.LINE_AA)
+    cv2.putText(image, text, (left, height - margin), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
     return image
 
 

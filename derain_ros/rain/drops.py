@@ -143,9 +143,7 @@ def relative_velocity(volume: DropVolume, fall: np.ndarray) -> np.ndarray:
     return np.stack([np.full_like(fall, side - right), fall, np.full_like(fall, along - ahead)])
 
 
-def sample_drops(
-    volume: DropVolume, height: int, width: int, rng: np.random.Generator
-) -> Drops:
+def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Generator) -> Drops:
     """Draw the drops that an exposure may see; those too small or too far to show are left out.
 
     ``volume``: what falls, and what sees it. ``height``, ``width``: size of the picture, pixels.
@@ -186,8 +184,7 @@ def sample_drops(
     diameter = np.minimum(_LARGEST, _SMALLEST + rng.exponential(1 / slope, number))
     velocity = relative_velocity(volume, terminal_speed(diameter))
     if volume.yaw_rate:
-        velocity = velocity + volume.yaw_rate * np.stack(
-            [middle[2], np.zeros(number), -middle[0]])
+        velocity = velocity + volume.yaw_rate * np.stack([middle[2], np.zeros(number), -middle[0]])
     duration = np.full(number, exposure)
     if volume.readout:
         # The shutter follows a drop that falls with it: t − readout·row(t) stays in the exposure.
@@ -268,8 +265,7 @@ def splat(points: Points, height: int, width: int) -> tuple[np.ndarray, np.ndarr
         left, top = left[inside], top[inside]
         right, down = x[inside] - left, y[inside] - top
         mass, radiance = points.mass[mine][inside], points.radiance[mine][inside]
-        index = np.concatenate([
-            (top + j) * broad + left + i for j in (0, 1) for i in (0, 1)])
+        index = np.concatenate([(top + j) * broad + left + i for j in (0, 1) for i in (0, 1)])
         weight = np.concatenate([
             mass * a * b for a in (1 - down, down) for b in (1 - right, right)])
         planes = np.stack([

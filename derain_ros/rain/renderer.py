@@ -60,13 +60,8 @@ class RainyImage(NamedTuple):
 
 
 def add_rain(
-    image: np.ndarray,
-    intensity: float,
-    rng: np.random.Generator,
-    *,
-    layers: list[StreakLayer] | None = None,
-    model: str | None = None,
-    mist: float | None = None,
+    image: np.ndarray, intensity: float, rng: np.random.Generator, *,
+    layers: list[StreakLayer] | None = None, model: str | None = None, mist: float | None = None
 ) -> RainyImage:
     """Render rain over a dry picture, uint8, H×W×3, BGR; returns one of the same size.
 
@@ -115,14 +110,8 @@ class RainClip:
     """
 
     def __init__(
-        self,
-        intensity: float,
-        seed: int,
-        *,
-        wind: float | None = None,
-        model: str | None = None,
-        mist: float | None = None,
-        camera: CameraMotion | None = None,
+        self, intensity: float, seed: int, *, wind: float | None = None, model: str | None = None,
+        mist: float | None = None, camera: CameraMotion | None = None
     ) -> None:
         if seed < 0:
             raise ValueError(f'seed must not be negative, got {seed}')
@@ -138,20 +127,14 @@ class RainClip:
                 drops, speed=camera.speed, mount=camera.mount, yaw_rate=0.0, wind=(side, 0.0))
             if camera.rate is not None:
                 # As much rain as falls, as plain as physics makes it.
-                drops = replace(
-                    drops, rate=camera.rate, opacity=1.0, near_gain=1.0, farthest=None)
+                drops = replace(drops, rate=camera.rate, opacity=1.0, near_gain=1.0, farthest=None)
             self.shower = replace(self.shower, layers=(), drops=drops)
         self._gusts = rng.uniform(0.5, 2.5, len(_GUST_PERIODS))
         self._phases = rng.uniform(0, 2 * np.pi, len(_GUST_PERIODS))
 
     def render(
-        self,
-        image: np.ndarray,
-        index: int,
-        time: float | None = None,
-        *,
-        speed: float | None = None,
-        yaw_rate: float | None = None,
+        self, image: np.ndarray, index: int, time: float | None = None, *,
+        speed: float | None = None, yaw_rate: float | None = None
     ) -> RainyImage:
         """Render frame ``index`` of the clip, from 0, which places the drops.
 
@@ -206,9 +189,7 @@ def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) 
     return (veiled + 0.5).astype(np.uint8)
 
 
-def compose(
-    image: np.ndarray, streaks: np.ndarray, light: np.ndarray, model: str
-) -> np.ndarray:
+def compose(image: np.ndarray, streaks: np.ndarray, light: np.ndarray, model: str) -> np.ndarray:
     """Lay streaks over a picture.
 
     With scene B, streaks S and the light A that drops refract, all 0–1:

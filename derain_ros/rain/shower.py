@@ -76,13 +76,8 @@ def streak_size(
 
 
 def sample_shower(
-    intensity: float,
-    rng: np.random.Generator,
-    *,
-    wind: float | None = None,
-    model: str | None = None,
-    mist: float | None = None,
-    moving: bool = False,
+    intensity: float, rng: np.random.Generator, *, wind: float | None = None,
+    model: str | None = None, mist: float | None = None, moving: bool = False
 ) -> Shower:
     """Draw a shower of a given intensity.
 
@@ -122,8 +117,7 @@ def sample_shower(
         model=model or drawn_model,
         light=tuple(float(x) for x in np.clip(light, 0, 1)),
         mist=drawn_mist if mist is None else mist,
-        horizon=float(rng.uniform(0.1, 0.6)),
-    )
+        horizon=float(rng.uniform(0.1, 0.6)))
 
 
 def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
@@ -162,8 +156,7 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
         farthest=between(1.5, 10),
         brightness=(float(np.exp(0.25 * rng.standard_normal())), float(rng.uniform(0, 0.4))),
         beads=float(rng.uniform(0, 0.7)) if rng.random() < 0.3 else 0.0,
-        ground=float(rng.uniform(0.1, 0.8)),
-    )
+        ground=float(rng.uniform(0.1, 0.8)))
 
 
 def wrap_angle(angle: float) -> float:
@@ -207,7 +200,5 @@ def sample_layers(
                 angle_spread=float(rng.uniform(0, 2 + 8 * intensity)),
                 brightness=(low, min(1.0, low + float(rng.uniform(0.1, 0.75)) * reach)),
                 softness=float(rng.uniform(0.15, 0.35 + 0.35 * wide)),
-                style=str(rng.choice(STYLES, p=(0.4, 0.25, 0.35))),
-            )
-        )
+                style=str(rng.choice(STYLES, p=(0.4, 0.25, 0.35)))))
     return layers

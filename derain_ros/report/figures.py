@@ -36,8 +36,7 @@ class PlotFigure:
 
 
 def lines(
-    title: str, x: Axis, y: Axis, series: Sequence[Series], form: Form,
-    table: Table | None = None,
+    title: str, x: Axis, y: Axis, series: Sequence[Series], form: Form, table: Table | None = None
 ) -> list[PlotFigure]:
     """Return a figure of lines, of which each has a finite value; none without any line.
 
@@ -197,8 +196,7 @@ def _drops(replays: Sequence[Entry]) -> Iterable[Series]:
 
 
 def _ordered(
-    label: str, colour: int, times: Sequence[float], values: Sequence[float | None],
-    dash: int = 0,
+    label: str, colour: int, times: Sequence[float], values: Sequence[float | None], dash: int = 0
 ) -> Series | None:
     """Return a line by time, with gaps for None; nothing where no value is known."""
     order = sorted(range(len(times)), key=times.__getitem__)

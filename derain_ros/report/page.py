@@ -68,9 +68,7 @@ def make_page(
     ), notes
 
 
-def make_sweep_page(
-    sweep: Sweep, runs: Mapping[str, Sequence[SweepPoint]], pictures: int
-) -> str:
+def make_sweep_page(sweep: Sweep, runs: Mapping[str, Sequence[SweepPoint]], pictures: int) -> str:
     """Return the page of ``derain evaluate --sweep --html``.
 
     ``runs`` has the points of each model, means over so many ``pictures``.

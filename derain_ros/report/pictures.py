@@ -202,8 +202,7 @@ def _read(
                         try:
                             found[key] = decode_frame(connection, data)
                         except (SerdeError, ValueError) as error:
-                            notes.append(printable(
-                                f'{letter}: {topic} at {choice.key}: {error}'))
+                            notes.append(printable(f'{letter}: {topic} at {choice.key}: {error}'))
                         break
         except BagError as error:
             notes.append(printable(f'{letter}: {error}'))

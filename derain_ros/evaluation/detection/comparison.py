@@ -84,15 +84,10 @@ class Comparison:
 
 
 def compare(
-    source: FrameSource,
-    detector: Detector,
-    *,
-    engine: Engine | None = None,
-    model: ModelFacts | None = None,
-    labels: Labels | None = None,
-    classes: frozenset[int] | None = None,
-    score: float | None = None,
-    progress: Callable[[int], Any] = lambda count: None,
+    source: FrameSource, detector: Detector, *, engine: Engine | None = None,
+    model: ModelFacts | None = None, labels: Labels | None = None,
+    classes: frozenset[int] | None = None, score: float | None = None,
+    progress: Callable[[int], Any] = lambda count: None
 ) -> Comparison:
     """Run a detector on each version of each frame, of which one is in memory, and count.
 

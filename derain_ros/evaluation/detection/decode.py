@@ -100,8 +100,7 @@ def _boxes(
 ) -> np.ndarray:
     """Return N×4 boxes, xyxy, in pixels of the input."""
     form: BoxFormat = output.boxes
-    first, second = (
-        columns[form.start + offset:form.start + offset + 2] for offset in (0, 2))
+    first, second = (columns[form.start + offset:form.start + offset + 2] for offset in (0, 2))
     if form.format == 'cxcywh':
         if form.centre != 'plain':
             move = np.tanh if form.centre == 'cell_tanh' else _sigmoid

@@ -169,8 +169,7 @@ def _class_names(path: Path, names: str | list[str]) -> tuple[str, ...]:
             lines = file.read_text(encoding='utf-8-sig').splitlines()
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
-            raise FileError(
-                f'{path}: classes are in {printable(str(file))}: {reason}') from error
+            raise FileError(f'{path}: classes are in {printable(str(file))}: {reason}') from error
         names = [line.strip() for line in lines if line.strip()]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or not names:

@@ -149,8 +149,7 @@ def _evaluate(found: Sequence[Detections], truths: Sequence[Truths]) -> Any:
         return coco
 
     with redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        evaluator = COCOeval(
-            data(truths, iscrowd='ignored'), data(found, score='scores'), 'bbox')
+        evaluator = COCOeval(data(truths, iscrowd='ignored'), data(found, score='scores'), 'bbox')
         evaluator.params.iouThrs = np.array([MATCH_IOU])
         evaluator.params.maxDets = [MOST_DETECTIONS]
         evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ['all']

@@ -53,10 +53,9 @@ def plan_rainy_bag(
 
 
 def rain_bag(
-    plan: BagPlan, weather: Weather, *, speed_topic: str | None = None,
-    pool: Pool | None = None,
+    plan: BagPlan, weather: Weather, *, speed_topic: str | None = None, pool: Pool | None = None,
     progress: Callable[[int], Any] = lambda count: None,
-    resumed: Callable[[int], Any] = lambda count: None,
+    resumed: Callable[[int], Any] = lambda count: None
 ) -> BagSummary:
     """Write the bag that ``plan`` describes; see :func:`derain_ros.bags.making.make_bag`.
 

@@ -27,11 +27,7 @@ _PACKED_YUV = {'uyvy': (1, 0), 'yuv422': (1, 0), 'yuyv': (0, 1), 'yuv422_yuy2': 
 _PLANAR_YUV = {'nv12': (0, 1), 'nv21': (1, 0)}
 _LUMA_BGR = np.array([0.114, 0.587, 0.299])
 # Limited-range BT.601, rows Y, Cb, Cr, columns B, G, R.
-_YUV_BGR = np.array([
-    [0.098, 0.504, 0.257],
-    [0.439, -0.291, -0.148],
-    [-0.071, -0.368, 0.439],
-])
+_YUV_BGR = np.array([[0.098, 0.504, 0.257], [0.439, -0.291, -0.148], [-0.071, -0.368, 0.439]])
 
 Renderer = Callable[[np.ndarray], np.ndarray]
 """Puts rain into a picture: uint8, H×W×3, BGR, in and out."""
