@@ -117,16 +117,6 @@ def test_yuv_luma_changes_within_a_chroma_pair():
     np.testing.assert_allclose(decoded, [[GREEN_BGR] * 2], atol=2)
 
 
-@pytest.mark.parametrize('kind', ['rosbags', 'rclpy'])
-def test_bgr8_is_a_read_only_view(kind):
-    message = image('bgr8', 2, 3, range(18), kind=kind)
-    decoded = decode_image(message)
-    assert np.shares_memory(decoded, np.frombuffer(message.data, np.uint8))
-    assert not decoded.flags.writeable
-    message.data[0] = 200
-    assert decoded[0, 0, 0] == 200
-
-
 @pytest.mark.parametrize('buffer', [bytes, bytearray, memoryview, lambda data: np.array(list(data))
                                     .astype(np.uint8).reshape(2, 9)])
 def test_any_byte_buffer_is_read(buffer):

@@ -108,6 +108,7 @@ def test_a_steady_camera_is_served_beside_one_of_fourteen_sizes(tmp_path):
         assert share(steady_since(start)) > 0.5  # on a quiet machine 0.8
 
 
+@pytest.mark.slow
 def test_a_size_that_does_not_fit_is_told_of_and_harms_no_other(tmp_path):
     # Twelve sizes, of which none holds another, are what the engine keeps.
     shapes = [(40 + 10 * number, round(9000 / 1.3 ** number)) for number in range(12)]
