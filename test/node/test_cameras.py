@@ -125,7 +125,7 @@ def test_bad_frames_and_silence_of_one_camera_leave_the_others_alone(rig, camera
 def test_a_pair_is_published_together_under_overload(pair):
     rig, left, right, rear = pair
     rear.derains()
-    before = counts(rig, 'published', 'left', 'right', 'rear')
+    before, earlier = counts(rig, 'published', 'left', 'right', 'rear'), set(left.images)
     rig.engine.command(infer_ms=20)
     with rear.streaming(25):
         for _ in paced(60, 25):
@@ -133,7 +133,7 @@ def test_a_pair_is_published_together_under_overload(pair):
     settled(left, right, rear)
     assert set(left.images) == set(right.images)
     assert all(lens.answer(stamp).derained for lens in (left, right)
-               for stamp in list(left.images)[-10:])
+               for stamp in left.images.keys() - earlier)
     shares = counts(rig, 'published', 'left', 'right', 'rear') - before
     assert shares[0] == shares[1] > 5 and shares[2] > 5
     assert int(rig.peer.values('left')['dropped']) > 0
@@ -161,7 +161,8 @@ def test_a_partner_may_be_late_but_not_missing_broken_or_of_another_time(pair):
             time.sleep(0.07)
     settled(left)
     assert not [stamp for lens, stamp in alone if stamp in lens.images]
-    assert all(rear.answer(stamp).derained for stamp in list(rear.sent)[-10:])
+    served = [stamp for stamp in list(rear.sent)[-10:] if stamp in rear.images]
+    assert len(served) > 3 and all(rear.answer(stamp).derained for stamp in served)
 
 
 def moved(stamp, nanoseconds):
