@@ -8,14 +8,14 @@ class UserError(Exception):
     """Something that the user can put right; the message says what is wrong and what to do."""
 
 
-def printable(text: str) -> str:
+def printable(text: object) -> str:
     r"""Escape what could confuse a terminal or a page: controls, bidi marks, broken UTF-8.
 
     >>> printable('a\x1b[2Jb')
     'a\\x1b[2Jb'
     """
     return ''.join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text)
+        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def natural_key(text: str) -> list:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derain_ros.commands.arguments import strength
-from derain_ros.text import UserError
-from derain_ros.text import printable as one_line
+from derain_ros.text import UserError, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -35,11 +34,6 @@ class UsageError(UserError):
     """Arguments of a command are wrong, alone or together."""
 
     exit_code = 2
-
-
-def printable(value: object) -> str:
-    """Return a path, an error or the like as one line that is safe to print on a terminal."""
-    return one_line(str(value))
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -56,7 +56,7 @@ from derain_ros.commands import (
     refusing,
     slow_bar,
 )
-from derain_ros.commands.arguments import count, seconds, whole
+from derain_ros.commands.arguments import between, count, seconds, whole
 from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.engines import Engine
 from derain_ros.files.bag_run_file import bag_figures
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              'as IN, but chunks of mcap are not compressed)')
     parser.add_argument('--start', type=seconds, metavar='S',
                         help='seconds from the beginning of IN to begin at (default: 0)')
-    parser.add_argument('--duration', type=_duration, metavar='S',
+    parser.add_argument('--duration', type=between(1e-9, 1e9, 'a duration above 0'), metavar='S',
                         help='seconds to take from there (default: to the end)')
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
@@ -131,10 +131,3 @@ def _derain(args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool 
                 workers=pool.workers if pool else 1, seconds=seconds, progress=bar.update)
         write_run(args.json, figures)
     return 1 if summary.failed.total() or summary.damages else 0
-
-
-def _duration(text: str) -> float:
-    value = seconds(text)
-    if value < 1e-9:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a duration above 0')
-    return value

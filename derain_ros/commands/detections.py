@@ -42,7 +42,7 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import share
-from derain_ros.commands.pair_sources import (
+from derain_ros.commands.frame_options import (
     add_source_options,
     check_outputs,
     check_sources,

@@ -43,15 +43,14 @@ from derain_ros.commands import (
 )
 from derain_ros.commands.arguments import count_or_none
 from derain_ros.commands.bag_pool import add_pool_options, work_on_bags
-from derain_ros.commands.pair_sources import (
+from derain_ros.commands.frame_options import (
     add_source_options,
     check_outputs,
     check_sources,
     write_figures,
 )
 from derain_ros.engines.model_facts import model_facts
-from derain_ros.evaluation.bag_evaluation import evaluate_bag
-from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate
+from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate, evaluate_bag
 from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
 from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
 from derain_ros.files.pairs import BadPair

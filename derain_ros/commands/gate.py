@@ -40,8 +40,12 @@ from derain_ros.commands.arguments import (
     seconds,
     share,
 )
-from derain_ros.commands.clip_paths import add_clip_options, open_clip
-from derain_ros.commands.pair_sources import check_outputs, write_figures
+from derain_ros.commands.frame_options import (
+    add_clip_options,
+    check_outputs,
+    open_clip,
+    write_figures,
+)
 from derain_ros.evaluation.gate_trial import GateTrial, as_text, summarise, try_gate
 from derain_ros.files.clip_sources import ClipSource, PannedClip
 from derain_ros.files.image_files import collect_images

@@ -36,7 +36,7 @@ from derain_ros.commands import (
     report_failed,
 )
 from derain_ros.commands.arguments import seconds_above_0
-from derain_ros.commands.clip_paths import add_clip_options, open_clip
+from derain_ros.commands.frame_options import add_clip_options, open_clip
 from derain_ros.files.clip_sources import ClipSource
 from derain_ros.files.split_video import ClipSummary, make_video
 from derain_ros.files.video_files import check_destination

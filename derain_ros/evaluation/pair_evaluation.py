@@ -1,13 +1,16 @@
 """Run models over pairs of rainy and clean pictures, and measure them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from derain_ros.engines import Engine
-from derain_ros.engines.model_facts import ModelFacts
+from derain_ros.bags.damage import BagError
+from derain_ros.engines import Engine, create_engine
+from derain_ros.engines.model_facts import ModelFacts, model_facts
 from derain_ros.evaluation.gallery import Exhibit, Gallery
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
 from derain_ros.evaluation.rain_metrics import (
@@ -18,9 +21,9 @@ from derain_ros.evaluation.rain_metrics import (
     streak_energy,
     summarise,
 )
-from derain_ros.files.frame_sources import FrameSet, FrameSource
+from derain_ros.files.frame_sources import BagPairs, FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.run_files import FORMAT, host, versions
+from derain_ros.files.run_files import FORMAT, host, versions, write_run
 from derain_ros.rain_gate import mask_coverage
 
 
@@ -108,6 +111,35 @@ def evaluate(
                     score, pair.rainy, derained.image[0], pair.clean, derained.rain_mask[0])
         progress(1)
     return Evaluation(source.describe(), clip, scores, gallery.worst_first, failed)
+
+
+def evaluate_bag(
+    bag: Path, rainy_topic: str, clean_topic: str, models: Sequence[str], engine: str,
+    precision: str, output: Path
+) -> tuple[list[str], list[str], str]:
+    """Evaluate models on a bag, and write the run file of that, ``output``.
+
+    The models, of which the first is the one in question, engine and precision are as ``derain
+    evaluate`` takes them. Returns notes for the user, why pairs failed, and the result of the
+    first model in a line. Raises UserError where the bag cannot be read or has no pair, an engine
+    failed, or the file cannot be written.
+    """
+    source = BagPairs(bag, rainy_topic, clean_topic)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(closing(create_engine(engine, name, precision=precision)))
+                  for name in models]
+        evaluation = evaluate(source, [
+            (one, model_facts(name, one)) for name, one in zip(models, opened, strict=True)],
+            clip=True)
+    failed = [bad.reason for bad in evaluation.failed]
+    if not evaluation.models[0].images:
+        raise BagError(f'{bag}: no pair could be measured ({"; ".join(failed[:3])})')
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_run(output, evaluation.figures())
+    found = evaluation.models[0].summary
+    return source.notes, failed, (
+        f'{found["pairs"]} pairs, PSNR {found["input_psnr"]:.2f} -> {found["psnr"]:.2f} dB, '
+        f'SSIM {found["input_ssim"]:.4f} -> {found["ssim"]:.4f}')
 
 
 def _measure(

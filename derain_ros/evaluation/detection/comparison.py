@@ -100,10 +100,6 @@ def compare(
     Raises UserError where a back end or the source failed as a whole, the detector's output is not
     as described, or there is nothing to count; a frame that fails alone is in ``failed``.
     """
-    if labels is None and not source.has('clean'):
-        raise ValueError('there are neither labels nor clean frames to compare with')
-    if engine is None and not source.has('derained'):
-        raise ValueError('there are no derained frames, and no engine to make them')
     description = detector.description
     score = description.score_threshold if score is None else score
     counted = frozenset(range(len(description.classes))) if classes is None else classes
