@@ -135,7 +135,7 @@ def command(cache, *arguments):
 
 def run(cache, *arguments):
     return subprocess.run(
-        command(cache, *arguments), capture_output=True, text=True, timeout=60)
+        command(cache, *arguments), capture_output=True, text=True, timeout=150)
 
 
 def entries(cache):
