@@ -39,7 +39,7 @@ TABLE = {
     # What makes the models.
     'network': ('', 'torch'),
     'rain': ('', 'numpy cv2'),
-    'training': ('network rain evaluation engines.models',
+    'training': ('network rain evaluation engines.models images',
                  'numpy cv2 onnx ruamel safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 distributed {BAGS}'),

@@ -1,5 +1,6 @@
 """Derain a recorded rosbag2: the same bag, with derained images and rain masks added."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.engines import Engine, EngineInfo, create_engine
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
+from derain_ros.images.memory import Memory
 from derain_ros.images.pipeline import Frame
 from derain_ros.rain_gate import mask_coverage, mask_response
 
@@ -48,6 +50,10 @@ def derain_bag(
             '--bits': bits, 'rain masks': mask})
 
 
+LEAD_IN = 4
+"""Frames of each camera ahead of a segment that a model which remembers sees once more."""
+
+
 @dataclass(frozen=True)
 class _Derainer:
     """Derained frames and rain masks, see :class:`derain_ros.bags.segment_work.Maker`.
@@ -61,6 +67,12 @@ class _Derainer:
     strength: float
     bits: int
     engine: Engine | None = field(default=None, compare=False)
+    memories: defaultdict[int, Memory] = field(
+        default_factory=lambda: defaultdict(Memory), compare=False)
+
+    @property
+    def lead_in(self) -> int:
+        return LEAD_IN if self.info.remembers else 0
 
     def __reduce__(self) -> tuple:
         return _Derainer, (self.info, self.strength, self.bits)
@@ -74,15 +86,23 @@ class _Derainer:
                 self.info.engine, self.info.model, precision=self.info.precision)) as engine:
             yield replace(self, engine=engine)
 
-    def read(self, camera: CameraWork, time: int, message: Any) -> Frame:
+    def read(self, camera: CameraWork, time: int, message: Any) -> tuple[int, float, Frame]:
         frame = Frame(
             message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self.bits, whole=True)
         frame.decode()
+        return camera.camera, time / 1e9, frame
+
+    def make(self, item: tuple[int, float, Frame]) -> Frame:
+        camera, seconds, frame = item
+        infer = self.engine.infer
+        if self.info.remembers:
+            infer = self.memories[camera].through(infer, seconds)
+        frame.derain(infer)
         return frame
 
-    def make(self, frame: Frame) -> Frame:
-        frame.derain(self.engine.infer)
-        return frame
+    def end_segment(self) -> None:
+        # So that whoever works on the next one makes the same of it.
+        self.memories.clear()
 
     def encode(self, frame: Frame) -> tuple[list[Sequence], tuple[float, float]]:
         header, mask = frame.message.header, frame.mask()

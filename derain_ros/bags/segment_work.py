@@ -1,10 +1,11 @@
 """Work on segments of a bag: one thread reads and decodes, one infers, one encodes and writes."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ KEPT_REASONS = 1000
 _TRANSFORMS = 'tf2_msgs/msg/TFMessage'
 _STATIC_TRANSFORMS = '/tf_static'
 _WAITING = 3
+_LEAD_IN_NS = 10**9
 _KEPT_BYTES = 1 << 20
 _NO_PIXELS = np.empty(0, np.uint8)
 
@@ -53,6 +55,9 @@ class Maker(Protocol):
     fallback: bool
     """The recorded message goes to the first output where nothing can be made of it."""
 
+    lead_in: int
+    """Frames of each camera ahead of a segment that :meth:`make` is to see, without a result."""
+
     def opened(self) -> AbstractContextManager['Maker']:
         """Return it with what it needs, such as an engine, which is given back at the end."""
 
@@ -64,6 +69,9 @@ class Maker(Protocol):
 
     def encode(self, frame: Any) -> tuple[list[Sequence], tuple[float, float] | None]:
         """Return serialized messages, in parts, and rain response and coverage, if known."""
+
+    def end_segment(self) -> None:
+        """Take the next frame for one of another segment."""
 
 
 class Layout:
@@ -107,6 +115,7 @@ class _Frame:
     stamp: int = 0
     item: Any = None
     reason: str = ''
+    leads_in: bool = False
 
     def step(self, take: Callable[[Any], Any]) -> None:
         """Go one step further."""
@@ -159,11 +168,13 @@ class Pipeline:
                 ahead.append(reader.submit(next, batches, None))
                 if batch.frame is not None:
                     batch.frame.step(self._maker.make)
+                if batch.damages is not None:
+                    self._maker.end_segment()
                 last = writer.submit(self._write, batch, last)
                 waiting.append(last)
                 if len(waiting) > _WAITING:
                     waiting.popleft().result()
-                if batch.frame is not None:
+                if batch.frame is not None and not batch.frame.leads_in:
                     progress(1)
             if last is not None:
                 last.result()
@@ -172,6 +183,8 @@ class Pipeline:
 
     def _read(self, segment: int) -> Iterator[_Batch]:
         layout = self._layout
+        if segment and self._maker.lead_in:
+            yield from self._lead_in(self._plan.boundaries[segment])
         seen = {connection: camera.before[segment] if camera.before else 0
                 for connection, camera in layout.cameras.items()}
         known = len(self._recording.damages)
@@ -190,6 +203,17 @@ class Pipeline:
                 batch, size = _Batch(), 0
         batch.damages = [asdict(damage) for damage in self._recording.damages[known:]]
         yield batch
+
+    def _lead_in(self, start: int) -> Iterator[_Batch]:
+        last = defaultdict(lambda: deque(maxlen=self._maker.lead_in))
+        for connection, time, data, *_ in self._recording.messages(
+                start - _LEAD_IN_NS, start, frozenset(self._layout.cameras)):
+            last[connection].append((time, connection, data))
+        for time, connection, data in sorted(
+                (one for each in last.values() for one in each), key=itemgetter(0, 1)):
+            frame = self._begin(self._layout.cameras[connection], time, data)
+            frame.leads_in = True
+            yield _Batch(frame=frame)
 
     def _messages(self, segment: int) -> Iterator[tuple]:
         start, stop = self._plan.boundaries[segment:segment + 2]
@@ -224,7 +248,7 @@ class Pipeline:
             before.result()  # nothing is written behind what could not be
         for message in batch.kept:
             self._sink.write(*message)
-        if batch.frame is not None:
+        if batch.frame is not None and not batch.frame.leads_in:
             self._write_frame(batch.frame)
         if batch.damages is not None:
             figures, self._figures = self._figures, {}

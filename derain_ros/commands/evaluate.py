@@ -5,7 +5,8 @@ Measure a model on pairs of rainy and clean pictures: two folders with the same 
 
 PSNR and SSIM are those of the deraining literature (luma of MATLAB's YCbCr). Beside them:
 precision and recall of the rain mask, the energy of streaks that is left, what the model
-does to the clean pictures, and the flicker of clips. The report explains each of them.
+does to the clean pictures, and of clips the flicker and the error where the scene moves, where
+ghosts of the frame before would show. The report explains each of them.
 
 examples:
   derain evaluate --rainy rainy --clean clean
@@ -215,6 +216,9 @@ def _print_model(model: ModelScores, clip: bool, verbose: bool) -> None:
     if clip and found['flicker_steps']:
         print(f'  {"flicker of 255":<14} {found["input_flicker"]:>8.2f} '
               f'{found["flicker"]:>9.2f}')
+    if found['moving_error'] is not None:
+        print(f'  {"moving, of 255":<14} {found["input_moving_error"]:>8.2f} '
+              f'{found["moving_error"]:>9.2f}')
     lines = [
         ('made worse', f'{found["made_worse"]} of {found["pairs"]}'),
         ('streaks left', _percent(found['streak_energy_left'])),

@@ -31,6 +31,14 @@ def test_frame(height: int = 128, width: int = 192) -> np.ndarray:
 test_frame.__test__ = False  # pytest takes it for a test otherwise
 
 
+def state_for(frame: np.ndarray) -> np.ndarray:
+    """Return a state that differs from a test frame, uint8, 1×H×W×4, a third of it unknown."""
+    before = np.roll(frame, 3, 2)
+    dryness = np.where(before[..., :1] > 120, 255, 224).astype(np.uint8)
+    dryness[:, :, frame.shape[2] * 2 // 3:] = 0
+    return np.concatenate([before, dryness], -1)
+
+
 def agreement(reference: Derained, found: Derained) -> float:
     """Return the PSNR of two results' images in dB, at most :data:`MOST_DB`."""
     return _psnr(reference.image, found.image)

@@ -77,6 +77,7 @@ class EngineInfo:
     ``engine`` is the back end, ``tensorrt``, ``openvino`` or ``torch``, and ``device`` named as it
     reports it; ``model`` a name of the zoo or the path of a file, ``precision`` the arithmetic,
     ``f32``, ``f16`` or ``bf16``; ``reason`` says why these were taken, in one sentence.
+    ``remembers`` tells that the model looks at the frame before as well: it takes a state.
     """
 
     engine: str
@@ -84,6 +85,7 @@ class EngineInfo:
     model: str
     precision: str
     reason: str
+    remembers: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Engine(ABC):
     """It computes on an NVIDIA GPU, beyond copies to and from it."""
 
     @abstractmethod
-    def infer(self, images: np.ndarray) -> Derained:
+    def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
         """Derain a batch.
 
         Parameters
@@ -129,6 +131,10 @@ class Engine(ABC):
         images
             uint8, N×H×W×3, BGR, 0–255, C-contiguous, H and W at least
             :data:`MINIMUM_SIDE`.
+        states
+            What is known of the frames before, uint8, N×H×W×4, C-contiguous, see
+            :meth:`derain_ros.images.memory.Memory.recall`; None for frames that stand alone.
+            Only for an engine whose :attr:`info` says that it remembers.
 
         Returns
         -------
@@ -165,8 +171,15 @@ class Engine(ABC):
         """Release device and host memory; calling it twice is harmless."""
 
 
-def check_images(images: np.ndarray) -> None:
-    """Raise ValueError unless ``images`` is what :meth:`Engine.infer` asks for."""
+def check_images(
+    images: np.ndarray, states: np.ndarray | None = None, *, remembers: bool = False
+) -> None:
+    """Raise ValueError unless these are what :meth:`Engine.infer` asks for."""
+    if states is not None and (not remembers or states.dtype != np.uint8 or (
+            states.shape != (*images.shape[:3], 4))):
+        raise ValueError(
+            f'expected uint8 states of shape {(*images.shape[:3], 4)}, got {states.dtype} of '
+            f'shape {states.shape}' if remembers else 'the model takes single frames, no states')
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f'expected uint8 images of shape (N, H, W, 3), got {images.dtype} of '
                          f'shape {images.shape}')

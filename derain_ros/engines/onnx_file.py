@@ -18,16 +18,32 @@ _CONTENT = {
     'SparseTensor': {1: 'Tensor', 2: 'Tensor'},
     'Tensor': {},
 }
+# Of Model, Graph and ValueInfo.
+_GRAPH, _INPUT, _NAME = 7, 11, 1
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> None:
-    """Raise EngineError unless these are the names of what our models take and return."""
-    if inputs != ['image'] or sorted(outputs) != ['derained', 'rain_mask']:
+def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> bool:
+    """Tell whether a model takes a state.
+
+    Raises EngineError unless these are the names of what our models take and return.
+    """
+    if inputs not in (['image'], ['image', 'state_in']) or (
+            sorted(outputs) != ['derained', 'rain_mask']):
         raise EngineError(
             f"{file}: inputs {inputs} and outputs {outputs}; a derain_ros model has the input "
-            "'image' and the outputs 'derained' and 'rain_mask'")
+            "'image', may have 'state_in', and has the outputs 'derained' and 'rain_mask'")
+    return len(inputs) == 2
+
+
+def takes_state(content: bytes) -> bool:
+    """Tell whether a model has an input ``state_in``; ``content`` as :func:`check_one_file`."""
+    return any(
+        bytes(name) == b'state_in'
+        for number, graph in _fields(memoryview(content)) if number == _GRAPH
+        for each, value in _fields(graph) if each == _INPUT
+        for field, name in _fields(value) if field == _NAME)
 
 
 def check_one_file(file: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
+from derain_ros.engines.agreement import LEAST_DB, agreement, state_for, test_frame
 from derain_ros.engines.contract import (
     Derained,
     Engine,
@@ -85,8 +85,9 @@ class OpenVinoEngine(Engine):
             self._model = self._core.read_model(content)
         except RuntimeError as error:
             raise EngineError(f'{model.onnx}: OpenVINO cannot read it: {error}') from error
-        check_interface(model.onnx, *([port.any_name for port in ports] for ports in (
-            self._model.inputs, self._model.outputs)))
+        self._remembers = check_interface(
+            model.onnx, *([port.any_name for port in ports] for ports in (
+                self._model.inputs, self._model.outputs)))
         self._requests: OrderedDict = OrderedDict()
         native = 'BF16' in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         if precision == 'f16':
@@ -99,7 +100,8 @@ class OpenVinoEngine(Engine):
         if model.origin:
             reason = f'{reason}; {model.origin}'
         device = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
-        self.info = EngineInfo('openvino', device, model.name, self._precision, reason)
+        self.info = EngineInfo(
+            'openvino', device, model.name, self._precision, reason, self._remembers)
 
     def _choose_precision(self, native: bool) -> tuple[str, str]:
         if not native:
@@ -108,7 +110,7 @@ class OpenVinoEngine(Engine):
         results = []
         for self._precision in ('f32', 'bf16'):
             try:
-                results.append(self.infer(frame))
+                results.append(self.infer(frame, state_for(frame) if self._remembers else None))
             except EngineError as error:
                 if self._precision == 'f32':
                     raise
@@ -120,9 +122,9 @@ class OpenVinoEngine(Engine):
             return 'f32', f'bf16 agrees with f32 to {found:.1f} dB only'
         return 'bf16', f'bf16 agrees with f32 to {found:.0f} dB'
 
-    def infer(self, images: np.ndarray) -> Derained:
+    def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`. A new size compiles first."""
-        check_images(images)
+        check_images(images, states, remembers=self._remembers)
         shape = images.shape
         request = ready_for(self._requests, shape, lambda: self._compile(shape))
         # New memory for each result, which OpenVINO then fills without a copy.
@@ -130,10 +132,17 @@ class OpenVinoEngine(Engine):
         try:
             for name, array in (('derained', result.image), ('rain_mask', result.rain_mask)):
                 request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
-            request.infer({'image': images}, share_inputs=True)
+            request.infer(self._inputs(images, states), share_inputs=True)
         except RuntimeError as error:
             raise EngineError(f'OpenVINO inference failed: {error}') from error
         return result
+
+    def _inputs(self, images: np.ndarray, states: np.ndarray | None = None) -> dict:
+        if not self._remembers:
+            return {'image': images}
+        if states is None:
+            states = np.zeros((*images.shape[:3], 4), np.uint8)
+        return {'image': images, 'state_in': states}
 
     def profile(self, images: np.ndarray, runs: int) -> tuple[float, list[LayerTime]]:
         """Time each layer on one thread; returns the least CPU time of a run, ms, and the layers.
@@ -146,7 +155,7 @@ class OpenVinoEngine(Engine):
         whole, times = [], []
         for _ in range(runs):
             begin = time.process_time()
-            request.infer({'image': images})
+            request.infer(self._inputs(images))
             whole.append(1e3 * (time.process_time() - begin))
             parts = request.profiling_info
             times.append([1e3 * part.real_time.total_seconds() for part in parts])
@@ -171,7 +180,8 @@ class OpenVinoEngine(Engine):
         options.update(more or {})
         try:
             model = self._model.clone()
-            model.reshape(list(shape))
+            model.reshape({port.any_name: [*shape[:3], port.get_partial_shape()[3].get_length()]
+                           for port in model.inputs})
             compiled = self._core.compile_model(model, 'CPU', options)
         except RuntimeError as error:
             raise EngineError(f'OpenVINO cannot compile for {shape}: {error}') from error

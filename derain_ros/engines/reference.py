@@ -34,20 +34,23 @@ class Reference:
             'a compiled engine is compared with the CPU before it is used, and there is nothing '
             f'to do that with ({"; ".join(missing)}); {how_to_install("openvino")}')
 
-    def infer(self, images: np.ndarray) -> Derained:
-        """Derain a batch, uint8, N×H×W×3, BGR; raises EngineError, ModelError."""
-        return self._by_openvino(images) if self.name == 'OpenVINO' else self._by_torch(images)
+    def infer(self, *inputs: np.ndarray) -> Derained:
+        """Derain a batch, as :meth:`derain_ros.engines.contract.Engine.infer` does.
 
-    def _by_openvino(self, images: np.ndarray) -> Derained:
+        Raises EngineError, ModelError.
+        """
+        return self._by_openvino(*inputs) if self.name == 'OpenVINO' else self._by_torch(*inputs)
+
+    def _by_openvino(self, *inputs: np.ndarray) -> Derained:
         from derain_ros.engines.openvino_engine import OpenVinoEngine
 
         engine = OpenVinoEngine(self._model, 'f32')
         try:
-            return engine.infer(images)
+            return engine.infer(*inputs)
         finally:
             engine.close()
 
-    def _by_torch(self, images: np.ndarray) -> Derained:
+    def _by_torch(self, *inputs: np.ndarray) -> Derained:
         import torch
 
         from derain_ros.engines.torch.torch_engine import read_network
@@ -55,5 +58,6 @@ class Reference:
 
         network = read_network(self._model)
         with torch.inference_mode():
-            image, mask = DeployedNetwork(network).eval()(torch.from_numpy(images.copy()))
+            image, mask = DeployedNetwork(network).eval()(
+                *(torch.from_numpy(each.copy()) for each in inputs))
         return Derained(image.numpy(), mask.numpy())

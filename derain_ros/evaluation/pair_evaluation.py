@@ -14,16 +14,19 @@ from derain_ros.engines.model_facts import ModelFacts, model_facts
 from derain_ros.evaluation.gallery import Exhibit, Gallery
 from derain_ros.evaluation.metrics import counted_psnr_y, ssim_y
 from derain_ros.evaluation.rain_metrics import (
+    TRUTH_THRESHOLD,
     ImageScore,
     count_mask,
     flicker,
     luma_error,
+    moving_error,
     streak_energy,
     summarise,
 )
 from derain_ros.files.frame_sources import BagPairs, FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import FORMAT, host, versions, write_run
+from derain_ros.images.memory import Memory
 from derain_ros.rain_gate import mask_coverage
 
 
@@ -92,18 +95,23 @@ def evaluate(
     scores = [ModelScores(facts) for _, facts in models]
     gallery = Gallery(pictures)
     failed: list[BadPair] = []
-    before: tuple[int, list[np.ndarray]] = -2, []  # position and errors of the last pair
+    # Position, errors and clean picture of the last pair.
+    before: tuple[int, list[np.ndarray], np.ndarray | None] = -2, [], None
+    pasts = [(Memory(), Memory()) if clip and engine.info.remembers else None
+             for engine, _ in models]
     for pair in source.read():
         if isinstance(pair, BadPair):
             failed.append(pair)
         else:
+            follows = clip and before[0] + 1 == pair.position
+            for memory in (one for past in pasts if past and not follows for one in past):
+                memory.forget()
             try:
-                results, errors = _measure(
-                    pair, models, before[1] if clip and before[0] + 1 == pair.position else [])
+                results, errors = _measure(pair, models, pasts, *before[1:] if follows else ([],))
             except ValueError as error:
                 failed.append(BadPair(pair.name, f'{pair.name}: {error}'))
             else:
-                before = pair.position, errors
+                before = pair.position, errors, pair.clean
                 for model, (score, _) in zip(scores, results, strict=True):
                     model.images.append(score)
                 score, derained = results[0]
@@ -143,9 +151,14 @@ def evaluate_bag(
 
 
 def _measure(
-    pair: FrameSet, models: Sequence[tuple[Engine, ModelFacts]], before: Sequence[np.ndarray]
+    pair: FrameSet, models: Sequence[tuple[Engine, ModelFacts]],
+    pasts: Sequence[tuple[Memory, Memory] | None], before: Sequence[np.ndarray],
+    previous: np.ndarray | None = None,
 ) -> tuple[list, list[np.ndarray]]:
-    """Return score and result of each model on a pair, and the errors of input and models."""
+    """Return score and result of each model on a pair, and the errors of input and models.
+
+    ``before`` are the errors of the frame before, and ``previous`` is its clean picture.
+    """
     rain = luma_error(pair.rainy, pair.clean)
     height, width = rain.shape
     given = {
@@ -156,10 +169,15 @@ def _measure(
     }
     if before and before[0].shape == rain.shape:
         given['input_flicker'] = flicker(rain, before[0])
+        moves = np.abs(luma_error(pair.clean, previous)) > TRUTH_THRESHOLD
+        given['input_moving_error'] = moving_error(rain, moves)
     errors, results = [rain], []
-    for number, (engine, _) in enumerate(models, start=1):
-        derained = engine.infer(pair.rainy[np.newaxis])
-        dry = engine.infer(pair.clean[np.newaxis])
+    for number, ((engine, _), past) in enumerate(zip(models, pasts, strict=True), start=1):
+        # Frames follow each other at the rate of a camera.
+        infer = [one.through(engine.infer, pair.position / 30) for one in past] if past else (
+            [engine.infer] * 2)
+        derained, dry = (one(picture[np.newaxis]) for one, picture in zip(
+            infer, (pair.rainy, pair.clean), strict=True))
         image = derained.image[0]
         error = luma_error(image, pair.clean)
         errors.append(error)
@@ -172,6 +190,7 @@ def _measure(
             clean_psnr=counted_psnr_y(dry.image[0], pair.clean),
             clean_ssim=ssim_y(dry.image[0], pair.clean),
             clean_mask_coverage=mask_coverage(dry.rain_mask[0]),
-            flicker=flicker(error, before[number]) if 'input_flicker' in given else None)
+            flicker=flicker(error, before[number]) if 'input_flicker' in given else None,
+            moving_error=moving_error(error, moves) if 'input_flicker' in given else None)
         results.append((score, derained))
     return results, errors

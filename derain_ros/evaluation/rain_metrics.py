@@ -116,12 +116,22 @@ def flicker(error: np.ndarray, previous: np.ndarray) -> float:
     return float(np.sqrt(np.mean(change * change)))
 
 
+def moving_error(error: np.ndarray, moves: np.ndarray) -> float | None:
+    """RMS of :func:`luma_error` where the scene moves, in levels; None where nothing does.
+
+    ``moves``: bool, H×W: where the clean picture differs from the one before by more than
+    :data:`TRUTH_THRESHOLD`. What a model drags along from frame to frame shows here.
+    """
+    return float(np.sqrt(np.mean(np.square(error[moves])))) if moves.any() else None
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """Figures of one model on one pair.
 
     ``input_…`` are of the rainy picture, ``clean_…`` of the model's result on the clean one;
-    PSNR is in dB, PERFECT_DB at most; flicker is None where no frame came before.
+    PSNR is in dB, PERFECT_DB at most; flicker is None where no frame came before, and so is the
+    error where the scene moves, also where nothing does.
     """
 
     name: str
@@ -139,6 +149,8 @@ class ImageScore:
     clean_mask_coverage: float
     input_flicker: float | None = None
     flicker: float | None = None
+    input_moving_error: float | None = None
+    moving_error: float | None = None
 
     @property
     def streak_energy_left(self) -> float | None:
@@ -156,12 +168,14 @@ class ImageScore:
 def summarise(scores: Sequence[ImageScore]) -> dict:
     """Sum up the figures of one model, of one picture at least.
 
-    PSNR, SSIM, mask coverage and flicker are means over pictures. Those of the mask are
-    taken over all pixels of all pictures, and the streak energy left is the sum after over
-    the sum before, so that a picture with little rain does not weigh as much as a downpour.
+    PSNR, SSIM, mask coverage, flicker and moving error are means over pictures. Those of the
+    mask are taken over all pixels of all pictures, and the streak energy left is the sum after
+    over the sum before, so that a picture with little rain does not weigh as much as a downpour.
     ``worst_…_image`` names a picture; a figure that is not defined (no rain, no clip) is None.
     """
     steps = [score for score in scores if score.flicker is not None]
+
+    moving = [score for score in scores if score.moving_error is not None]
 
     def mean(name: str, of: Sequence[ImageScore] = scores) -> float | None:
         return float(np.mean([getattr(score, name) for score in of])) if of else None
@@ -182,6 +196,8 @@ def summarise(scores: Sequence[ImageScore]) -> dict:
             sum(score.input_streak_energy for score in scores)),
         'input_flicker': mean('input_flicker', steps),
         'flicker': mean('flicker', steps),
+        'input_moving_error': mean('input_moving_error', moving),
+        'moving_error': mean('moving_error', moving),
     }
 
 

@@ -14,6 +14,7 @@ from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.video_files import VideoFile, new_video
 from derain_ros.files.views import compose, swept_divider
+from derain_ros.images.memory import Memory
 from derain_ros.images.pipeline import Frame
 from derain_ros.text import printable
 
@@ -93,11 +94,14 @@ def make_video(
     derained image in the result, 0–1.5; ``sweep`` the seconds in which the divider of ``split``
     goes to and fro, None to keep it in the middle.
     """
+    memory = Memory()
+
     def show(frame: FrameSet, seconds: float) -> np.ndarray:
         shown = Frame(bgr=frame.rainy)
         shown.derained, shown.rain_mask = frame.derained, frame.rain_mask
         if frame.derained is None:
-            shown.derain(engine.infer)
+            shown.derain(
+                memory.through(engine.infer, seconds) if engine.info.remembers else engine.infer)
         if view == 'mask' and shown.rain_mask is None:
             raise FileError('has no rain mask beside it in the bag')
         return compose(

@@ -8,7 +8,7 @@ non-local attention", J. Zhejiang Univ. (Eng. Sci.) 60(4), 2026, 791-799.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from derain_ros.network.blocks import (
     unfold,
 )
 from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse, halve
+from derain_ros.network.second_look import SecondLook
 
 SIZE_MULTIPLE = (32, 64)
 """Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
@@ -83,6 +84,8 @@ class DualStageConfig:
         Non-local attention; without it local windows stand in its place.
     stage2
         Detail reconstruction; without it the coarse background is the result.
+    past
+        Channels of the features of the frame before; 0 for a network of single frames.
 
     """
 
@@ -99,6 +102,7 @@ class DualStageConfig:
     morphology: bool = True
     clustering: bool = True
     stage2: bool = True
+    past: int = 0
 
 
 VARIANTS = {
@@ -134,12 +138,15 @@ VARIANTS = {
         clusters=64,
     ),
 }
+VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=past)
+             for name, past in (('nano', 24), ('base', 32))}
 """Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
-Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline."""
+Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline.
+``-t`` names the form for streams, which looks at the frame before as well."""
 
 
 class DualStageNetwork(nn.Module):
-    """Remove rain from single images.
+    """Remove rain from images.
 
     Parameters
     ----------
@@ -148,7 +155,8 @@ class DualStageNetwork(nn.Module):
 
     Shape
     -----
-    Input: BGR in 0–1, N×3×H×W with H and W of at least 32. Output:
+    Input: BGR in 0–1, N×3×H×W with H and W of at least 32; for a network with ``past`` also a
+    state, N×4×H×W (:mod:`derain_ros.network.second_look`), or None. Output:
     :class:`Restoration` of the same size.
 
     """
@@ -200,8 +208,10 @@ class DualStageNetwork(nn.Module):
             self.up = SubpixelConv(cell, stem)
             self.half_after = gated_blocks(stem, config.half_blocks[1])
             self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
+        if config.past:
+            self.second_look = SecondLook(config.past, cell)
 
-    def forward(self, image: Tensor) -> Restoration:
+    def forward(self, image: Tensor, state: Tensor | None = None) -> Restoration:
         """Restore; see the class for shapes.
 
         Raises
@@ -214,7 +224,10 @@ class DualStageNetwork(nn.Module):
             raise ValueError(f'expected N×3×H×W, got {tuple(image.shape)}')
         height, width = image.shape[2:]
         image = pad_to_multiple(image, (2, 3))
-        coarse, detail, mask, streaks = self.residuals(image)
+        if state is not None:
+            state = pad_to_multiple(state, (2, 3))
+        past = () if state is None else (image - state[:, :3], state[:, 3:])
+        coarse, detail, mask, streaks, trust = self.residuals(image, *past)
         coarse = functional.pixel_shuffle(coarse, 2)
         restored = coarse if detail is None else coarse + detail
 
@@ -222,21 +235,31 @@ class DualStageNetwork(nn.Module):
             return full[:, :, :height, :width]
 
         mask = functional.pixel_shuffle(mask, 4)
-        correction = functional.pixel_shuffle(restored, 2) * correction_share(torch.sigmoid(mask))
+        correction = functional.pixel_shuffle(restored, 2)
+        if trust is not None:
+            trust = functional.pixel_shuffle(trust, 4)
+            correction = correction - trust * (past[0] + correction)
         return Restoration(
-            crop(image + correction),
+            crop(image + correction * correction_share(torch.sigmoid(mask))),
             crop(image + functional.pixel_shuffle(coarse, 2)),
             crop(mask),
             crop(functional.pixel_shuffle(streaks, 4)),
         )
 
-    def residuals(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def residuals(
+        self, image: Tensor, change: Tensor | None = None, dryness: Tensor | None = None, *,
+        scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
         """Run both stages on an image of a padded size.
 
         Parameters
         ----------
         image
             As for :meth:`forward`, H a multiple of 32 and W of 64.
+        change, dryness
+            As for :class:`derain_ros.network.second_look.SecondLook`; None for a single frame.
+        scale
+            Largest value of all, 1, or 255 where the weights are scaled.
 
         Returns
         -------
@@ -246,6 +269,8 @@ class DualStageNetwork(nn.Module):
             What stage 2 adds to it before the :func:`correction_share`, folded: N×12×H/2×W/2.
         mask_logits, streak_logits : Tensor
             Folded to N×16×H/4×W/4. :func:`torch.nn.functional.pixel_shuffle` unfolds all of them.
+        trust : Tensor or None
+            How far the state takes the place of the result, 0–1, likewise; None without one.
 
         """
         response = self.response(image) if self.config.morphology else None
@@ -255,8 +280,14 @@ class DualStageNetwork(nn.Module):
             strong = halve(response)
             cells = cells + self.streaks(strong)
             cells = cells + self.filled(self.fill(image, strong[:, :1]))
+        past = None
+        if change is not None:
+            past, known = self.second_look(change, dryness, scale=scale)
+            cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)
+        if past is not None:
+            logits = logits + self.second_look.to_streaks(past)
         rain = torch.sigmoid(logits).mean(1, keepdim=True)
         covered = functional.avg_pool2d(rain, 2)
         if self.config.mask_attention:
@@ -265,11 +296,18 @@ class DualStageNetwork(nn.Module):
         cells, tokens = self.stage1_tokens(cells, covered)
         cells = self.stage1_after(cells)
         coarse, detail = self.coarse(cells), None
+        if past is not None:
+            cells = cells + self.second_look.to_detail(past)
         if self.config.stage2:
             cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
             cells = self.stage2_after(cells)
             detail = self.fine(self.half_after(functional.relu(self.up(cells) + stem)))
-        return coarse, detail, logits + self.mask_detail(cells), logits
+        mask, trust = logits + self.mask_detail(cells), None
+        if past is not None:
+            mask = mask + self.second_look.to_mask(past)
+            trust = self.second_look.gate(cells) + self.second_look.past_gate(past)
+            trust = torch.sigmoid(trust) * known
+        return coarse, detail, mask, logits, trust
 
 
 def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -336,7 +374,8 @@ class DeployedNetwork(nn.Module):
 
     Shape
     -----
-    Input: BGR in 0–255, uint8, N×H×W×3. Output: ``derained`` like the input, and
+    Input: BGR in 0–255, uint8, N×H×W×3, and for a network with ``past`` the state, uint8,
+    N×H×W×4, which a torch caller may leave out. Output: ``derained`` like the input, and
     ``rain_mask``, uint8, N×H×W, 255 = rain.
 
     """
@@ -349,6 +388,8 @@ class DeployedNetwork(nn.Module):
         if self.network.config.morphology:
             self.network.response.luminance /= 255
             self.network.fill.mean /= 255
+        if self.network.config.past:
+            self.network.second_look.look.weight.data /= 255
         # Channels lie pixel by pixel.
         for module in self.network.modules():
             if isinstance(module, SubpixelConv):
@@ -360,16 +401,23 @@ class DeployedNetwork(nn.Module):
         if half:
             self.network.half()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, state_in: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Derain; see the class for shapes."""
         height, width = image.shape[1:3]
-        padded = pad_to_multiple(image.float(), (1, 2))
-        features = padded.half() if self.half_precision else padded
-        coarse, detail, logits, _ = self.network.residuals(features.permute(0, 3, 1, 2))
+        given = [image] if state_in is None else [image, state_in[..., :3], state_in[..., 3:]]
+        padded, *past = (pad_to_multiple(each.float(), (1, 2)) for each in given)
+        if past:
+            past[0] = padded - past[0]
+        features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
+                    for each in (padded, *past))
+        coarse, detail, logits, _, trust = self.network.residuals(*features, scale=255)
         mask = unfold(torch.sigmoid(logits), 4).float()
         correction = unfold(coarse, 4).float()
         if detail is not None:
             correction = correction + unfold(detail, 2).float()
+        if trust is not None:
+            trust = unfold(trust, 4).float()
+            correction = correction - trust * (past[0] / 255 + correction)
         outputs = (padded + 255 * (correction * correction_share(mask)), 255 * mask.squeeze(3))
         return tuple(_to_bytes(x[:, :height, :width]) for x in outputs)
 

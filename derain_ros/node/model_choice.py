@@ -78,11 +78,11 @@ class ModelChoice(Engine):
         """What any of the engines prepares."""
         return next((one.activity for one in tuple(self._engines.values()) if one.activity), '')
 
-    def infer(self, images: np.ndarray) -> Derained:
+    def infer(self, images: np.ndarray, *states: np.ndarray) -> Derained:
         """Derain by the model in use, then see whether it is still the one to use."""
         name, size = self._models[self._used].name, images.shape[1:3]
         start = time.monotonic()
-        result = self._engines[name].infer(images)
+        result = self._engines[name].infer(images, *states)
         now = time.monotonic()
         if times := self._seconds.get((name, size)):
             times[0] += 0.2 * (now - start - times[0])

@@ -313,9 +313,10 @@ class Supervisor:
             return False
 
     def infer(
-        self, images: np.ndarray, *, limit: float = 0.0, until: float = float('inf')
+        self, images: np.ndarray, *states: np.ndarray, limit: float = 0.0,
+        until: float = float('inf'),
     ) -> tuple[Derained, float]:
-        """Derain a batch of a shape that :meth:`prepare` has accepted.
+        """Derain a batch of a shape that :meth:`prepare` has accepted, see ``Engine.infer``.
 
         Returns the result and the seconds that the engine took. FaultError is raised where there
         is none, or it is implausible; an inference counts as stuck after ``limit`` seconds, 0 goes
@@ -337,7 +338,7 @@ class Supervisor:
                                  serious=busy.overdue())
             if time.monotonic() >= until:
                 raise FaultError(TOO_OLD, serious=False)
-            job = thread.submit(lambda engine: engine.infer(images), limit=limit)
+            job = thread.submit(lambda engine: engine.infer(images, *states), limit=limit)
         except ClosedError:
             raise FaultError(self.why_not()) from None
         if not self._await(job, min(until, time.monotonic() + limit)):

@@ -19,6 +19,7 @@ from sensor_msgs.msg import RelativeHumidity
 
 from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
+from derain_ros.images.memory import Memory
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera, is_wet
@@ -54,6 +55,7 @@ class Worker:
         self._wants_intensity = wants_intensity
         self._sizes = FrameSizes()
         self._derained_in: dict[str, Size] = {}
+        self._memories: defaultdict[str, Memory] = defaultdict(Memory)
         self._throttle = Throttle(LOG_EVERY_SECONDS)
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -61,6 +63,7 @@ class Worker:
     def start(self) -> None:
         """Start the thread and open the mailbox."""
         self._stopping = False
+        self._memories.clear()
         self._supervisor.cancel(False)
         self._mailbox.open()
         # A daemon, so that it cannot keep the process from ending.
@@ -213,11 +216,16 @@ class Worker:
                 self._drop(work)
 
     def _infer(self, work: Work) -> None:
-        def infer(images: np.ndarray) -> Derained:
+        def infer(images: np.ndarray, *states: np.ndarray) -> Derained:
             result, work.infer_seconds = self._supervisor.infer(
-                images, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
+                images, *states, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
             return result
 
+        info = self._supervisor.info
+        if info is not None and info.remembers:
+            stamp = work.frame.message.stamp
+            infer = self._memories[work.camera.name].through(
+                infer, stamp * 1e-9 if stamp > 0 else work.taken.arrival)
         try:
             size, warm = self._prepare(work, patient=True)
             if not warm:

@@ -143,6 +143,8 @@ _TABLES = (
          ('flicker of the rain', 'data.summary.input_flicker', decibel, 0, _OF_RAIN),
          ('flicker', 'data.summary.flicker', decibel, -1,
           'change of the error from frame to frame, RMS, of 255'),
+         ('error where the scene moves', 'data.summary.moving_error', decibel, -1,
+          'RMS, of 255: what is dragged along from the frame before shows here'),
          ('cost, kFLOP/px', cost_of, _ONE, 0,
           'arithmetic for each pixel; a multiply-add counts two'))),
     ('replay', 'Live, on the replayed bag', 'The node on the replayed bag', (

@@ -76,7 +76,8 @@ _PairsRun = _record(
             worst_clean_psnr=(_Figure, None), **_figures(
                 'input_psnr', 'psnr', 'worst_psnr', 'input_ssim', 'ssim', 'worst_ssim',
                 'streak_energy_left', 'mask_precision', 'mask_recall', 'mask_f1', 'mask_iou',
-                'clean_psnr', 'clean_mask_coverage', 'input_flicker', 'flicker')),
+                'clean_psnr', 'clean_mask_coverage', 'input_flicker', 'flicker',
+                'input_moving_error', 'moving_error')),
         images=list[_record(
             'PairImage', name=str, input_psnr=_Number, psnr=_Number, input_ssim=_Number,
             ssim=_Number, mask_f1=_Figure, streak_energy_left=(_Figure, None),

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from derain_ros.network.dual_stage import VARIANTS
+from derain_ros.training.clips import MARGIN, RainyClips
 from derain_ros.training.config import TrainingConfig
 from derain_ros.training.dataset import RainyCrops
 from derain_ros.training.dry_pictures import DryPictures
@@ -41,9 +43,13 @@ def batches(
     those of this process, ``config.accumulate`` to a step, on ``device``. Raises
     FileNotFoundError, PackError: the data cannot be used.
     """
-    pictures = DryPictures(config.data, config.size)
+    clips = bool(VARIANTS[config.model].past)
+    pictures = DryPictures(config.data, config.size + (2 * MARGIN if clips else 0))
     kind, options = RainyCrops, {}
-    if renders_on_device(config, device):
+    if clips:
+        videos = sorted(config.videos.glob('*.mp4')) if config.videos else []
+        kind, options = RainyClips, {'videos': videos}
+    elif renders_on_device(config, device):
         from derain_ros.training.device_crops import DeviceCrops
 
         kind, options = DeviceCrops, {'device': device}
@@ -56,7 +62,7 @@ def batches(
         **options)
     few = replace(crops, batch=max(1, config.samples), dry_share=0.0)
     samples = tuple(plane.to(device) for plane in few.render(_SAMPLES_INDEX))
-    if kind is not RainyCrops:
+    if not issubclass(kind, RainyCrops):
         return samples, _echoed(iter(crops), config.echo, used)
     # OpenCV's thread pool does not survive the fork of the workers.
     cv2.setNumThreads(0)

@@ -34,16 +34,17 @@ def fit_weights(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     """Load weights of this network, or of an earlier one that it extends.
 
     ``network``: as it was made: what the weights lack and starts at zero changes nothing, so it
-    stays. ``weights``: by name. Returns names of the parameters that stay at zero. Raises
+    stays, and so does the second look, which single frames do not take. ``weights``: by name.
+    Returns names of the parameters that stay as they were made. Raises
     RuntimeError: the weights do not fit.
     """
     new = [
         name for name, value in network.named_parameters()
-        if name not in weights and not value.any()
+        if name not in weights and (name.startswith('second_look.') or not value.any())
     ]
-    zeros = {name: network.get_parameter(name).detach() for name in new}
+    kept = {name: network.get_parameter(name).detach() for name in new}
     try:
-        network.load_state_dict({**zeros, **weights})
+        network.load_state_dict({**kept, **weights})
     except RuntimeError as error:
         # One line of what may be hundreds.
         reasons = str(error).splitlines()[1:] or [str(error)]

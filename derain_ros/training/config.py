@@ -28,6 +28,8 @@ class TrainingConfig:
         Folder of the run: checkpoint, scores, sample grids and logs.
     validation
         Folder with ``clean/`` and rainy folders of the same file names, or None.
+    videos
+        Folder of dry MP4 videos, for a network that looks at the frame before as well, or None.
     init
         Weights to start from, a ``.safetensors`` file or the checkpoint of a run;
         ignored once the run has a checkpoint of its own. None starts at random.
@@ -102,6 +104,7 @@ class TrainingConfig:
     data: Path
     out: Path
     validation: Path | None = None
+    videos: Path | None = None
     init: Path | None = None
     model: str = 'nano'
     steps: int = 20000

@@ -102,6 +102,10 @@ class Trainer:
         built = DualStageNetwork(network or VARIANTS[config.model]).to(self.device)
         self.network = built.to(memory_format=(
             torch.channels_last if config.channels_last else torch.contiguous_format))
+        if self.network.config.past:
+            # What it gives for single frames stays.
+            for name, weights in self.network.named_parameters():
+                weights.requires_grad_(name.startswith('second_look.'))
         self.update = self._take = Update(self.network, config, self.dtype)
         self.average = self.update.average
         self.norms: deque[float] = deque(maxlen=REMEMBERED)
@@ -205,7 +209,7 @@ class Trainer:
         fitting: Fit | None, clock: StepClock | None, run_log: RunLog | None,
     ) -> None:
         config, saved, meter = self.config, self.step, Meter()
-        self.network.train()
+        self.network.train(not self.network.config.past)
         # Rain that the device renders is work of the device.
         here = renders_on_device(config, self.device)
         while self.step < self.config.steps and not self.ranks.any(stop.due()):
@@ -282,7 +286,8 @@ class Trainer:
             self.log(f'step {self.step}  {text}')
             run_log.validation(self.step, figures, time.monotonic() - began)
         if self.config.samples:
-            rainy, dry = (plane.float() / 255 for plane in samples[:2])
+            rainy, dry = (plane[:, 0] if plane.ndim == 5 else plane for plane in samples[:2])
+            rainy, dry = rainy.float() / 255, dry.float() / 255
             with torch.no_grad():
                 output = network(rainy)
             run_log.picture(self.step, sample_grid(rainy, output, dry))
@@ -311,9 +316,10 @@ class Trainer:
             self.average.n_averaged.copy_(averages.pop('n_averaged'))
             fit_weights(self.average.module, {
                 name.removeprefix('module.'): value for name, value in averages.items()})
-            names = [name for name, _ in self.network.named_parameters()]
-            buffers = {name for name, _ in self.network.named_buffers()}
-            earlier = [name for name in state['network'] if name not in buffers]
+            names = [name for name, p in self.network.named_parameters() if p.requires_grad]
+            fixed = {name for name, _ in self.network.named_buffers()} | {
+                name for name, p in self.network.named_parameters() if not p.requires_grad}
+            earlier = [name for name in state['network'] if name not in fixed]
             fit_optimizer(self.update.optimizer, state['optimizer'], names, earlier)
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
             raise ConfigError(
@@ -340,5 +346,5 @@ class Trainer:
 
     def _name_new(self, names: list[str]) -> None:
         if names:
-            self.log('the weights are of an earlier network; what it lacked starts at zero: '
+            self.log('the weights are of an earlier network; what it lacked starts anew: '
                      f'{", ".join(names)}')

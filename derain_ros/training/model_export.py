@@ -20,6 +20,8 @@ DESCRIPTIONS = {
     'nano': 'For CPUs and GPUs of the Jetson Orin Nano class.',
     'base': 'For GPUs of the Jetson Orin class and up, and for files on a CPU.',
     'large': 'For quality without a deadline, on a desktop GPU.',
+    'nano-t': '`nano` for streams: looks at the frame before as well.',
+    'base-t': '`base` for streams: looks at the frame before as well.',
 }
 """What each variant is for, one sentence."""
 
@@ -31,9 +33,10 @@ def flops_per_pixel(network: DualStageNetwork, height: int = 480, width: int = 6
     counts two.
     """
     # Without numbers: counting needs none.
-    image, counted = torch.zeros(1, 3, height, width, device='meta'), copy.deepcopy(network)
+    image, state = (torch.zeros(1, channels, height, width, device='meta') for channels in (3, 4))
+    counted = copy.deepcopy(network).eval().to('meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        counted.to('meta')(image)
+        counted(image, state if network.config.past else None)
     return round(counter.get_total_flops() / (height * width))
 
 
@@ -46,7 +49,8 @@ def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) ->
         Trained network; put into evaluation mode.
     path
         Written, opset 18: input ``image`` uint8 N×H×W×3 BGR, outputs ``derained``
-        like it and ``rain_mask`` uint8 N×H×W, N, H and W symbolic.
+        like it and ``rain_mask`` uint8 N×H×W, N, H and W symbolic. A network that looks at the
+        frame before has a second input, ``state_in`` uint8 N×H×W×4.
     half
         Weights and activations in float16 (strongly typed: engines keep the types of
         the graph), else in float32.
@@ -56,7 +60,9 @@ def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) ->
 
     deployed = DeployedNetwork(network, half=half).eval()
     # Traced on a size whose every axis differs and needs padding.
-    example = torch.zeros(2, 104, 136, 3, dtype=torch.uint8)
+    inputs = {'image': 3, 'state_in': 4} if network.config.past else {'image': 3}
+    examples = tuple(
+        torch.zeros(2, 104, 136, channels, dtype=torch.uint8) for channels in inputs.values())
     axes = {
         0: torch.export.Dim('N', min=1, max=64),
         1: torch.export.Dim('H', min=32, max=16384),
@@ -66,11 +72,11 @@ def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) ->
         warnings.simplefilter('ignore')
         torch.onnx.export(
             deployed,
-            (example,),
+            examples,
             str(path),
-            input_names=['image'],
+            input_names=list(inputs),
             output_names=['derained', 'rain_mask'],
-            dynamic_shapes={'image': axes},
+            dynamic_shapes=dict.fromkeys(inputs, axes),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from derain_ros.network.dual_stage import DualStageNetwork, Restoration
+from derain_ros.network.second_look import make_state, warp
 from derain_ros.training.batches import Batch
 from derain_ros.training.config import TrainingConfig
 from derain_ros.training.losses import restoration_loss
@@ -23,7 +24,7 @@ _EAGER_STEPS = 4
 def adamw(network: nn.Module, rate: Tensor, decay: float) -> torch.optim.AdamW:
     """Return fused AdamW, whose learning rate is a scalar on the device of the network."""
     return torch.optim.AdamW(
-        list(network.parameters()), rate, weight_decay=decay, fused=True,
+        [p for p in network.parameters() if p.requires_grad], rate, weight_decay=decay, fused=True,
         capturable=rate.device.type == 'cuda')
 
 
@@ -91,18 +92,45 @@ class Update:
         return parts, norm
 
     def _backward(self, model: nn.Module, batch: Batch, share: float) -> dict[str, Tensor]:
-        rainy, dry, streaks = batch
-        if self.channels_last:
-            rainy = rainy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            output = model(rainy.float() / 255)
-        output = Restoration(*(plane.float() for plane in output))
-        loss, parts = restoration_loss(output, dry.float() / 255, streaks)
+        loss, parts = (self._clip_loss if len(batch) == 4 else self._loss)(model, *batch)
         # A loss that is not finite makes every gradient so, in all processes, which then
         # skip the step together without another exchange.
         seed = torch.full_like(loss, share).masked_fill(~torch.isfinite(loss), math.nan)
         self.scaler.scale(loss).backward(seed)
         return parts
+
+    def _run(
+        self, model: nn.Module, rainy: Tensor, state: Tensor | None = None
+    ) -> Restoration:
+        if self.channels_last:
+            rainy = rainy.contiguous(memory_format=torch.channels_last)
+        more = () if state is None else (state,)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            output = model(rainy.float() / 255, *more)
+        return Restoration(*(plane.float() for plane in output))
+
+    def _loss(
+        self, model: nn.Module, rainy: Tensor, dry: Tensor, streaks: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return restoration_loss(self._run(model, rainy), dry.float() / 255, streaks)
+
+    def _clip_loss(
+        self, model: nn.Module, rainy: Tensor, dry: Tensor, streaks: Tensor, flow: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of all frames but the first, which stands alone; see ``RainyClips``."""
+        with torch.no_grad():
+            output = self._run(model, rainy[:, 0])
+        losses, found = [], []
+        for frame in range(1, rainy.shape[1]):
+            before = make_state(
+                output.restored.detach(), torch.sigmoid(output.mask_logits.detach()))
+            output = self._run(model, rainy[:, frame], warp(before, flow[:, frame - 1]))
+            loss, parts = restoration_loss(
+                output, dry[:, frame].float() / 255, streaks[:, frame])
+            losses.append(loss)
+            found.append(parts)
+        parts = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+        return sum(losses) / len(losses), parts
 
     def _cut(self) -> Tensor:
         """Cut the gradient to the largest norm; returns the norm that it had."""

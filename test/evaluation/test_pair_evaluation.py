@@ -21,11 +21,13 @@ from evaluate_files import (
     write_pairs,
     write_picture,
 )
+from memory_model import scene, write_memory_model
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
 from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.engines.models import digest
+from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.evaluation.pair_evaluation import evaluate
 from derain_ros.files.frame_sources import FolderPairs
 
@@ -107,7 +109,7 @@ def test_names_of_the_json_are_stable(tmp_path, models):
         'flops_per_pixel', 'summary', 'images']
     both = {'input_psnr', 'psnr', 'input_ssim', 'ssim', 'mask_precision', 'mask_recall', 'mask_f1',
             'mask_iou', 'streak_energy_left', 'clean_psnr', 'clean_ssim', 'clean_mask_coverage',
-            'input_flicker', 'flicker'}
+            'input_flicker', 'flicker', 'input_moving_error', 'moving_error'}
     assert set(model['summary']) == both | {
         'pairs', 'made_worse', 'flicker_steps', 'worst_psnr', 'worst_psnr_image', 'worst_ssim',
         'worst_ssim_image', 'worst_clean_psnr', 'worst_clean_psnr_image'}
@@ -301,3 +303,24 @@ def test_pictures_are_as_the_engine_gets_them(tmp_path, models):
     assert _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json') == 0
     summary = _figures(tmp_path / 'f.json')['models'][0]['summary']
     assert summary['psnr'] == pytest.approx(HALF_PSNR)
+
+
+def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path):
+    """The mean of frame and last result: what moved is dragged along, and the measure shows it."""
+    model = write_memory_model(tmp_path / 'mean.onnx')
+    for number in range(3):
+        picture = scene(0, 96, 128)
+        picture[40:50, 20 + 30 * number:30 + 30 * number] = 0  # too far for flow to follow
+        for folder in ('rainy', 'clean'):
+            write_picture(tmp_path / folder / f'{number}.png', picture)
+    found = {}
+    for options in ([], ['--clip']):
+        assert _evaluate(tmp_path, '--model', model, *options, '--json', tmp_path / 'f.json') == 0
+        found[bool(options)] = _figures(tmp_path / 'f.json')['models'][0]
+    assert found[False]['summary']['psnr'] == found[False]['summary']['clean_psnr'] == PERFECT_DB
+    assert found[False]['summary']['moving_error'] is None
+    first, *others = found[True]['images']
+    assert first['psnr'] == PERFECT_DB and first['moving_error'] is None
+    for image in others:
+        assert image['psnr'] < 40
+        assert image['input_moving_error'] == 0 and image['moving_error'] > 8

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
     lines = []
     trainer = tiny(config, lines.append)
     assert trainer.step == 4
-    assert any('starts at zero: fine.bias' in line for line in lines)
+    assert any('starts anew: fine.bias' in line for line in lines)
     assert not trainer.network.fine.bias.any()
     for index, (name, weights) in enumerate(trainer.network.named_parameters()):
         if name != 'fine.bias':

@@ -23,7 +23,7 @@ def read(tmp_path, text):
     return read_yaml(path)
 
 
-@pytest.mark.parametrize('name', ['pico', 'nano', 'base', 'large'])
+@pytest.mark.parametrize('name', ['pico', 'nano', 'nano-t', 'base', 'large'])
 def test_shipped_configurations_are_of_their_model(name):
     values = read_yaml(SHIPPED / f'{name}.yaml')
     config = make_config({'data': Path('photos'), 'out': Path('run'), **values})

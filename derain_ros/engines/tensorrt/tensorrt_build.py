@@ -241,8 +241,10 @@ def build_engine(
     if request.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace)
     profile = builder.create_optimization_profile()
-    largest = (request.batch, *request.size, 3)
-    profile.set_shape('image', (1, *request.size, 3), largest, largest)
+    for number in range(network.num_inputs):
+        tensor = network.get_input(number)
+        largest = (request.batch, *request.size, tensor.shape[3])
+        profile.set_shape(tensor.name, (1, *largest[1:]), largest, largest)
     if config.add_optimization_profile(profile) < 0:
         raise _failed(request, 'its profile is refused', book.errors)
     class Monitor(ProgressTree, trt.IProgressMonitor):

@@ -13,6 +13,7 @@ from derain_ros.engines.agreement import (
     LEAST_MASK_DB,
     agreement,
     mask_agreement,
+    state_for,
     test_frame,
 )
 from derain_ros.engines.contract import (
@@ -25,6 +26,7 @@ from derain_ros.engines.contract import (
     ready_for,
 )
 from derain_ros.engines.models import ModelInfo
+from derain_ros.engines.onnx_file import takes_state
 from derain_ros.engines.reference import Reference
 from derain_ros.engines.tensorrt.cuda_runtime import CudaStream, GpuIdentity, find_gpu
 from derain_ros.engines.tensorrt.engine_cache import CancelledError, EngineCache, EngineKey
@@ -114,12 +116,12 @@ class TensorRtEngine(Engine):
             reason = f'{reason}; {model.origin}'
         self.info = EngineInfo(
             'tensorrt', f'{self._gpu.name}, {self._library.flavour} {self._library.version}',
-            model.name, precision, reason)
+            model.name, precision, reason, takes_state(self._content))
 
-    def infer(self, images: np.ndarray) -> Derained:
+    def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`. A new size compiles first, for minutes."""
-        check_images(images)
-        return self._plan_for(images.shape).run(images)
+        check_images(images, states, remembers=self.info.remembers)
+        return self._plan_for(images.shape).run(images, states)
 
     def time_device(self, images: np.ndarray, runs: int) -> list[float]:
         """Time the network alone on the GPU; see :meth:`Engine.time_device`."""
@@ -195,7 +197,10 @@ class TensorRtEngine(Engine):
     def _load(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
         engine = self._book.made(self._runtime.deserialize_cuda_engine, serialized,
                                  what='TensorRT cannot load the engine')
-        return Plan(self._library.module, engine, shape, self._stream, self._book,
+        shapes = {'image': shape}
+        if self.info.remembers:
+            shapes['state_in'] = (*shape[:3], 4)
+        return Plan(self._library.module, engine, shapes, self._stream, self._book,
                     RuntimeCache(self._cache, key))
 
     def _verify(
@@ -205,8 +210,11 @@ class TensorRtEngine(Engine):
         try:
             reference = reference or Reference(self._model)
             self.activity = f'{shape[2]}x{shape[1]}: comparing with the reference'
-            frames = np.ascontiguousarray(np.broadcast_to(test_frame(*shape[1:3]), shape))
-            expected, result = reference.infer(frames), plan.run(frames)
+            frame = test_frame(*shape[1:3])
+            given = (frame, state_for(frame)) if self.info.remembers else (frame,)
+            given = [np.ascontiguousarray(np.broadcast_to(x, (shape[0], *x.shape[1:])))
+                     for x in given]
+            expected, result = reference.infer(*given), plan.run(*given)
             found, mask = agreement(expected, result), mask_agreement(expected, result)
             self._log.info(
                 '%dx%d: agrees with %s in f32 to %.1f dB, its mask to %.1f dB; sha256 of the '

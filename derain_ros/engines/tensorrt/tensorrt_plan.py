@@ -164,18 +164,19 @@ def _dicts(value: object) -> Iterable[dict[str, Any]]:
 class Plan:
     """Copies a batch to the GPU, infers, and copies the results back, as one CUDA graph.
 
-    ``trt``: module of TensorRT. ``engine``: the engine, deserialized. ``shape``: of the batch,
-    N×H×W×3. ``stream``: where the work goes. ``book``: where TensorRT tells its errors.
+    ``trt``: module of TensorRT. ``engine``: the engine, deserialized. ``shapes``: of its inputs by
+    name, N×H×W×C. ``stream``: where the work goes. ``book``: where TensorRT tells its errors.
     ``kernels``: keeps what is compiled when the engine first runs. ``layers``: what the layers
     compute in. ``not_captured``: why there is no CUDA graph; empty where there is one. Raises
     EngineError: the engine does not fit, or there is no memory.
     """
 
     def __init__(
-        self, trt, engine, shape: tuple[int, ...], stream: CudaStream, book: LogBook,
-        kernels: RuntimeCache,
+        self, trt, engine, shapes: dict[str, tuple[int, ...]], stream: CudaStream,
+        book: LogBook, kernels: RuntimeCache,
     ):
         self._engine = engine
+        self._inputs = list(shapes)
         self._stream = stream
         self._book = book
         self._kernels: RuntimeCache | None = kernels
@@ -186,10 +187,11 @@ class Plan:
         try:
             self._context = book.made(
                 kernels.create_context, trt, engine,
-                what=f'TensorRT cannot get ready for {shape[2]}x{shape[1]}')
-            if not self._context.set_input_shape('image', shape):
-                raise EngineError(f'TensorRT refuses the shape {shape}: {book.words()}')
-            for name in ('image', *_OUTPUTS):
+                what='TensorRT cannot get ready for {2}x{1}'.format(*shapes['image']))
+            for name, shape in shapes.items():
+                if not self._context.set_input_shape(name, shape):
+                    raise EngineError(f'TensorRT refuses the shape {shape}: {book.words()}')
+            for name in (*shapes, *_OUTPUTS):
                 self._bind(trt, name)
             self.layers = inspect(trt, engine, self._context)
             # Once without a graph: some kernels are loaded or compiled at first use.
@@ -216,7 +218,8 @@ class Plan:
             raise EngineError(f'TensorRT refuses the memory of {name}')
 
     def _queue(self) -> None:
-        self._stream.upload(*self._memory['image'])
+        for name in self._inputs:
+            self._stream.upload(*self._memory[name])
         self._execute()
         for name in _OUTPUTS:
             host, device = self._memory[name]
@@ -233,9 +236,10 @@ class Plan:
         except EngineError as error:
             self.not_captured = str(error)
 
-    def run(self, images: np.ndarray) -> Derained:
+    def run(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
         """Derain a batch of the shape that this was made for."""
-        np.copyto(self._memory['image'][0].array, images)
+        for name, array in zip(self._inputs, (images, states), strict=False):
+            np.copyto(self._memory[name][0].array, 0 if array is None else array)
         if self._graph is None:
             self._queue()
         else:

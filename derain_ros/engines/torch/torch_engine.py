@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from derain_ros.engines.agreement import LEAST_DB, agreement, test_frame
+from derain_ros.engines.agreement import LEAST_DB, agreement, state_for, test_frame
 from derain_ros.engines.contract import (
     KERNELS,
     Derained,
@@ -106,11 +106,13 @@ class TorchEngine(Engine):
         if self._kernels == 'compiled':
             self.preparation_limit = 600.0
         self._captured: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._remembers = bool(network.config.past)
         precision, reason = self._choose(network, precision)
         if self._kernels == 'compiled':
             self._load(network, precision, compiled=True)
             reason += '; compiled by torch'
-        self.info = EngineInfo('torch', name, model.name, precision, reason)
+        self.info = EngineInfo(
+            'torch', name, model.name, precision, reason, self._remembers)
 
     def _load(
         self, network, precision: str, *, fused: bool = False, compiled: bool = False
@@ -141,13 +143,13 @@ class TorchEngine(Engine):
             self._load(network, precision)
             return precision, asked
         self._load(network, 'f32')
-        reference = self.infer(test_frame())
+        reference = self._try()
         if self._kernels == 'fused':
             found = self._agreement_fused(network, reference)
             if found >= LEAST_DB:
                 return 'f16', f'f16, by fused kernels, agrees with f32 to {found:.0f} dB'
         self._load(network, 'f16')
-        found = agreement(reference, self.infer(test_frame()))
+        found = agreement(reference, self._try())
         if found >= LEAST_DB:
             return 'f16', f'f16 agrees with f32 to {found:.0f} dB'
         reason = f'f16 agrees with f32 to {found:.1f} dB only'
@@ -160,24 +162,32 @@ class TorchEngine(Engine):
         """Load the network with fused kernels; returns the agreement in dB, 0 without them."""
         try:
             self._load(network, 'f16', fused=True)
-            return agreement(reference, self.infer(test_frame()))
+            return agreement(reference, self._try())
         except Exception as error:
             # What a compiler of kernels raises is not limited, and without it all goes on.
             logging.getLogger(__name__).warning(
                 'no fused kernels, so slower: %s', (str(error) or repr(error)).splitlines()[0])
             return 0.0
 
-    def infer(self, images: np.ndarray) -> Derained:
+    def _try(self) -> Derained:
+        frame = test_frame()
+        return self.infer(frame, state_for(frame) if self._remembers else None)
+
+    def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
         """Derain a batch; see :meth:`Engine.infer`."""
-        check_images(images)
+        check_images(images, states, remembers=self._remembers)
         if self._network is None:
             raise EngineError('the engine is closed')
         try:
             if self.on_gpu:
-                return Derained(*self._captured_for(images.shape).run(images))
+                if self._remembers and states is None:
+                    states = np.zeros((*images.shape[:3], 4), np.uint8)
+                given = (images,) if states is None else (images, states)
+                return Derained(*self._captured_for(images.shape).run(*given))
             # ROS messages hand out read-only memory, which torch does not take.
-            batch = self._torch.from_numpy(np.require(images, requirements='W'))
-            derained, mask = self._forward(batch)
+            given = (self._torch.from_numpy(np.require(each, requirements='W'))
+                     for each in (images, states) if each is not None)
+            derained, mask = self._forward(*given)
         except RuntimeError as error:
             raise EngineError(f'torch inference failed: {error}') from error
         return Derained(derained.numpy(), mask.numpy())
@@ -187,18 +197,19 @@ class TorchEngine(Engine):
         self.infer(images)
         return self._captured_for(images.shape).time(runs) if self.on_gpu else []
 
-    def _forward(self, batch):
+    def _forward(self, *inputs):
         torch = self._torch
         with torch.inference_mode(), torch.autocast(
             self._device, torch.bfloat16, enabled=self._bf16
         ):
-            return self._network(batch)
+            return self._network(*inputs)
 
     def _captured_for(self, shape: tuple[int, ...]):
         from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
 
+        shapes = [shape, (*shape[:3], 4)] if self._remembers else [shape]
         return ready_for(self._captured, shape,
-                         lambda: CapturedNetwork(self._forward, shape, streams()))
+                         lambda: CapturedNetwork(self._forward, shapes, streams()))
 
     def close(self) -> None:
         """Release the network, and the memory of the GPU that torch would keep for later."""

@@ -57,25 +57,27 @@ class CapturedNetwork:
     The graph holds the network alone. The copies are queued around it: so each result lands in
     memory of its own, which goes to the caller as it is, and the network can be timed.
 
-    ``forward``: the network: uint8 tensor, N×H×W×3, in; uint8 tensors out. ``shape``: of the
-    batch, N×H×W×3. ``streams``: see :func:`streams`. ``not_captured``: why there is no CUDA graph;
+    ``forward``: the network: uint8 tensors of ``shapes`` in, N×H×W×C; uint8 tensors out.
+    ``streams``: see :func:`streams`. ``not_captured``: why there is no CUDA graph;
     empty where there is one.
     """
 
     def __init__(
-        self, forward: Callable[[torch.Tensor], Sequence[torch.Tensor]], shape: tuple[int, ...],
+        self, forward: Callable[..., Sequence[torch.Tensor]], shapes: Sequence[tuple[int, ...]],
         streams: Streams,
     ):
         self._forward = forward
         self._stream = streams.work
-        self._input = torch.zeros(shape, dtype=torch.uint8, device='cuda')
-        self._host_input = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
+        self._inputs = [
+            torch.zeros(shape, dtype=torch.uint8, device='cuda') for shape in shapes]
+        self._host_inputs = [
+            torch.zeros(shape, dtype=torch.uint8, pin_memory=True) for shape in shapes]
         # Weights and input were queued on the stream of the caller.
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             # Libraries choose their kernels in the first runs, which cannot be captured.
             for _ in range(_WARM_UP_RUNS):
-                self._outputs = self._forward(self._input)
+                self._outputs = self._forward(*self._inputs)
         self._stream.synchronize()
         self._graph, self.not_captured = torch.cuda.CUDAGraph(), ''
         try:
@@ -83,17 +85,19 @@ class CapturedNetwork:
             # What other threads do with the GPU meanwhile is no fault of the capture.
             with torch.cuda.stream(streams.capture), torch.cuda.graph(
                     self._graph, stream=streams.capture, capture_error_mode='thread_local'):
-                self._outputs = self._forward(self._input)
+                self._outputs = self._forward(*self._inputs)
         except RuntimeError as error:
             # The end of a capture that failed hides why it failed.
             self._graph, self.not_captured = None, str(error.__context__ or error)
             logging.getLogger(__name__).warning(
-                '%dx%d: no CUDA graph (%s)', shape[2], shape[1], self.not_captured)
+                '%dx%d: no CUDA graph (%s)', shapes[0][2], shapes[0][1], self.not_captured)
 
-    def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Infer a batch of the shape that this was made for; the caller owns the results."""
+    def run(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Infer a batch of the shapes that this was made for; the caller owns the results."""
         with torch.cuda.stream(self._stream):
-            self._upload(images)
+            for array, host, target in zip(
+                    arrays, self._host_inputs, self._inputs, strict=True):
+                self._upload(array, host, target)
             self._infer()
             # From torch's pool of pinned memory, where it returns when the caller drops it.
             results = [torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
@@ -108,17 +112,18 @@ class CapturedNetwork:
         with torch.cuda.stream(self._stream):
             return time_queued(self._infer, runs)
 
-    def _upload(self, images: np.ndarray) -> None:
+    @staticmethod
+    def _upload(array: np.ndarray, pinned: torch.Tensor, device: torch.Tensor) -> None:
         """Queue the copy to the GPU, one piece while the CPU copies the next to pinned memory."""
-        pieces = [x.reshape(-1) for x in (images, self._host_input.numpy())]
-        host, target = self._host_input.view(-1), self._input.view(-1)
-        for first in range(0, images.size, _PIECE):
+        pieces = [x.reshape(-1) for x in (array, pinned.numpy())]
+        host, target = pinned.view(-1), device.view(-1)
+        for first in range(0, array.size, _PIECE):
             piece = slice(first, first + _PIECE)
             np.copyto(pieces[1][piece], pieces[0][piece])
             target[piece].copy_(host[piece], non_blocking=True)
 
     def _infer(self) -> None:
         if self._graph is None:
-            self._outputs = self._forward(self._input)
+            self._outputs = self._forward(*self._inputs)
         else:
             self._graph.replay()

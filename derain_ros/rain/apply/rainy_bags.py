@@ -79,6 +79,7 @@ class _Rainmaker:
     """Rainy frames, see :class:`derain_ros.bags.segment_work.Maker`."""
 
     fallback: ClassVar = True
+    lead_in: ClassVar = 0
 
     weather: Weather
     motion: VehicleMotion | None
@@ -90,6 +91,9 @@ class _Rainmaker:
 
     def opened(self) -> AbstractContextManager['_Rainmaker']:
         return nullcontext(self)
+
+    def end_segment(self) -> None:
+        """Rain of one frame says nothing of the next."""
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple:
         return camera, time, message

@@ -1,0 +1,96 @@
+"""What two frames tell: rain is in one of them and gone in the other, things stay.
+
+A state is the result of the frame before, moved to where things are now
+(:mod:`derain_ros.images.memory` does that on the vehicle, :func:`warp` in training). Where
+the frame is brighter than it, rain is likely, and what rain covers was dry a moment ago.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from derain_ros.network.blocks import gated_blocks
+from derain_ros.network.rain_mask import LUMINANCE_BGR
+
+LEAST_KNOWN = 224
+"""Fourth channel of a state, of 255: 255 where it was dry, this where rain was; 0 where nothing is
+known. Interpolation between known and unknown falls below, so that no darkened border passes."""
+
+_KNOWN = LEAST_KNOWN - 4
+"""What lies above is known; a number that bfloat16 holds."""
+
+
+class SecondLook(nn.Module):
+    """Features of a frame against its state, at a quarter of the resolution.
+
+    Parameters
+    ----------
+    channels
+        Channels of the features.
+    cell
+        Channels of the network at that resolution.
+
+    Shape
+    -----
+    Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
+    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where
+    the state does not know all of a cell of 4×4 pixels, so that the network then gives what it
+    gives for a single frame, and N×1×H/4×W/4, where it does: 0 or 1.
+
+    """
+
+    def __init__(self, channels: int, cell: int) -> None:
+        super().__init__()
+        # Of the change, of how much brighter a pixel is, and of how wet it was.
+        self.look = nn.Conv2d(5, channels, 4, stride=4)
+        self.block = gated_blocks(channels, 1)
+        self.to_cells, self.to_detail, self.to_streaks, self.to_mask = (
+            nn.Conv2d(channels, out, 1, bias=False) for out in (cell, cell, 16, 16))
+        self.past_gate = nn.Conv2d(channels, 16, 1, bias=False)
+        self.gate = nn.Conv2d(cell, 16, 1)
+        for convolution in (self.to_cells, self.to_detail, self.to_streaks, self.to_mask,
+                            self.past_gate, self.gate):
+            nn.init.zeros_(convolution.weight)
+        nn.init.constant_(self.gate.bias, -2.0)
+        # One channel for each pixel of a cell.
+        pixels = torch.eye(16).reshape(16, 1, 4, 4)
+        weights = pixels * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
+        self.register_buffer('luminance', weights, persistent=False)
+
+    def forward(
+        self, change: Tensor, dryness: Tensor, *, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
+        known = (-functional.max_pool2d(-dryness, 4) > _KNOWN / 255 * scale).to(change.dtype)
+        weight = self.look.weight
+        rise = functional.relu(functional.conv2d(change, self.luminance, stride=4))
+        wetness = (scale - dryness) * (255 / (255 - LEAST_KNOWN))
+        found = (functional.conv2d(change, weight[:, :3], stride=4)
+                 + functional.conv2d(rise, weight[:, 3].flatten(1)[:, :, None, None])
+                 + functional.conv2d(wetness, weight[:, 4:], stride=4))
+        features = functional.relu(found * known + self.look.bias[:, None, None])
+        return self.block(features) * known, known
+
+
+def make_state(restored: Tensor, mask: Tensor) -> Tensor:
+    """State after a frame, before things move on: N×3×H×W and N×1×H×W, 0–1, to N×4×H×W."""
+    dryness = 1 - mask * ((255 - LEAST_KNOWN) / 255)
+    return torch.cat([restored.clamp(0, 1), dryness], 1)
+
+
+def warp(state: Tensor, flow: Tensor) -> Tensor:
+    """Move a state to where things are in the next frame.
+
+    ``state``: N×4×H×W. ``flow``: pixels of the small picture, N×2×H/4×W/4, x then y: where a
+    point of the next frame was in this one, less where it is. Returns N×4×H×W, 0 for what comes
+    from beyond the border.
+    """
+    height, width = state.shape[2:]
+    full = functional.interpolate(
+        4 * flow, (height, width), mode='bilinear', align_corners=False)
+    rows, columns = (torch.arange(n, dtype=flow.dtype, device=flow.device)
+                     for n in (height, width))
+    x = (full[:, 0] + columns + 0.5) * (2 / width) - 1
+    y = (full[:, 1] + rows[:, None] + 0.5) * (2 / height) - 1
+    grid = torch.stack([x, y], -1)
+    return functional.grid_sample(state, grid, padding_mode='zeros', align_corners=False)

@@ -1,0 +1,117 @@
+"""The memory of a camera: what is known of a frame by the one before."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from memory_model import scene
+
+from derain_ros.images.memory import LEAST_KNOWN, Memory, shrink
+
+DRY = np.zeros((96, 128), np.uint8)
+
+
+def shifted(picture, right, down):
+    """The picture as it would be cut out elsewhere: its content moves right and down."""
+    return np.roll(picture, (down, right), (0, 1))
+
+
+def remembered(first, second, *, times=(0.0, 0.1), mask=DRY):
+    """The state for the second of two frames."""
+    memory = Memory()
+    assert memory.recall(first, times[0]) is None
+    memory.keep(first, mask)
+    return memory.recall(second, times[1])
+
+
+def test_a_still_scene_comes_back_as_it_was():
+    mask = DRY.copy()
+    mask[20:40] = 255
+    state = remembered(scene(), scene(), mask=mask)
+    np.testing.assert_array_equal(state[..., :3], scene())
+    assert (state[20:40, :, 3] == LEAST_KNOWN).all() and (state[:20, :, 3] == 255).all()
+
+
+@pytest.mark.parametrize(('right', 'down'), [(6, 0), (-9, 3), (2, -5)])
+def test_a_state_follows_the_scene(right, down):
+    wide = scene(1, 160, 200)
+    first, second = (wide[32 - dy:128 - dy, 36 - dx:164 - dx]
+                     for dx, dy in ((0, 0), (right, down)))
+    state = remembered(np.ascontiguousarray(first), np.ascontiguousarray(second))
+    known = state[..., 3] >= LEAST_KNOWN
+    assert 0.8 < known.mean() < 1  # what comes into sight is not known
+    error = (state[..., :3].astype(float) - second)[known]
+    still = (first.astype(float) - second)[known]
+    assert np.square(error).mean() < 0.02 * np.square(still).mean()
+
+
+def test_a_thing_that_moves_alone_is_followed():
+    before, after = scene(2), scene(2)
+    thing = scene(3)[:40, :40] // 2
+    before[30:70, 40:80], after[30:70, 45:85] = thing, thing
+    inner = np.s_[34:66, 49:81]
+    error, still = (np.abs(one[..., :3].astype(float) - after)[inner].mean()
+                    for one in (remembered(before, after), before))
+    assert error < still / 2
+
+
+@pytest.mark.parametrize('times', [(0.0, 1.5), (10.0, 9.9)], ids=['a gap', 'back'])
+def test_stamps_that_jump_start_anew(times):
+    assert remembered(scene(), scene(), times=times) is None
+
+
+def test_a_cut_and_a_new_size_start_anew():
+    assert remembered(scene(0), scene(7)) is None
+    assert remembered(scene(), scene(0, 128, 96)) is None
+
+
+def test_rain_of_one_frame_is_no_cut():
+    rainy = scene()
+    rainy[:, ::9] = 255
+    assert remembered(scene(), rainy) is not None
+
+
+def test_a_frame_that_failed_leaves_what_was_known_before_it():
+    memory = Memory()
+    memory.recall(scene(), 0.0)
+    memory.keep(scene(), DRY)
+    with pytest.raises(ValueError, match='broken'):
+        memory.through(broken, 0.1)(shifted(scene(), 4, 0)[None])
+    np.testing.assert_array_equal(memory.recall(scene(), 0.2)[..., :3], scene())
+
+
+def broken(images, states):
+    raise ValueError('broken')
+
+
+def test_two_memories_do_not_share():
+    one, other = Memory(), Memory()
+    one.recall(scene(), 0.0)
+    one.keep(scene(), DRY)
+    assert other.recall(scene(), 0.1) is None
+
+
+def test_forgetting():
+    memory = Memory()
+    memory.recall(scene(), 0.0)
+    memory.keep(scene(), DRY)
+    memory.forget()
+    assert memory.recall(scene(), 0.1) is None
+
+
+@given(height=st.integers(32, 90), width=st.integers(32, 90), level=st.integers(0, 255))
+def test_any_size_and_flat_pictures(height, width, level):
+    picture = np.full((height, width, 3), level, np.uint8)
+    state = remembered(picture, picture, mask=np.zeros((height, width), np.uint8))
+    if min(height, width) > 60:
+        np.testing.assert_array_equal(state[..., :3], picture)
+    else:
+        assert state is None
+
+
+def test_the_small_picture_is_the_mean_grey():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:4, :4] = 200
+    np.testing.assert_array_equal(shrink(picture), [[200, 0], [0, 0]])
+    assert shrink(cv2.resize(picture, (37, 50))).shape == (13, 10)

@@ -1,0 +1,123 @@
+"""The form of the network that looks at the frame before as well."""
+
+import numpy as np
+import pytest
+from memory_model import scene
+
+torch = pytest.importorskip('torch')
+
+from derain_ros.images import memory  # noqa: E402
+from derain_ros.network import second_look  # noqa: E402
+from derain_ros.network.dual_stage import (  # noqa: E402
+    DeployedNetwork,
+    DualStageConfig,
+    DualStageNetwork,
+)
+from derain_ros.network.second_look import LEAST_KNOWN, SecondLook, make_state, warp  # noqa: E402
+
+SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)
+
+
+@pytest.fixture(scope='module')
+def network():
+    torch.manual_seed(3)
+    network = DualStageNetwork(SMALL)
+    with torch.no_grad():
+        for weights in network.parameters():
+            # Convolutions that start at zero would hide what they are given.
+            if weights.ndim == 4 and not weights.any():
+                weights.normal_(std=0.1)
+    return network.eval()
+
+
+def pictures(seed=0):
+    """A frame and a state as bytes: the state is dry on the left, unknown on the right."""
+    frame, before = scene(seed, 64, 128), scene(seed + 1, 64, 128)
+    dryness = np.full((64, 128, 1), 255, np.uint8)
+    dryness[:, 64:] = 0
+    return frame, np.concatenate([before, dryness], -1)
+
+
+def planes(picture):
+    return torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255))
+
+
+def test_both_sides_agree_on_what_is_known():
+    assert memory.LEAST_KNOWN == LEAST_KNOWN == second_look.LEAST_KNOWN
+
+
+@torch.no_grad()
+def test_without_a_state_it_is_the_network_of_single_frames(network):
+    single = DualStageNetwork(DualStageConfig(**{**vars(SMALL), 'past': 0})).eval()
+    single.load_state_dict({
+        name: value for name, value in network.state_dict().items()
+        if not name.startswith('second_look.')})
+    frame, _ = pictures()
+    unknown = torch.zeros(1, 4, 64, 128)
+    for found in (network(planes(frame)), network(planes(frame), unknown)):
+        for one, other in zip(single(planes(frame)), found, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_state_tells_where_it_is_known_alone(network):
+    frame, state = pictures()
+    state_planes = planes(state)
+    look, known = network.second_look(
+        planes(frame) - state_planes[:, :3], state_planes[:, 3:])
+    assert look[..., :16].abs().max() > 0.1
+    assert not look[..., 16:].any()
+    assert known[..., :16].all() and not known[..., 16:].any()
+    with_state, without = network(planes(frame), planes(state)), network(planes(frame))
+    assert (with_state.restored - without.restored)[..., :64].abs().mean() > 1e-3
+
+
+@torch.no_grad()
+def test_it_can_give_what_was_there_before(network):
+    frame, state = pictures()
+    trusting = DualStageNetwork(SMALL).eval()
+    trusting.load_state_dict(network.state_dict())
+    trusting.second_look.gate.bias.fill_(50)
+    trusting.second_look.to_mask.weight.zero_()
+    trusting.mask_head.head.bias.fill_(50)  # all of it is rain
+    restored = trusting(planes(frame), planes(state)).restored
+    torch.testing.assert_close(
+        restored[..., :64], planes(state)[:, :3, :, :64], rtol=0, atol=2e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('half', [False, True])
+def test_as_deployed_it_computes_the_same(network, half):
+    frame, state = pictures()
+    deployed = DeployedNetwork(network, half=half).eval()
+    derained, mask = deployed(*(torch.from_numpy(each[None]) for each in (frame, state)))
+    expected = network(planes(frame), planes(state))
+    picture = (expected.restored.clamp(0, 1) * 255)[0].permute(1, 2, 0).numpy()
+    assert np.abs(derained[0].numpy() - picture).max() < (4 if half else 0.6)
+    rain = 255 * torch.sigmoid(expected.mask_logits)[0, 0].numpy()
+    assert np.abs(mask[0].numpy() - rain).max() < (6 if half else 0.6)
+
+
+def test_states_of_the_vehicle_and_of_the_training_are_the_same():
+    before = scene(5, 64, 128)
+    rain = (255 * np.linspace(0, 1, 128, dtype=np.float32)).astype(np.uint8)[None].repeat(64, 0)
+    camera = memory.Memory()
+    camera.recall(before, 0.0)
+    camera.keep(before, rain)
+    flow = np.random.default_rng(0).uniform(-2, 2, (16, 32, 2)).astype(np.float32)
+    moved = memory.move(camera._kept[2], flow)
+    ours = warp(make_state(planes(before), planes(rain[..., None])),
+                torch.from_numpy(flow.transpose(2, 0, 1)[None]))[0].permute(1, 2, 0).numpy()
+    # Bytes, and a remap of 1/32 of a pixel.
+    assert np.abs(255 * ours - moved).mean() < 1.5
+    assert ((moved[..., 3] >= LEAST_KNOWN) == (255 * ours[..., 3] >= LEAST_KNOWN)).mean() > 0.97
+
+
+def test_golden_state():
+    state = make_state(torch.tensor([[[[1.5]], [[0.5]], [[-1.0]]]]), torch.tensor([[[[1.0]]]]))
+    expected = [1.0, 0.5, 0.0, 224 / 255]
+    torch.testing.assert_close(state.flatten(), torch.tensor(expected))
+    look = SecondLook(2, 4)
+    for dryness, known in ((224, 1), (210, 0)):
+        cell = torch.full((1, 1, 4, 4), dryness / 255)
+        assert look(torch.zeros(1, 3, 4, 4), cell)[1].item() == known
