@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import OrderedDict
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from pictures import frames, psnr
 pytest.importorskip('openvino', reason='needs OpenVINO')
 
 from derain_ros.engines import EngineError, create_engine, engine_report
+from derain_ros.engines.agreement import agreement, state_for, test_frame
 from derain_ros.engines.contract import KEPT_SIZES, ready_for
 from derain_ros.rain import add_rain
 
@@ -218,3 +220,25 @@ def test_the_vehicle_needs_no_torch():
     assert run.stdout.startswith('openvino\n')
     # Not by the name of this package: PyPI has none of ours, and anyone may register it.
     assert 'pip install torch safetensors' in run.stdout
+
+
+def test_nano_t_is_nano_without_a_state_and_agrees_between_engines_with_one():
+    frame = np.ascontiguousarray(test_frame(96, 160))
+    state = np.ascontiguousarray(state_for(frame))
+    with closing(create_engine('openvino', 'nano-t', precision='f32')) as ours:
+        alone = ours.infer(frame)
+        known = ours.infer(frame, state)
+        assert ours.info.remembers
+        with pytest.raises(ValueError, match=r'expected uint8 states of shape \(1, 96, 160, 4\)'):
+            ours.infer(frame, state[:, :-1])
+    with closing(create_engine('openvino', 'nano', precision='f32')) as nano:
+        single = nano.infer(frame)
+        with pytest.raises(ValueError, match='the model takes single frames, no states'):
+            nano.infer(frame, state)
+    np.testing.assert_array_equal(alone.image, single.image)
+    np.testing.assert_array_equal(alone.rain_mask, single.rain_mask)
+    assert np.abs(known.image.astype(int) - alone.image).max() > 3
+    pytest.importorskip('torch', reason='the torch engine needs the extra `train`')
+    with closing(create_engine('torch', 'nano-t', precision='f32')) as torch:
+        assert agreement(known, torch.infer(frame, state)) > 60
+        assert agreement(alone, torch.infer(frame)) > 60
