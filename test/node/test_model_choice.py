@@ -150,6 +150,7 @@ def test_a_choice_waits_until_the_rate_is_known_and_then_only_steps_down(tmp_pat
     bench.seconds[BEST] = 0.001
     for _ in range(300):
         assert runs(NAMES[-2])
+    bench.demand = {SIZE: 10.0}
     assert bench.taken() == NAMES[-2]  # what it took is remembered
 
 
