@@ -48,6 +48,8 @@ def batches(
     kind, options = RainyCrops, {}
     if clips:
         videos = sorted(config.videos.glob('*.mp4')) if config.videos else []
+        if config.videos and not videos:
+            raise FileNotFoundError(f'videos: {config.videos}: no MP4 video there')
         kind, options = RainyClips, {'videos': videos}
     elif renders_on_device(config, device):
         from derain_ros.training.device_crops import DeviceCrops
@@ -80,5 +82,11 @@ def _echoed(rendered: Iterator[Batch], echo: int, used: int) -> Iterator[Batch]:
     """Hand out each batch ``echo`` times, the first one ``used`` times less."""
     for batch in rendered:
         for turn in range(used, echo):
-            yield tuple(plane.flip(-1) for plane in batch) if turn % 2 else batch
+            yield _mirrored(batch) if turn % 2 else batch
         used = 0
+
+
+def _mirrored(batch: Batch) -> Batch:
+    rainy, dry, streaks, *flow = (plane.flip(-1) for plane in batch)
+    # Of a clip; what moved to the right moves to the left.
+    return rainy, dry, streaks, *(each * each.new_tensor([-1, 1]).view(2, 1, 1) for each in flow)

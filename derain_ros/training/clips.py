@@ -94,6 +94,11 @@ class RainyClips(RainyCrops):
 
     def __post_init__(self) -> None:
         self._videos = [read_video(path) for path in self.videos]
+        for path, video in zip(self.videos, self._videos, strict=True):
+            if min(video[0].shape[:2]) < self.size:
+                raise FileNotFoundError(
+                    f'{path}: its frames, {_VIDEO_WIDTH} pixels wide, are smaller than a crop; '
+                    'leave it out, or set a smaller size')
         self._flow = None
 
     def render(self, index: int) -> tuple[torch.Tensor, ...]:

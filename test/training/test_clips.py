@@ -10,6 +10,7 @@ import cv2  # noqa: E402
 
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
 from derain_ros.network.second_look import make_state, warp  # noqa: E402
+from derain_ros.training.batches import batches  # noqa: E402
 from derain_ros.training.clips import (  # noqa: E402
     FRAMES,
     MARGIN,
@@ -21,6 +22,7 @@ from derain_ros.training.clips import (  # noqa: E402
 from derain_ros.training.config import TrainingConfig  # noqa: E402
 from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
 from derain_ros.training.loop import Trainer  # noqa: E402
+from derain_ros.training.ranks import Ranks  # noqa: E402
 
 SIZE = 64
 SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)
@@ -104,3 +106,28 @@ def test_training_leaves_what_single_frames_give(photographs, tmp_path):
     # The same command goes on.
     again = Trainer(config, log=lambda _line: None, network=SMALL)
     assert again.step == 6
+
+
+def test_videos_that_give_no_crop_are_named(photographs, tmp_path):
+    config = TrainingConfig(
+        data=photographs, out=tmp_path, model='nano-t', size=SIZE, workers=0, videos=tmp_path)
+    with pytest.raises(FileNotFoundError, match=f'videos: {tmp_path}: no MP4 video there'):
+        batches(config, torch.device('cpu'), Ranks(), 0)
+    path = tmp_path / 'wide.mp4'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 10, (640, 48))
+    for _ in range(16):
+        writer.write(np.zeros((48, 640, 3), np.uint8))
+    writer.release()
+    with pytest.raises(FileNotFoundError, match=r'wide\.mp4: its frames, 640 pixels wide'):
+        batches(config, torch.device('cpu'), Ranks(), 0)
+
+
+def test_a_mirrored_clip_moves_the_other_way(photographs, tmp_path):
+    config = TrainingConfig(
+        data=photographs, out=tmp_path, model='nano-t', size=SIZE, workers=0, batch=1, echo=2,
+        dry_share=1.0, camera=False)
+    _, source = batches(config, torch.device('cpu'), Ranks(), 0)
+    first, second = next(source), next(source)
+    assert torch.equal(second[0], first[0].flip(-1))
+    assert torch.equal(second[3][:, :, 0], -first[3][:, :, 0].flip(-1))
+    assert torch.equal(second[3][:, :, 1], first[3][:, :, 1].flip(-1))
