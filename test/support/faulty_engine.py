@@ -93,8 +93,8 @@ def probe() -> tuple[str, str]:
 
 def create(name, model, precision, options=None) -> Engine:
     """Create the engine of a name; see the contract of ``derain_ros.engines``."""
-    _log(name, 'create')
     creation = _command(name).creation
+    _log(name, 'create')  # what is logged is decided: a later command does not change it
     if creation == 'fail':
         raise EngineError(f'{name}: creation fails as commanded')
     if creation == 'hang':
