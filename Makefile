@@ -66,6 +66,7 @@ test: lint
 	$(PYTEST) $(NODE_TESTS)
 
 test-all: lint
+	$(PIP) colcon-bash colcon-metadata colcon-ros
 	$(BIN)/python -m pytest
 	$(if $(OTHERS),$(MAKE) $(OTHERS))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from derain_ros.commands import print_error, print_notes, told
-from derain_ros.text import UserError, how_to_install
+from derain_ros.text import UserError, why_not_imported
 
 _COMMANDS = (
     'image', 'bag', 'info', 'demo', 'top', 'bench', 'soak', 'replay-bench', 'rain', 'evaluate',
@@ -89,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return args.run(args)
         finally:
             sys.stdout.flush()
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition('.')[0] == 'derain_ros':
+    except ImportError as error:
+        problem = why_not_imported(error)
+        if not problem:
             raise
-        print_error(f'the Python package {error.name} is missing; '
-                    f'{how_to_install(_package_of(error.name))}')
+        print_error(problem)
         return 1
     except KeyboardInterrupt:
         print('derain: interrupted', file=sys.stderr)
@@ -110,13 +110,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def derain_top(argv: Sequence[str] | None = None) -> int:
     """Run ``derain_top``, which is ``derain top``."""
     return main(['top', *(sys.argv[1:] if argv is None else argv)])
-
-
-def _package_of(module: str) -> str:
-    """Name under which pip knows a module."""
-    name = module.partition('.')[0]
-    return {'backports': 'backports.zstd', 'cv2': 'opencv-python-headless',
-            'ruamel': 'ruamel.yaml', 'yaml': 'pyyaml'}.get(name, name)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,12 @@
 """Names and messages as they are shown and sorted, and the errors that tell them to users."""
 
+import os
 import re
 import sys
+
+_PIP = {'backports': 'backports.zstd', 'cv2': 'opencv-python-headless',
+        'rosbags': '"rosbags<0.12"', 'ruamel': 'ruamel.yaml', 'yaml': 'pyyaml'}
+"""What pip is told for a module, where that is not its name."""
 
 
 class UserError(Exception):
@@ -36,3 +41,37 @@ def how_to_install(*packages: str) -> str:
         return install
     return ('no virtual environment is active: if there is one, activate it '
             f'(`source .venv/bin/activate`), else {install}')
+
+
+def why_not_imported(error: Exception, module: str | None = None) -> str:
+    """Say what is wrong with a package of others that cannot be imported, and what to do.
+
+    ``module`` is what was to be imported, by default what the error names; empty where it names
+    none, or one of ours.
+    """
+    name = (module or getattr(error, 'name', None) or '').partition('.')[0]
+    if 'numpy' in str(error) and not isinstance(error, ModuleNotFoundError):
+        return (f'{error}: NumPy {_numpy()} is not the one that a package beside it was built '
+                'for; with packages of ROS or Ubuntu `pip install "numpy<2"` puts that right')
+    if name in ('', 'derain_ros'):
+        return ''
+    if re.fullmatch(r'rclpy|rpyutils|(ament|rosidl)_\w+|\w+_(msgs|srvs|interfaces)', name):
+        return (f'{error}; source a ROS 2 installation, Humble or newer '
+                '(`source /opt/ros/jazzy/setup.bash`)')
+    packages = [_PIP.get(name, name)]
+    if not isinstance(error, ModuleNotFoundError):
+        return (f'the Python package {name} is there, but broken or of another version ({error}); '
+                f'install it anew with `pip install --force-reinstall --no-deps {packages[0]}`')
+    # A newer NumPy would hide the one that the packages of a sourced ROS are built for.
+    if os.environ.get('AMENT_PREFIX_PATH') and _numpy().startswith('1.'):
+        packages.append('"numpy<2"')
+    return f'the Python package {name} is missing; {how_to_install(*packages)}'
+
+
+def _numpy() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version('numpy')
+    except metadata.PackageNotFoundError:
+        return ''

@@ -14,7 +14,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from derain_ros.node.parameter_store import other_nodes
+from derain_ros.node.parameter_store import check_launch_arguments, other_nodes
 from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
 from launch import LaunchDescription
 
@@ -90,6 +90,11 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _node(context) -> list:
+    declared = generate_launch_description().get_launch_arguments()
+    for problem in check_launch_arguments(
+            __file__, [argument.name for argument in declared], context.launch_configurations):
+        get_logger().warning(problem)
+
     def given(name: str) -> str:
         return LaunchConfiguration(variable_name=name).perform(context)
 

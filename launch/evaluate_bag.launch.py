@@ -32,6 +32,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
+from derain_ros.node.parameter_store import check_launch_arguments
 from launch import LaunchDescription
 
 # The age of frames is told to the resolution of /clock; the default of ros2 bag is 40.
@@ -78,6 +79,9 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _processes(context) -> list:
+    check_launch_arguments(__file__, [
+        argument.name for argument in generate_launch_description().get_launch_arguments()])
+
     def given(name: str) -> str:
         return LaunchConfiguration(variable_name=name).perform(context)
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derain_ros.text import how_to_install, printable
+from derain_ros.text import how_to_install, printable, why_not_imported
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +41,32 @@ def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path):
         r'derain: error: the Python package \w+ is missing; no virtual environment is active: if '
         r'there is one, activate it \(`source .venv/bin/activate`\), else install it with '
         r'`pip install \S+`\n', run.stderr), run.stderr
+
+
+@pytest.mark.parametrize(('error', 'told'), [
+    (ModuleNotFoundError('gone', name='rosbags.rosbag2'), '`pip install "rosbags<0.12"`'),
+    (ModuleNotFoundError('gone', name='matplotlib'), '`pip install matplotlib`'),
+    (ModuleNotFoundError('gone', name='sensor_msgs'), 'gone; source a ROS 2 installation'),
+    (ImportError('cannot import name Filter', name='rosbags.highlevel'),
+     '(cannot import name Filter); install it anew with `pip install --force-reinstall --no-deps '
+     '"rosbags<0.12"`'),
+    (ImportError('libGL.so.1: no such file', name='cv2'), 'opencv-python-headless`'),
+    (ImportError('numpy.core.multiarray failed to import'), '`pip install "numpy<2"`'),
+    (ImportError('ours', name='derain_ros.text'), ''), (ImportError('whose?'), '')])
+def test_what_cannot_be_imported_is_named_with_its_remedy(monkeypatch, error, told):
+    monkeypatch.delenv('AMENT_PREFIX_PATH', raising=False)
+    problem = why_not_imported(error)
+    assert told in problem and bool(told) == bool(problem)
+
+
+def test_the_numpy_of_a_sourced_ros_is_kept(monkeypatch, tmp_path):
+    information = tmp_path / 'numpy-1.21.5.dist-info'
+    information.mkdir()
+    (information / 'METADATA').write_text('Metadata-Version: 2.1\nName: numpy\nVersion: 1.21.5\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', '/opt/ros/humble')
+    missing = ModuleNotFoundError('gone', name='matplotlib')
+    assert 'pip install matplotlib "numpy<2"`' in why_not_imported(missing)
 
 
 def test_no_message_or_page_names_this_package_as_one_of_pypi():

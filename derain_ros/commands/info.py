@@ -60,7 +60,7 @@ def _engines() -> list[dict]:
 
 
 def _versions() -> dict[str, str | None]:
-    wheels = {name: _version(f'ros-{name}-rclpy') for name in ('jazzy', 'humble')}
+    wheels = {name: _version(f'ros-{name}-rclpy') for name in ('kilted', 'jazzy')}
     ros = os.environ.get('ROS_DISTRO') or next(filter(wheels.get, wheels), None)
     rclpy = _version('rclpy') or _version('ros-rclpy')
     return versions() | {'ros': ros, 'rclpy': rclpy, 'rosbags': _version('rosbags')}

@@ -19,7 +19,7 @@ from derain_ros.engines.contract import (
 )
 from derain_ros.engines.models import ModelInfo
 from derain_ros.engines.onnx_file import check_interface, check_one_file
-from derain_ros.text import how_to_install
+from derain_ros.text import why_not_imported
 
 SMALL_PIXELS = 1 << 16
 """Up to so many pixels one thread is as fast as several, for less CPU time.
@@ -60,8 +60,9 @@ def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
 def _import():
     try:
         import openvino
-    except ImportError as error:
-        raise EngineError(f'{error}; {how_to_install("openvino")}') from error
+        openvino.Core  # noqa: B018, older releases have it elsewhere
+    except Exception as error:  # of several types, where a library of it does not load
+        raise EngineError(why_not_imported(error, 'openvino')) from error
     return openvino
 
 

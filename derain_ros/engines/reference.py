@@ -25,7 +25,7 @@ class Reference:
             try:
                 for module in modules:
                     importlib.import_module(module)
-            except ImportError as error:
+            except Exception as error:  # of several types, where a library of it does not load
                 missing.append(str(error))
                 continue
             if self.name == 'OpenVINO' or model.weights:

@@ -173,10 +173,13 @@ def _rows(msg: Any) -> np.ndarray | None:
 
 @functools.cache
 def _cv_bridge() -> Any:
+    """Return a bridge, or what to do to get one."""
     try:
         from cv_bridge import CvBridge
-    except Exception:  # a cv_bridge built for another NumPy fails in many ways; do without it
-        return None
+    except ModuleNotFoundError:
+        return 'install cv_bridge'
+    except Exception as error:  # one built for another NumPy or OpenCV fails in many ways
+        return f'install a cv_bridge that works here ({ascii(str(error))[:80]})'
     return CvBridge()
 
 
@@ -186,10 +189,10 @@ def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
         refuse('encoding', f'{shown(msg.encoding)}, that of a depth image', 'a colour or grey one',
                'name the topic of the colour images')
     bridge = _cv_bridge()
-    if bridge is None:
+    if isinstance(bridge, str):
         refuse(
             'encoding', shown(msg.encoding), f'one of {", ".join(sorted(SUPPORTED_ENCODINGS))}',
-            'set the camera driver to one of these, or install cv_bridge')
+            f'set the camera driver to one of these, or {bridge}')
     step = integer_field(msg, 'step', width, 2**32 - 1, 'check the publisher')
     length = len(byte_view(msg))
     if length < step * height:

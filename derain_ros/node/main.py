@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from derain_ros.text import why_not_imported
+
 # What takes long to import is imported below, so that Ctrl-C in the first second ends the process
 # as it does later.
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ STOP_SECONDS = 1.2
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM, by default with the command line of the process.
 
-    Returns the exit status: 0 after a signal, 1 if the arguments of ROS cannot be read, or if
-    building alone was asked for and failed.
+    Returns the exit status: 0 after a signal, 1 if a package is missing or the arguments of ROS
+    cannot be read, or if building alone was asked for and failed.
     """
     # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
     # through, which kills the process where it comes up inside rclpy. Blocked until all is
@@ -45,12 +47,19 @@ def main(args: Sequence[str] | None = None) -> int:
             'ROS 2 lifecycle node that removes rain from camera topics.'),
         epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; '
                'ros2 param list /derain and ros2 param describe tell which there are.')
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-    from rclpy.utilities import remove_ros_args
+    try:
+        import rclpy
+        from rclpy.signals import SignalHandlerOptions
+        from rclpy.utilities import remove_ros_args
 
-    from derain_ros.node.node import DerainNode
-    from derain_ros.node.parameter_store import unheard
+        from derain_ros.node.node import DerainNode
+        from derain_ros.node.parameter_store import unheard
+    except ImportError as error:
+        problem = why_not_imported(error)
+        if not problem:
+            raise
+        print(f'derain_node: cannot start: {problem}', file=sys.stderr)
+        return 1
 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     if stop.is_set():

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -30,6 +31,10 @@ from derain_ros.node.parameters import (
 
 _WAYS_BACK = {'inactive': ('cleanup',), 'active': ('deactivate', 'cleanup')}
 """Transitions that lead from a state to unconfigured."""
+
+_OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'sigterm_timeout', 'sigkill_timeout',
+              'emulate_tty', 'ros_namespace')
+"""Arguments that launch itself reads."""
 
 
 class ParameterStore:
@@ -168,10 +173,13 @@ class ParameterStore:
             if self._node.has_parameter(name) or name.startswith('qos_overrides.'):
                 continue
             logger = self._node.get_logger()
-            if rule_of(name) is not None:
+            if rule_of(name) is None:
+                logger.warning(self._unknown(name))
+            elif 'cameras' in self._given:
                 logger.info(f'{name} is not used, as its camera is not among cameras')
-                continue
-            logger.warning(self._unknown(name))
+            else:
+                logger.warning(f'{name} is not used, as cameras is not given: '
+                               f'name {name.rpartition(".")[0]} in it')
 
     def _unknown(self, name: str) -> str:
         if name in GONE:
@@ -211,6 +219,29 @@ def other_nodes(file: Path, name: str) -> list[str]:
     names = list(_node_names(content, ''))
     fits = any(re.fullmatch(_pattern(found), name) for found in names)
     return [] if fits else names or ['none']
+
+
+def check_launch_arguments(
+    file: str, known: Sequence[str], present: Iterable[str] = ()
+) -> list[str]:
+    """Refuse launch arguments that were typed for a launch file and that it does not have.
+
+    ``ros2 launch`` passes over them. ``present`` are all arguments that are in force, some of them
+    meant for launch files that include this one: returned is what to warn of where one looks like
+    a ``known`` one. Raises RuntimeError.
+    """
+    known, name = (*known, *_OF_LAUNCH), Path(file).name
+    words = [Path(word).name for word in sys.argv]
+    typed = [word.partition(':=')[0] for word in sys.argv[words.index(name):] if ':=' in word
+             ] if name in words else []
+    for other in typed:
+        if other not in known:
+            close = difflib.get_close_matches(other, known, n=1)
+            hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'
+            raise RuntimeError(f'{other} is no argument of {name}; {hint}')
+    return [f'{other} is no argument of {name}; if it is meant for it, it has to be {close[0]}'
+            for other in present if other not in known
+            and (close := difflib.get_close_matches(other, known, n=1, cutoff=0.8))]
 
 
 def _node_names(content: object, name: str) -> Iterator[str]:

@@ -209,10 +209,10 @@ def test_report_names_every_engine():
 
 def test_the_vehicle_needs_no_torch():
     code = (
-        'import sys; sys.modules["torch"] = None\n'
+        'import sys; sys.modules["torch"] = sys.modules["cuda"] = None\n'
         'from derain_ros.engines import create_engine, engine_report\n'
         'print(create_engine().info.engine)\n'
-        'print([s.detail for s in engine_report() if s.engine == "torch"])\n'
+        'print([s.detail for s in engine_report() if not s.available])\n'
     )
     run = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -220,6 +220,22 @@ def test_the_vehicle_needs_no_torch():
     assert run.stdout.startswith('openvino\n')
     # Not by the name of this package: PyPI has none of ours, and anyone may register it.
     assert 'pip install torch safetensors' in run.stdout
+    # Not plain cuda-bindings, which are those of CUDA 13 and not JetPack 6's.
+    assert '"cuda-python==12.6.*"' in run.stdout
+
+
+@pytest.mark.parametrize(('module', 'text', 'told'), [
+    ('openvino', '', "has no attribute 'Core'"),  # as before 2023
+    ('openvino', 'raise OSError("libtbb.so.12: cannot open shared object file")', 'libtbb.so.12'),
+    ('torch', 'raise RuntimeError("built for another Python")', 'another Python')])
+def test_a_broken_back_end_is_told_and_the_others_are_not_harmed(tmp_path, module, text, told):
+    (tmp_path / f'{module}.py').write_text(text)
+    run = subprocess.run(
+        [sys.executable, '-c',
+         f'import sys; sys.path.insert(0, {str(tmp_path)!r}); from derain_ros.cli import main; '
+         'sys.exit(main(["info"]))'], cwd=ROOT, capture_output=True, text=True, check=True)
+    line, = [line for line in run.stdout.splitlines() if line.startswith(f'  {module}: ')]
+    assert 'not available' in line and told in line and 'pip install --force-reinstall' in line
 
 
 def test_nano_t_is_nano_without_a_state_and_agrees_between_engines_with_one():

@@ -147,7 +147,7 @@ def _memory():
 
 @NO_GPU
 def test_without_a_gpu_tensorrt_says_why():
-    with pytest.raises(EngineError, match=r'engine tensorrt: no NVIDIA GPU|no Python module cuda'):
+    with pytest.raises(EngineError, match='engine tensorrt: no NVIDIA GPU can be used'):
         create_engine('tensorrt')
 
 

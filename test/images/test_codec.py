@@ -4,6 +4,7 @@ Speed is not asserted here. cv_bridge is compared with only where it is installe
 """
 
 import dataclasses
+import sys
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from image_messages import COLOUR, HEADER, RosbagImage, image, mosaic
 
+from derain_ros.images import codec
 from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
     ImageFormatError,
@@ -244,6 +246,19 @@ def test_agrees_with_cv_bridge(encoding):
     # cv_bridge rounds value / 257 where this package takes value >> 8.
     tolerance = 1 if encoding.endswith('16') else 0
     assert np.abs(decode_image(message).astype(int) - expected).max() <= tolerance
+
+
+def test_a_cv_bridge_that_does_not_load_is_told(tmp_path, monkeypatch):
+    (tmp_path / 'cv_bridge.py').write_text(
+        'raise ImportError("libopencv_core.so.4.5d: cannot open shared object file")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
+    codec._cv_bridge.cache_clear()
+    try:
+        with pytest.raises(ImageFormatError, match=r'a cv_bridge that works here \(\W*libopencv'):
+            decode_image(image('16UC3', 4, 4, bytes(96)))
+    finally:
+        codec._cv_bridge.cache_clear()
 
 
 def test_rows_that_cv_bridge_would_shift_are_refused():

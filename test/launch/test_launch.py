@@ -213,6 +213,34 @@ def test_a_config_that_cannot_be_used_starts_nothing(prefix):
         assert not launched.pids()
 
 
+@pytest.mark.parametrize(('argument', 'said'), [
+    ('modle:=base', 'modle is no argument of derain.launch.py; did you mean model?'),
+    ('cam:=/x', 'cam is no argument of derain.launch.py; there are config, ')])
+def test_an_argument_that_there_is_not_starts_nothing(prefix, argument, said):
+    with launch_node(prefix, 1, 'sigterm_timeout:=3', argument) as launched:
+        assert launched.process.wait(30) != 0
+        assert said in launched.log()
+        assert not launched.pids()
+
+
+def test_a_misspelt_argument_of_an_including_file_is_a_warning(prefix):
+    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text('#!/bin/sh\nexit 1\n')
+    fleet = prefix / 'fleet.launch.py'
+    fleet.write_text(f"""
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+def generate_launch_description():
+    return LaunchDescription([IncludeLaunchDescription(
+        PythonLaunchDescriptionSource({str(LAUNCH_FILE)!r}),
+        launch_arguments=[('modle', 'base'), ('respawn', 'false')])])
+""")
+    with Launched(prefix, fleet, 1, 'robots:=3') as launched:
+        launched.process.wait(30)
+        assert 'modle is no argument of derain.launch.py; if it is meant' in launched.log()
+        assert 'robots' not in launched.log() and len(launched.pids()) == 1
+
+
 @pytest.mark.parametrize(('rmw', 'expected'), [
     ({}, {profile_variable(): 'fastdds.xml'}),
     ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_dynamic_cpp'}, {profile_variable(): 'fastdds.xml'}),

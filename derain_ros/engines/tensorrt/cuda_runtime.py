@@ -31,7 +31,8 @@ def cuda() -> ModuleType:
         except ImportError:
             from cuda import cudart as runtime  # cuda-python before 12.6
     except ImportError as error:
-        raise EngineError(f'no Python module cuda.bindings; {BINDINGS}') from error
+        raise EngineError(
+            f'cuda.bindings cannot be imported ({error}); {BINDINGS}') from error
     return runtime
 
 

@@ -18,7 +18,7 @@ from derain_ros.engines.contract import (
     ready_for,
 )
 from derain_ros.engines.models import ModelError, ModelInfo
-from derain_ros.text import how_to_install
+from derain_ros.text import how_to_install, why_not_imported
 
 
 def probe() -> tuple[str, str]:
@@ -43,13 +43,15 @@ def untrained(variant: str, precision: str):
 
 
 def _import():
+    name = 'torch'
     try:
-        import safetensors.torch  # noqa: F401
         import torch
-    except ImportError as error:
-        raise EngineError(
-            f'{error}; {how_to_install("torch", "safetensors")}'
-        ) from error
+        name = 'safetensors'
+        import safetensors.torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise EngineError(f'{error}; {how_to_install("torch", "safetensors")}') from error
+    except Exception as error:  # of several types, where a library of it does not load
+        raise EngineError(why_not_imported(error, name)) from error
     return torch
 
 
