@@ -128,7 +128,7 @@ def test_a_missing_package_is_named():
     result = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
-    assert 'pip install rosbags' in result.stderr
+    assert 'pip install "rosbags<0.12"' in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

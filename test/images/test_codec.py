@@ -256,7 +256,7 @@ def test_a_cv_bridge_that_does_not_load_is_told(tmp_path, monkeypatch):
     codec._cv_bridge.cache_clear()
     try:
         with pytest.raises(ImageFormatError, match=r'a cv_bridge that works here \(\W*libopencv'):
-            decode_image(image('16UC3', 4, 4, bytes(96)))
+            decode_image(image('16UC3', 4, 4, [0] * 96))
     finally:
         codec._cv_bridge.cache_clear()
 
