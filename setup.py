@@ -73,6 +73,7 @@ setup(
             'ros-kilted-rmw-fastrtps-cpp==9.3.*',
         ],
         'train': [
+            'msgspec>=0.18',
             'onnx>=1.16',
             'onnxscript>=0.2',
             'safetensors>=0.4',
@@ -89,6 +90,7 @@ setup(
         ],
         'test': [
             'hypothesis>=6.80',
+            'playwright>=1.40',
             'pytest>=7.4',
             'pytest-xdist>=3.8',
             'pyyaml>=6.0',

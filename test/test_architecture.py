@@ -39,15 +39,15 @@ TABLE = {
     # What makes the models.
     'network': ('', 'torch'),
     'rain': ('', 'numpy cv2'),
-    'training': ('network rain evaluation engines.models images',
-                 'numpy cv2 onnx ruamel safetensors torch'),
+    'training': ('network rain evaluation engines.models images files',
+                 'numpy cv2 msgspec onnx safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 distributed {BAGS}'),
-    'files': ('images engines engines.models bags', 'numpy cv2 av msgspec rosbags'),
+    'files': ('images engines engines.models bags', 'numpy cv2 av msgspec rosbags ruamel'),
     'rain.apply': ('images rain bags files', 'numpy cv2 rosbags'),
     'evaluation': ('images rain_gate engines engines.models rain bags files', 'numpy cv2'),
     'evaluation.detection': ('images rain_gate engines engines.models bags files',
-                             'numpy cv2 msgspec openvino pycocotools ruamel'),
+                             'numpy cv2 msgspec openvino pycocotools'),
     'report': ('images rain_gate bags files evaluation',
                'numpy jinja2 matplotlib msgspec rosbags'),
     # What drives a node, and measures it.

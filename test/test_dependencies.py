@@ -33,7 +33,8 @@ OPTIONAL = {
 }
 UNSEEN = {
     'onnxscript': "torch's exporter imports it", 'tensorboard': 'torch.utils imports it',
-    'ruff': 'run by make lint', 'pytest-xdist': 'a plugin, for make test',
+    'playwright': 'skipped where it is missing', 'ruff': 'run by make lint',
+    'pytest-xdist': 'a plugin, for make test',
 }
 
 

@@ -39,16 +39,16 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.network.dual_stage import DualStageConfig
     from derain_ros.replacing import replace_file
     from derain_ros.training.ablation import run_ablation, table
-    from derain_ros.training.config import ConfigError, TrainingConfig
+    from derain_ros.training.config import ConfigError, make_config
     from derain_ros.training.picture_pack import PackError
 
     if not (args.validation / 'clean').is_dir():
         raise UsageError(f'{args.validation}: no folder clean/ with dry pictures')
     with refusing(ConfigError, FileNotFoundError, PackError):
-        config = TrainingConfig(
-            data=args.data, out=args.output, validation=args.validation, steps=args.steps,
-            batch=args.batch, size=args.size, learning_rate=2e-3, ema=0.995,
-            warm_up=min(100, args.steps // 4))
+        config = make_config({
+            'data': args.data, 'out': args.output, 'validation': args.validation,
+            'steps': args.steps, 'batch': args.batch, 'size': args.size, 'learning_rate': 2e-3,
+            'ema': 0.995, 'warm_up': min(100, args.steps // 4)})
         rows = run_ablation(
             config, DualStageConfig(half_blocks=(0, 1)), args.seeds,
             log=lambda line: print(line, flush=True))

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from derain_ros.training.checkpoint import load_checkpoint
     from derain_ros.training.config import ConfigError, TrainingConfig
     from derain_ros.training.loop import Trainer
-    from derain_ros.training.model_export import DESCRIPTIONS, write_model
+    from derain_ros.training.model_export import write_model
     from derain_ros.training.validation import score
 
     checkpoint = args.run_folder / 'checkpoint.pt'
@@ -57,8 +57,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f'{args.run_folder}: {error}') from error
     for figure, value in figures.items():
         print(f'{figure} {value}')
-    write_model(
-        network, args.output, name, variant=variant, description=DESCRIPTIONS[variant],
-        figures=figures)
+    write_model(network, args.output, name, variant=variant, figures=figures)
     print(f'{args.output / name}.onnx, _fp16.onnx, .safetensors and .json written')
     return 0

@@ -83,11 +83,12 @@ def run(args: argparse.Namespace) -> int:
     """Train as ``args`` say, from the last checkpoint on."""
     from tqdm import tqdm
 
-    from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_yaml
+    from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_config
 
-    with refusing(ConfigError):
-        values = read_yaml(args.config) if args.config else {}
-        values |= dict(parse_assignment(text) for text in args.set)
+    with refusing():
+        values = read_config(args.config) if args.config else {}
+        for text in args.set:
+            values |= parse_assignment(text)
         options = {name: getattr(args, name) for name in ('data', 'out', *_FIELDS)}
         values |= {name: value for name, value in options.items() if value is not None}
         config = make_config(values)

@@ -1,13 +1,15 @@
-"""Say of a file that msgspec refuses which field does not fit, what stands there, what would."""
+"""YAML files, and of what msgspec refuses which field does not fit, what is there, what would."""
 
 import difflib
 import re
 import reprlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
+from derain_ros.files import FileError
 from derain_ros.text import printable
 
 # Aliases make small YAML files of huge values.
@@ -15,6 +17,30 @@ _short_repr = reprlib.Repr()
 _short_repr.maxlevel = 2
 _LARGE = 2**62
 """Bounds beyond this are those of the type, and go without saying."""
+
+_LARGEST_FILE = 1 << 20
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file of 1 MiB at most; raises FileError or OSError."""
+    with path.open('rb') as stream:
+        content = stream.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise FileError(f'{path}: larger than 1 MiB; name a short YAML file')
+    return parse_yaml(content, str(path))
+
+
+def parse_yaml(content: bytes | str, source: str) -> Any:
+    """Return what stands in YAML 1.2, bytes being UTF-8; FileError begins with ``source``."""
+    from ruamel.yaml import YAML
+
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+        return YAML(typ='safe', pure=True).load(text)
+    except Exception as error:
+        # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
+        reason = ' '.join(str(error).split()).partition(' To suppress')[0]
+        raise FileError(printable(f'{source}: no YAML ({reason[:300]})')) from error
 
 
 def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
@@ -66,7 +92,9 @@ def _wanted(info: inspect.Type) -> str:
             for word, bound in (('above', info.gt), ('from', info.ge), ('to', info.le)):
                 if bound is not None and abs(bound) < _LARGE:
                     name += f' {word} {bound:g}'
-            return name
+            return name + (f', a multiple of {info.multiple_of:g}' if info.multiple_of else '')
+        case inspect.CustomType():
+            return 'a path'
         case inspect.StrType():
             return 'a text' if not info.min_length else 'a word'
         case inspect.BoolType():

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
 from derain_ros.replacing import replace_file
 from derain_ros.training.config import ConfigError, TrainingConfig
@@ -60,33 +62,12 @@ def run_ablation(
 ) -> list[dict]:
     """Train and score the network and each ablation of it, once for each seed.
 
-    A run that was finished before is read back, one that was interrupted goes on.
-
-    Parameters
-    ----------
-    config
-        Training of every run; ``out`` is the folder of all, ``validation`` must be given.
-    network
-        The full network.
-    seeds
-        Seeds of weights and data, used for every ablation alike.
-    log
-        Called with a line for each run.
-
-    Returns
-    -------
-    list of dict
-        For each run ``part``, ``seed``, ``steps``, ``batch``, ``size``, ``parameters``,
-        ``flops_per_pixel`` and the figures of
-        :func:`derain_ros.training.validation.score`.
-
-    Raises
-    ------
-    ConfigError
-        The folder holds results of other settings.
-    KeyboardInterrupt
-        After SIGINT or SIGTERM, when the run is saved.
-
+    A run that was finished before is read back, one that was interrupted goes on. ``config`` is
+    that of every run; its ``out`` is the folder of all, ``validation`` must be given. ``log`` is
+    called with a line for each run. Returns for each ``part``, ``seed``, ``steps``, ``batch``,
+    ``size``, ``parameters``, ``flops_per_pixel`` and the figures of
+    :func:`derain_ros.training.validation.score`. Raises ConfigError: the folder holds results of
+    other settings; KeyboardInterrupt: after SIGINT or SIGTERM, when the run is saved.
     """
     networks = ablations(network)
     rows = []
@@ -102,7 +83,7 @@ def run_ablation(
                 'size': config.size,
             }
             if not result.exists():
-                own = replace(config, out=folder, seed=seed, validation=None)
+                own = structs.replace(config, out=folder, seed=seed, validation=None)
                 trainer = Trainer(own, log=lambda _line: None, network=candidate)
                 trained = trainer.run()
                 if trainer.step < config.steps:

@@ -14,11 +14,7 @@ _PARTS = {'step', 'network', 'average', 'optimizer'}
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint, onto the CPU.
 
-    Raises
-    ------
-    ConfigError
-        The file is damaged or is no checkpoint of a run.
-
+    Raises ConfigError: the file is damaged or is no checkpoint of a run.
     """
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)

@@ -1,24 +1,27 @@
 """What a training run does, from YAML, the command line or code."""
 
-import difflib
-import math
-import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import NoneType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta, Struct
+
+from derain_ros.files.checked import explain, parse_yaml, read_yaml
 from derain_ros.text import UserError
+
+_Count = Annotated[int, Meta(ge=1)]
+_Number = Annotated[int, Meta(ge=0)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Positive = Annotated[float, Meta(gt=0, le=1e6)]
 
 
 class ConfigError(UserError, ValueError):
     """A training configuration is wrong; the message names the field and the remedy."""
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What a run does.
+class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run does; :func:`make_config` holds the values against their ranges.
 
     Attributes
     ----------
@@ -94,11 +97,6 @@ class TrainingConfig:
         ``device`` (:mod:`derain_ros.training.gpu_rain`), or ``auto``: on the device
         if it is a GPU.
 
-    Raises
-    ------
-    ConfigError
-        A value is outside its range.
-
     """
 
     data: Path
@@ -107,30 +105,30 @@ class TrainingConfig:
     videos: Path | None = None
     init: Path | None = None
     model: str = 'nano'
-    steps: int = 20000
-    batch: int = 8
-    size: int = 128
-    accumulate: int = 1
-    learning_rate: float = 2e-3
-    warm_up: int = 300
-    weight_decay: float = 1e-4
-    clip: float = 0.5
-    ema: float = 0.999
-    non_finite_limit: int = 20
-    dry_share: float = 0.2
-    intensity_low: float = 0.05
-    intensity_high: float = 1.0
-    intensity_skew: float = 1.8
-    pattern_share: float = 0.15
-    blur_share: float = 0.25
-    echo: int = 1
+    steps: _Count = 20000
+    batch: _Count = 8
+    size: Annotated[int, Meta(ge=64, le=4096, multiple_of=64)] = 128
+    accumulate: _Count = 1
+    learning_rate: _Positive = 2e-3
+    warm_up: _Number = 300
+    weight_decay: Annotated[float, Meta(ge=0, le=1e6)] = 1e-4
+    clip: _Positive = 0.5
+    ema: _Share = 0.999
+    non_finite_limit: _Count = 20
+    dry_share: _Share = 0.2
+    intensity_low: _Share = 0.05
+    intensity_high: _Share = 1.0
+    intensity_skew: Annotated[float, Meta(ge=0.1, le=10)] = 1.8
+    pattern_share: _Share = 0.15
+    blur_share: _Share = 0.25
+    echo: _Count = 1
     camera: bool = True
-    seed: int = 1
-    save_every: int = 250
-    validate_every: int = 1000
-    log_every: int = 50
-    samples: int = 4
-    workers: int = 1
+    seed: _Number = 1
+    save_every: _Count = 250
+    validate_every: _Count = 1000
+    log_every: _Count = 50
+    samples: _Number = 4
+    workers: _Number = 1
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'auto'
     channels_last: bool = True
@@ -138,144 +136,54 @@ class TrainingConfig:
     compile: bool = False
     render: Literal['auto', 'cpu', 'device'] = 'auto'
 
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        for names, low, high in _RANGES:
-            for name in names:
-                value = getattr(self, name)
-                if not low <= value <= high:
-                    limit = f'{low} to {high}' if high < math.inf else f'at least {low}'
-                    raise ConfigError(f'{name}: {value!r} is outside its range, {limit}')
-        if self.size % 64:
-            raise ConfigError(f'size: {self.size} is not a multiple of 64')
-        for name in ('learning_rate', 'clip'):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ConfigError(f'{name}: {value!r} is not a positive number')
-        if self.intensity_low > self.intensity_high:
-            raise ConfigError(
-                f'intensity_low: {self.intensity_low} exceeds intensity_high, '
-                f'{self.intensity_high}')
 
+def make_config(values: Mapping[str, Any]) -> TrainingConfig:
+    """Make a configuration of values by the names of their fields.
 
-_RANGES = (
-    (('steps', 'batch', 'accumulate', 'echo', 'save_every', 'validate_every', 'log_every',
-      'non_finite_limit'), 1, math.inf),
-    (('size',), 64, 4096),
-    (('warm_up', 'weight_decay', 'seed', 'samples', 'workers'), 0, math.inf),
-    (('ema', 'dry_share', 'pattern_share', 'blur_share', 'intensity_low', 'intensity_high'), 0, 1),
-    (('intensity_skew',), 0.1, 10),
-)
-
-_TYPES = get_type_hints(TrainingConfig)
-
-
-def read_yaml(path: Path) -> dict[str, object]:
-    """Read fields of :class:`TrainingConfig` from a YAML file.
-
-    Parameters
-    ----------
-    path
-        A mapping of field names to values. Relative paths in it are relative to the
-        current folder.
-
-    Returns
-    -------
-    dict
-        Values in the types of the fields.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing or is no YAML mapping, a key is no field (the message
-        names the nearest one), or a value is not of the type of its field.
-
+    Raises ConfigError: a field is not known, missing, or its value does not fit.
     """
-    try:
-        values = _parse(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise ConfigError(f'{path}: cannot be read as YAML: {reason}') from error
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise ConfigError(f'{path}: expected lines of the form `field: value`')
-    return {str(key): convert(str(key), value, str(path)) for key, value in values.items()}
+    found = _convert(values)
+    if found.intensity_low > found.intensity_high:
+        raise ConfigError(f'intensity_low: {found.intensity_low} exceeds intensity_high, '
+                          f'{found.intensity_high}')
+    return found
 
 
-def parse_assignment(text: str) -> tuple[str, object]:
-    """Split ``FIELD=VALUE`` into the name of a field and a value of its type.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read values of some fields from a YAML file; relative paths are of the current folder.
 
-    Raises ConfigError: as for :func:`read_yaml`.
+    Raises ConfigError, FileError, OSError: it is no YAML, or a value does not fit.
     """
+    return _fitting(read_yaml(path) or {}, str(path))
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """Read ``FIELD=VALUE``, the value being YAML; raises as :func:`read_config`."""
     name, equals, value = text.partition('=')
     if not equals:
         raise ConfigError(f'--set {text}: expected FIELD=VALUE')
+    return _fitting({name: parse_yaml(value, f'--set {text}')}, f'--set {text}')
+
+
+def _fitting(values: Any, source: str) -> dict[str, Any]:
+    """Return values if each of them fits by itself; the error begins with their source."""
+    if isinstance(values, dict):
+        values = {str(name): value for name, value in values.items()}
     try:
-        parsed = _parse(value)
-    except ValueError as error:
-        raise ConfigError(f'--set {text}: the value cannot be read as YAML') from error
-    return name, convert(name, parsed, '--set')
+        _convert({'data': '.', 'out': '.', **values} if isinstance(values, dict) else values)
+    except ConfigError as error:
+        raise ConfigError(f'{source}: {error}') from error
+    return values
 
 
-def _parse(text: str) -> object:
-    """Read YAML 1.1, in which `off` and `yes` are truth values; raises ValueError."""
-    from ruamel.yaml import YAML
-
-    parser = YAML(typ='safe', pure=True)
-    parser.version = (1, 1)
+def _convert(values: Any) -> TrainingConfig:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # 1e-3 has no point, and is taken all the same
-            return parser.load(text)
-    except Exception as error:  # it lets errors of its parts through on a hostile file
-        raise ValueError(str(error)) from error
+        return msgspec.convert(values, TrainingConfig, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise ConfigError(explain(error, values, TrainingConfig)) from error
 
 
-def convert(name: str, value: object, source: str) -> object:
-    """Return a value in the type of the field ``name``; ``source`` is for the message.
-
-    Raises ConfigError: there is no such field, or the value is not of its type.
-    """
-    if name not in _TYPES:
-        near = difflib.get_close_matches(name, _TYPES, 1, 0.0)[0]
-        raise ConfigError(f'{source}: unknown key {name!r}; the nearest known one is {near!r}')
-    expected = _TYPES[name]
-    choices = get_args(expected)
-    if get_origin(expected) is Literal:
-        value = 'off' if value is False and 'off' in choices else value
-        if isinstance(value, str) and value in choices:
-            return value
-        raise ConfigError(f'{source}: {name}: {value!r} is not one of {", ".join(choices)}')
-    if NoneType in choices:
-        if value is None:
-            return None
-        expected = choices[0]
-    if expected is Path and isinstance(value, (str, Path)) and str(value):
+def _path(_type: type, value: Any) -> Path:
+    if isinstance(value, str | Path) and str(value):
         return Path(value)
-    if expected is float and isinstance(value, (int, float, str)) and type(value) is not bool:
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif type(value) is expected:
-        return value
-    wanted = {Path: 'a path', float: 'a number', int: 'a whole number', bool: 'true or false',
-              str: 'text'}[expected]
-    raise ConfigError(f'{source}: {name}: {value!r} is not {wanted}')
-
-
-def make_config(values: Mapping[str, object]) -> TrainingConfig:
-    """Make a configuration of values in the types of their fields.
-
-    Raises
-    ------
-    ConfigError
-        A field without a default is missing, or a value is outside its range.
-
-    """
-    for field in fields(TrainingConfig):
-        if field.default is MISSING and field.name not in values:
-            raise ConfigError(f'{field.name} is missing; give it in the configuration file or '
-                              'on the command line')
-    return TrainingConfig(**values)
+    raise TypeError('Expected a path')

@@ -16,34 +16,14 @@ from derain_ros.training.patterns import add_pattern
 class Crops:
     """What makes endless batches of rainy crops with their truth.
 
-    Batches are tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W,
-    0–1). Batch ``i`` depends on the seed and ``i`` alone, so that a resumed run
-    sees what an uninterrupted one would have seen. Patterns and camera effects are in
-    the truth as well; streaks and mist are to be removed.
+    Batches are tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W, 0–1). Batch
+    ``i`` depends on the seed and ``i`` alone, so that a resumed run sees what an uninterrupted one
+    would have seen. Patterns and camera effects are in the truth as well; streaks and mist are to
+    be removed.
 
-    Attributes
-    ----------
-    pictures
-        Where crops come from.
-    batch, size
-        Crops in a batch, and their side in pixels.
-    dry_share
-        Share of crops without rain.
-    seed
-        Any non-negative integer.
-    first, stride
-        Index of the first batch, and how much it grows from one to the next.
-    intensity
-        Range of the rain intensity, 0–1.
-    skew
-        Intensities are drawn as the power ``skew`` of uniform numbers, over the range.
-    pattern_share
-        Share of crops with a pattern (:func:`derain_ros.training.patterns.add_pattern`).
-    blur_share
-        Share of crops whose scene is blurred before the rain falls.
-    camera
-        Add camera effects (:func:`derain_ros.rain.sample_camera`).
-
+    ``first`` is the index of the first batch, ``stride`` how much it grows from one to the next;
+    ``skew`` is the power of uniform numbers that intensities are drawn as, over the range. All
+    else is as in :class:`derain_ros.training.config.TrainingConfig`.
     """
 
     pictures: DryPictures

@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 
 import torch
+from msgspec.structs import asdict, replace
 from torch import Tensor, nn
 
 from derain_ros.network.dual_stage import VARIANTS, DualStageConfig, DualStageNetwork
@@ -46,34 +46,12 @@ class TrainingError(UserError, RuntimeError):
 class Trainer:
     """One run; :meth:`run` trains from the last checkpoint, if there is one, to the last step.
 
-    Parameters
-    ----------
-    config
-        What to do.
-    log
-        Called with lines worth showing, in the first of several processes only.
-    progress
-        Called with the step after every one, likewise.
-    network
-        What to train, in place of the variant that ``config`` names.
-
-    Attributes
-    ----------
-    network
-        With the weights of the optimizer, on :attr:`device`.
-    average
-        With averaged weights.
-    step
-        Steps taken.
-    norms
-        Norms of the last gradients before they were cut.
-
-    Raises
-    ------
-    ConfigError
-        The variant is not known, the device is not there, or the weights to start
-        from, or the checkpoint, do not fit.
-
+    ``log`` is called with lines worth showing, ``progress`` with the step after every one, both in
+    the first of several processes only; ``network`` is what to train in place of the variant that
+    ``config`` names. :attr:`network` has the weights of the optimizer, on :attr:`device`,
+    :attr:`average` averaged ones; :attr:`step` counts the steps taken, and :attr:`norms` are those
+    of the last gradients before they were cut. Raises ConfigError: the variant is not known, the
+    device is not there, or the weights to start from, or the checkpoint, do not fit.
     """
 
     def __init__(

@@ -41,20 +41,12 @@ def flops_per_pixel(network: DualStageNetwork, height: int = 480, width: int = 6
 
 
 def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) -> None:
-    """Write the network as engines run it.
+    """Write the network, which is put into evaluation mode, as engines run it.
 
-    Parameters
-    ----------
-    network
-        Trained network; put into evaluation mode.
-    path
-        Written, opset 18: input ``image`` uint8 N×H×W×3 BGR, outputs ``derained``
-        like it and ``rain_mask`` uint8 N×H×W, N, H and W symbolic. A network that looks at the
-        frame before has a second input, ``state_in`` uint8 N×H×W×4.
-    half
-        Weights and activations in float16 (strongly typed: engines keep the types of
-        the graph), else in float32.
-
+    Opset 18: input ``image`` uint8 N×H×W×3 BGR, outputs ``derained`` like it and ``rain_mask``
+    uint8 N×H×W, N, H and W symbolic. A network that looks at the frame before has a second input,
+    ``state_in`` uint8 N×H×W×4. With ``half`` weights and activations are in float16 (strongly
+    typed: engines keep the types of the graph), else in float32.
     """
     import onnx
 
@@ -104,32 +96,12 @@ def write_model(
     name: str,
     *,
     variant: str,
-    description: str,
     figures: dict[str, float],
-    licence: str = 'Apache-2.0',
 ) -> None:
-    """Write the files of a model into a folder.
+    """Write the files of a model into a folder, made where missing.
 
-    ``<name>.safetensors``, ``<name>.onnx`` (float32), ``<name>_fp16.onnx`` and
-    ``<name>.json``.
-
-    Parameters
-    ----------
-    network
-        Trained network.
-    folder
-        Made where missing.
-    name
-        Name of the model.
-    variant
-        Name of its network variant.
-    description
-        What it is for, one sentence.
-    figures
-        Measured figures by name, PSNR in dB.
-    licence
-        SPDX identifier of the weights.
-
+    These are ``<name>.safetensors``, ``<name>.onnx`` (float32), ``<name>_fp16.onnx`` and
+    ``<name>.json``, with the ``variant`` of the network, and measured ``figures`` by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
@@ -142,8 +114,8 @@ def write_model(
     export_onnx(network, fp16_file, half=True)
     facts = {
         'variant': variant,
-        'description': description,
-        'licence': licence,
+        'description': DESCRIPTIONS[variant],
+        'licence': 'Apache-2.0',
         'parameters': sum(p.numel() for p in network.parameters()),
         'flops_per_pixel': flops_per_pixel(network),
         'figures': figures,

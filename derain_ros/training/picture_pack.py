@@ -41,19 +41,9 @@ class PackError(UserError, ValueError):
 class PackSummary:
     """What went into a pack.
 
-    Attributes
-    ----------
-    pictures, scenes
-        How many.
-    longest
-        Long side that larger pictures were reduced to, pixels; None if all were kept.
-    size
-        Of the file, bytes.
-    attribution
-        Name of the attribution file, or None.
-    unreadable
-        Names of files that hold no readable picture.
-
+    ``longest`` is the long side that larger pictures were reduced to, pixels, None if all were
+    kept; ``size`` that of the file, bytes; ``attribution`` the name of the file of credits, or
+    None; ``unreadable`` the names of files that hold no readable picture.
     """
 
     pictures: int
@@ -81,29 +71,14 @@ def write_pack(
     attribution: Path | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> PackSummary:
-    """Pack the pictures of a folder.
+    """Pack the pictures of a folder, which is not searched recursively.
 
-    JPEG files small enough go in as they are. If the pack would exceed the limit, all
-    pictures with a longer side than some length are reduced to it, and encoded anew.
-
-    Parameters
-    ----------
-    folder
-        Searched for pictures, not recursively.
-    path
-        Written; replaced whole, or not at all.
-    limit
-        Most bytes of the file.
-    attribution
-        File with the sources and licences; by default ``ATTRIBUTION.*`` in the folder.
-    progress
-        Called with a line before each pass over the pictures.
-
-    Raises
-    ------
-    PackError
-        There is no picture, or the limit is too low for pictures of 128 pixels.
-
+    ``path`` is replaced whole, or not at all. JPEG files small enough go in as they are. If the
+    pack would exceed the ``limit`` (bytes), all pictures with a longer side than some length are
+    reduced to it, and encoded anew. ``attribution`` has the sources and licences; by default it is
+    ``ATTRIBUTION.*`` in the folder. ``progress`` is called with a line before each pass over the
+    pictures. Raises PackError: there is no picture, or the limit is too low for pictures of 128
+    pixels.
     """
     try:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
@@ -153,18 +128,9 @@ def write_pack(
 
 
 def read_pack(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Read a pack.
+    """Yield scene and picture, uint8 H×W×3 BGR, in the order of a pack.
 
-    Yields
-    ------
-    str, ndarray
-        Scene and picture, uint8 H×W×3 BGR, in the order of the pack.
-
-    Raises
-    ------
-    PackError
-        The file is no pack, of a newer version, or damaged.
-
+    Raises PackError: the file is no pack, of a newer version, or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:

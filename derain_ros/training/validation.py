@@ -12,28 +12,13 @@ from derain_ros.training.config import ConfigError
 
 
 def score(network: DualStageNetwork, folder: Path) -> dict[str, float]:
-    """Mean PSNR and SSIM on the Y channel.
+    """Return mean PSNR and SSIM on the Y channel, of a network in evaluation mode on any device.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode, on any device.
-    folder
-        Holds ``clean/`` and folders of rainy pictures under the same file names; the
-        clean pictures are scored too, as input and truth.
-
-    Returns
-    -------
-    dict
-        ``<folder>_psnr`` in dB and ``<folder>_ssim`` for each folder, in order.
-
-    Raises
-    ------
-    FileNotFoundError
-        There are no clean pictures, or a rainy one is missing.
-    ConfigError
-        A rainy picture is not of the size of its clean one, or too small.
-
+    ``folder`` holds ``clean/`` and folders of rainy pictures under the same file names; the clean
+    pictures are scored too, as input and truth. Returns ``<folder>_psnr`` in dB and
+    ``<folder>_ssim`` for each folder, in order. Raises FileNotFoundError: there are no clean
+    pictures, or a rainy one is missing; ConfigError: a rainy picture is not of the size of its
+    clean one, or too small.
     """
     truths = {path.name: _read(path) for path in sorted((folder / 'clean').iterdir())}
     if not truths:

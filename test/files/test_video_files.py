@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import picture
-from browser import CHROMIUM, Browser
+from browser import chromium, opened_page
 from video_clips import (
     HEIGHT,
     WIDTH,
@@ -140,15 +140,13 @@ def test_frames_of_another_size_are_scaled_between_bars_and_counted(tmp_path):
     assert not frames[2][:, :16].any() and not frames[2][:, 80:].any()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason='Chromium is not installed')
 @pytest.mark.slow
 def test_chromium_plays_what_is_written_with_its_sound(tmp_path):
     _copy(write_with_sound(tmp_path / 'in.mp4'), tmp_path / 'out.mp4')
     page = tmp_path / 'page.html'
     page.write_text('<video id="v" src="out.mp4" muted></video>')
-    with Browser(tmp_path / 'profile') as browser:
-        browser.open(page)
-        played = browser.evaluate('''new Promise(done => {
+    with chromium() as browser, opened_page(browser, page) as (shown, _):
+        played = shown.evaluate('''new Promise(done => {
             const v = document.getElementById("v");
             v.onerror = () => done("error " + v.error.message);
             v.onended = () => done([v.videoWidth, v.videoHeight, v.duration, v.currentTime,

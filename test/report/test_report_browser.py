@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import IMAGE, image, write_bag
-from browser import CHROMIUM, Browser
+from browser import chromium, opened_page
 from evaluate_files import write_model
 from report_files import detections_run, replay_run, write
 from report_page import Page, check_structure, rows_of
@@ -102,20 +102,9 @@ def page_file(measured):
 
 
 @pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip('Chromium is not installed')
-    with Browser(tmp_path_factory.mktemp('profile')) as found:
+def browser():
+    with chromium() as found:
         yield found
-
-
-@pytest.fixture
-def opened(browser, page_file):
-    browser.size(1280, 900)
-    browser.complaints.clear()
-    browser.open(page_file)
-    yield browser
-    assert browser.complaints == []
 
 
 def frames_on(bag, topic):
@@ -195,88 +184,99 @@ def test_one_run_without_truth_or_mask(measured, tmp_path, monkeypatch):
     assert [row[1][0] for row in rows] == [f'{100 * one:.1f}' for one in run['rain_intensity']]
 
 
-def _tab_to(browser, wanted):
+def _tab_to(page, wanted):
     """Press Tab until an element that fits has the focus."""
     for _ in range(80):
-        browser.press('Tab')
-        if browser.evaluate(f'document.activeElement.matches({wanted!r})'):
+        page.keyboard.press('Tab')
+        if page.evaluate(f'document.activeElement.matches({wanted!r})'):
             return
     raise AssertionError(f'Tab never comes to {wanted}')
 
 
-def _at(browser):
+def _at(page):
     """Return value of the focused slider, cut of the left picture, and what is told of it."""
-    return browser.evaluate("""
+    return page.evaluate("""
         (() => { const slider = document.activeElement;
           const left = slider.closest('article').querySelector('img.left');
           return [slider.value, getComputedStyle(left).clipPath,
                   slider.getAttribute('aria-valuetext')]; })()""")
 
 
-def _visible(browser):
-    return browser.evaluate("""
+def _visible(page):
+    return page.evaluate("""
         [...document.activeElement.closest('article').querySelectorAll('.compare img')]
         .filter(image => getComputedStyle(image).visibility === 'visible')
         .map(image => image.dataset.view).sort()""")
 
 
-def test_nothing_is_loaded_and_everything_works_by_keyboard(opened, page_file, tmp_path):
-    assert opened.evaluate('document.title') == 'Deraining report'
-    outside = [address for address in opened.requests if not address.startswith('data:')]
-    assert outside == [page_file.as_uri()]
-    assert opened.evaluate('[...document.images].every(image => image.naturalWidth > 200)')
-    visible = opened.evaluate('document.body.innerText')
+def test_nothing_is_loaded_and_everything_works_by_keyboard(browser, page_file, tmp_path):
+    with opened_page(browser, page_file) as (page, requests):
+        _check_page(page, tmp_path)
+    assert [address for address in requests if not address.startswith('data:')] == [
+        page_file.as_uri()]
+
+
+def _check_page(page, folder):
+    assert page.title() == 'Deraining report'
+    assert page.evaluate('[...document.images].every(image => image.naturalWidth > 200)')
+    visible = page.evaluate('document.body.innerText')
     for words in ('Quality against ground truth', 'Distribution of latency', 'PSNR gain', 'Worst',
                   'where it hurts most', 'Derained by B: base', 'Models, versions and machines'):
         assert words in visible, words
-    opened.press('Tab')
-    assert opened.evaluate("document.activeElement.className") == 'skip'
-    assert opened.evaluate('document.activeElement.getBoundingClientRect().width') > 60
-    opened.press('Enter')
-    assert opened.evaluate("location.hash") == '#main'
-    _tab_to(opened, 'input[type=range]')
-    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") == 'solid'
-    value, cut, told = _at(opened)
+    press = page.keyboard.press
+    press('Tab')
+    assert page.evaluate("document.activeElement.className") == 'skip'
+    assert page.evaluate('document.activeElement.getBoundingClientRect().width') > 60
+    press('Enter')
+    assert page.evaluate("location.hash") == '#main'
+    _tab_to(page, 'input[type=range]')
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == 'solid'
+    value, cut, told = _at(page)
     assert (value, told) == ('50', '50 % Rainy, then A: nano.onnx') and '50%' in cut
-    opened.press('ArrowRight', times=20)
-    value, cut, told = _at(opened)
+    for _ in range(20):
+        press('ArrowRight')
+    value, cut, told = _at(page)
     assert (value, told) == ('70', '70 % Rainy, then A: nano.onnx') and '30%' in cut
-    opened.press('Home')
-    assert _at(opened)[0] == '0' and '100%' in _at(opened)[1]
-    opened.press('End')
-    assert _at(opened)[0] == '100'
-    assert _visible(opened) == ['A', 'rainy']
+    press('Home')
+    assert _at(page)[0] == '0' and '100%' in _at(page)[1]
+    press('End')
+    assert _at(page)[0] == '100'
+    assert _visible(page) == ['A', 'rainy']
 
-    dry = cv2.imread(str(opened.screenshot(tmp_path / 'dry.png', whole=False)))
-    _tab_to(opened, 'input[type=checkbox]')
-    opened.press(' ')
-    assert opened.evaluate('document.activeElement.checked') is True
-    assert _visible(opened) == ['A', 'mask-A']
-    tinted = cv2.imread(str(opened.screenshot(tmp_path / 'tinted.png', whole=False)))
-
-    def magenta(picture):
+    def magenta():
+        page.screenshot(path=folder / 'page.png')
+        picture = cv2.imread(str(folder / 'page.png'))
         blue, green, red = (picture[..., channel].astype(int) for channel in range(3))
         return int(np.count_nonzero((blue > green + 80) & (red > green + 80)))
-    assert magenta(dry) < 100 < 10_000 < magenta(tinted)
-    opened.press(' ')
-    assert _visible(opened) == ['A', 'rainy']
+
+    assert magenta() < 100
+    _tab_to(page, 'input[type=checkbox]')
+    press('Space')
+    assert page.evaluate('document.activeElement.checked') is True
+    assert _visible(page) == ['A', 'mask-A']
+    assert magenta() > 10_000
+    press('Space')
+    assert _visible(page) == ['A', 'rainy']
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize(('width', 'height', 'phone'), [(1280, 900, False), (400, 860, True)],
                          ids=['desktop', 'phone'])
-def test_it_is_readable(opened, tmp_path, width, height, phone, dark):
-    opened.size(width, height, dark=dark, phone=phone)
-    opened.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    seen, faint = opened.evaluate(FAINT_TEXT)
-    assert seen > 500 and faint == []
-    assert opened.evaluate('document.documentElement.scrollWidth') <= width
-    left, top, right, bottom = opened.evaluate("""
-        (() => { const box = document.querySelector('.plots img').getBoundingClientRect();
-          return [box.left, box.top + scrollY, box.right, box.bottom + scrollY]; })()""")
-    shot = cv2.imread(str(opened.screenshot(tmp_path / 'page.png')))
-    scale = 2 if phone else 1
+def test_it_is_readable(browser, page_file, tmp_path, width, height, phone, scheme):
+    scale, dark = 2 if phone else 1, scheme == 'dark'
+    with opened_page(
+            browser, page_file, viewport={'width': width, 'height': height}, is_mobile=phone,
+            device_scale_factor=scale, color_scheme=scheme) as (page, _):
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        seen, faint = page.evaluate(FAINT_TEXT)
+        assert seen > 500 and faint == []
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+        left, top, right, bottom = page.evaluate("""
+            (() => { const box = document.querySelector('.plots img').getBoundingClientRect();
+              return [box.left, box.top + scrollY, box.right, box.bottom + scrollY]; })()""")
+        page.screenshot(path=tmp_path / 'page.png', full_page=True)
+    shot = cv2.imread(str(tmp_path / 'page.png'))
     assert shot.shape[1] == width * scale
     assert (np.median(shot) < 60) is dark or (np.median(shot) > 200) is not dark
     # The plots follow the page: text that is light on dark, and dark on light.
@@ -286,14 +286,10 @@ def test_it_is_readable(opened, tmp_path, width, height, phone, dark):
 
 
 @pytest.mark.slow
-def test_tables_and_plots_need_no_script(opened, page_file):
-    opened.send('Emulation.setScriptExecutionDisabled', value=True)
-    try:
-        opened.open(page_file)
-        assert 'then A: nano.onnx' not in opened.evaluate('document.body.outerHTML')
-        text = opened.evaluate('document.body.innerText')
+def test_tables_and_plots_need_no_script(browser, page_file):
+    with opened_page(browser, page_file, java_script_enabled=False) as (page, _):
+        assert 'then A: nano.onnx' not in page.evaluate('document.body.outerHTML')
+        text = page.evaluate('document.body.innerText')
         assert 'mask F1' in text and 'Latency over time' in text
-        assert opened.evaluate("getComputedStyle(document.querySelector('img.left')).clipPath"
-                               ).startswith('inset(0')
-    finally:
-        opened.send('Emulation.setScriptExecutionDisabled', value=False)
+        assert page.evaluate("getComputedStyle(document.querySelector('img.left')).clipPath"
+                             ).startswith('inset(0')

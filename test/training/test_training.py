@@ -1,12 +1,12 @@
 """Training in this process: data, losses, steps, checkpoints, export."""
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 torch = pytest.importorskip('torch', reason='training needs the extra `train`')
 
@@ -261,7 +261,7 @@ def test_exported_files_run_in_openvino(options, tmp_path):
         export_onnx(network.eval(), tmp_path / 'nano.onnx')
     else:
         torch.nn.init.normal_(network.fine.weight, std=0.05)
-        write_model(network, tmp_path, 'nano', variant='nano', description='test', figures={})
+        write_model(network, tmp_path, 'nano', variant='nano', figures={})
         assert (tmp_path / 'nano_fp16.onnx').is_file()
     onnx = pytest.importorskip('onnx')
     model = onnx.load(tmp_path / 'nano.onnx')

@@ -14,10 +14,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from derain_ros.files import FileError
-from derain_ros.files.checked import explain
+from derain_ros.files.checked import explain, read_yaml
 from derain_ros.text import printable
 
-_LARGEST_FILE = 1 << 20
 _Side = Annotated[int, Meta(ge=1, le=8192)]
 _Place = Annotated[int, Meta(ge=0, le=100_000)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -184,21 +183,3 @@ def _filled(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
     return {key: _filled(value) for key, value in content.items() if value is not None}
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file of 1 MiB at most; raises FileError or OSError."""
-    from ruamel.yaml import YAML
-
-    try:
-        with path.open('rb') as stream:
-            content = stream.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise FileError(f'{path}: larger than 1 MiB; name a short YAML description')
-        return YAML(typ='safe', pure=True).load(content.decode('utf-8'))
-    except (FileError, OSError):
-        raise
-    except Exception as error:
-        # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
-        reason = ' '.join(str(error).split()).partition(' To suppress')[0]
-        raise FileError(printable(f'{path}: no YAML ({reason[:300]})')) from error

@@ -9,9 +9,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from derain_ros.evaluation.detection.boxes import Truths
-from derain_ros.evaluation.detection.description import read_yaml
 from derain_ros.files import FileError
-from derain_ros.files.checked import explain
+from derain_ros.files.checked import explain, read_yaml
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.image_files import IMAGE_SUFFIXES
 from derain_ros.text import printable
