@@ -7,35 +7,16 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int | None = None, suffix: str = '') -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary name to write to; after the block, the file there replaces ``path``.
 
-    It is flushed to the disk before it is renamed, as a power cut could otherwise leave an
-    empty file under the name. If the block raises, ``path`` stays as it was.
-
-    Parameters
-    ----------
-    path
-        File that is written or replaced; its folder exists.
-    mode
-        Permissions of the file; None leaves those that it was written with.
-    suffix
-        End of the temporary name, for writers that choose a format by it; the name starts
-        with a dot and contains ``.partial``.
-
-    Yields
-    ------
-    Path
-        The temporary name, in the same folder and of no other writer on any machine.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written or renamed.
-
+    It is flushed to the disk before it is renamed, as a power cut could otherwise leave an empty
+    file under the name. If the block raises, ``path`` stays as it was. The name is in the same
+    folder, which exists, and of no other writer on any machine; it starts with a dot and contains
+    ``.partial``. ``mode``: permissions of the file, None for those that it was written with.
+    Raises OSError: the file cannot be written or renamed.
     """
-    partial = path.with_name(
-        f'.{path.name[:50]}.{os.urandom(6).hex()}.partial{suffix}')
+    partial = path.with_name(f'.{path.name[:50]}.{os.urandom(6).hex()}.partial')
     try:
         yield partial
         with partial.open('rb') as stream:

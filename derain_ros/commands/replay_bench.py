@@ -45,15 +45,7 @@ from derain_ros.commands import (
     slow_bar,
 )
 from derain_ros.commands.arguments import between, positive_number
-from derain_ros.files.run_files import (
-    FORMAT,
-    bag_bytes,
-    bag_facts,
-    check_output,
-    host,
-    versions,
-    write_run,
-)
+from derain_ros.files.run_files import bag_bytes, bag_facts, check_output, run_head, write_run
 
 _PERCENT = between(0, math.nextafter(100, 0), 'a percentage from 0 to below 100')
 _OURS = ('cameras', 'autostart', 'publish_mask')
@@ -141,9 +133,8 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         print(search_note(search))
     if args.json:
         write_run(args.json, {
-            'format': FORMAT, 'kind': 'replay', 'versions': versions(), 'host': host(),
-            'model': model, 'bag': bag, 'parameters': parameters, 'mask': args.mask,
-            'runs': runs, 'search': search})
+            **run_head('replay'), 'model': model, 'bag': bag, 'parameters': parameters,
+            'mask': args.mask, 'runs': runs, 'search': search})
         print(f'Figures of all frames: {args.json}')
     return 1 if recording.damages else 0
 

@@ -25,7 +25,7 @@ from derain_ros.evaluation.rain_metrics import (
 )
 from derain_ros.files.frame_sources import BagPairs, FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.run_files import FORMAT, host, versions, write_run
+from derain_ros.files.run_files import run_head, write_run
 from derain_ros.images.memory import Memory
 from derain_ros.rain_gate import mask_coverage
 
@@ -61,10 +61,7 @@ class Evaluation:
     def figures(self) -> dict:
         """Return everything but the pictures, fit for JSON."""
         return {
-            'format': FORMAT,
-            'kind': 'pairs',
-            'versions': versions(),
-            'host': host(),
+            **run_head('pairs'),
             'source': self.source,
             'clip': self.clip,
             'pairs': len(self.models[0].images),

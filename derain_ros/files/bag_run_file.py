@@ -7,7 +7,7 @@ from typing import Any
 from derain_ros.bags.derain import BagPlan, BagSummary
 from derain_ros.engines import Engine
 from derain_ros.engines.model_facts import model_facts
-from derain_ros.files.run_files import FORMAT, bag_facts, host, versions
+from derain_ros.files.run_files import bag_facts, run_head
 from derain_ros.text import printable
 
 
@@ -25,8 +25,7 @@ def bag_figures(
     frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
     damage = asdict(summary.damages[0]) if summary.damages else None
     return {
-        'format': FORMAT, 'kind': 'bag', 'versions': versions(), 'host': host(),
-        'model': asdict(model_facts(engine.info.model, engine)),
+        **run_head('bag'), 'model': asdict(model_facts(engine.info.model, engine)),
         'strength': strength, 'mask': mask,
         'source': {**bag_facts(plan.source, progress), 'storage': plan.source_storage,
                    'messages': plan.message_count, 'damage': damage},

@@ -46,6 +46,11 @@ def host() -> dict[str, Any]:
             'system': f'{platform.system()} {platform.release()}'}
 
 
+def run_head(kind: str) -> dict[str, Any]:
+    """Return what every run file begins with: ``format``, ``kind``, ``versions``, ``host``."""
+    return {'format': FORMAT, 'kind': kind, 'versions': versions(), 'host': host()}
+
+
 def bag_bytes(bag: Path) -> int:
     """Return how much :func:`bag_facts` reads. Raises OSError as it does."""
     return sum(path.stat().st_size for path in _storage_files(bag))

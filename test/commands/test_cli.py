@@ -53,20 +53,29 @@ def test_help_of_a_command_has_examples(command, capsys):
     text.encode('ascii')
 
 
-@pytest.mark.parametrize('arguments', [
-    [],
-    ['nonsense'],
-    ['image', 'a.png'],
-    ['image', 'a.png', '-o', 'out', '--strength', '2'],
-    ['bag', 'a', '-o', 'b', '--storage', 'zip'],
-    ['bench', '--sizes', '640'],
-    ['bench', '--seconds', '0'],
-])
-def test_wrong_arguments_exit_with_2(arguments, capsys):
+@pytest.mark.parametrize('line', [
+    '', 'nonsense', 'image a.png',
+    *(f'{command} {option}' for command, options in {
+        'image a.png -o out': ['--strength 2'],
+        'bag a -o b': ['--storage zip', '--start -1', '--start soon', '--start nan',
+                       '--duration 0', '--every 0', '--workers 0', '--workers 1.5'],
+        'bench': ['--sizes 640', '--seconds 0'],
+        'rain a -o b': ['--intensity 1.1', '--intensity nan', '--intensity heavy', '--seed -1',
+                        '--seed 1.5', '--wind 91', '--mist 2', '--model snow'],
+        'video a -o b': ['--sweep 0', '--start -1', '--fps nan', '--duration 0'],
+        'detections --detector a': ['--score 2'], 'evaluate': ['--pictures -1'],
+        'report a -o b': ['--pictures x', '--pictures 1.5'],
+        'gate a': ['--every 5', '--rain 1.5'],
+        'replay-bench a': ['--rate 0', '--loss 100'],
+        'train a -o b': ['--minutes 0', '--minutes soon', '--steps 0', '--amp bf8'],
+    }.items() for option in options)])
+def test_wrong_arguments_are_named_with_status_2(line, capsys):
     with pytest.raises(SystemExit) as end:
-        main(arguments)
+        main(line.split())
     assert end.value.code == 2
-    assert 'error:' in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert 'error:' in message
+    assert '--' not in line or all(word in message for word in line.split()[-2:])
 
 
 def test_missing_input_is_one_line_without_traceback(tmp_path):

@@ -31,22 +31,14 @@ _ERRORS = {'raise': EngineError, 'crash': ZeroDivisionError, 'memory': MemoryErr
 class Command:
     """What an engine shall do from the next call on.
 
-    Attributes
-    ----------
-    mode
-        ``ok``: the image is :func:`mark` of the input; ``raise``, ``crash`` and ``memory``:
-        EngineError, ZeroDivisionError, MemoryError; ``hang``: sleep until another mode is
-        commanded; ``stuck``: wait in native code for ever, deaf to signals; ``black``: what
-        a cast makes of NaN; ``nan``: NaN itself, as float32; ``shape``: half of the rows.
-    creation
-        ``ok``, ``fail`` (EngineError), ``hang`` (as above) or ``stuck`` (as above).
-    infer_ms, warm_up_ms
-        How long one inference, and the warm-up of one size, take besides.
-    model_ms
-        How long one inference of a model takes in place of ``infer_ms``.
-    mask
-        Rain probability of every pixel, 0–255; -1 takes the first value of each image.
-
+    ``mode`` is ``ok``: the image is :func:`mark` of the input; ``raise``, ``crash`` or ``memory``:
+    EngineError, ZeroDivisionError, MemoryError; ``hang``: sleep until another mode is commanded;
+    ``stuck``: wait in native code for ever, deaf to signals; ``black``: what a cast makes of NaN;
+    ``nan``: NaN itself, as float32; ``shape``: half of the rows. ``creation`` is ``ok``, ``fail``
+    (EngineError), ``hang`` or ``stuck`` (as above). ``infer_ms`` and ``warm_up_ms`` are how long
+    one inference, and the warm-up of one size, take besides, ``model_ms`` how long one inference
+    of a model takes in place of ``infer_ms``. ``mask`` is the rain probability of every pixel,
+    0–255; -1 takes the first value of each image.
     """
 
     mode: str = 'ok'

@@ -15,7 +15,7 @@ from derain_ros.evaluation.detection.labels import Labels
 from derain_ros.evaluation.detection.tally import MATCH_IOU, Tally
 from derain_ros.files.frame_sources import FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
-from derain_ros.files.run_files import FORMAT, host, versions
+from derain_ros.files.run_files import run_head
 from derain_ros.rain_gate import mask_response
 from derain_ros.text import UserError, printable
 
@@ -51,10 +51,7 @@ class Comparison:
                  for before, after in zip(rainy.counts, derained.counts, strict=True)]
         both = {'rainy': rainy, 'derained': derained}
         return {
-            'format': FORMAT,
-            'kind': 'detections',
-            'versions': versions(),
-            'host': host(),
+            **run_head('detections'),
             'detector': self.detector,
             'model': asdict(self.model) if self.model else None,
             'source': self.source | {

@@ -239,8 +239,6 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         assert message.startswith('derain: error: ') and message.count('\n') == 1, message
         for word in words:
             assert word in message
-    with pytest.raises(SystemExit):
-        main(['detections', *both, *detector, '--score', '2'])
     assert not list(tmp_path.glob('*.partial'))
 
 

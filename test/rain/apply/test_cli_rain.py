@@ -4,7 +4,6 @@ import hashlib
 
 import cv2
 import numpy as np
-import pytest
 from bag_files import picture, tree
 
 from derain_ros.cli import main
@@ -99,21 +98,6 @@ def test_a_second_run_does_not_take_its_own_results_in(tmp_path):
     assert main(arguments) == 0
     assert tree(source) == first
     assert len(first) == 9
-
-
-@pytest.mark.parametrize('option, value', [
-    ('--intensity', '1.1'), ('--intensity', 'nan'), ('--intensity', '-0.1'),
-    ('--intensity', 'heavy'), ('--seed', '-1'), ('--seed', '1.5'), ('--wind', '91'),
-    ('--wind', 'nan'), ('--mist', '2'), ('--model', 'snow'),
-])
-def test_values_out_of_range_are_named(option, value, tmp_path, capsys):
-    source = _write(tmp_path / 'x.png', picture(1))
-    with pytest.raises(SystemExit) as end:
-        main(['rain', str(source), '-o', str(tmp_path / 'out'), option, value])
-    assert end.value.code == 2
-    message = capsys.readouterr().err
-    assert f'argument {option}' in message and repr(value) in message
-    assert not (tmp_path / 'out').exists()
 
 
 def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
