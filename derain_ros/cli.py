@@ -63,18 +63,9 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``derain``.
+    """Run ``derain`` with arguments, or those of the process.
 
-    Parameters
-    ----------
-    argv
-        Arguments without the program name; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 success, 1 failure, 2 wrong arguments, 130 interrupted.
-
+    Returns the exit status: 0 success, 1 failure, 2 wrong arguments, 130 interrupted.
     """
     # OpenCV reports a damaged file on stderr by itself, beside our own message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')

@@ -56,20 +56,9 @@ MASK_THRESHOLD = 128
 class GateSettings:
     """When the gate opens and closes.
 
-    Attributes
-    ----------
-    wet_above
-        Rain intensity, 0–1, above which it rains.
-    dry_below
-        Rain intensity, 0–1, below which it is dry. Between the two the state stays.
-    dry_after
-        Seconds below ``dry_below`` before the gate closes.
-
-    Raises
-    ------
-    ValueError
-        Unless ``0 < dry_below <= wet_above <= 1`` and ``dry_after`` is finite and not negative.
-
+    It rains above the rain intensity ``wet_above``, 0–1, and is dry below ``dry_below``; between
+    the two the state stays. The gate closes after ``dry_after`` seconds below. Raises ValueError
+    unless ``0 < dry_below <= wet_above <= 1`` and ``dry_after`` is finite and not negative.
     """
 
     wet_above: float = WET_ABOVE
@@ -91,24 +80,11 @@ class GateSettings:
 
 
 def mask_response(mask: np.ndarray) -> float:
-    """Say how much of a mask is rain.
+    """Return how much of a mask is rain, 0–1: of a frame or of a patch of it.
 
-    Parameters
-    ----------
-    mask
-        Rain per pixel, uint8, H×W, 0 = dry, 255 = rain, of a frame or of a patch of it.
-
-    Returns
-    -------
-    float
-        Mean over the pixels, 0–1, a pixel counting for nothing up to 32 and fully from
-        160 on.
-
-    Raises
-    ------
-    ValueError
-        ``mask`` has another type or layout, or no pixels.
-
+    That is the mean over the pixels of a uint8 H×W mask (0 = dry, 255 = rain), a pixel counting
+    for nothing up to 32 and fully from 160 on. Raises ValueError where the mask has another type
+    or layout, or no pixels.
     """
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
         raise ValueError(
@@ -125,24 +101,14 @@ class RainGate:
     """Knows whether it rains in front of one camera.
 
     It starts wet: frames are derained until proven dry. It opens (becomes wet) as soon as
-    :attr:`intensity` is above ``wet_above``, and closes (becomes dry) when a slower average
-    has been below ``dry_below`` for ``dry_after`` seconds and the intensity is below it too.
-    One caller at a time; other threads may read the attributes.
+    :attr:`intensity` is above ``wet_above``, and closes (becomes dry) when a slower average has
+    been below ``dry_below`` for ``dry_after`` seconds and the intensity is below it too. One
+    caller at a time; other threads may read the attributes. ``settings`` may be replaced, for the
+    next :meth:`update` on.
 
-    Parameters
-    ----------
-    settings
-        When to open and to close; may be replaced, for the next :meth:`update` on.
-
-    Attributes
-    ----------
-    wet
-        It rains, or is not yet known not to.
-    intensity
-        Rain intensity, 0–1: :func:`mask_response` smoothed over about
-        :data:`FAST_SECONDS`; NaN before the first mask. While dry it ends at
-        :data:`ONE_PROBE` × ``wet_above``.
-
+    ``wet`` tells that it rains, or is not yet known not to; ``intensity`` is 0–1:
+    :func:`mask_response` smoothed over about :data:`FAST_SECONDS`, NaN before the first mask.
+    While dry it ends at :data:`ONE_PROBE` × ``wet_above``.
     """
 
     settings: GateSettings
@@ -188,26 +154,11 @@ class RainGate:
         return slice(top, top + tall), slice(left, left + wide)
 
     def update(self, mask: np.ndarray, now: float) -> bool:
-        """Take in a mask.
+        """Take in a mask, and return :attr:`wet` from this frame on.
 
-        Parameters
-        ----------
-        mask
-            As for :func:`mask_response`: of the whole frame while wet, of the patch of a
-            probe while dry.
-        now
-            Monotonic seconds. Time that does not advance gives the mask no weight.
-
-        Returns
-        -------
-        bool
-            :attr:`wet`, from this frame on.
-
-        Raises
-        ------
-        ValueError
-            As for :func:`mask_response`; nothing has changed.
-
+        ``mask`` is as for :func:`mask_response`: of the whole frame while wet, of the patch of a
+        probe while dry. ``now`` is in monotonic seconds; time that does not advance gives the mask
+        no weight. Raises ValueError as :func:`mask_response` does; nothing has changed then.
         """
         response = mask_response(mask)
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)

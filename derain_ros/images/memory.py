@@ -83,19 +83,9 @@ class Memory:
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
         """Return the state for a frame, or None where it has to stand alone.
 
-        Parameters
-        ----------
-        bgr
-            The frame, uint8, H×W×3, BGR.
-        time
-            Of its stamp, seconds.
-
-        Returns
-        -------
-        np.ndarray or None
-            uint8, H×W×4: the last result as B, G, R, and how dry it was: 255 for dry,
-            :data:`LEAST_KNOWN` for rain, less where nothing is known.
-
+        ``bgr`` is uint8, H×W×3, BGR; ``time`` that of its stamp in seconds. The state is uint8,
+        H×W×4: the last result as B, G, R, and how dry it was: 255 for dry, :data:`LEAST_KNOWN` for
+        rain, less where nothing is known.
         """
         small = shrink(bgr)
         self._seen = time, small

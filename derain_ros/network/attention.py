@@ -68,29 +68,14 @@ def from_windows(
 
 
 class WindowAttention(nn.Module):
-    """Rain-mask attention within windows of 4×8 or 8×4 tokens, added to its input.
+    """Rain-mask attention within windows of 4×8 or 8×4 tokens (``tall``), added to its input.
 
-    Parameters
-    ----------
-    channels
-        Channels of the feature map.
-    heads
-        Attention heads.
-    tall
-        Windows of 8×4 tokens in place of 4×8.
-    shifted
-        Move the windows by half their size; tokens beyond the border count as
-        covered by rain.
-    use_mask
-        Fade keys by the rain that covers them; False gives ordinary attention.
-    blend
-        Add the result only as far as rain covers the token itself.
+    ``shifted`` moves the windows by half their size; tokens beyond the border count as covered by
+    rain. ``use_mask`` fades keys by the rain that covers them, else attention is ordinary;
+    ``blend`` adds the result only as far as rain covers the token itself.
 
-    Shape
-    -----
-    Input: features N×C×H×W with H a multiple of 4 and W of 8; covered N×1×H×W in
-    0–1. Output: N×C×H×W.
-
+    Input: features N×C×H×W with H a multiple of 4 and W of 8; covered N×1×H×W in 0–1. Output:
+    N×C×H×W.
     """
 
     def __init__(
@@ -207,30 +192,14 @@ def rearrange(tokens: Tensor, index: Tensor) -> Tensor:
 class ClusteredAttention(nn.Module):
     """Non-local attention over tokens rearranged by feature cluster, added to its input.
 
-    Cluster centres follow the normalised tokens by mini-batch k-means in training
-    (exponential moving average; an empty cluster is seeded anew from a token) and
-    stay fixed at inference, so that inference is deterministic.
+    Cluster centres follow the normalised tokens by mini-batch k-means in training (exponential
+    moving average; an empty cluster is seeded anew from a token) and stay fixed at inference, so
+    that inference is deterministic. ``group`` is the number of tokens in a step of the sliding
+    window, which divides H·W; queries of one group see the keys of it and of both neighbours.
+    ``use_mask`` fades keys by the rain that covers them; without ``use_clusters`` the window
+    slides over the tokens in raster order.
 
-    Parameters
-    ----------
-    channels
-        Channels of the feature map.
-    heads
-        Attention heads.
-    clusters
-        Number of clusters.
-    group
-        Tokens in a step of the sliding window; queries of one group see the keys
-        of it and of both neighbours. Divides H·W.
-    use_mask
-        Fade keys by the rain that covers them.
-    use_clusters
-        Rearrange by cluster; False slides over the tokens in raster order.
-
-    Shape
-    -----
     Input: features N×C×H×W, covered N×1×H×W in 0–1. Output: N×C×H×W.
-
     """
 
     def __init__(

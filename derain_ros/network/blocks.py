@@ -12,19 +12,14 @@ REACH = 8.0
 
 
 class GatedBlock(nn.Module):
-    """Convolution block with a multiplicative gate in place of an activation.
+    """Convolution block with a multiplicative gate in place of an activation, N×C×H×W to the same.
 
-    The gate is that of NAFNet (Chen et al., "Simple Baselines for Image
-    Restoration", ECCV 2022); its halves are convolutions of their own, which
-    spares the engines a split, and no normalisation breaks the chain that they
-    fuse. Both halves are bounded, and so is the sum: products of products would otherwise
-    grow from block to block on pictures far from those of the training, such as blinds.
-    In rainy crops one feature in ten thousand that a block hands on was beyond, before.
-
-    Shape
-    -----
-    N×C×H×W to N×C×H×W.
-
+    The gate is that of NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022);
+    its halves are convolutions of their own, which spares the engines a split, and no
+    normalisation breaks the chain that they fuse. Both halves are bounded, and so is the sum:
+    products of products would otherwise grow from block to block on pictures far from those of the
+    training, such as blinds. In rainy crops one feature in ten thousand that a block hands on was
+    beyond, before.
     """
 
     def __init__(self, channels: int) -> None:
@@ -104,20 +99,12 @@ def gated_blocks(channels: int, count: int) -> nn.Sequential:
 class TokenLevel(nn.Module):
     """Go down to an eighth of the resolution, attend there, and come back up.
 
-    Parameters
-    ----------
-    cell, token
-        Channels at a quarter and an eighth of the resolution.
-    blocks
-        Convolution blocks before and after the attention.
-    attentions
-        Modules called as ``module(features, covered)``, one after another.
+    ``cell`` and ``token`` are the channels at a quarter and an eighth of the resolution,
+    ``blocks`` the numbers of convolution blocks before and after the attention, ``attentions``
+    modules called as ``module(features, covered)``, one after another.
 
-    Shape
-    -----
-    Input: cells N×cell×H/4×W/4, covered N×1×H/8×W/8, optional tokens of an earlier
-    level N×token×H/8×W/8. Output: cells and tokens of the same shapes.
-
+    Input: cells N×cell×H/4×W/4, covered N×1×H/8×W/8, optional tokens of an earlier level
+    N×token×H/8×W/8. Output: cells and tokens of the same shapes.
     """
 
     def __init__(

@@ -250,28 +250,16 @@ class DualStageNetwork(nn.Module):
         self, image: Tensor, change: Tensor | None = None, dryness: Tensor | None = None, *,
         scale: float = 1.0,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
-        """Run both stages on an image of a padded size.
+        """Run both stages on an image as of :meth:`forward`, H a multiple of 32 and W of 64.
 
-        Parameters
-        ----------
-        image
-            As for :meth:`forward`, H a multiple of 32 and W of 64.
-        change, dryness
-            As for :class:`derain_ros.network.second_look.SecondLook`; None for a single frame.
-        scale
-            Largest value of all, 1, or 255 where the weights are scaled.
-
-        Returns
-        -------
-        coarse : Tensor
-            Coarse background less the image, folded twice: N×48×H/4×W/4.
-        detail : Tensor or None
-            What stage 2 adds to it before the :func:`correction_share`, folded: N×12×H/2×W/2.
-        mask_logits, streak_logits : Tensor
-            Folded to N×16×H/4×W/4. :func:`torch.nn.functional.pixel_shuffle` unfolds all of them.
-        trust : Tensor or None
-            How far the state takes the place of the result, 0–1, likewise; None without one.
-
+        ``change`` and ``dryness`` are as for :class:`derain_ros.network.second_look.SecondLook`,
+        None for a single frame; ``scale`` is the largest value of all: 1, or 255 where the weights
+        are scaled. Returns ``coarse``, the coarse background less the image, folded twice:
+        N×48×H/4×W/4; ``detail``, what stage 2 adds to it before the :func:`correction_share`,
+        folded: N×12×H/2×W/2, or None; ``mask_logits`` and ``streak_logits``, folded to
+        N×16×H/4×W/4; and ``trust``, how far the state takes the place of the result, 0–1,
+        likewise, or None without one. :func:`torch.nn.functional.pixel_shuffle` unfolds all of
+        them.
         """
         response = self.response(image) if self.config.morphology else None
         stem = self.half_before(functional.relu(self.stem(image)))
@@ -318,16 +306,10 @@ def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 def correction_share(mask: Tensor) -> Tensor:
-    """How far the correction of stage 2 passes, 0–1: the odds of rain times three.
+    """How far the correction of stage 2 passes, 0–1: the odds of rain, of any shape, times three.
 
-    Where the mask is sure that it is dry the image comes back as it was; a pixel with
-    one chance in four of rain is already corrected by half.
-
-    Parameters
-    ----------
-    mask
-        Probability of rain, 0–1, any shape.
-
+    Where the mask is sure that it is dry the image comes back as it was; a pixel with one chance
+    in four of rain is already corrected by half.
     """
     return 3 * mask / (1 + 2 * mask)
 
@@ -335,21 +317,9 @@ def correction_share(mask: Tensor) -> Tensor:
 def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
     """Pad at the bottom and at the right until the size is a multiple of :data:`SIZE_MULTIPLE`.
 
-    Mirrored: a repeated row or column would turn the streaks that it cuts into broad bars,
-    which look dry.
-
-    Parameters
-    ----------
-    image
-        Four axes, in any layout; at least 32 pixels high and wide.
-    axes
-        Which of them are height and width.
-
-    Returns
-    -------
-    Tensor
-        In the layout of ``image``.
-
+    Mirrored: a repeated row or column would turn the streaks that it cuts into broad bars, which
+    look dry. ``image`` has four axes in any layout, of which ``axes`` are height and width, at
+    least 32.
     """
     for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
         side = image.shape[axis]

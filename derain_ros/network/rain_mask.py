@@ -116,26 +116,15 @@ def _shifted_pair(image: Tensor, step: tuple[int, int]) -> tuple[Tensor, Tensor]
 class StreakResponse(nn.Module):
     """Oriented morphological response to rain streaks, at half resolution.
 
-    Brightness is halved in size by its 2×2 maximum, which keeps streaks of one
-    pixel at full contrast. Streaks that a moving camera sees lean in every direction:
-    the directions are evenly spaced, and rows and columns are treated alike.
+    Brightness is halved in size by its 2×2 maximum, which keeps streaks of one pixel at full
+    contrast. Streaks that a moving camera sees lean in every direction: the directions are evenly
+    spaced, and rows and columns are treated alike. ``angles`` are degrees from the vertical, see
+    :func:`line_steps`; ``widths`` the sides of the squares of the top-hats: a streak or dot
+    thinner than one of them answers; ``length`` is that of the line that a streak holds; both in
+    half-resolution pixels.
 
-    Parameters
-    ----------
-    angles
-        Orientations, degrees from the vertical, see :func:`line_steps`.
-    widths
-        Sides of the squares of the top-hats, in half-resolution pixels; a streak or dot
-        thinner than one of them answers.
-    length
-        Length of the line that a streak holds, in half-resolution rows or columns.
-
-    Shape
-    -----
-    Input: BGR in 0–1, N×3×H×W with even H and W.
-    Output: N×(1 + len(angles))×H/2×W/2 in 0–1: the top-hat, which dashes and dots answer to
-    as well, then its openings along each direction.
-
+    Input: BGR in 0–1, N×3×H×W with even H and W. Output: N×(1 + len(angles))×H/2×W/2 in 0–1: the
+    top-hat, which dashes and dots answer to as well, then its openings along each direction.
     """
 
     def __init__(
@@ -174,21 +163,13 @@ class StreakResponse(nn.Module):
 class DryFill(nn.Module):
     """Fill what rain covers from the dry cells about it, at a quarter of the resolution.
 
-    A normalised mean, pool(x·d)/pool(d) with d = 1 − m, over a wide and a tall window: the
-    partial convolution of Liu et al. (arXiv 1804.07723) with equal weights. The mask m is
-    the morphological response alone.
+    A normalised mean, pool(x·d)/pool(d) with d = 1 − m, over a wide and a tall window, 3 cells of
+    4×4 pixels broad and ``reach`` (odd) long: the partial convolution of Liu et al. (arXiv
+    1804.07723) with equal weights. The mask m is the morphological response alone.
 
-    Parameters
-    ----------
-    reach
-        Odd length of the windows, in cells of 4×4 pixels; they are 3 cells broad.
-
-    Shape
-    -----
     Input: BGR in 0–1, N×3×H×W with H and W multiples of 4; thin N×1×H/4×W/4, the top-hat of
-    :class:`StreakResponse` at a quarter of the resolution.
-    Output: N×3×H/4×W/4: the filled picture less the picture.
-
+    :class:`StreakResponse` at a quarter of the resolution. Output: N×3×H/4×W/4: the filled picture
+    less the picture.
     """
 
     def __init__(self, reach: int = 9) -> None:
@@ -212,25 +193,12 @@ class DryFill(nn.Module):
 class RainMaskHead(nn.Module):
     """Refine the streak response to a rain mask.
 
-    The strongest orientation passes a soft threshold and a dilation that adds the
-    soft margin of a streak; 1×1 convolutions then weigh it against the features.
-    The mask is held folded: one channel for each of the 4×4 pixels of a cell of
-    the quarter-resolution feature map, which
-    :func:`torch.nn.functional.pixel_shuffle` unfolds.
+    The strongest orientation passes a soft threshold and a dilation that adds the soft margin of a
+    streak; 1×1 convolutions then weigh it against the features, which alone are looked at without
+    ``use_response``. The mask is held folded: one channel for each of the 4×4 pixels of a cell of
+    the quarter-resolution feature map, which :func:`torch.nn.functional.pixel_shuffle` unfolds.
 
-    Parameters
-    ----------
-    channels
-        Channels of the feature map.
-    use_response
-        Look at the morphological response; without it the head works from the
-        features alone.
-
-    Shape
-    -----
-    Input: features N×channels×H/4×W/4, response N×K×H/2×W/2.
-    Output: logits N×16×H/4×W/4.
-
+    Input: features N×channels×H/4×W/4, response N×K×H/2×W/2. Output: logits N×16×H/4×W/4.
     """
 
     def __init__(self, channels: int, *, use_response: bool = True) -> None:

@@ -23,20 +23,12 @@ _KNOWN = LEAST_KNOWN - 4
 class SecondLook(nn.Module):
     """Features of a frame against its state, at a quarter of the resolution.
 
-    Parameters
-    ----------
-    channels
-        Channels of the features.
-    cell
-        Channels of the network at that resolution.
+    ``cell`` is the number of channels of the network at that resolution.
 
-    Shape
-    -----
     Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
-    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where
-    the state does not know all of a cell of 4×4 pixels, so that the network then gives what it
-    gives for a single frame, and N×1×H/4×W/4, where it does: 0 or 1.
-
+    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where the
+    state does not know all of a cell of 4×4 pixels, so that the network then gives what it gives
+    for a single frame, and N×1×H/4×W/4, where it does: 0 or 1.
     """
 
     def __init__(self, channels: int, cell: int) -> None:

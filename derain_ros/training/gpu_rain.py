@@ -125,24 +125,11 @@ def render(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Let a shower fall on each picture.
 
-    Parameters
-    ----------
-    images
-        Dry pictures, uint8, N×3×H×W, BGR, on the device of ``generator``.
-    showers
-        One for each picture; without layers and mist, the picture stays as it is.
-    rng, generator
-        As for :func:`draw_layers`.
-
-    Returns
-    -------
-    rainy : Tensor
-        uint8, N×3×H×W.
-    scene : Tensor
-        The pictures with the mist of their showers, without streaks; like ``rainy``.
-    streaks : Tensor
-        Brightness that streaks add to the scene where it shows, float32, N×1×H×W, 0–1.
-
+    ``images`` are dry, uint8, N×3×H×W, BGR, on the device of ``generator``; where the shower of
+    one has no layers and no mist, it stays as it is. ``rng`` and ``generator`` are as for
+    :func:`draw_layers`. Returns ``rainy``, uint8, N×3×H×W; ``scene``, the pictures with the mist
+    of their showers, without streaks, like it; and ``streaks``, the brightness that streaks add to
+    the scene where it shows, float32, N×1×H×W, 0–1.
     """
     count, _, height, width = images.shape
     depth = max(1, *(len(shower.layers) for shower in showers))

@@ -63,25 +63,12 @@ def restoration_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Deep supervision of both stages and of both masks.
 
-    Parameters
-    ----------
-    output
-        What the network returned, float32.
-    truth
-        Dry image, 0–1, N×3×H×W.
-    streaks
-        True streak layer, 0–1, N×1×H×W.
-
-    Returns
-    -------
-    loss : Tensor
-        Scalar: the terms below, weighted by :data:`WEIGHTS`.
-    parts : dict
-        The terms by name, unweighted: Charbonnier loss of the result (``restored``) and of
-        the coarse background (``coarse``), ``veil`` (of both, the second by 0.3),
-        ``structure`` of the result, cross-entropy of the rain mask (``mask``) and of the
-        mask that steers attention (``streaks``).
-
+    ``output`` is what the network returned, float32, ``truth`` the dry image, 0–1, N×3×H×W,
+    ``streaks`` the true streak layer, 0–1, N×1×H×W. Returns the sum of the terms weighted by
+    :data:`WEIGHTS`, a scalar, and the terms by name, unweighted: Charbonnier loss of the result
+    (``restored``) and of the coarse background (``coarse``), ``veil`` (of both, the second by
+    0.3), ``structure`` of the result, cross-entropy of the rain mask (``mask``) and of the mask
+    that steers attention (``streaks``).
     """
     rain = mask_truth(streaks)
     cross_entropy = functional.binary_cross_entropy_with_logits
