@@ -1,16 +1,19 @@
 """Derain a recorded rosbag2: the same bag, with derained images and rain masks added."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from derain_ros.bags.frames import bits_of
 from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
+from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import CameraWork, serialize_image
 from derain_ros.bags.topics import COMPRESSED_IMAGE
+from derain_ros.bags.workplace import SCRATCH, partial_of
 from derain_ros.engines import Engine, EngineInfo, create_engine
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
@@ -22,8 +25,9 @@ __all__ = ['BagPlan', 'BagSummary', 'derain_bag', 'plan_bag']
 
 
 def derain_bag(
-    plan: BagPlan, engine: Engine, *, mask: bool = True, strength: float = 1.0, bits: int = 16,
-    pool: Pool | None = None, progress: Callable[[int], Any] = lambda count: None,
+    plan: BagPlan, engine: Engine, *, mask: bool = True, strength: float = 1.0,
+    bits: int | None = None, pool: Pool | None = None,
+    progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None
 ) -> BagSummary:
     """Write the bag that ``plan`` describes; see :func:`derain_ros.bags.making.make_bag`.
@@ -32,22 +36,25 @@ def derain_bag(
     by ``<namespace>/image`` and, if ``mask``, ``<namespace>/rain_mask``. One that cannot be is
     counted and left out. Processes of a pool make engines of their own, like ``engine``;
     ``strength`` is the share of the derained image in the result, 0–1.5, and ``bits`` how many
-    bits of samples of 16 are used, see :func:`derain_ros.images.codec.decode_image`.
+    bits of samples of 16 are used, None for what :func:`derain_ros.bags.frames.bits_of` tells.
     """
     if not mask:
         plan = replace(plan, cameras=tuple(
             replace(camera, rain_mask='') for camera in plan.cameras))
     info = engine.info
+    with Recording(plan.source, partial_of(plan.destination) / SCRATCH) as recording:
+        used = {camera.source: bits or bits_of(recording, camera.source)
+                for camera in plan.cameras}
     try:
         sha256 = model_facts(info.model, engine).sha256
     except (ModelError, OSError):
         sha256 = None
     return make_bag(
-        plan, _Derainer(info, strength, bits, engine), pool=pool, progress=progress,
+        plan, _Derainer(info, strength, used, engine), pool=pool, progress=progress,
         resumed=resumed, options={
             'model': info.model, 'sha256 of the model': sha256, 'engine': info.engine,
             'device': info.device, 'precision': info.precision, '--strength': strength,
-            '--bits': bits, 'rain masks': mask})
+            '--bits': used, 'rain masks': mask})
 
 
 LEAD_IN = 4
@@ -65,7 +72,7 @@ class _Derainer:
 
     info: EngineInfo
     strength: float
-    bits: int
+    bits: Mapping[str, int]
     engine: Engine | None = field(default=None, compare=False)
     memories: defaultdict[int, Memory] = field(
         default_factory=lambda: defaultdict(Memory), compare=False)
@@ -88,7 +95,8 @@ class _Derainer:
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple[int, float, Frame]:
         frame = Frame(
-            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self.bits, whole=True)
+            message, compressed=camera.msgtype == COMPRESSED_IMAGE, bits=self.bits[camera.topic],
+            whole=True)
         frame.decode()
         return camera.camera, time / 1e9, frame
 

@@ -1,5 +1,6 @@
 """Frames of image topics of a rosbag2 by their header stamps."""
 
+import logging
 import struct
 from collections import Counter
 from contextlib import suppress
@@ -19,7 +20,11 @@ from derain_ros.images.codec import (
     is_compressed_supported,
 )
 from derain_ros.images.message_fields import shown
-from derain_ros.images.pixel_formats import Bits
+from derain_ros.images.pixel_formats import Bits, bits_in_use
+from derain_ros.text import printable
+
+BITS_FRAMES = 8
+"""Frames of a topic that tell how many bits its samples use; the first alone may be dark."""
 
 MOST_WAITING = 32
 """Most frames of a topic that wait for their partner on another; more is disorder."""
@@ -64,19 +69,33 @@ def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None
     return empty
 
 
-def used_bits(recording: Recording, topic: str) -> int | None:
-    """Return how many bits the samples of the first frame use, 8 to 16; None if of 8 bits."""
-    found: list[int] = []
+def bits_of(recording: Recording, topic: str) -> int:
+    """Tell how many of 16 bits the samples of a topic use, as the node does; 16 if they are of 8.
+
+    It goes by the largest sample of a few frames, from all over the recording, and is logged where
+    it is fewer than 16.
+    """
+    largest: list[int] = []
 
     def look(samples: np.ndarray) -> int:
-        found.append(max(8, int(samples.max()).bit_length()))
+        largest.append(int(samples.max()))
         return 16
 
-    for connection, _, data in recording.read(topic):
-        with suppress(SerdeError, ValueError):
-            decode_frame(connection, data, look)
-        break
-    return found[0] if found else None
+    start, span = recording.start_time, recording.end_time - recording.start_time
+    for number in range(BITS_FRAMES):
+        for connection, _, data in recording.read(
+                topic, start=start + span * number // BITS_FRAMES):
+            with suppress(SerdeError, ValueError):
+                decode_frame(connection, data, look)
+                if not largest:  # its samples are of 8 bits
+                    return 16
+            break
+    bits = bits_in_use(max(largest, default=2**16 - 1))
+    if bits < 16:
+        logging.getLogger(__name__).warning('%s', printable(
+            f'{topic}: {bits} of the 16 bits of a sample are taken to be used, by the largest '
+            f'sample of {BITS_FRAMES} frames'))
+    return bits
 
 
 def why_not(message: Any) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from rosbags.rosbag2 import CompressionMode
 
 from derain_ros.bags.damage import BagError, show_time
-from derain_ros.bags.frames import used_bits, why_no_picture
+from derain_ros.bags.frames import why_no_picture
 from derain_ros.bags.recording import EVER, Recording
 from derain_ros.bags.topics import CameraTopics, choose_cameras, dry_topic, image_topics
 from derain_ros.bags.workplace import check_workplace, file_facts, partial_of
@@ -127,16 +127,13 @@ def plan_bag(
         raise
 
 
-def choose_to_derain(
-    recording: Recording, topics: Sequence[str] | None, *, bits: int = 16
-) -> Choice:
+def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choice:
     """Choose what to derain: without ``topics`` all cameras, but no ground truth and no depth.
 
     Raises BagError where a name is not an image topic, or there is none.
     """
     if topics is not None:
-        cameras = choose_cameras(recording.topics, topics, apart=True)
-        return cameras, _dark(recording, [camera.source for camera in cameras], bits)
+        return choose_cameras(recording.topics, topics, apart=True), []
     images = image_topics(recording.topics)
     truths = {dry_topic(topic) for topic in images}.intersection(images)
     notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; name '
@@ -148,20 +145,7 @@ def choose_to_derain(
         raise BagError(f'{recording.source}: no image topic can be derained (' + '; '.join(
             f'{topic}: {reason}' for topic, reason in left.items()) + ')')
     notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in left.items()]
-    notes += _dark(recording, chosen, bits)
     return choose_cameras(recording.topics, chosen, apart=True), notes
-
-
-def _dark(recording: Recording, topics: Sequence[str], bits: int) -> list[str]:
-    """Name topics whose samples of 16 bits do not use their range, unless ``bits`` says so."""
-    notes = []
-    for topic in topics if bits == 16 else ():
-        used = used_bits(recording, topic)
-        if used is not None and used < 16:
-            notes.append(printable(
-                f'{topic}: the first frame uses {used} of the 16 bits of its samples, so that it '
-                f'is taken to be dark; if the camera has no more, say so with --bits {used}'))
-    return notes
 
 
 def _strange_times(recording: Recording) -> list[str]:

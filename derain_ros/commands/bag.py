@@ -45,7 +45,7 @@ from functools import partial
 from pathlib import Path
 
 from derain_ros.bags.derain import BagPlan, derain_bag
-from derain_ros.bags.plan import choose_to_derain, plan_bag
+from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
     UsageError,
@@ -86,8 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
-    parser.add_argument('--bits', type=whole(8, 16), default=16, metavar='N',
-                        help='bits that samples of 16 bits use, such as 12 (default: 16)')
+    parser.add_argument('--bits', type=whole(8, 16), metavar='N',
+                        help='bits that samples of 16 bits use, such as 12 (default: by the '
+                             'largest sample of some frames)')
     add_pool_options(parser)
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write the figures of all frames there, for `derain report`')
@@ -103,8 +104,7 @@ def run(args: argparse.Namespace) -> int:
             check_output(args.json)
         bags = Bags(args, partial(
             plan_bag, topics=args.topics, storage=args.storage, compress=args.compress,
-            start=args.start, duration=args.duration, every=args.every,
-            choose=partial(choose_to_derain, bits=args.bits)))
+            start=args.start, duration=args.duration, every=args.every))
         if args.json and not bags.plan:
             raise UsageError('--json is for one bag; IN is a folder of bags')
     with open_engine(args) as engine:

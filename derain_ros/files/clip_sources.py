@@ -12,11 +12,11 @@ import numpy as np
 from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError, show_time
-from derain_ros.bags.frames import decode_frame, header_stamp
+from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, output_namespace
 from derain_ros.files import FileError
-from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, bits_of, damages_of
+from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, damages_of
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair
 from derain_ros.text import printable

@@ -1,6 +1,5 @@
 """Where rainy frames come from, with their derained and clean versions as far as given."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,16 +11,15 @@ from rosbags.serde import SerdeError
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import (
     PartnerFrames,
+    bits_of,
     count_stamps,
     decode_frame,
     header_stamp,
-    used_bits,
 )
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import find_image_topic, image_topics, output_namespace
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair, check_sizes, match_pictures
-from derain_ros.images.pixel_formats import bits_in_use
 from derain_ros.text import printable
 
 
@@ -225,20 +223,6 @@ class BagPairs(BagFrames):
 
 FrameSource = FolderFrames | BagFrames
 """Where frames come from; ``len`` is how many ``read`` yields, of which one is in memory."""
-
-
-def bits_of(recording: Recording, topic: str) -> int:
-    """Tell by the first frame of a topic how many of 16 bits its samples use, as the node does.
-
-    It is logged where it is fewer than 16.
-    """
-    used = used_bits(recording, topic)
-    bits = 16 if used is None else bits_in_use((1 << used) - 1)
-    if bits < 16:
-        logging.getLogger(__name__).warning('%s', printable(
-            f'{topic}: {bits} of the 16 bits of a sample are taken to be used, by the largest '
-            'sample of the first frame'))
-    return bits
 
 
 def damages_of(recording: Recording) -> Iterator[BadPair]:

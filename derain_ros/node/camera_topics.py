@@ -33,6 +33,8 @@ except ImportError:  # Humble
 
 RELIABLE = QoSReliabilityPolicy.RELIABLE
 BEST_EFFORT = QoSReliabilityPolicy.BEST_EFFORT
+VOLATILE = QoSDurabilityPolicy.VOLATILE
+TRANSIENT_LOCAL = QoSDurabilityPolicy.TRANSIENT_LOCAL
 
 INPUT_DEPTH = 4
 """Messages that may wait for the executor, which only moves them to a newest-frame slot.
@@ -69,10 +71,11 @@ Fast DDS knows the name of a node some 0.1 s after its endpoints (Cyclone DDS as
 
 _LEVELS = (
     ('reliability', QoSReliabilityPolicy.BEST_EFFORT, QoSReliabilityPolicy.RELIABLE),
-    ('durability', QoSDurabilityPolicy.VOLATILE, QoSDurabilityPolicy.TRANSIENT_LOCAL),
+    ('durability', VOLATILE, TRANSIENT_LOCAL),
     ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
 )
 _SECONDS = re.compile(r'\d+(\.\d+)? s\b')  # do not make another problem of it
+_COMPRESSED = '/compressed'
 _UNKNOWN_NAME = '_NODE_NAME_UNKNOWN_'
 _LONGEST = 2**63 - 1
 
@@ -105,8 +108,9 @@ class InputTopic:
     Of the candidates, full topic names and message classes, ``topic`` and ``message_type`` are the
     first that has a publisher of its type. The callback gets each message and its class.
     Reliability ``auto`` is reliable as long as every publisher offers that, as a reliable
-    subscription gets nothing from a best-effort publisher. A parameter
-    ``qos_overrides.<topic>.subscription.reliability`` goes before.
+    subscription gets nothing from a best-effort publisher. So it is with transient_local, without
+    which what is published once, such as a calibration, does not come to who subscribes later.
+    Parameters ``qos_overrides.<topic>.subscription.…`` go before.
     """
 
     def __init__(
@@ -118,11 +122,11 @@ class InputTopic:
         self._callback = callback
         self._wanted = reliability
         # Best effort would lose frames until a reliable publisher is known to be one.
-        self._reliability = BEST_EFFORT if reliability == 'best_effort' else RELIABLE
+        self._policies = BEST_EFFORT if reliability == 'best_effort' else RELIABLE, VOLATILE
         self._subscription = None
         self.topic, self.message_type = '', type(None)
         self.topic, self.message_type = self._choice()
-        self._reliability = self._fitting(self._publishers())
+        self._policies = self._fitting(self._publishers())
         self._subscribe()
         logger = node.get_logger()
         self._notice = Notice(
@@ -142,12 +146,12 @@ class InputTopic:
             self.topic, self.message_type = self._choice()
             return
         publishers, why = self._publishers(), ''
-        before, self._reliability = self._reliability, self._fitting(publishers)
+        before, self._policies = self._policies, self._fitting(publishers)
         if self._subscription is None:
             why = f'to {type_name(self.message_type)} now, as its publisher sends that'
-        elif self._reliability != before:
-            why = ('reliable now, as every publisher offers it' if before == BEST_EFFORT else
-                   'best_effort now, as its publishers do not all offer reliable')
+        elif self._policies != before:
+            policies = ' and '.join(policy.name.lower() for policy in self._policies)
+            why = f'{policies} now, by what every publisher offers'
         if why:
             try:
                 self._subscribe()
@@ -162,8 +166,8 @@ class InputTopic:
     def qos_problem(self) -> str:
         """Say which publishers are not heard as their QoS is too weak, and what to set.
 
-        Empty if there is none, and with ``auto`` while only their reliability is:
-        :meth:`follow_publishers` puts that right.
+        Empty if there is none, and while only policies are that :meth:`follow_publishers` puts
+        right.
         """
         return self._problem(self._publishers())
 
@@ -209,9 +213,14 @@ class InputTopic:
     def _like(self) -> str:
         """Return a topic of the type and a similar name that the node has nothing to do with."""
         own, node = self._node.get_fully_qualified_name(), self._node
-        there = [name for name, types in node.get_topic_names_and_types()
-                 if type_name(self.message_type) in types]
-        for name in difflib.get_close_matches(self.topic, there, n=3, cutoff=0.7):
+        kinds = {type_name(kind) for kind in (
+            (CameraInfo,) if self.message_type is CameraInfo else (Image, CompressedImage))}
+        # Raw images after compressed ones, so that they go before these.
+        there = {name.removesuffix(_COMPRESSED): name for name, types in sorted(
+            node.get_topic_names_and_types(), reverse=True)
+            if name != self.topic and not kinds.isdisjoint(types)}
+        wanted = self.topic.removesuffix(_COMPRESSED)
+        for name in map(there.get, difflib.get_close_matches(wanted, there, n=3, cutoff=0.7)):
             publishers = node.get_publishers_info_by_topic(name)
             others = [*publishers, *node.get_subscriptions_info_by_topic(name)]
             if publishers and own not in map(node_name, others):
@@ -237,19 +246,31 @@ class InputTopic:
         return [publisher for publisher in self._node.get_publishers_info_by_topic(topic)
                 if publisher.topic_type == type_name(message_type)]
 
-    def _automatic(self) -> bool:
-        return self._wanted == 'auto' and QoSPolicyKind.RELIABILITY not in overrides(
-            self._node, self.topic, 'subscription')
+    def _followed(self) -> set[str]:
+        """Return the policies that go by the publishers."""
+        given = {policy.name.lower() for policy in overrides(
+            self._node, self.topic, 'subscription')}
+        return {'durability', *['reliability'] * (self._wanted == 'auto')} - given
 
-    def _fitting(self, publishers: list[TopicEndpointInfo]) -> QoSReliabilityPolicy:
-        if not publishers or not self._automatic():
-            return self._reliability
-        offers = {publisher.qos_profile.reliability for publisher in publishers}
-        return RELIABLE if offers == {RELIABLE} else BEST_EFFORT
+    def _fitting(
+        self, publishers: list[TopicEndpointInfo]
+    ) -> tuple[QoSReliabilityPolicy, QoSDurabilityPolicy]:
+        """Return reliability and durability, as strong as every publisher offers them."""
+        found, followed = self._policies, self._followed() if publishers else ()
+        offers = [publisher.qos_profile for publisher in publishers]
+        if 'reliability' in followed:
+            reliable = all(offer.reliability == RELIABLE for offer in offers)
+            found = RELIABLE if reliable else BEST_EFFORT, found[1]
+        if 'durability' in followed:
+            kept = all(offer.durability == TRANSIENT_LOCAL for offer in offers)
+            found = found[0], TRANSIENT_LOCAL if kept else VOLATILE
+        return found
 
     def _subscribe(self) -> None:
         self.close()
-        self._qos = QoSProfile(depth=INPUT_DEPTH, reliability=self._reliability)
+        reliability, durability = self._policies
+        self._qos = QoSProfile(
+            depth=INPUT_DEPTH, reliability=reliability, durability=durability)
         kind = self.message_type
         self._subscription = self._node.create_subscription(
             kind, self.topic, lambda message: self._callback(message, kind), self._qos, raw=True,
@@ -259,10 +280,9 @@ class InputTopic:
     def _misfits(self, publisher: TopicEndpointInfo) -> dict[str, tuple[str, str]]:
         if self._subscription is None:
             return {}
-        found = misfits(publisher.qos_profile, self._qos)
-        if self._automatic():
-            found.pop('reliability', None)
-        return found
+        followed = self._followed()
+        return {policy: values for policy, values in misfits(
+            publisher.qos_profile, self._qos).items() if policy not in followed}
 
     def _problem(self, publishers: list[TopicEndpointInfo]) -> str:
         return join_problems(

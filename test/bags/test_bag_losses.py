@@ -284,20 +284,20 @@ def test_names_that_are_not_utf_8_and_long(tmp_path, capsys):
         assert recording.message_count == 32 and not recording.damages
 
 
-def test_samples_of_12_bits_are_told_and_read(tmp_path, capsys):
+@pytest.mark.parametrize('options', [[], ['--bits', '12'], ['--bits', '16']])
+def test_samples_of_12_bits_are_told_and_keep_their_levels(options, tmp_path, capsys):
     grey = np.ascontiguousarray(picture(1)[..., 0])
-    samples = (grey.astype('<u2') << 4) | 8
-    row = image(1, START, encoding='mono16', step=2 * 96, data=samples.view(np.uint8).ravel())
-    source = write_bag(tmp_path / 'in', [(TOPIC, IMAGE, START, row)])
-    results = []
-    for name, options in (('dark', []), ('right', ['--bits', '12'])):
-        assert main(['bag', str(source), '-o', str(tmp_path / name), '--strength', '1',
-                     *options]) == 0
-        told = 'uses 12 of the 16 bits' in capsys.readouterr().err
-        result, = messages_on(read_bag(tmp_path / name), '/cam/derained/image')
-        results.append((told, result.message.data.view('<u2').mean()))
-    assert [told for told, _ in results] == [True, False]
-    assert abs(results[1][1] - samples.mean()) < 0.1 * samples.mean()
+    samples = (grey.astype('<u2') << 4) | np.arange(96, dtype='<u2') % 16
+    rows = [(TOPIC, IMAGE, START + number, image(
+        1, START, encoding='mono16', step=2 * 96, data=found.view(np.uint8).ravel()))
+        for number, found in enumerate((samples >> 6, samples, samples))]  # the first is dark
+    source = write_bag(tmp_path / 'in', rows)
+    assert main(
+        ['bag', str(source), '-o', str(tmp_path / 'out'), '--strength', '0', *options]) == 0
+    assert ('12 of the 16 bits' in capsys.readouterr().err) == (not options)
+    *_, result = messages_on(read_bag(tmp_path / 'out'), '/cam/derained/image')
+    kept = np.array_equal(result.message.data.view('<u2'), samples.ravel())
+    assert kept == ('16' not in options)
 
 
 def test_a_jpeg_that_is_damaged_in_the_middle_is_named_and_counted(tmp_path, capsys):

@@ -215,6 +215,20 @@ def test_what_auto_puts_right_a_moment_later_is_no_warning(both):
     assert both.warnings() == []
 
 
+def test_what_is_published_once_comes_to_who_subscribes_later(both):
+    once = both.other.create_publisher(
+        Image, TOPIC, qos(durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
+    once.publish(image(5))
+    topic = both.subscribe('auto')
+    both.wait_for(lambda: both.received, 'image')
+    assert both.received[0].header.stamp.sec == 5
+    # Beside one that keeps nothing for late subscribers, nothing can be asked for.
+    volatile = both.other.create_publisher(Image, TOPIC, qos())
+    assert both.arrives(volatile).header.stamp.sec == 77
+    assert topic.qos_problem() == ''
+    assert both.warnings() == []
+
+
 def test_silence_says_what_is_wrong_and_what_to_do(both):
     topic = both.subscribe('auto')
 
@@ -229,6 +243,9 @@ def test_silence_says_what_is_wrong_and_what_to_do(both):
     both.other.destroy_publisher(other)
     near = both.other.create_publisher(Image, '/front/image_row', qos())
     both.wait_for(lambda: 'did you mean /front/image_row' in silence(), 'hint')
+    both.other.destroy_publisher(near)
+    near = both.other.create_publisher(CompressedImage, f'{TOPIC}/compressed', qos())
+    both.wait_for(lambda: f'did you mean {TOPIC}/compressed, which' in silence(), 'hint')
     both.other.destroy_publisher(near)
     both.other.create_publisher(Image, TOPIC, qos())
     both.wait_for(lambda: '/far/driver publishes it' in silence(), 'reason')

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from derain_ros.bags.damage import BagError
-from derain_ros.bags.frames import why_no_picture
+from derain_ros.bags.frames import bits_of, why_no_picture
 from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, Choice, plan_bag
 from derain_ros.bags.pool import Pool
@@ -30,7 +30,6 @@ from derain_ros.bags.topics import (
     image_topics,
     message_types,
 )
-from derain_ros.files.frame_sources import bits_of
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
