@@ -27,7 +27,9 @@ IMAGE_SUFFIXES = frozenset({
     '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'})
 """Suffixes, in lower case, that a folder is searched for."""
 
-VIDEO_SUFFIXES = frozenset({'.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'})
+VIDEO_SUFFIXES = frozenset({
+    '.3gp', '.avi', '.flv', '.gif', '.h264', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg',
+    '.mpg', '.mts', '.ts', '.webm', '.wmv'})
 """Suffixes, in lower case, of files that are read as videos."""
 
 _KINDS = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
@@ -160,6 +162,8 @@ class PictureReader:
 
 
 def _decode(path: Path) -> np.ndarray:
+    if path.exists() and not path.is_file():  # a pipe or device may have no end
+        raise FileError(f'{path}: not a file')
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Video files, read and written with PyAV: their times, the shape of pixels and sound are kept."""
 
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,12 +58,22 @@ class VideoClip(ClipSource):
         self.sound = Sound(source, self._start, stop)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames; one that is damaged, and where the file breaks off, is a BadPair."""
+        """Yield the frames; one that is damaged, and where the file breaks off, is a BadPair.
+
+        Those behind it that are coded from it are logged.
+        """
         number, time = -1, Fraction(-1)
+        torn: int | None = None
         with open_video(self._source) as container:
             for number, found in enumerate(read_frames(container)):
-                time, image = found or (time, None)
+                time, image, is_key = found or (time, None, False)
+                if image is None and torn is None:
+                    torn = number + 1
+                elif is_key:
+                    self._tell_torn(torn, number)
+                    torn = None
                 if self._cut and time >= self._stop:
+                    self._tell_torn(torn, number)
                     return
                 if image is not None and time >= self._start:
                     yield FrameSet(f'frame {number}', None, image, position=number,
@@ -70,12 +81,20 @@ class VideoClip(ClipSource):
                 elif image is None and time >= self._start - 1 / self.facts.rate:
                     yield BadPair(f'frame {number}', printable(
                         f'{self._source}: frame {number} is damaged'))
+        self._tell_torn(torn, number + 1)
         lost = round((self._stop - time) * self.facts.rate) - 1 if self._stop else 0
         lost = max(lost, self._count - number - 1)
         if lost > _MOST_LOST:
             yield BadPair(f'frame {number + 1}', printable(
                 f'{self._source}: breaks off after frame {number}, {lost} frames before its end; '
                 'it may be damaged'))
+
+
+    def _tell_torn(self, first: int | None, end: int) -> None:
+        if first is not None and first < end:
+            logging.getLogger(__name__).warning('%s', printable(
+                f'{self._source}: frames {first} to {end - 1} are coded from a damaged one, and '
+                'may be smeared'))
 
 
 @contextmanager
@@ -129,8 +148,11 @@ def probe_video(source: Path) -> VideoFacts:
 
 def read_frames(
     container: av.container.InputContainer
-) -> Iterator[tuple[Fraction, np.ndarray] | None]:
-    """Yield seconds from the start, and the frame, uint8, H×W×3, BGR, upright; None if damaged."""
+) -> Iterator[tuple[Fraction, np.ndarray, bool] | None]:
+    """Yield seconds from the start, and the frame, uint8, H×W×3, BGR, upright; None if damaged.
+
+    Last comes whether it is a key frame, which is coded from no other.
+    """
     stream = container.streams.video[0]
     origin, time = (stream.start_time or 0) * stream.time_base, Fraction(0)
     packets = container.demux(stream)
@@ -148,7 +170,8 @@ def read_frames(
                 time += 1 / (stream.average_rate or 25)
             else:
                 time = frame.pts * frame.time_base - origin
-            yield None if frame.is_corrupt else (time, _upright(frame))
+            yield None if frame.is_corrupt else (
+                time, _upright(frame), bool(frame.key_frame))
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
