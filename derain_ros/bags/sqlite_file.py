@@ -39,6 +39,8 @@ _TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
 _DEFINITIONS = ('id', 'topic_type', 'encoding', 'encoded_message_definition',
                 'type_description_hash')
 _MESSAGES = ('id', 'topic_id', 'timestamp', 'data')
+_AGAIN = ('INSERT INTO messages(topic_id, timestamp, data) SELECT ?,?,? WHERE NOT EXISTS ('
+          'SELECT 1 FROM messages WHERE topic_id = ? AND timestamp = ? AND data = ?)')
 _MOST_TRIES = 1024
 _SUMS = ('count(*), coalesce(sum(timestamp % 1000003), 0), '
          'coalesce(sum(timestamp / 1000003 % 1000003), 0), coalesce(sum(id % 1000003), 0)')
@@ -216,7 +218,10 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
             if isinstance(row, str):
                 first = first or (row, count, last)
                 continue
-            target.execute('INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row)
+            if not target.execute(
+                    'INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row).rowcount:
+                # Come again, or another one, whose number is damaged.
+                target.execute(_AGAIN, (*row[1:], *row[1:]))
             count += 1
             last = row[2] if last is None else max(last, row[2])
         target.commit()

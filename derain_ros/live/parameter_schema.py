@@ -39,7 +39,8 @@ def _property(rule: Rule) -> dict[str, Any]:
         numbers = [int(choice) for choice in rule.choices if choice.isdigit()]
         kind: dict[str, Any] = {'enum': [*rule.choices, *numbers]}
     else:
-        kind = {'type': _TYPES.get(type(rule.default), 'array')}
+        name = _TYPES.get(type(rule.default), 'array')
+        kind = {'type': [name, 'integer'] if rule.number else name}
     if type(rule.default) in (int, float):
         kind |= {'minimum': rule.limits[0], 'maximum': rule.limits[1]}
     default = {} if '{camera}' in str(rule.default) else {'default': rule.default}

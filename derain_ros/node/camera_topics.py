@@ -7,7 +7,8 @@ subscription asks for. Otherwise no message passes, and nothing else tells why.
 import difflib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -24,7 +25,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 
-from derain_ros.node.parameters import COMPRESSED, SWITCHES, LiveSettings
+from derain_ros.node.parameters import (
+    COMPRESSED,
+    SWITCHES,
+    LiveSettings,
+    ParameterError,
+)
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -272,10 +278,11 @@ class InputTopic:
         self._qos = QoSProfile(
             depth=INPUT_DEPTH, reliability=reliability, durability=durability)
         kind = self.message_type
-        self._subscription = self._node.create_subscription(
-            kind, self.topic, lambda message: self._callback(message, kind), self._qos, raw=True,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=overriding_options(self._node, self.topic, 'subscription'))
+        with overriding(self._node, self.topic, 'subscription') as options:
+            self._subscription = self._node.create_subscription(
+                kind, self.topic, lambda message: self._callback(message, kind), self._qos,
+                raw=True, qos_overriding_options=options,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
 
     def _misfits(self, publisher: TopicEndpointInfo) -> dict[str, tuple[str, str]]:
         if self._subscription is None:
@@ -308,10 +315,11 @@ class OutputTopics:
                                liveliness=QoSLivelinessPolicy.AUTOMATIC) for output in topics}
         try:
             for output, topic in topics.items():
-                self._publishers[output] = node.create_publisher(
-                    _TYPES.get(output, Image), topic, self._qos[output],
-                    event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
-                    qos_overriding_options=overriding_options(node, topic, 'publisher'))
+                with overriding(node, topic, 'publisher') as options:
+                    self._publishers[output] = node.create_publisher(
+                        _TYPES.get(output, Image), topic, self._qos[output],
+                        event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
+                        qos_overriding_options=options)
         except Exception:
             self.close()
             raise
@@ -390,10 +398,22 @@ def overrides(node: Node, topic: str, kind: str) -> dict[QoSPolicyKind, object]:
             if start + policy.name.lower() in given}
 
 
-def overriding_options(node: Node, topic: str, kind: str) -> QoSOverridingOptions:
-    """Return what makes rclpy apply :func:`overrides` to a new publisher or subscription."""
-    # Only what is given: rclpy would keep the first value of all others for ever.
-    return QoSOverridingOptions(tuple(overrides(node, topic, kind)))
+@contextmanager
+def overriding(node: Node, topic: str, kind: str) -> Iterator[QoSOverridingOptions]:
+    """Give what makes rclpy apply :func:`overrides` to a new publisher or subscription.
+
+    Raises ParameterError, which names them, where it cannot be created with them.
+    """
+    given = overrides(node, topic, kind)
+    try:
+        # Only what is given: rclpy would keep the first value of all others for ever.
+        yield QoSOverridingOptions(tuple(given))
+    except Exception as error:  # of several types
+        if not given:
+            raise
+        values = ', '.join(f'{policy.name.lower()} {value!r}' for policy, value in given.items())
+        raise ParameterError(f'qos_overrides.{topic}.{kind} has {values}, which cannot be used: '
+                             f'{error}') from error
 
 
 def misfits(offered: QoSProfile, requested: QoSProfile) -> dict[str, tuple[str, str]]:

@@ -43,7 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_large_buffers()
     arguments = list(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(
-        prog='derain_node', description=(
+        prog='derain_node',
+        usage='derain_node [-h] [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]',
+        description=(
             'ROS 2 lifecycle node that removes rain from camera topics.'),
         epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; '
                'ros2 param list /derain and ros2 param describe tell which there are.')

@@ -11,6 +11,7 @@ from pathlib import Path
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind
 
 from derain_ros.node.parameters import (
     GONE,
@@ -101,7 +102,7 @@ class ParameterStore:
             self._refused.pop(change.name, None)
 
     def warn_of_overrides(self, settings: Settings) -> None:
-        """Warn of ``qos_overrides`` for topics that the node has none of."""
+        """Warn of ``qos_overrides`` for topics, or of policies, that there are none of."""
         topics = {
             'publisher': [
                 topic for camera in settings.topics for topic in camera.outputs.values()],
@@ -109,11 +110,15 @@ class ParameterStore:
                 camera.camera_info_topic, *(topic for topic, _ in camera.inputs))]}
         for name in self._given:
             start, _, rest = name.partition('.')
-            topic, kind, _ = (*rest.rsplit('.', 2), '', '')[:3]
+            topic, kind, policy = (*rest.rsplit('.', 2), '', '')[:3]
+            policies = [one.name.lower() for one in QoSPolicyKind if one.name != 'INVALID']
             if start == 'qos_overrides' and topic not in topics.get(kind, ()):
                 self._node.get_logger().warning(
                     f'{name} is not used: {topic} is no {kind or "topic"} of this node; those '
                     f'are {", ".join(topics.get(kind, topics["subscription"]))}')
+            elif start == 'qos_overrides' and policy not in policies:
+                self._node.get_logger().warning(
+                    f'{name} is not used: {policy} is no policy; those are {", ".join(policies)}')
 
     def declare_cameras(self, cameras: object) -> None:
         """Declare the parameters of each camera named in a value of ``cameras``."""

@@ -48,7 +48,8 @@ class ParameterError(ValueError):
 class Rule:
     """What a parameter may be; its type is that of its default, where ``{camera}`` is a name.
 
-    ``choices`` are strings that are allowed, ``limits`` the lowest and highest number. ``live``
+    ``choices`` are strings that are allowed, ``limits`` the lowest and highest number. With
+    ``number`` an integer stands for the string, as the shell takes quotes away. ``live``
     takes effect at once, ``read_only`` can be given at the start only, all others take effect when
     the node configures.
     """
@@ -57,6 +58,7 @@ class Rule:
     description: str
     choices: tuple[str, ...] = ()
     limits: tuple[float, float] = (0.0, 1.0)
+    number: bool = False
     live: bool = False
     read_only: bool = False
 
@@ -110,7 +112,7 @@ class Settings:
         PRECISIONS)
     device: str = _declared(
         '', 'NVIDIA GPU to use, its index or UUID as CUDA_VISIBLE_DEVICES takes it; empty: as the '
-        'environment says.', read_only=True)
+        'environment says.', number=True, read_only=True)
     engine_cache: str = _declared(
         '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.')
     engine_cache_limit_mib: int = _declared(
@@ -226,7 +228,8 @@ CAMERA_RULES = {
         ('auto', 'raw', 'compressed')),
     'bit_depth': Rule(
         'auto', 'How many bits mono16 and bayer16 images use of each sample, from the lowest; '
-        'auto goes by the largest sample seen.', ('auto', '8', '10', '12', '14', '16')),
+        'auto goes by the largest sample seen.', ('auto', '8', '10', '12', '14', '16'),
+        number=True),
     'output_namespace': Rule('{camera}/derained', 'Where the outputs are published.'),
     'sync_group': Rule(
         '', 'Cameras with the same word here, a stereo pair for example, are processed or '
@@ -253,7 +256,7 @@ def describe(rule: Rule) -> ParameterDescriptor:
         additional_constraints=constraints.strip(),
         read_only=rule.read_only,
         # rclpy would refuse an integer for a double, or a string for a list.
-        dynamic_typing=isinstance(rule.default, (float, list)) or '8' in rule.choices)
+        dynamic_typing=rule.number or isinstance(rule.default, (float, list)))
     lowest, highest = rule.limits
     if isinstance(rule.default, float):
         descriptor.floating_point_range = [
@@ -302,10 +305,11 @@ def value_problem(name: str, value: object) -> str:
         fits = _is_integer(value) and lowest <= value <= highest
         wanted = f'an integer from {lowest} to {highest}'
     elif rule.choices:
-        fits = value in rule.choices or (_is_integer(value) and str(value) in rule.choices)
+        fits = value in rule.choices or (rule.number and str(value) in rule.choices)
         wanted = f'one of {", ".join(rule.choices)}'
     else:
-        fits, wanted = isinstance(value, str), 'a string; put it in quotes'
+        fits = isinstance(value, str) or (rule.number and _is_integer(value))
+        wanted = 'a string; put it in quotes'
         if name in ('model', 'engine') and value == '':
             fits, wanted = False, f'a name, for example {rule.default}'
     return '' if fits else f'{name} is {value!r}, expected {wanted}'
@@ -393,8 +397,9 @@ _Any = TypeVar('_Any', Settings, LiveSettings)
 def _read(kind: type[_Any], values: Mapping[str, object], **more: Any) -> _Any:
     declared = {one.name: one.metadata['rule'] for one in fields(kind) if one.metadata}
     return kind(**more, **{
-        # An integer is given for a number like 1.0.
-        name: float(values[name]) if isinstance(rule.default, float) else values[name]
+        # An integer is given for a number like 1.0, or for a string.
+        name: type(rule.default)(values[name]) if rule.number or isinstance(rule.default, float)
+        else values[name]
         for name, rule in declared.items()})
 
 

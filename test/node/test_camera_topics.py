@@ -16,6 +16,7 @@ from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import (
     QoSCompatibility,
     QoSDurabilityPolicy,
@@ -29,7 +30,12 @@ from ros_fixtures import image, localhost, new_domain, ros_environment, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics, misfits
-from derain_ros.node.parameters import NODE_RULES, default_of, read_live_settings
+from derain_ros.node.parameters import (
+    NODE_RULES,
+    ParameterError,
+    default_of,
+    read_live_settings,
+)
 
 TOPIC = '/front/image_raw'
 OUTPUT = '/front/derained/image'
@@ -270,6 +276,17 @@ def test_the_type_that_is_published_is_subscribed_to(both):
     both.wait_for(lambda: topic.topic == f'{TOPIC}/compressed', 'change of topic')
     both.wait_for(lambda: topic.reliability == 'reliable', 'subscription')
     assert topic.type_problem() == ''
+
+
+def test_an_override_of_qos_that_cannot_be_used_is_named(both):
+    node = Node('third', context=both.ours.context, parameter_overrides=[
+        Parameter(f'qos_overrides.{OUTPUT}.publisher.depth', value=-3),
+        Parameter(f'qos_overrides.{TOPIC}.subscription.reliability', value='sure')])
+    with pytest.raises(ParameterError, match=f'qos_overrides.{OUTPUT}.publisher has depth -3'):
+        OutputTopics(node, {'image': OUTPUT}, 'reliable')
+    with pytest.raises(ParameterError, match="subscription has reliability 'sure', which cannot"):
+        InputTopic(node, [(TOPIC, Image)], print, 'auto')
+    node.destroy_node()
 
 
 def test_a_node_that_has_just_come_is_called_by_its_name(both):

@@ -69,10 +69,14 @@ def test_what_does_not_reach_the_node_is_told_of(tmp_path):
     stranger, fitting = tmp_path / 'stranger.yaml', tmp_path / 'fitting.yaml'
     stranger.write_text('/robot1/derain:\n  ros__parameters:\n    strength: 0.2\n')
     fitting.write_text('/*: {ros__parameters: {strength: 0.5, wagon: {image_topic: /x}}}')
-    files = ('--params-file', str(stranger), '--params-file', str(fitting))
+    override = 'qos_overrides./camera/image_raw.subscription.reliabilty'
+    files = ('--params-file', str(stranger), '--params-file', str(fitting),
+             '-p', f'{override}:=reliable')
     with Rig(tmp_path, arguments=files, words=('model:=nano',)) as rig:
         wait_for(lambda: f'{stranger} has no parameters for the node' in rig.node.log(), 'warning')
         assert '--ros-args -p model:=nano' in rig.node.log()
+        wait_for(lambda: f'{override} is not used: reliabilty is no policy' in rig.node.log(),
+                 'warning')
         assert rig.active().peer.get('strength') == [0.5]
         assert str(fitting) not in rig.node.log()
         assert 'cameras is not given: name wagon in it' in rig.node.log()

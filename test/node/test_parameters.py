@@ -109,6 +109,7 @@ def test_one_camera_needs_no_list(given):
 
 
 def test_integers_are_numbers():
+    assert read_settings(values(device=1), resolve).device == '1'
     live = read_live_settings(values(strength=1))
     assert live.strength == 1.0
     assert isinstance(live.strength, float)
@@ -196,7 +197,7 @@ def test_descriptors_say_what_a_parameter_is(name):
     assert descriptor.description
     assert descriptor.read_only == (name in ('autostart', 'build_only', 'device'))
     assert descriptor.dynamic_typing == (
-        name in ('cameras', 'front.bit_depth') or isinstance(rule.default, float))
+        name in ('cameras', 'device', 'front.bit_depth') or isinstance(rule.default, float))
     assert all(choice in descriptor.additional_constraints for choice in rule.choices)
     at_configure = 'when the node configures' in descriptor.additional_constraints
     assert at_configure == (not rule.live and not rule.read_only)
