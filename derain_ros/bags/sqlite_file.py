@@ -67,11 +67,14 @@ class SqliteFile:
         self._database = _open(copy or path, immutable=copy is None)
         self._old: list[sqlite3.Connection] = []
         try:
+            failure = None
             if not salvage:
-                with suppress(sqlite3.Error, OverflowError):
+                try:
                     self._read_head()
                     return
-            self._salvage(self._database)
+                except (sqlite3.Error, OverflowError) as error:
+                    failure = error
+            self._salvage(self._database, failure)
             self._read_head()
         except sqlite3.Error as error:
             self.close()
@@ -129,8 +132,8 @@ class SqliteFile:
                         yield topic, time, memoryview(data), 0, time
                         last = time, number
                 return
-            except (sqlite3.Error, OverflowError):
-                self._salvage(database)
+            except (sqlite3.Error, OverflowError) as error:
+                self._salvage(database, error)
 
     def times(self, topics: Collection[int]) -> dict[int, array]:
         """Return the times of the messages of topics, ns."""
@@ -140,8 +143,8 @@ class SqliteFile:
                 return {topic: array('q', [time for time, in database.execute(
                     'SELECT timestamp FROM messages WHERE topic_id = ?', (topic,))])
                     for topic in topics}
-            except (sqlite3.Error, OverflowError, TypeError):
-                self._salvage(database)
+            except (sqlite3.Error, OverflowError, TypeError) as error:
+                self._salvage(database, error)
 
     def metadata(self) -> str:
         """Return the metadata.yaml that the recorder put into the file; empty without one."""
@@ -157,7 +160,7 @@ class SqliteFile:
         for database in (*self._old, self._database):
             database.close()
 
-    def _salvage(self, broken: sqlite3.Connection) -> None:
+    def _salvage(self, broken: sqlite3.Connection, failure: Exception | None) -> None:
         """Go over to a sound copy that has every message that can be read."""
         if broken is not self._database:
             return  # it has been done since this one was asked
@@ -169,6 +172,9 @@ class SqliteFile:
         # Generators may still read from the other one.
         self._old.append(broken)
         self._database = _open(copy, immutable=True)
+        if damage is None and failure is not None and not self.damages:
+            damage = Damage(printable(self.path.name), None, printable(
+                f'{why(failure)}; every message could be read, but not be checked'))
         self.damages += [damage] if damage else []
 
 
