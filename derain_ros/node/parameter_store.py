@@ -235,17 +235,17 @@ def check_launch_arguments(
     meant for launch files that include this one: returned is what to warn of where one looks like
     a ``known`` one. Raises RuntimeError.
     """
-    known, name = (*known, *_OF_LAUNCH), Path(file).name
+    name, fine = Path(file).name, {*known, *_OF_LAUNCH}
     words = [Path(word).name for word in sys.argv]
     typed = [word.partition(':=')[0] for word in sys.argv[words.index(name):] if ':=' in word
              ] if name in words else []
     for other in typed:
-        if other not in known:
+        if other not in fine:
             close = difflib.get_close_matches(other, known, n=1)
             hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'
             raise RuntimeError(f'{other} is no argument of {name}; {hint}')
     return [f'{other} is no argument of {name}; if it is meant for it, it has to be {close[0]}'
-            for other in present if other not in known
+            for other in present if other not in fine
             and (close := difflib.get_close_matches(other, known, n=1, cutoff=0.8))]
 
 
