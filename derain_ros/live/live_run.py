@@ -256,5 +256,5 @@ def _spinning(listener: Listener, executor: Executor) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(2.0)
+        thread.join(30.0)  # an executor that still spins must not be shut down
         executor.shutdown()

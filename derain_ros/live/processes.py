@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -27,6 +28,7 @@ ALLOCATOR = {name: str(size) for name, size in KEPT_BYTES.items()}
 """What the launch file sets for the node: keep the memory of a frame for the next one."""
 
 _DOMAINS = 101
+_claims: deque[socket.socket] = deque(maxlen=30)
 _LOG_TAIL = 12
 _LOOK_SECONDS = 0.05
 # What the Fast DDS profile takes: a segment each for node, replay and listener.
@@ -44,7 +46,7 @@ def isolate(*, profile: bool = True) -> int:
     profile of this package, where shared memory has room for it; else none, whatever the
     environment says.
     """
-    domain = _free_domain()
+    domain = claim_domain(os.getpid())
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     if os.environ.get('ROS_DISTRO') == 'humble':
         os.environ['ROS_LOCALHOST_ONLY'] = '1'
@@ -63,17 +65,25 @@ def isolate(*, profile: bool = True) -> int:
     return domain
 
 
-def _free_domain() -> int:
-    first = os.getpid()
+def claim_domain(first: int) -> int:
+    """Return a ROS domain from 1 to 101, ``first`` or a later one, that nobody on this host is in.
+
+    It is kept from other callers, here and in other processes, until the next thirty were claimed.
+    """
     for step in range(_DOMAINS):
         domain = 1 + (first + step) % _DOMAINS
-        # The port at which the first participant of a domain is found; see the DDSI-RTPS
-        # specification on well-known ports.
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
+                # The first port is used by nobody, the second by the first participant of a
+                # domain; see the DDSI-RTPS specification on well-known ports. A participant
+                # takes seconds to come, so looking for it is not enough.
+                claim.bind(('', 7405 + 250 * domain))
                 probe.bind(('', 7410 + 250 * domain))
             except OSError:
+                claim.close()
                 continue
+        _claims.append(claim)
         return domain
     raise LiveRunError(f'no ROS domain from 1 to {_DOMAINS} is free on this host')
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from derain_ros.live.processes import claim_domain
 from derain_ros.node.process_memory import SHARED_MEMORY, profile_variable
 
 HERE = Path(__file__).resolve().parent
@@ -45,13 +45,9 @@ _domains = count(os.getppid() + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')
 
 def new_domain() -> int:
     """Return a ROS domain that no other test of this process, or process of this host, uses."""
-    for _ in range(101):
-        domain = 1 + next(_domains) % 101
-        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
-            participant.bind(('', 7410 + 250 * domain))
-            _clear(range(7400 + 250 * domain, 7650 + 250 * domain))
-            return domain
-    raise RuntimeError('all ROS domains from 1 to 101 are in use')
+    domain = claim_domain(next(_domains))
+    _clear(range(7400 + 250 * domain, 7650 + 250 * domain))
+    return domain
 
 
 def _clear(ports: range) -> None:
