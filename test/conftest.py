@@ -37,6 +37,27 @@ def cut_model():
     return ['--model', str(Path(__file__).parent / 'data' / 'cut_at_120.onnx')]
 
 
+@pytest.fixture
+def derain(capsys):
+    """Run ``derain`` in this process, which has to end with ``status``; return what it says.
+
+    What it refuses it has to refuse in one line, unless the parser does with the usage.
+    """
+    def derain(*arguments, status=0):
+        from derain_ros.cli import main
+
+        try:
+            found = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            found = end.code
+        told = capsys.readouterr()
+        assert (found, 'Traceback' in told.err) == (status, False), told.err
+        if status == 2 and not told.err.startswith('usage: '):
+            assert told.err.startswith('derain: error: ') and told.err.count('\n') == 1, told.err
+        return told
+    return derain
+
+
 @pytest.fixture(scope='session')
 def engine():
     """Return a derainer that the tests of a process share: compiling one takes seconds."""

@@ -22,7 +22,6 @@ from mcap.stream_reader import StreamReader
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.recording import Recording
-from derain_ros.cli import main
 
 pytestmark = pytest.mark.usefixtures('quick_commands')
 
@@ -91,14 +90,13 @@ def _streamed(path):
 
 
 @pytest.mark.parametrize('storage, share', [('mcap', 0.4), ('sqlite3', 0.8)])
-def test_a_cut_bag_is_derained_up_to_there(storage, share, tmp_path, capsys):
+def test_a_cut_bag_is_derained_up_to_there(storage, share, tmp_path, derain):
     source = write_bag(tmp_path / 'in', drive() * 6, storage)
     whole = read_bag(source)
     file = _storage_file(source)
     content = file.read_bytes()
     file.write_bytes(content[:int(len(content) * share)])
-    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 1
-    error = capsys.readouterr().err
+    error = derain('bag', source, '-o', tmp_path / 'out', status=1).err
     assert f'damaged: {file.name}, byte ' in error and 'the last message before it' in error
     kept = read_bag(tmp_path / 'out')
     inputs = messages_on(kept, *{row.topic for row in whole})
@@ -125,15 +123,14 @@ def test_a_packed_file_that_is_cut(storage, tmp_path, engine):
 
 
 @pytest.mark.parametrize('storage', STORAGES)
-def test_damage_in_the_middle_is_found_on_the_way(storage, tmp_path, capsys):
+def test_damage_in_the_middle_is_found_on_the_way(storage, tmp_path, derain):
     source = write_bag(tmp_path / 'in', long_drive(60), storage)
     file = _storage_file(source)
     content = bytearray(file.read_bytes())
     place = len(content) // 2
     content[place:place + 40_000] = bytes(40_000)
     file.write_bytes(content)
-    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 1
-    error = capsys.readouterr().err
+    error = derain('bag', source, '-o', tmp_path / 'out', status=1).err
     assert f'damaged: {file.name}' in error and 'Traceback' not in error
     assert 'last message' in error or 'are lost' in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
@@ -174,12 +171,11 @@ def test_of_a_split_bag_the_other_files_are_kept(tmp_path, engine):
     ('in.mcap', b''), ('in.db3', b''), ('in.mcap', b'\x89MCAP0\r\n'),
     ('in.db3', b'SQLite format 3\0' + bytes(84)), ('in/metadata.yaml', b': not yaml'),
     ('in/metadata.yaml', b'a: 1'), ('in', None)])
-def test_nothing_to_read_is_an_error(name, content, tmp_path, capsys):
+def test_nothing_to_read_is_an_error(name, content, tmp_path, derain):
     source = tmp_path / name.partition('/')[0]
     if content is not None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 2
-    error = capsys.readouterr().err
+    error = derain('bag', source, '-o', tmp_path / 'out', status=2).err
     assert error.startswith(f'derain: error: {source}: ') and error.count('\n') == 1
     assert {path.name for path in tmp_path.iterdir()} <= {source.name}

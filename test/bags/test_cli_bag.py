@@ -114,7 +114,7 @@ def test_options_choose_topics_mask_and_storage(tmp_path):
     assert (out / 'out.mcap').is_file()
 
 
-def test_bad_frames_are_named_and_the_rest_goes_on(tmp_path, capsys):
+def test_bad_frames_are_named_and_the_rest_goes_on(tmp_path, derain):
     rows = [
         ('/cam/image_raw', IMAGE, START, image(0, START)),
         ('/cam/image_raw', IMAGE, START + 1, image(1, START, encoding='32FC1')),
@@ -127,8 +127,7 @@ def test_bad_frames_are_named_and_the_rest_goes_on(tmp_path, capsys):
          compressed(6, START, data=np.zeros(100, np.uint8))),
     ]
     source = write_bag(tmp_path / 'in', rows)
-    assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 1
-    captured = capsys.readouterr()
+    captured = derain('bag', source, '-o', tmp_path / 'out', status=1)
     result = read_bag(tmp_path / 'out')
     assert messages_on(result, '/cam/image_raw', '/rear/image_raw/compressed') == read_bag(source)
     times = [row.time - START for row in messages_on(result, '/cam/derained/image')]
@@ -139,25 +138,22 @@ def test_bad_frames_are_named_and_the_rest_goes_on(tmp_path, capsys):
     assert '32FC1' in captured.err
     assert '2 frames, 4 failed' in captured.out
     assert 'no frame of /rear/image_raw/compressed' in captured.err
-    assert 'Traceback' not in captured.err
 
 
-def test_what_exists_is_never_touched(tmp_path, capsys):
+def test_what_exists_is_never_touched(tmp_path, derain):
     source = write_bag(tmp_path / 'in', drive())
     for name in ('out', 'out.partial'):
         blocker = tmp_path / name
         blocker.mkdir()
         (blocker / 'mine').touch()
-        assert main(['bag', str(source), '-o', str(tmp_path / 'out')]) == 2
-        assert str(blocker) in capsys.readouterr().err
+        assert str(blocker) in derain('bag', source, '-o', tmp_path / 'out', status=2).err
         assert list(tree(blocker)) == ['mine']
         (blocker / 'mine').unlink()
         blocker.rmdir()
 
 
-def test_a_derained_bag_is_not_derained_again(tmp_path, engine, capsys):
+def test_a_derained_bag_is_not_derained_again(tmp_path, engine, derain):
     source = write_bag(tmp_path / 'in', drive())
     derain_bag(plan_bag(source, tmp_path / 'once'), engine)
-    assert main(['bag', str(tmp_path / 'once'), '-o', str(tmp_path / 'twice')]) == 2
-    message = capsys.readouterr().err
+    message = derain('bag', tmp_path / 'once', '-o', tmp_path / 'twice', status=2).err
     assert 'already has' in message and '--topics' in message

@@ -26,7 +26,6 @@ from derain_ros.bench.stream_scenarios import (
     onset_seconds,
 )
 from derain_ros.bench.turn_scenarios import Side
-from derain_ros.cli import main
 from derain_ros.live.listener import Told
 from derain_ros.live.played import PlayedFrame
 
@@ -245,8 +244,7 @@ def test_every_scenario_runs(tmp_path, scenario):
         assert bool(figure['bar']) == bool(figure['verdict'])
 
 
-def test_a_scenario_that_fails_is_named(capsys):
-    assert main(['bench', '--only', 'engine', '--engines', 'openvino', '--sizes', '64x48',
-                 '--model', 'mega']) == 1
-    errors = capsys.readouterr().err
+def test_a_scenario_that_fails_is_named(derain):
+    errors = derain('bench', '--only', 'engine', '--engines', 'openvino', '--sizes', '64x48',
+                    '--model', 'mega', status=1).err
     assert 'derain: error: engine: ' in errors and 'mega' in errors

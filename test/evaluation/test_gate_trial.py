@@ -155,36 +155,33 @@ def _video(path, source):
     return path
 
 
-def test_a_video_on_the_command_line(tmp_path, model, capsys):
+def test_a_video_on_the_command_line(tmp_path, model, derain):
     video = _video(tmp_path / 'drive.avi', Frames(20))
     figures = tmp_path / 'new' / 'gate.json'
-    assert main(['gate', str(video), '--model', model, '--rain', '0.5', '--every', '9',
-                 '--json', str(figures)]) == 0
-    output = capsys.readouterr().out
+    output = derain(
+        'gate', video, '--model', model, '--rain', '0.5', '--every', '9', '--json', figures).out
     assert f'{video}  0.0000  0.0000  0.0000      0.0 of    12.0         0' in output
     assert '0 of 2' in output and 'intensity 0.5' in output
     found = json.loads(figures.read_text())
     assert found['summary']['judged_s'] == 12.0 and found['summary']['rain']['0.5']['missed'] == 0
     assert found['settings'] == {'wet_above': 0.025, 'dry_below': 0.015, 'dry_after': 5.0}
     assert found['clips'][str(video)]['showers'][0]['began'] == pytest.approx(8.1, abs=0.1)
-    assert main(['gate', str(video), '--model', model, '--rain', '--duration', '6']) == 0
-    output = capsys.readouterr().out
+    output = derain('gate', video, '--model', model, '--rain', '--duration', '6').out
     assert 'no clip is long enough' in output and 'intensity' not in output
 
 
-def test_pictures_of_two_folders_are_clips_of_their_own(tmp_path, model, capsys):
+def test_pictures_of_two_folders_are_clips_of_their_own(tmp_path, model, derain):
     for name, level in (('a/1.png', 0), ('b/1.png', 90), ('b/2.png', 0)):
         write_picture(tmp_path / name, np.full((60, 80, 3), level, np.uint8))
     (tmp_path / 'b' / '2.png').write_bytes(b'torn')
-    assert main(['gate', str(tmp_path / 'a'), str(tmp_path / 'b'), '--pan', '--rain',
-                 '--duration', '8.5', '--model', model]) == 1
-    captured = capsys.readouterr()
+    captured = derain('gate', tmp_path / 'a', tmp_path / 'b', '--pan', '--rain', '--duration',
+                      '8.5', '--model', model, status=1)
     assert 'held open throughout: 1 of 2 clips' in captured.out
     assert str(tmp_path / 'b' / '1.png') in captured.out
     assert str(tmp_path / 'b' / '2.png') in captured.err
 
 
-def test_a_topic_of_a_bag(tmp_path, model, capsys):
+def test_a_topic_of_a_bag(tmp_path, model, derain, capsys):
     bag = tmp_path / 'drive'
     write_bag(bag, [('/cam', IMAGE, START + number * 10**8, image(1, START + number * 10**8))
                     for number in range(100)])
@@ -194,8 +191,7 @@ def test_a_topic_of_a_bag(tmp_path, model, capsys):
     assert '/rear' in capsys.readouterr().err
     video = _video(tmp_path / 'drive.avi', Frames(9))
     arguments = ['gate', str(video), str(bag), '--topic', '/cam', '--rain', '--model', model]
-    assert main(arguments) == 1
-    captured = capsys.readouterr()
+    captured = derain(*arguments, status=1)
     assert '--topic is for bags' in captured.err, 'it is told after what could be done'
     assert '2.0 of     2.0' in captured.out
 
@@ -207,7 +203,6 @@ def test_a_topic_of_a_bag(tmp_path, model, capsys):
     (['--pan'], 'no such file or folder'),
     ([], 'no such file or folder'),
 ])
-def test_wrong_arguments(tmp_path, model, capsys, arguments, said):
+def test_wrong_arguments(tmp_path, model, derain, arguments, said):
     source = tmp_path / 'none' if 'no such' in said else tmp_path
-    assert main(['gate', str(source), *arguments, '--model', model]) == 2
-    assert said in capsys.readouterr().err
+    assert said in derain('gate', source, *arguments, '--model', model, status=2).err

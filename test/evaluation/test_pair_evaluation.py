@@ -47,20 +47,23 @@ def models(tmp_path_factory):
             for name, level in (('none', 100), ('half', 150), ('all', 255))}
 
 
-def _evaluate(folder, *options):
-    return main(['evaluate', '--rainy', str(folder / 'rainy'), '--clean', str(folder / 'clean'),
-                 '--precision', 'f32', *map(str, options)])
+@pytest.fixture
+def run(derain):
+    """Run ``derain evaluate`` on the pictures of a folder."""
+    return lambda folder, *options, **more: derain(
+        'evaluate', '--rainy', folder / 'rainy', '--clean', folder / 'clean', '--precision', 'f32',
+        *options, **more)
 
 
 def _figures(path):
     return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_figures_of_known_models(tmp_path, models, capsys):
+def test_figures_of_known_models(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png', 'b.png'])
     out = tmp_path / 'deep' / 'figures.json'
-    assert _evaluate(tmp_path, '--model', models['half'], '--against', models['none'],
-                     models['all'], '--verbose', '--json', out) == 0
+    text = run(tmp_path, '--model', models['half'], '--against', models['none'], models['all'],
+               '--verbose', '--json', out).out
     found = _figures(out)
     assert (found['format'], found['pairs'], found['failed']) == (1, 2, [])
     assert found['versions'].keys() == {
@@ -92,14 +95,13 @@ def test_figures_of_known_models(tmp_path, models, capsys):
     assert (summary['mask_precision'], summary['mask_recall']) == (None, 0)
     assert summary['made_worse'] == 0
 
-    text = capsys.readouterr().out
     assert '25.00 %' in text and 'a.png ' in text and 'b.png ' in text
     assert text.count(f'{INPUT_PSNR:.2f} -> {HALF_PSNR:.2f}') == 2
 
 
-def test_names_of_the_json_are_stable(tmp_path, models):
+def test_names_of_the_json_are_stable(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png'])
-    _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json')
+    run(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json')
     found = _figures(tmp_path / 'f.json')
     assert list(found) == [
         'format', 'kind', 'versions', 'host', 'source', 'clip', 'pairs', 'failed', 'models']
@@ -116,7 +118,7 @@ def test_names_of_the_json_are_stable(tmp_path, models):
     assert set(model['images'][0]) == both | {'name', 'width', 'height'}
 
 
-def test_cost_is_read_from_the_facts_beside_a_model(tmp_path, models):
+def test_cost_is_read_from_the_facts_beside_a_model(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png'])
     own, other = tmp_path / 'own.onnx', tmp_path / 'other.onnx'
     for path in (own, other):
@@ -126,20 +128,19 @@ def test_cost_is_read_from_the_facts_beside_a_model(tmp_path, models):
     # These facts are of another file.
     facts['sha256'] = {'other.onnx': '0' * 64}
     other.with_suffix('.json').write_text(json.dumps(facts))
-    _evaluate(tmp_path, '--model', own, '--against', other, '--json', tmp_path / 'f.json')
+    run(tmp_path, '--model', own, '--against', other, '--json', tmp_path / 'f.json')
     found = _figures(tmp_path / 'f.json')['models']
     assert [(m['parameters'], m['flops_per_pixel']) for m in found] == [(7, 4321), (None, None)]
 
 
-def test_a_clip_flickers_between_consecutive_frames(tmp_path, models):
+def test_a_clip_flickers_between_consecutive_frames(tmp_path, models, run):
     names = [f'{number}.png' for number in (8, 9, 10, 11)]
     write_pairs(tmp_path, names, columns=[20, 30, 30, 40])
     (tmp_path / 'rainy' / '11.png').write_text('torn')
     write_pairs(tmp_path, ['12.png'], columns=[50])
     # 8 to 9 the streak moves: two columns of 64 change by 100; 9 to 10 it stays; 12 stands alone.
     step = 100 * (2 / 64) ** 0.5
-    assert _evaluate(tmp_path, '--model', models['half'], '--clip',
-                     '--json', tmp_path / 'f.json') == 1
+    run(tmp_path, '--model', models['half'], '--clip', '--json', tmp_path / 'f.json', status=1)
     model, = _figures(tmp_path / 'f.json')['models']
     rows = {row['name']: (row['input_flicker'], row['flicker']) for row in model['images']}
     assert rows['8.png'] == rows['12.png'] == (None, None)
@@ -179,15 +180,14 @@ def test_a_bag_gives_the_same_figures_and_flicker(tmp_path, models, capsys):
     assert '/cam/dry: 1 frames' in captured.err
 
 
-def test_bad_pairs_are_named_and_the_others_measured(tmp_path, models, capsys):
+def test_bad_pairs_are_named_and_the_others_measured(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png', 'b.png', 'c.png', 'd.png'])
     (tmp_path / 'clean' / 'a.png').write_bytes(b'')
     write_picture(tmp_path / 'clean' / 'b.png', clean_picture(40, 40))
     for side in ('rainy', 'clean'):
         write_picture(tmp_path / side / 'd.png', clean_picture(20, 20))
     out = tmp_path / 'f.json'
-    assert _evaluate(tmp_path, '--model', models['none'], '--json', out) == 1
-    captured = capsys.readouterr()
+    captured = run(tmp_path, '--model', models['none'], '--json', out, status=1)
     for name in (tmp_path / 'clean' / 'a.png', tmp_path / 'rainy' / 'b.png', 'd.png'):
         assert f'derain: error: {name}' in captured.err
     assert ': 1 pairs' in captured.out
@@ -196,11 +196,11 @@ def test_bad_pairs_are_named_and_the_others_measured(tmp_path, models, capsys):
     assert found['pairs'] == 1
 
 
-def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, capsys):
+def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png'])
     (tmp_path / 'clean' / 'a.png').write_text('torn')
-    assert _evaluate(tmp_path, '--model', models['none'], '--html', tmp_path / 'r.html') == 1
-    assert 'no pair could be measured' in capsys.readouterr().err
+    assert 'no pair could be measured' in run(
+        tmp_path, '--model', models['none'], '--html', tmp_path / 'r.html', status=1).err
     assert not (tmp_path / 'r.html').exists()
 
 
@@ -219,27 +219,22 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, capsys)
     (['TALK', '--rainy-topic', 'a'], '(topics: /talk (std_msgs/msg/Header))'),
     (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
 ])
-def test_what_does_not_fit_is_refused(tmp_path, arguments, message, capsys, monkeypatch):
+def test_what_does_not_fit_is_refused(tmp_path, arguments, message, derain, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_bag(tmp_path / 'BAG', [(topic, IMAGE, START, _image(stamp, clean_picture()))
                                  for topic, stamp in (('/cam/image_raw', START),
                                                       ('/stampless', 0))])
     write_bag(tmp_path / 'TALK', [('/talk', 'std_msgs/msg/Header', START, header(START))])
-    assert main(['evaluate', *arguments]) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.startswith('derain: error: ') and 'Traceback' not in captured.err
+    assert message in derain('evaluate', *arguments, status=2).err
 
 
-def test_outputs_are_checked_before_the_work(tmp_path, models, capsys):
+def test_outputs_are_checked_before_the_work(tmp_path, models, run):
     write_pairs(tmp_path, ['a.png'])
     (tmp_path / 'file').touch()
     for options in (['--json', tmp_path], ['--html', tmp_path / 'file' / 'r.html'],
                     ['--json', tmp_path / 'x', '--html', tmp_path / 'x']):
-        assert _evaluate(tmp_path, '--model', models['none'], *options) == 2
-        assert ' pairs' not in capsys.readouterr().out
-    assert _evaluate(tmp_path, '--model', 'mega') == 1
-    assert 'mega' in capsys.readouterr().err
+        assert ' pairs' not in run(tmp_path, '--model', models['none'], *options, status=2).out
+    assert 'mega' in run(tmp_path, '--model', 'mega', status=1).err
 
 
 @pytest.mark.skipif(not VALIDATION.is_dir(), reason=f'benchmark images are not in {VALIDATION}')
@@ -260,17 +255,16 @@ def test_benchmark_inputs_score_as_published(tmp_path, models, folder, psnr, ssi
     assert summary['psnr'] == summary['input_psnr']
 
 
-def test_the_report_of_hostile_file_names(tmp_path, models, capsys):
+def test_the_report_of_hostile_file_names(tmp_path, models, run):
     name = '<img src=x onerror=alert(1)>\x1b[2J\n"&.png'
     write_pairs(tmp_path, [name, 'b.png'])
     page = tmp_path / os.fsdecode(b'\xff.html')
-    assert _evaluate(tmp_path, '--model', models['half'], '--verbose', '--html', page,
-                     '--pictures', '1') == 0
+    captured = run(
+        tmp_path, '--model', models['half'], '--verbose', '--html', page, '--pictures', '1')
     text = page.read_text(encoding='utf-8')
     assert '<img src=x' not in text and '\x1b' not in text
     assert text.count('&lt;img src=x onerror=alert(1)&gt;\\x1b[2J\\n&#34;&amp;.png') > 2
     assert text.count('<article ') == 1
-    captured = capsys.readouterr()
     assert '\x1b' not in captured.out
     assert list(tmp_path.glob('.*')) == []
 
@@ -293,16 +287,16 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path, models):
     assert peaks[1] < peaks[0] + 0.25e6
 
 
-def test_pictures_are_as_the_engine_gets_them(tmp_path, models):
+def test_pictures_are_as_the_engine_gets_them(tmp_path, models, run):
     """Grey and 16-bit files are read as `derain image` reads them."""
     write_picture(tmp_path / 'rainy' / 'a.png', rainy_picture()[..., 0].astype(np.uint16) * 257)
     write_picture(tmp_path / 'clean' / 'a.png', cv2.cvtColor(clean_picture(), cv2.COLOR_BGR2GRAY))
-    assert _evaluate(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json') == 0
+    run(tmp_path, '--model', models['half'], '--json', tmp_path / 'f.json')
     summary = _figures(tmp_path / 'f.json')['models'][0]['summary']
     assert summary['psnr'] == pytest.approx(HALF_PSNR)
 
 
-def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path):
+def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path, run):
     """The mean of frame and last result: what moved is dragged along, and the measure shows it."""
     model = write_memory_model(tmp_path / 'mean.onnx')
     for number in range(3):
@@ -312,7 +306,7 @@ def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path):
             write_picture(tmp_path / folder / f'{number}.png', picture)
     found = {}
     for options in ([], ['--clip']):
-        assert _evaluate(tmp_path, '--model', model, *options, '--json', tmp_path / 'f.json') == 0
+        run(tmp_path, '--model', model, *options, '--json', tmp_path / 'f.json')
         found[bool(options)] = _figures(tmp_path / 'f.json')['models'][0]
     assert found[False]['summary']['psnr'] == found[False]['summary']['clean_psnr'] == PERFECT_DB
     assert found[False]['summary']['moving_error'] is None

@@ -75,17 +75,15 @@ def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
     (['--rainy', '.', '--clean', '.'], 'neither --rainy nor a bag'),
     (['--clean', '.', '--clip'], 'leave --clip out'),
 ])
-def test_what_does_not_go_with_a_sweep_is_told(arguments, said, capsys):
-    assert main(['evaluate', '--sweep', 'speed', *arguments]) == 2
-    assert said in capsys.readouterr().err
+def test_what_does_not_go_with_a_sweep_is_told(arguments, said, derain):
+    assert said in derain('evaluate', '--sweep', 'speed', *arguments, status=2).err
 
 
-def test_pictures_that_cannot_be_read_are_named(tmp_path, capsys):
+def test_pictures_that_cannot_be_read_are_named(tmp_path, derain):
     write_picture(tmp_path / 'dry' / 'a.png', PICTURE)
     (tmp_path / 'dry' / 'b.png').write_text('torn')
     model = write_model(tmp_path / 'cut.onnx', 110)
-    assert main(['evaluate', '--clean', str(tmp_path / 'dry'), '--sweep', 'rate',
-                 '--model', str(model)]) == 1
-    captured = capsys.readouterr()
+    captured = derain(
+        'evaluate', '--clean', tmp_path / 'dry', '--sweep', 'rate', '--model', model, status=1)
     assert 'b.png: not a picture' in captured.err
     assert 'means over 1 pictures' in captured.out

@@ -8,7 +8,6 @@ import pytest
 from bag_files import picture, tree
 from evaluate_files import write_picture
 
-from derain_ros.cli import main
 from derain_ros.files.image_files import PictureReader, collect_images, write_png
 from derain_ros.images.overlay import draw_overlay
 
@@ -18,20 +17,18 @@ SMALL = picture(0, 40, 56)
 
 
 @pytest.fixture
-def derain(cut_model):
+def run(derain, cut_model):
     """Run ``derain image PATH... -o OUT ...``."""
-    def derain(*arguments, status=0):
-        assert main(['image', *map(str, arguments), *cut_model]) == status
-    return derain
+    return lambda *arguments, **options: derain('image', *arguments, *cut_model, **options)
 
 
 def _write(path, image=SMALL):
     return write_picture(path, image)
 
 
-def test_results_are_those_of_the_model(tmp_path, derain):
+def test_results_are_those_of_the_model(tmp_path, run):
     source, out = _write(tmp_path / 'x.png'), tmp_path / 'out'
-    derain(source, '-o', out, '--mask', '--overlay')
+    run(source, '-o', out, '--mask', '--overlay')
     assert list(tree(out)) == ['x.png', 'x_mask.png', 'x_overlay.png']
     mask = np.where(SMALL.max(axis=2) > 120, 255, 0).astype(np.uint8)
     results = [PictureReader().read(out / f'x{end}.png')[0] for end in ('', '_mask', '_overlay')]
@@ -39,23 +36,23 @@ def test_results_are_those_of_the_model(tmp_path, derain):
             np.minimum(SMALL, 120), np.dstack([mask] * 3), draw_overlay(SMALL, mask)),
             strict=True):
         assert np.array_equal(result, expected)
-    derain(source, '-o', tmp_path / 'half', '--strength', '0.5')
+    run(source, '-o', tmp_path / 'half', '--strength', '0.5')
     half = cv2.imread(str(tmp_path / 'half' / 'x.png'))
     assert np.abs(half - (SMALL.astype(float) + np.minimum(SMALL, 120)) / 2).max() <= 1
 
 
-def test_folders_of_mixed_sizes_and_formats(tmp_path, derain):
+def test_folders_of_mixed_sizes_and_formats(tmp_path, run):
     source, out = tmp_path / 'in', tmp_path / 'out'
     names = [f'{"sub/" if number % 2 else ""}a.{number}' for number in range(len(FORMATS))]
     for number, (name, suffix) in enumerate(zip(names, FORMATS, strict=True)):
         _write(source / f'{name}.{suffix}', picture(number, *SIZES[number % 3]))
     (source / '.hidden.png').write_bytes(b'junk')
-    derain(source, '-o', out)
+    run(source, '-o', out)
     assert list(tree(out)) == sorted(f'{name}.png' for name in names)
     for number, name in enumerate(names):
         assert cv2.imread(str(out / f'{name}.png')).shape == (*SIZES[number % 3], 3)
     before = tree(out)
-    derain(source, '-o', out)
+    run(source, '-o', out)
     assert tree(out) == before
 
 
@@ -86,7 +83,7 @@ def test_exif_orientation_is_applied(tmp_path):
     assert PictureReader().read(path)[0].shape == (56, 40, 3)
 
 
-def test_bad_files_are_named_and_the_others_done(tmp_path, derain, capsys):
+def test_bad_files_are_named_and_the_others_done(tmp_path, run):
     source = tmp_path / 'in'
     for name in ('a.png', 'z.png'):
         _write(source / name)
@@ -99,23 +96,20 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, derain, capsys):
     half = len(whole) // 2
     (source / 'lost.jpg').write_bytes(whole[:half] + whole[half + 100:])
     (source / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
-    derain(source, '-o', tmp_path / 'out', status=1)
+    captured = run(source, '-o', tmp_path / 'out', status=1)
     assert list(tree(tmp_path / 'out')) == ['a.png', 'z.png']
-    captured = capsys.readouterr()
     for name in ('small.png', 'empty.jpg', 'text.jpg', 'torn.png', 'gone.png', 'lost.jpg'):
         assert captured.err.count(f'derain: error: {source / name}: ') == 1
     assert 'lost.jpg: damaged in the middle (Corrupt JPEG data: ' in captured.err
     assert '2 of 8 images' in captured.out
-    assert 'Traceback' not in captured.err
 
 
 @pytest.mark.parametrize('names, options', [
     (('x.png', 'x.jpg'), []), (('x.png', 'x_mask.png'), ['--mask'])])
-def test_two_results_of_one_name_are_refused(tmp_path, names, options, capsys):
+def test_two_results_of_one_name_are_refused(tmp_path, names, options, derain):
     for name in names:
         _write(tmp_path / 'a' / name)
-    assert main(['image', str(tmp_path / 'a'), '-o', str(tmp_path / 'out'), *options]) == 2
-    message = capsys.readouterr().err
+    message = derain('image', tmp_path / 'a', '-o', tmp_path / 'out', *options, status=2).err
     assert all(name in message for name in names)
     assert not (tmp_path / 'out').exists()
 
@@ -135,26 +129,23 @@ def _hardlinked_result(folder, other):
 
 
 @pytest.mark.parametrize('link', [None, _linked_folder, _symlinked_result, _hardlinked_result])
-def test_an_input_is_never_overwritten(tmp_path, link, capsys):
+def test_an_input_is_never_overwritten(tmp_path, link, derain):
     source = _write(tmp_path / 'in' / 'x.png')
     before = source.read_bytes()
     output = tmp_path / ('other' if link else 'in')
     if link:
         link(tmp_path / 'in', output)
-    assert main(['image', str(source), '-o', str(output)]) == 2
-    assert 'overwrite' in capsys.readouterr().err
+    assert 'overwrite' in derain('image', source, '-o', output, status=2).err
     assert source.read_bytes() == before
 
 
-def test_outputs_that_cannot_be_written(tmp_path, derain, capsys):
+def test_outputs_that_cannot_be_written(tmp_path, run):
     (tmp_path / 'empty').mkdir()
-    derain(tmp_path / 'empty', '-o', tmp_path / 'out', status=2)
-    assert 'no picture' in capsys.readouterr().err
+    assert 'no picture' in run(tmp_path / 'empty', '-o', tmp_path / 'out', status=2).err
     path, blocker = _write(tmp_path / 'x.png'), tmp_path / 'file'
     blocker.write_text('mine')
-    derain(path, '-o', blocker, status=2)
-    derain(path, '-o', blocker / 'out', status=1)
-    assert f'derain: error: {path}: ' in capsys.readouterr().err
+    run(path, '-o', blocker, status=2)
+    assert f'derain: error: {path}: ' in run(path, '-o', blocker / 'out', status=1).err
     assert blocker.read_text() == 'mine'
     target = tmp_path / 'target.png'
     target.mkdir()

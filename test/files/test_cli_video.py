@@ -206,23 +206,23 @@ def test_bad_frames_missing_stamps_and_gaps_of_a_bag_are_named(tmp_path, run, ca
     assert '1 gaps' in capsys.readouterr().err
 
 
-def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
-    source = str(write_video(tmp_path / 'in.avi', 1))
-    bag = str(_bag(tmp_path / 'bag', 2))
-    one = str(write_bag(tmp_path / 'one', [('/cam', IMAGE, START, image(1, START))]))
+def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
+    source = write_video(tmp_path / 'in.avi', 1)
+    bag = _bag(tmp_path / 'bag', 2)
+    one = write_bag(tmp_path / 'one', [('/cam', IMAGE, START, image(1, START))])
     for name in ('text.mp4', 'text.txt', 'mine.mp4'):
         (tmp_path / name).write_text('mine')
     (tmp_path / 'empty').mkdir()
     before = tree(tmp_path)
-    out = str(tmp_path / 'out.mp4')
+    out = tmp_path / 'out.mp4'
     for arguments, words in (
-        ((source, '-o', str(tmp_path / 'out.gif')), ('.mp4 or .avi',)),
+        ((source, '-o', tmp_path / 'out.gif'), ('.mp4 or .avi',)),
         ((source, '-o', str(tmp_path / 'mine.mp4')), ('mine.mp4', 'exists')),
         ((source, '-o', source), ('in.avi', 'exists')),
         ((str(tmp_path / 'text.mp4'), '-o', out), ('text.mp4', 'not a video')),
-        ((str(tmp_path / 'text.txt'), '-o', out), ('text.txt', 'a folder of pictures')),
-        ((str(tmp_path / 'none'), '-o', out), ('none', 'no such file')),
-        ((str(tmp_path / 'empty'), '-o', out), ('empty', 'no picture')),
+        ((tmp_path / 'text.txt', '-o', out), ('text.txt', 'a folder of pictures')),
+        ((tmp_path / 'none', '-o', out), ('none', 'no such file')),
+        ((tmp_path / 'empty', '-o', out), ('empty', 'no picture')),
         ((source, '-o', out, '--topic', '/x'), ('--topic is for bags',)),
         ((source, '-o', out, '--derained-topic'), ('--derained-topic is for bags',)),
         ((source, '-o', out, '--fps', '5'), ('--fps', 'keeps its rate')),
@@ -234,10 +234,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         ((bag, '-o', out, '--topic', '/cam/image_raw', '--start', '9'), ('span 0.1 s',)),
         ((one, '-o', out), ('/cam', '--fps')),
     ):
-        assert main(['video', *arguments]) == 2, arguments
-        message = capsys.readouterr().err
-        assert message.startswith('derain: error: ') and message.count('\n') == 1, message
-        assert all(word in message for word in words)
+        message = derain('video', *arguments, status=2).err
+        assert all(word in message for word in words), message
         assert tree(tmp_path) == before
 
 

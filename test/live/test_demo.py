@@ -16,7 +16,6 @@ pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
 from started_commands import started
 
-from derain_ros.cli import main
 from derain_ros.images.codec import decode_image
 from derain_ros.live.demo_drive import CLEAN_TOPIC, RAINY_TOPIC
 from derain_ros.live.played import load_frames
@@ -98,11 +97,10 @@ def test_a_stopped_demo_takes_its_processes_along(command, tmp_path, number, sta
     assert not command.family()
 
 
-def test_demo_keeps_a_foreign_folder(capsys, tmp_path):
+def test_demo_keeps_a_foreign_folder(derain, tmp_path):
     (tmp_path / 'bag').mkdir()
     (tmp_path / 'bag' / 'mine').touch()
-    assert main(['demo', '-o', str(tmp_path), '--bag', str(CLIP)]) == 1
-    assert str(tmp_path / 'bag') in capsys.readouterr().err
+    assert str(tmp_path / 'bag') in derain('demo', '-o', tmp_path, '--bag', CLIP, status=1).err
     assert [path.name for path in tmp_path.rglob('*')] == ['bag', 'mine']
 
 

@@ -33,7 +33,6 @@ from ros_fixtures import (
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32
 
-from derain_ros.cli import main
 from derain_ros.live.monitor import FORGET_SECONDS, NodeReport, Reports, nothing_heard, render
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -296,9 +295,8 @@ def test_once_without_a_node_says_so_and_fails():
     assert f'ROS_DOMAIN_ID is {domain} here' in line
 
 
-def test_live_view_needs_a_terminal(capsys):
-    assert main(['top']) == 2
-    assert '--once' in capsys.readouterr().err
+def test_live_view_needs_a_terminal(derain):
+    assert '--once' in derain('top', status=2).err
 
 
 @contextmanager

@@ -88,11 +88,10 @@ def test_names_follow_cameras_transports_and_namespaces(tmp_path):
     ('/other: {ros__parameters: {model: nano}}', 'no parameters for /derain'),
     ('/derain: {ros__parameters: {cameras: [a], a: {image_topic: "/a b"}}}', 'a.image_topic is'),
 ])
-def test_files_without_a_policy_are_refused(tmp_path, capsys, text, message):
+def test_files_without_a_policy_are_refused(tmp_path, derain, text, message):
     file = tmp_path / 'bad.yaml'
     file.write_text(text)
-    assert main(['policy', '--config', str(file)]) == 2
-    printed = capsys.readouterr()
+    printed = derain('policy', '--config', file, status=2)
     assert printed.out == ''
     assert f'{file}: ' in printed.err and message in printed.err
 

@@ -331,22 +331,20 @@ DEEP = f'{json.dumps(detections_run())[:-1]}, "more": {"[" * 2000}{"]" * 2000}}}
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"kind": "bag"}', '{"kind": "x", "format": 1}',
                                   '{"kind": "bag", "format": 99}', '[' * 100_000, 'NaN',
                                   '{"kind": ["bag"], "format": 1}', DEEP])
-def test_what_is_no_run_file_is_refused(tmp_path, capsys, text):
+def test_what_is_no_run_file_is_refused(tmp_path, derain, text):
     file = tmp_path / 'run.json'
     file.write_text(text)
-    assert main(['report', str(file), '-o', str(tmp_path / 'out.html')]) == 2
-    assert str(file) in capsys.readouterr().err
+    assert str(file) in derain('report', file, '-o', tmp_path / 'out.html', status=2).err
     assert not (tmp_path / 'out.html').exists()
 
 
-def test_arguments_that_cannot_be(tmp_path, all_runs, capsys):
+def test_arguments_that_cannot_be(tmp_path, all_runs, derain):
     file, output = str(all_runs[0]), str(tmp_path / 'out.html')
-    assert main(['report', str(tmp_path / 'none.json'), '-o', output]) == 2
-    assert main(['report', str(tmp_path), '-o', output]) == 2
-    assert main(['report', file, '-o', file]) == 2
-    assert 'one of the run files' in capsys.readouterr().err
+    derain('report', tmp_path / 'none.json', '-o', output, status=2)
+    derain('report', tmp_path, '-o', output, status=2)
+    assert 'one of the run files' in derain('report', file, '-o', file, status=2).err
     assert json.loads(Path(file).read_text())['kind'] == 'bag'
-    assert main(['report', file, '--label', 'a', '--label', 'b', '-o', output]) == 2
+    derain('report', file, '--label', 'a', '--label', 'b', '-o', output, status=2)
 
 
 def test_a_replay_that_was_too_slow_is_told(tmp_path):

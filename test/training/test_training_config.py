@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from derain_ros.cli import main
 from derain_ros.text import UserError
 from derain_ros.training.config import (
     TrainingConfig,
@@ -99,7 +98,6 @@ def test_every_field_can_be_set_and_is_described():
      'intensity_low: 0.9 exceeds'),
     (['photos', '-o', 'run', '--size', '65'], 'size is 65, expected'),
 ])
-def test_the_command_refuses_with_status_2(arguments, message, tmp_path, capsys):
+def test_the_command_refuses_with_status_2(arguments, message, tmp_path, derain):
     (tmp_path / 'bad.yaml').write_text('stepz: 3\n')
-    assert main(['train', *(a.format(tmp_path) for a in arguments)]) == 2
-    assert message in capsys.readouterr().err
+    assert message in derain('train', *(a.format(tmp_path) for a in arguments), status=2).err

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from derain_ros.cli import main
 from derain_ros.training.dry_pictures import DryPictures
 from derain_ros.training.picture_pack import PackError, read_pack, write_pack
 
@@ -85,19 +84,15 @@ def test_too_low_a_limit_and_empty_folders_are_refused(photos, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 'photos']
 
 
-def test_the_command_reports_and_refuses(photos, tmp_path, capsys):
+def test_the_command_reports_and_refuses(photos, tmp_path, derain):
     path = tmp_path / 'data.pack'
-    assert main(['pack', str(photos), '-o', str(path)]) == 0
-    captured = capsys.readouterr()
+    captured = derain('pack', photos, '-o', path)
     assert '4 pictures of 2 scenes' in captured.out
     assert 'broken.jpg: not readable' in captured.err
-    assert main(['pack', str(photos), '-o', str(path)]) == 2
-    assert 'exists; remove it' in capsys.readouterr().err
-    assert main(['pack', str(tmp_path / 'none'), '-o', str(tmp_path / 'b.pack')]) == 2
-    assert 'none: ' in capsys.readouterr().err
+    assert 'exists; remove it' in derain('pack', photos, '-o', path, status=2).err
+    assert 'none: ' in derain('pack', tmp_path / 'none', '-o', tmp_path / 'b.pack', status=2).err
     (photos / 'ATTRIBUTION.tsv').unlink()
-    assert main(['pack', str(photos), '-o', str(tmp_path / 'b.pack')]) == 0
-    assert 'credits nobody' in capsys.readouterr().err
+    assert 'credits nobody' in derain('pack', photos, '-o', tmp_path / 'b.pack').err
 
 
 def rewrite(path, facts):

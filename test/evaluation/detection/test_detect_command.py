@@ -114,7 +114,7 @@ def test_classes_and_score_are_chosen(tmp_path):
     assert run['inputs']['derained']['recall'] == 0
 
 
-def test_labels_restrict_what_counts_and_frames_without_are_left_out(tmp_path, capsys):
+def test_labels_restrict_what_counts_and_frames_without_are_left_out(tmp_path, derain, capsys):
     rainy, _ = _folders(tmp_path)
     labels = tmp_path / 'labels'
     labels.mkdir()
@@ -130,10 +130,9 @@ def test_labels_restrict_what_counts_and_frames_without_are_left_out(tmp_path, c
     assert '1 frames are not in the labels' in captured.err and 'c.png' in captured.err
     assert 'makes no difference' in captured.out
     (tmp_path / 'labels.json').write_text(coco(['z.png'], []))
-    assert main(['detections', '--rainy', rainy, '--labels', str(tmp_path / 'labels.json'),
-                 '--model', _model(tmp_path),
-                 '--detector', str(write_detector(tmp_path / 'd'))]) == 1
-    assert 'labels go by file name' in capsys.readouterr().err
+    assert 'labels go by file name' in derain(
+        'detections', '--rainy', rainy, '--labels', tmp_path / 'labels.json', '--model',
+        _model(tmp_path), '--detector', write_detector(tmp_path / 'd'), status=1).err
 
 
 def _bag(tmp_path, pictures=None, storage='mcap'):
@@ -200,7 +199,7 @@ def test_topics_in_another_order_are_followed_a_little_way(tmp_path, capsys, blo
     assert ('in another order' in capsys.readouterr().err) == bool(status)
 
 
-def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
+def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
     rainy, clean = _folders(tmp_path)
     bag = str(_bag(tmp_path))
     detector = ['--detector', str(write_detector(tmp_path / 'detector'))]
@@ -234,11 +233,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, capsys):
         ([str(tmp_path / 'none'), '--rainy-topic', '/x', '--clean-topic', '/y', *detector],
          ('no such bag',)),
     ):
-        assert main(['detections', *arguments]) == 2, arguments
-        message = capsys.readouterr().err
-        assert message.startswith('derain: error: ') and message.count('\n') == 1, message
-        for word in words:
-            assert word in message
+        message = derain('detections', *arguments, status=2).err
+        assert all(word in message for word in words), message
     assert not list(tmp_path.glob('*.partial'))
 
 
