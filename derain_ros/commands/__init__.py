@@ -89,12 +89,18 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 def print_notes(*notes: str) -> None:
     """Print what the user should know."""
     for note in notes:
-        print(f'derain: note: {note}', file=sys.stderr)
+        _say(f'derain: note: {note}')
 
 
 def print_error(text: object) -> None:
     """Print what went wrong."""
-    print(f'derain: error: {text}', file=sys.stderr)
+    _say(f'derain: error: {text}')
+
+
+def _say(line: str) -> None:
+    """Print a line to stderr, above the progress bar if there is one."""
+    module = sys.modules.get('tqdm')
+    (module.tqdm.write if module else print)(line, file=sys.stderr)
 
 
 def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:

@@ -79,8 +79,8 @@ class _Header:
 def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's name
     """Tell whether a ``CompressedImage.format`` announces a JPEG or PNG of a camera.
 
-    True for ``jpeg``, ``jpg``, ``png``, the empty string (the data decide) and what
-    image_transport writes, ``<encoding>; jpeg compressed <encoding>``. False for
+    True for ``jpeg``, ``jpg``, ``png``, these behind ``image/``, the empty string (the data
+    decide) and what image_transport writes, ``<encoding>; jpeg compressed <encoding>``. False for
     compressedDepth, of depth that is compressed as a picture (``16UC1; png compressed``), and of
     video.
     """
@@ -90,7 +90,7 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
     if separator and _SAMPLES.fullmatch(first.strip()) and first.strip() not in PIXEL_FORMATS:
         return False
     words = (rest if separator else first).lower().split()
-    return not words or words[0] in ('jpeg', 'jpg', 'png')
+    return not words or words[0].removeprefix('image/') in ('jpeg', 'jpg', 'png')
 
 
 def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.ndarray:

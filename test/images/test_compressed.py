@@ -40,7 +40,8 @@ def with_jpeg_size(data, height, width):
 
 
 @pytest.mark.parametrize('announced', [
-    'jpeg', 'jpg', 'JPEG', '', 'png', 'rgb8; png compressed ', 'bgr8; jpeg compressed bgr8'])
+    'jpeg', 'jpg', 'JPEG', 'image/jpeg', '', 'png', 'rgb8; png compressed ',
+    'bgr8; jpeg compressed bgr8'])
 def test_jpeg_and_png_under_any_of_their_names(announced):
     pixels = textured(33, 35)
     decoded = decode_compressed(compressed(announced, jpeg(pixels)))
