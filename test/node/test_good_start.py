@@ -3,7 +3,6 @@
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -187,11 +186,9 @@ def test_simulated_time_that_does_not_pass_is_told_of(tmp_path):
     pytest.param(delay, marks=pytest.mark.slow) for delay in (0.3, 0.7, 1.5))])
 def test_an_end_in_the_first_moments_is_quiet(tmp_path, delay):
     with NodeProcess(tmp_path, new_domain()) as node:
-        status = Path(f'/proc/{node.process.pid}/status')
-
         def started():
             """Tell whether the program, which holds SIGINT back at first, runs in Python."""
-            blocked = int(status.read_text().split('SigBlk:')[1].split()[0], 16)
+            blocked = int(node.status('SigBlk'), 16)
             return blocked >> signal.SIGINT - 1 & 1 or node.log()
 
         wait_for(started, 'start', 20)

@@ -4,8 +4,7 @@ How well rain is removed is not asserted here, nor every encoding: the first bel
 tests of the models, the second to those of the codec.
 """
 
-import threading
-from contextlib import contextmanager
+import itertools
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
 
 import painted
 from diagnostic_msgs.msg import DiagnosticStatus
+from lens import repeating
 from ros_fixtures import (
     HEIGHT,
     PICTURE,
@@ -38,37 +38,9 @@ def pixels(message):
     return np.frombuffer(message.data, np.uint8).astype(int)
 
 
-def settled_counts(peer, camera):
-    """Return the counts of a camera once every frame is accounted for, with none in work."""
-    def settled():
-        counts = peer.counts(camera)
-        return counts['received'] == sum(counts.values()) - counts['received'] and counts
-    return wait_for(settled, 'counts that add up')
-
-
 def derained_one(peer, camera):
     """Tell whether the engine has been at work for a camera."""
     return int(peer.values(camera).get('derained', 0)) > 0
-
-
-@contextmanager
-def streaming(publisher):
-    """Publish twenty images a second as long as the context lasts."""
-    stop = threading.Event()
-
-    def run():
-        number = 0
-        while not stop.wait(0.05):
-            number += 1
-            publisher.publish(image(number))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.fixture(scope='module')
@@ -144,7 +116,7 @@ def test_a_colour_comes_back_in_every_encoding(stream):
             assert mean == pytest.approx(pixel, abs=2), encoding
     finally:
         assert peer.set('strength', 1.0) == ''
-    assert settled_counts(peer, 'varied')['failed'] == 0
+    assert peer.settled_counts('varied')['failed'] == 0
 
 
 def test_strength_and_enabled_work_while_running(stream):
@@ -201,7 +173,8 @@ def test_only_the_mask_is_made_when_only_the_mask_is_wanted(stream):
         values = peer.values('mask')
         return values and int(values['idle']) > int(before['idle'])
 
-    with streaming(images):
+    numbers = itertools.count(1)
+    with repeating(20, lambda: images.publish(image(next(numbers)))):
         before = {'idle': 0}
         wait_for(idles, 'idle frames')
         wait_for(lambda: peer.says('mask').startswith('idle'), 'word of idleness')
@@ -216,7 +189,7 @@ def test_only_the_mask_is_made_when_only_the_mask_is_wanted(stream):
             assert peer.counts('mask')['published'] == before['published']
         finally:
             assert peer.set('publish_mask', True) == ''
-    settled_counts(peer, 'mask')
+    peer.settled_counts('mask')
 
 
 def test_a_bad_frame_is_counted_and_named_and_the_next_is_served(stream):
@@ -243,4 +216,4 @@ def test_a_bad_frame_is_counted_and_named_and_the_next_is_served(stream):
     assert 'plasma' in node.log()
     peer.received[output('hurt')].clear()
     send_until(images, image, lambda: peer.received[output('hurt')], 'image')
-    settled_counts(peer, 'hurt')
+    peer.settled_counts('hurt')

@@ -3,8 +3,8 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,24 +114,9 @@ class Lens:
         wait_for(step, f'derained frame of {self.camera}', seconds)
         return time.monotonic() - start
 
-    @contextmanager
-    def streaming(self, rate: float) -> Iterator[None]:
+    def streaming(self, rate: float) -> AbstractContextManager[None]:
         """Send frames at a rate as long as the context lasts."""
-        stop = threading.Event()
-
-        def run():
-            for _ in paced(10**9, rate):
-                if stop.is_set():
-                    return
-                self.send()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return repeating(rate, self.send)
 
     def _on_image(self, message: Image) -> None:
         self.images[_stamp(message)].append((time.monotonic(), message))
@@ -148,6 +133,26 @@ def paced(frames: int, rate: float) -> Iterator[int]:
         time.sleep(max(0.0, due - time.monotonic()))
         yield number
         due = max(due + 1 / rate, time.monotonic() + 0.8 / rate)
+
+
+@contextmanager
+def repeating(rate: float, action: Callable[[], object]) -> Iterator[None]:
+    """Do something at a rate as long as the context lasts."""
+    stop = threading.Event()
+
+    def run():
+        for _ in paced(10**9, rate):
+            if stop.is_set():
+                return
+            action()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _stamp(message) -> Stamp:

@@ -62,8 +62,7 @@ class Rig:
 
     def threads(self) -> int:
         """Return how many threads the node has."""
-        status = Path(f'/proc/{self.node.process.pid}/status').read_text()
-        return int(status.split('Threads:')[1].split()[0])
+        return int(self.node.status('Threads'))
 
     def ends(self, number: int) -> None:
         """Send a signal, after which the node has to end as it should."""

@@ -160,6 +160,11 @@ class NodeProcess:
         """Return what the node has logged so far."""
         return self._log.read_text(errors='replace')
 
+    def status(self, name: str) -> str:
+        """Return a value of /proc/PID/status, such as VmRSS, without its unit."""
+        status = Path(f'/proc/{self.process.pid}/status').read_text()
+        return status.split(f'{name}:')[1].split()[0]
+
 
 class Peer(Node):
     """A node of the test's own process: publishes, listens, asks; a context manager."""
@@ -245,6 +250,13 @@ class Peer(Node):
         values = self.values(camera)
         return {key: int(values[key])
                 for key in ('received', 'published', 'dropped', 'failed', 'idle')}
+
+    def settled_counts(self, camera: str) -> dict[str, int]:
+        """Return a camera's counts once every frame is accounted for, with none in work."""
+        def settled():
+            counts = self.counts(camera)
+            return counts['received'] == sum(counts.values()) - counts['received'] and counts
+        return wait_for(settled, 'counts that add up')
 
     def _on_diagnostics(self, message):
         for status in message.status:
