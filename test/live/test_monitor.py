@@ -204,8 +204,9 @@ def lines_of(text):
 
 def test_once_shows_a_running_node(tmp_path):
     domain = new_domain()
-    with NodeProcess(tmp_path, domain, {'cameras': ['front', 'rear']}) as node, \
-            Peer(domain) as peer:
+    # On a busy machine it takes longer than the five seconds after which the gate closes.
+    parameters = {'cameras': ['front', 'rear'], 'rain_gate_dry_after': 600.0}
+    with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
         peer.wait_for_state('active', node)
         camera = peer.publisher(Image, '/front/image_raw')
         peer.matched(camera)

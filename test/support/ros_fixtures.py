@@ -203,6 +203,20 @@ class Peer(Node):
             while not self._stopped:
                 self._spinner.spin_once(timeout_sec=0.1)
 
+    # What another thread takes down while the executor looks through it ends the one that spins
+    # (rclpy of Kilted), and nothing is heard any more.
+
+    def destroy_publisher(self, publisher):
+        return self._in_thread(super().destroy_publisher, publisher)
+
+    def destroy_subscription(self, subscription):
+        return self._in_thread(super().destroy_subscription, subscription)
+
+    def _in_thread(self, action, *arguments):
+        task = self._spinner.create_task(action, *arguments)
+        wait_for(task.done, f'end of {action.__name__}')
+        return task.result()
+
     # Topics
 
     def publisher(self, message_type: type, topic: str, *, reliable: bool = True):
