@@ -162,7 +162,9 @@ class InputTopic:
             try:
                 self._subscribe()
             except RuntimeError as error:
-                # On a busy machine the executor may not have spun yet; the next call tries again.
+                # The executor still holds the subscription before; the next call tries again.
+                if self._node.executor:
+                    self._node.executor.wake()
                 self._node.get_logger().warning(
                     f'{self.topic}: {error}', throttle_duration_sec=5.0, skip_first=True)
                 return
