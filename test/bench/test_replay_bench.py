@@ -233,7 +233,7 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
     file = tmp_path / 'replay.json'
     status, output, errors = command.finished(
         'replay-bench', CLIP, '--topics', '/camera/image_raw', '--rate', '0.5', '--seconds', '3',
-        '--json', file, '--param', 'rain_gate:=false')
+        '--json', file, '--param', 'rain_gate:=false', '--param', 'watchdog_ms:=30000')
     assert status == 0, errors
     assert 'nano on ' in output and 'camera' in output and 'RSS' in output
     assert [line for line in re.split('[\\r\\n]+', errors)
@@ -242,7 +242,8 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
     assert set(found) == {'format', 'kind', 'versions', 'host', 'model', 'bag', 'parameters',
                           'mask', 'runs', 'search'}
     assert (found['kind'], found['search'], found['mask']) == ('replay', None, True)
-    assert found['parameters'] == {'model': 'nano', 'engine': 'auto', 'rain_gate': 'false'}
+    assert found['parameters'] == {
+        'model': 'nano', 'engine': 'auto', 'rain_gate': 'false', 'watchdog_ms': '30000'}
     assert set(found['model']) == {'model', 'file', 'sha256', 'engine', 'device', 'precision'}
     assert all(found['model'].values())
     assert [one['name'] for one in found['bag']['files']] == ['driving_rain.mcap']
