@@ -50,6 +50,22 @@ def make_flow() -> cv2.DISOpticalFlow:
     return flow
 
 
+def find_motion(
+    flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find how things moved between two small pictures, uint8, H×W.
+
+    Returns where in ``before`` each pixel of ``now`` comes from, less where it is, pixels, x and
+    y, float32, H×W×2, 0 where that explains ``now`` about as well; and ``before``, moved by flow.
+    """
+    found = flow.calc(now, before, None)
+    aligned = cv2.remap(before, found + _places(*now.shape), None, cv2.INTER_LINEAR,
+                        borderMode=cv2.BORDER_REPLICATE)
+    # Rain makes the flow of plain things wander; none is truer where it explains as much.
+    found[mean_error(before, now) <= 1.1 * mean_error(aligned, now) + 0.5] = 0
+    return found, aligned
+
+
 def move(state: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """Move a state to where things are in the next frame.
 
@@ -95,12 +111,7 @@ class Memory:
         if state.shape[:2] != bgr.shape[:2] or min(small.shape) < LEAST_SIDE or not (
                 0 <= time - then <= LONGEST_GAP):
             return None
-        flow = self._flow.calc(small, before, None)
-        aligned = cv2.remap(before, flow + _places(*flow.shape[:2]), None, cv2.INTER_LINEAR,
-                            borderMode=cv2.BORDER_REPLICATE)
-        # Rain makes the flow of plain things wander; none is truer where it explains as much.
-        stands = mean_error(before, small) <= 1.1 * mean_error(aligned, small) + 0.5
-        flow[stands] = 0
+        flow, aligned = find_motion(self._flow, before, small)
         return move(state, flow) if alike(aligned, small) else None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:

@@ -270,7 +270,7 @@ class DualStageNetwork(nn.Module):
             cells = cells + self.filled(self.fill(image, strong[:, :1]))
         past = None
         if change is not None:
-            past, known = self.second_look(change, dryness, scale=scale)
+            past, known, told = self.second_look(change, dryness, scale=scale)
             cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)
@@ -292,8 +292,8 @@ class DualStageNetwork(nn.Module):
             detail = self.fine(self.half_after(functional.relu(self.up(cells) + stem)))
         mask, trust = logits + self.mask_detail(cells), None
         if past is not None:
-            mask = mask + self.second_look.to_mask(past)
-            trust = self.second_look.gate(cells) + self.second_look.past_gate(past)
+            mask = mask + self.second_look.to_mask(past) + told[:, 16:]
+            trust = self.second_look.gate(cells) + self.second_look.past_gate(past) + told[:, :16]
             trust = torch.sigmoid(trust) * known
         return coarse, detail, mask, logits, trust
 
@@ -359,7 +359,8 @@ class DeployedNetwork(nn.Module):
             self.network.response.luminance /= 255
             self.network.fill.mean /= 255
         if self.network.config.past:
-            self.network.second_look.look.weight.data /= 255
+            for convolution in (self.network.second_look.look, self.network.second_look.pixels):
+                convolution.weight.data /= 255
         # Channels lie pixel by pixel.
         for module in self.network.modules():
             if isinstance(module, SubpixelConv):

@@ -19,6 +19,9 @@ known. Interpolation between known and unknown falls below, so that no darkened 
 _KNOWN = LEAST_KNOWN - 4
 """What lies above is known; a number that bfloat16 holds."""
 
+_STEEPNESS = 8
+"""Factor of the weights of single pixels: a few levels of 255 have to decide."""
+
 
 class SecondLook(nn.Module):
     """Features of a frame against its state, at a quarter of the resolution.
@@ -26,9 +29,10 @@ class SecondLook(nn.Module):
     ``cell`` is the number of channels of the network at that resolution.
 
     Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
-    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where the
-    state does not know all of a cell of 4×4 pixels, so that the network then gives what it gives
-    for a single frame, and N×1×H/4×W/4, where it does: 0 or 1.
+    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where
+    the state does not know all of a cell of 4×4 pixels, so that the network then gives what it
+    gives for a single frame; N×1×H/4×W/4, where it does: 0 or 1; and N×32×H/4×W/4, what each pixel
+    tells, folded: logits to add to the trust, then to the rain mask, zero where nothing is known.
     """
 
     def __init__(self, channels: int, cell: int) -> None:
@@ -40,28 +44,34 @@ class SecondLook(nn.Module):
             nn.Conv2d(channels, out, 1, bias=False) for out in (cell, cell, 16, 16))
         self.past_gate = nn.Conv2d(channels, 16, 1, bias=False)
         self.gate = nn.Conv2d(cell, 16, 1)
+        # Features of a cell are too few to tell its pixels apart; these see each for itself.
+        self.pixels = nn.Conv2d(48, 32, 1, bias=False)
         for convolution in (self.to_cells, self.to_detail, self.to_streaks, self.to_mask,
-                            self.past_gate, self.gate):
+                            self.past_gate, self.gate, self.pixels):
             nn.init.zeros_(convolution.weight)
         nn.init.constant_(self.gate.bias, -2.0)
         # One channel for each pixel of a cell.
-        pixels = torch.eye(16).reshape(16, 1, 4, 4)
-        weights = pixels * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
-        self.register_buffer('luminance', weights, persistent=False)
+        each = torch.eye(16).reshape(16, 1, 4, 4)
+        luminance = each * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
+        self.register_buffer('each', each, persistent=False)
+        self.register_buffer('luminance', luminance, persistent=False)
 
     def forward(
         self, change: Tensor, dryness: Tensor, *, scale: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
         known = (-functional.max_pool2d(-dryness, 4) > _KNOWN / 255 * scale).to(change.dtype)
         weight = self.look.weight
-        rise = functional.relu(functional.conv2d(change, self.luminance, stride=4))
+        brighter = functional.conv2d(change, self.luminance, stride=4)
+        rise = functional.relu(brighter)
         wetness = (scale - dryness) * (255 / (255 - LEAST_KNOWN))
         found = (functional.conv2d(change, weight[:, :3], stride=4)
                  + functional.conv2d(rise, weight[:, 3].flatten(1)[:, :, None, None])
                  + functional.conv2d(wetness, weight[:, 4:], stride=4))
         features = functional.relu(found * known + self.look.bias[:, None, None])
-        return self.block(features) * known, known
+        evidence = [brighter, rise, functional.conv2d(wetness, self.each, stride=4)]
+        told = functional.conv2d(torch.cat(evidence, 1), _STEEPNESS * self.pixels.weight)
+        return self.block(features) * known, known, told * known
 
 
 def make_state(restored: Tensor, mask: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import torch
 
-from derain_ros.images.memory import make_flow, shrink
+from derain_ros.images.memory import find_motion, make_flow, shrink
 from derain_ros.rain import render, sample_camera, sample_shower
 from derain_ros.training.dataset import RainyCrops
 from derain_ros.training.dry_pictures import sample_blur, sample_exposure
 from derain_ros.training.patterns import add_pattern
 
-FRAMES = 3
+FRAMES = 4
 """Frames of a clip; the last ones see a result that had seen one itself."""
 
 MARGIN = 64
@@ -118,7 +118,7 @@ class RainyClips(RainyCrops):
         if rng.random() < 0.03:
             frames = frames[:1] + self._move(rng)[1:]
         if rng.random() < 0.04:
-            frames = [frames[0], frames[0], frames[2]]
+            frames = [frames[0], frames[0], *frames[2:]]
         if rng.random() < 0.15:
             gains = np.exp(0.06 * rng.standard_normal(FRAMES))
             frames = [cv2.convertScaleAbs(f, alpha=g) for f, g in zip(frames, gains, strict=True)]
@@ -137,8 +137,7 @@ class RainyClips(RainyCrops):
             dry.append(frame)
             streaks.append(layer)
         small = [shrink(frame) for frame in rainy]
-        flow = [self._flow.calc(now, before, None)
-                for before, now in pairwise(small)]
+        flow = [find_motion(self._flow, before, now)[0] for before, now in pairwise(small)]
         return np.stack(rainy), np.stack(dry), np.stack(streaks), np.stack(flow)
 
     def _move(self, rng: np.random.Generator) -> list[np.ndarray]:

@@ -63,11 +63,12 @@ def test_without_a_state_it_is_the_network_of_single_frames(network):
 def test_a_state_tells_where_it_is_known_alone(network):
     frame, state = pictures()
     state_planes = planes(state)
-    look, known = network.second_look(
+    look, known, told = network.second_look(
         planes(frame) - state_planes[:, :3], state_planes[:, 3:])
     assert look[..., :16].abs().max() > 0.1
     assert not look[..., 16:].any()
     assert known[..., :16].all() and not known[..., 16:].any()
+    assert told[..., :16].any() and not told[..., 16:].any()
     with_state, without = network(planes(frame), planes(state)), network(planes(frame))
     assert (with_state.restored - without.restored)[..., :64].abs().mean() > 1e-3
 
@@ -79,6 +80,7 @@ def test_it_can_give_what_was_there_before(network):
     trusting.load_state_dict(network.state_dict())
     trusting.second_look.gate.bias.fill_(50)
     trusting.second_look.to_mask.weight.zero_()
+    trusting.second_look.pixels.weight.zero_()
     trusting.mask_head.head.bias.fill_(50)  # all of it is rain
     restored = trusting(planes(frame), planes(state)).restored
     torch.testing.assert_close(
@@ -121,3 +123,11 @@ def test_golden_state():
     for dryness, known in ((224, 1), (210, 0)):
         cell = torch.full((1, 1, 4, 4), dryness / 255)
         assert look(torch.zeros(1, 3, 4, 4), cell)[1].item() == known
+    # One pixel of the cell is brighter by 0.1, another one was wet.
+    change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
+    change[..., 1, 2], dryness[..., 2, 3] = 0.1, LEAST_KNOWN / 255
+    with torch.no_grad():
+        look.pixels.weight[5, 6] = look.pixels.weight[5, 22] = look.pixels.weight[21, 43] = 0.5
+    expected = torch.zeros(32)
+    expected[5], expected[21] = 8 * (0.05 + 0.05), 8 * 0.5
+    torch.testing.assert_close(look(change, dryness)[2].flatten(), expected)
