@@ -127,6 +127,7 @@ def test_golden_state():
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
     change[..., 1, 2], dryness[..., 2, 3] = 0.1, LEAST_KNOWN / 255
     with torch.no_grad():
+        look.pixels.weight.zero_()
         look.pixels.weight[5, 6] = look.pixels.weight[5, 22] = look.pixels.weight[21, 43] = 0.5
     expected = torch.zeros(32)
     expected[5], expected[21] = 8 * (0.05 + 0.05), 8 * 0.5
