@@ -8,9 +8,6 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-
-pytest.importorskip('torch', reason='needs the extra `train`')
-
 import torch
 
 from derain_ros.bench.engine_scenario import (

@@ -13,9 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-
 from bag_files import IMAGE, START, TYPES, image, write_bag
 from lens import Lens
 from played_drives import played_drive

@@ -8,8 +8,6 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-
 from derain_ros.bench.soak_run import judge, plot, warm_up_seconds
 
 SAMPLE = {

@@ -3,10 +3,6 @@
 import json
 import re
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from ros_fixtures import ROOT
 
 from derain_ros.live.security_policy import read_policy

@@ -3,9 +3,6 @@
 import json
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 import yaml
 from ros_fixtures import ROOT
 

@@ -4,13 +4,10 @@ Padding between fields is left out of the comparison of bytes, as rclpy leaves i
 it in memory. What the pixels mean is not asserted here: that belongs to the tests of the codec.
 """
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 import struct
 
 import numpy as np
+import pytest
 from cdr_messages import (
     GOLDEN_BIG_ENDIAN,
     GOLDEN_COMPRESSED,

@@ -12,10 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-pytest.importorskip('launch_ros', reason='launch_ros comes with a ROS installation, not by pip')
-
 from launch.actions import DeclareLaunchArgument
 from launched import Launched, install, joined
 from ros_fixtures import ROOT, Peer, new_domain, process_ended, wait_for

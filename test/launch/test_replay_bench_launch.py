@@ -13,9 +13,6 @@ import sys
 import time
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from launched import Launched, install, joined, script
 from ros_fixtures import ROOT
 

@@ -11,9 +11,6 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
-
-pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-
 from started_commands import started
 
 from derain_ros.images.codec import decode_image

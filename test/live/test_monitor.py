@@ -1,10 +1,5 @@
 """``derain top``: the picture of given statuses, and as a process in a terminal beside a node."""
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-pytest.importorskip('rich', reason='needs rich')
-
 import io
 import os
 import pty
@@ -16,6 +11,7 @@ import termios
 import time
 from contextlib import contextmanager
 
+import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.context import Context
 from rclpy.node import Node

@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-
 from bag_files import COMPRESSED, IMAGE, START, compressed, image, write_bag
 from played_drives import INFO, played_drive
 from rclpy.serialization import deserialize_message, serialize_message

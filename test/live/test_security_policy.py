@@ -9,9 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from ros_fixtures import ROOT, NodeProcess, Peer, new_domain, wait_for
 
 from derain_ros.cli import main

@@ -1,10 +1,9 @@
 """Attention: covered keys fade, rearrangement is really a permutation."""
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
-
-from derain_ros.network.attention import (  # noqa: E402
+from derain_ros.network.attention import (
     ClusteredAttention,
     WindowAttention,
     attend,

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
-
-from derain_ros.network.blocks import BOUND, REACH, GatedBlock, TokenLevel  # noqa: E402
-from derain_ros.network.dual_stage import (  # noqa: E402
+from derain_ros.network.blocks import BOUND, REACH, GatedBlock, TokenLevel
+from derain_ros.network.dual_stage import (
     VARIANTS,
     DeployedNetwork,
     DualStageConfig,
@@ -15,7 +14,7 @@ from derain_ros.network.dual_stage import (  # noqa: E402
     correction_share,
     pad_to_multiple,
 )
-from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
+from derain_ros.training.model_export import flops_per_pixel
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16)
 PARTS = ('mask_attention', 'morphology', 'clustering', 'stage2')

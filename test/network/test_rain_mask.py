@@ -3,10 +3,9 @@
 import math
 
 import pytest
+import torch
 
-torch = pytest.importorskip('torch', reason='the network needs the extra `train`')
-
-from derain_ros.network.rain_mask import (  # noqa: E402
+from derain_ros.network.rain_mask import (
     DryFill,
     RainMaskHead,
     StreakResponse,

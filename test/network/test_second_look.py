@@ -2,18 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from memory_model import scene
 
-torch = pytest.importorskip('torch')
-
-from derain_ros.images import memory  # noqa: E402
-from derain_ros.network import second_look  # noqa: E402
-from derain_ros.network.dual_stage import (  # noqa: E402
+from derain_ros.images import memory
+from derain_ros.network import second_look
+from derain_ros.network.dual_stage import (
     DeployedNetwork,
     DualStageConfig,
     DualStageNetwork,
 )
-from derain_ros.network.second_look import LEAST_KNOWN, SecondLook, make_state, warp  # noqa: E402
+from derain_ros.network.second_look import LEAST_KNOWN, SecondLook, make_state, warp
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)
 

@@ -8,9 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.duration import Duration

@@ -6,14 +6,10 @@ worth (the tests of the rain gate do).
 """
 
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
-from contextlib import ExitStack
-
 from lens import Lens, paced
 from rig import Rig
 from ros_fixtures import wait_for

@@ -6,9 +6,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from derain_ros.engines import EngineInfo

@@ -1,9 +1,6 @@
 """Engines before the first frame: what is missing is told, what is asked for is made ready."""
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 from ros_fixtures import NodeProcess, Peer, image, new_domain, output, send_until, wait_for
 from sensor_msgs.msg import Image

@@ -11,9 +11,6 @@ import signal
 import time
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 from faulty_engine import Controls
 from lens import Lens, paced

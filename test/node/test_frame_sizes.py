@@ -4,11 +4,8 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 import numpy as np
+import pytest
 from lens import Lens
 from rig import Rig
 from ros_fixtures import wait_for

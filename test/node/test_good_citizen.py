@@ -6,12 +6,9 @@ nothing is said here of how well rain is removed.
 
 import time
 
+import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
-import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rig import Rig

@@ -5,9 +5,6 @@ import threading
 import time
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticArray
 from rig import NODE, PARAMETERS, Rig
 from ros_fixtures import (

@@ -10,9 +10,6 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from hostile_bytes import JPEG, calibration, hostile
 from ros_fixtures import (
     HEIGHT,

@@ -5,9 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from ros_fixtures import ROOT
 
 SHOW = 'import sys, derain_ros.node.main, derain_ros.node.node; print(*sys.modules)'

@@ -4,9 +4,6 @@ import signal
 import statistics
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.utilities import get_rmw_implementation_identifier
 from ros_fixtures import (

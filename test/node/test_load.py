@@ -18,9 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from diagnostic_msgs.msg import DiagnosticStatus
 from lens import Lens, paced
 from rig import NODE, PARAMETERS, Rig

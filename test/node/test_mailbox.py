@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from derain_ros.node import mailbox as mailbox_module
 from derain_ros.node.mailbox import (
     FIRST_WAIT,

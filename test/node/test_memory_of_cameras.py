@@ -9,9 +9,6 @@ import time
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from lens import Lens
 from memory_model import scene, write_memory_model
 from ros_fixtures import NodeProcess, Peer, new_domain

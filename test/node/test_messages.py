@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from cdr_messages import without_padding
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image

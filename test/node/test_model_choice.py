@@ -9,9 +9,6 @@ import time
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from lens import Lens
 from rig import Rig
 from ros_fixtures import wait_for

@@ -7,11 +7,8 @@ tests of the models, the second to those of the codec.
 import itertools
 
 import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 import painted
+import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lens import repeating
 from ros_fixtures import (

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from derain_ros.node.parameters import (
     CAMERA_RULES,
     NODE_RULES,

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from ros_fixtures import PROFILE, new_domain, ros_environment, wait_for
 
 from derain_ros.node.process_memory import (

@@ -4,9 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (rclpy)')
-
 from ros_fixtures import wait_for as wait_for_it
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo

@@ -2,17 +2,14 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
+from training_runs import derain, write_pictures
 
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from training_runs import derain, write_pictures  # noqa: E402
-
-from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
-from derain_ros.training.ablation import PARTS, ablations, spread  # noqa: E402
-from derain_ros.training.model_export import flops_per_pixel  # noqa: E402
+from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
+from derain_ros.training.ablation import PARTS, ablations, spread
+from derain_ros.training.model_export import flops_per_pixel
 
 
 def test_networks_lack_one_part_each_and_cost_the_same():

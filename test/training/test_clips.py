@@ -1,17 +1,15 @@
 """Rainy clips, and what trains on them."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from memory_model import scene
 
-torch = pytest.importorskip('torch')
-
-import cv2  # noqa: E402
-
-from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
-from derain_ros.network.second_look import make_state, warp  # noqa: E402
-from derain_ros.training.batches import batches  # noqa: E402
-from derain_ros.training.clips import (  # noqa: E402
+from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
+from derain_ros.network.second_look import make_state, warp
+from derain_ros.training.batches import batches
+from derain_ros.training.clips import (
     FRAMES,
     MARGIN,
     Motion,
@@ -19,10 +17,10 @@ from derain_ros.training.clips import (  # noqa: E402
     read_video,
     sample_motion,
 )
-from derain_ros.training.config import TrainingConfig  # noqa: E402
-from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
-from derain_ros.training.loop import Trainer  # noqa: E402
-from derain_ros.training.ranks import Ranks  # noqa: E402
+from derain_ros.training.config import TrainingConfig
+from derain_ros.training.dry_pictures import DryPictures
+from derain_ros.training.loop import Trainer
+from derain_ros.training.ranks import Ranks
 
 SIZE = 64
 SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)

@@ -1,11 +1,9 @@
 """Patterns that look like rain: where they are laid, and what they leave alone."""
 
 import numpy as np
-import pytest
+import torch
 
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-from derain_ros.training.patterns import (  # noqa: E402
+from derain_ros.training.patterns import (
     Bars,
     Pattern,
     add_pattern,

@@ -6,34 +6,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from msgspec.structs import replace
+from training_runs import small_config, tiny, write_pictures
 
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-from training_runs import small_config, tiny, write_pictures  # noqa: E402
-
-from derain_ros.cli import main  # noqa: E402
-from derain_ros.engines import create_engine  # noqa: E402
-from derain_ros.evaluation.metrics import PERFECT_DB  # noqa: E402
-from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork  # noqa: E402
-from derain_ros.training import clipping  # noqa: E402
-from derain_ros.training.checkpoint import fit_optimizer  # noqa: E402
-from derain_ros.training.config import ConfigError  # noqa: E402
-from derain_ros.training.dataset import RainyCrops  # noqa: E402
-from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
-from derain_ros.training.loop import TrainingError  # noqa: E402
-from derain_ros.training.losses import (  # noqa: E402
+from derain_ros.cli import main
+from derain_ros.engines import create_engine
+from derain_ros.evaluation.metrics import PERFECT_DB
+from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
+from derain_ros.training import clipping
+from derain_ros.training.checkpoint import fit_optimizer
+from derain_ros.training.config import ConfigError
+from derain_ros.training.dataset import RainyCrops
+from derain_ros.training.dry_pictures import DryPictures
+from derain_ros.training.loop import TrainingError
+from derain_ros.training.losses import (
     charbonnier,
     mask_truth,
     structure_error,
     veil_error,
 )
-from derain_ros.training.model_export import (  # noqa: E402
+from derain_ros.training.model_export import (
     export_onnx,
     write_model,
 )
-from derain_ros.training.picture_pack import scene_of  # noqa: E402
-from derain_ros.training.validation import score  # noqa: E402
+from derain_ros.training.picture_pack import scene_of
+from derain_ros.training.validation import score
 
 # One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
 torch.set_num_threads(1)

@@ -5,9 +5,6 @@ import itertools
 
 import pytest
 from msgspec.structs import replace
-
-pytest.importorskip('torch', reason='training needs the extra `train`')
-
 from training_runs import small_config, tiny, write_pictures
 
 from derain_ros.training import fit, loop

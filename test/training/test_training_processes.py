@@ -8,10 +8,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-from training_runs import ENVIRONMENT, derain, python, write_pictures  # noqa: E402
+import torch
+from training_runs import ENVIRONMENT, derain, python, write_pictures
 
 SMALL = ('--model', 'pico', '--batch', 2, '--size', 64, '--device', 'cpu', '--amp', 'off')
 

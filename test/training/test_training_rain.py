@@ -9,20 +9,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
+from training_runs import write_pictures
 
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-from training_runs import write_pictures  # noqa: E402
-
-from derain_ros.rain import CameraEffects, Shower, StreakLayer, sample_shower  # noqa: E402
-from derain_ros.rain import render as render_numpy  # noqa: E402
-from derain_ros.rain.drops import draw_drops  # noqa: E402
-from derain_ros.rain.shower import STYLES, sample_volume  # noqa: E402
-from derain_ros.rain.streaks import draw_streaks, filter_streaks, scatter_streaks  # noqa: E402
-from derain_ros.training.device_camera import capture  # noqa: E402
-from derain_ros.training.device_crops import DeviceCrops  # noqa: E402
-from derain_ros.training.dry_pictures import DryPictures  # noqa: E402
-from derain_ros.training.gpu_rain import draw_layers, draw_volumes, render  # noqa: E402
+from derain_ros.rain import CameraEffects, Shower, StreakLayer, sample_shower
+from derain_ros.rain import render as render_numpy
+from derain_ros.rain.drops import draw_drops
+from derain_ros.rain.shower import STYLES, sample_volume
+from derain_ros.rain.streaks import draw_streaks, filter_streaks, scatter_streaks
+from derain_ros.training.device_camera import capture
+from derain_ros.training.device_crops import DeviceCrops
+from derain_ros.training.dry_pictures import DryPictures
+from derain_ros.training.gpu_rain import draw_layers, draw_volumes, render
 
 torch.set_num_threads(1)
 

@@ -8,19 +8,17 @@ there, plain gradient descent stands in its place.
 import contextlib
 
 import pytest
+import torch
+from meta_device import NEEDS_GPU, OffDevice
+from training_runs import small_config, tiny, write_pictures
 
-torch = pytest.importorskip('torch', reason='training needs the extra `train`')
-
-from meta_device import NEEDS_GPU, OffDevice  # noqa: E402
-from training_runs import small_config, tiny, write_pictures  # noqa: E402
-
-from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork  # noqa: E402
-from derain_ros.training import update as update_module  # noqa: E402
-from derain_ros.training.batches import batches  # noqa: E402
-from derain_ros.training.config import TrainingConfig  # noqa: E402
-from derain_ros.training.loop import Trainer  # noqa: E402
-from derain_ros.training.ranks import Ranks  # noqa: E402
-from derain_ros.training.update import Update  # noqa: E402
+from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
+from derain_ros.training import update as update_module
+from derain_ros.training.batches import batches
+from derain_ros.training.config import TrainingConfig
+from derain_ros.training.loop import Trainer
+from derain_ros.training.ranks import Ranks
+from derain_ros.training.update import Update
 
 
 @pytest.fixture(scope='module')

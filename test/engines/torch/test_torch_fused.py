@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-pytest.importorskip('torch', reason='needs the extra `train`')
 pytest.importorskip('triton', reason='Triton comes with torch for CUDA; `pip install triton`')
 
 # The interpreter is chosen as Triton is imported, so in processes of their own.

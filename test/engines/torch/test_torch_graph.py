@@ -7,12 +7,9 @@ libraries of a GPU do not wait or copy inside their own calls.
 
 import numpy as np
 import pytest
-from pictures import frames, psnr
-
-pytest.importorskip('torch', reason='needs the extra `train`')
-
 import torch
 from meta_device import NEEDS_GPU, OffDevice
+from pictures import frames, psnr
 
 from derain_ros.bench.prenet import PReNet
 from derain_ros.engines import EngineOptions, create_engine
