@@ -43,13 +43,13 @@ TABLE = {
                  'numpy cv2 msgspec onnx safetensors torch'),
     # What judges them, and works on files: no ROS.
     'bags': ('images rain_gate engines engines.models', f'numpy cv2 distributed {BAGS}'),
-    'files': ('images engines engines.models bags', 'numpy cv2 av msgspec rosbags ruamel'),
+    'files': ('images engines engines.models bags', 'numpy cv2 av msgspec ruamel'),
     'rain.apply': ('images rain bags files', 'numpy cv2 rosbags'),
     'evaluation': ('images rain_gate engines engines.models rain bags files', 'numpy cv2'),
     'evaluation.detection': ('images rain_gate engines engines.models bags files',
                              'numpy cv2 msgspec openvino pycocotools'),
     'report': ('images rain_gate bags files evaluation',
-               'numpy jinja2 matplotlib msgspec rosbags'),
+               'numpy jinja2 matplotlib msgspec'),
     # What drives a node, and measures it.
     'live': ('images rain_gate engines engines.models node rain bags files evaluation report',
              f'{ROS} numpy cv2 rich rosbags'),

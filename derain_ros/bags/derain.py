@@ -11,12 +11,13 @@ from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.segment_work import CameraWork, serialize_image
+from derain_ros.bags.segment_work import CameraWork
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.bags.workplace import SCRATCH, partial_of
 from derain_ros.engines import Engine, EngineInfo, create_engine
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
+from derain_ros.images.cdr import write_image
 from derain_ros.images.memory import Memory
 from derain_ros.images.pipeline import Frame
 from derain_ros.rain_gate import mask_coverage, mask_response
@@ -113,9 +114,9 @@ class _Derainer:
         self.memories.clear()
 
     def encode(self, frame: Frame) -> tuple[list[Sequence], tuple[float, float]]:
-        header, mask = frame.message.header, frame.mask()
-        pixels, encoding = frame.image(self.strength)
-        return [
-            serialize_image(header, pixels, frame.size, encoding),
-            serialize_image(header, mask, mask.shape, 'mono8'),
+        mask, (height, width) = frame.mask(), frame.size
+        return [(write_image(
+            frame.message.header, height=height, width=width, encoding=encoding,
+            step=pixels.nbytes // height, data=pixels),)
+            for pixels, encoding in (frame.image(self.strength), (mask, 'mono8'))
         ], (mask_response(mask), mask_coverage(mask))

@@ -1,18 +1,17 @@
 """Frames of image topics of a rosbag2 by their header stamps."""
 
 import logging
-import struct
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from rosbags.interfaces import Connection
-from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import COMPRESSED_IMAGE, message_types
+from derain_ros.bags.topics import COMPRESSED_IMAGE
+from derain_ros.images import cdr
 from derain_ros.images.codec import (
     SUPPORTED_ENCODINGS,
     decode_compressed,
@@ -31,24 +30,23 @@ MOST_WAITING = 32
 
 
 def header_stamp(data: bytes) -> int | None:
-    """Return header.stamp in ns; it comes first in both types, after four bytes of CDR.
-
-    None where it is zero, which stands for no stamp, or where the message is torn.
-    """
-    if len(data) < 12:
-        return None
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    """Return header.stamp in ns; None where it is zero (no stamp), or the message is torn."""
+    seconds, nanoseconds = cdr.read_stamp(data) or (0, 0)
     return seconds * 10**9 + nanoseconds or None
+
+
+def read_message(msgtype: str, data: bytes | memoryview) -> cdr.View:
+    """Read an Image or CompressedImage in place; raises ValueError where it is torn."""
+    return (cdr.read_compressed_image if msgtype == COMPRESSED_IMAGE else cdr.read_image)(data)
 
 
 def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.ndarray:
     """Return the picture of a message, uint8, H×W×3, BGR, C-contiguous.
 
-    ``bits`` are those of samples of 16 that are used. Raises SerdeError where the message is torn,
-    ImageFormatError where its fields contradict each other, it is of an unknown kind, or a damaged
-    JPEG.
+    ``bits`` are those of samples of 16 that are used. Raises ValueError where the message is torn,
+    its fields contradict each other, it is of an unknown kind, or a damaged JPEG.
     """
-    message = message_types().deserialize_cdr(data, connection.msgtype)
+    message = read_message(connection.msgtype, data)
     if connection.msgtype == COMPRESSED_IMAGE:
         return decode_compressed(message, bits, whole=True)
     return np.ascontiguousarray(decode_image(message, bits))
@@ -62,10 +60,9 @@ def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None
     """
     for connection, _, data in recording.read(topic):
         try:
-            message = message_types().deserialize_cdr(data, connection.msgtype)
-        except SerdeError:
+            return why_not(read_message(connection.msgtype, data))
+        except ValueError:
             return None
-        return why_not(message)
     return empty
 
 
@@ -85,7 +82,7 @@ def bits_of(recording: Recording, topic: str) -> int:
     for number in range(BITS_FRAMES):
         for connection, _, data in recording.read(
                 topic, start=start + span * number // BITS_FRAMES):
-            with suppress(SerdeError, ValueError):
+            with suppress(ValueError):
                 decode_frame(connection, data, look)
                 if not largest:  # its samples are of 8 bits
                     return 16
@@ -99,7 +96,7 @@ def bits_of(recording: Recording, topic: str) -> int:
 
 
 def why_not(message: Any) -> str | None:
-    """Say why a message of rosbags is no camera picture, by encoding or format; None if it is."""
+    """Say why a message is no camera picture, by encoding or format; None if it is."""
     if not hasattr(message, 'format'):
         if message.encoding in SUPPORTED_ENCODINGS:
             return None

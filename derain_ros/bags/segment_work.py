@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from operator import itemgetter
 from typing import Any, Protocol
 
-import numpy as np
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import CompressionMode
-from rosbags.serde import SerdeError
 
 from derain_ros.bags.chunks import pack_message
+from derain_ros.bags.frames import read_message
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.recording import EVER, Recording
-from derain_ros.bags.topics import IMAGE, TopicList, message_types
+from derain_ros.bags.topics import TopicList
+from derain_ros.images.cdr import View
 from derain_ros.text import printable
 
 KEPT_REASONS = 1000
@@ -27,7 +27,6 @@ _STATIC_TRANSFORMS = '/tf_static'
 _WAITING = 3
 _LEAD_IN_NS = 10**9
 _KEPT_BYTES = 1 << 20
-_NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class CameraWork:
 class Maker(Protocol):
     """Makes messages of a frame, in three steps that three threads may take side by side.
 
-    Each may raise ValueError or SerdeError, which says why this frame cannot be made. Other
+    Each may raise ValueError, which says why this frame cannot be made. Other
     processes are given a maker by pickle; makers that are equal make the same.
     """
 
@@ -61,8 +60,8 @@ class Maker(Protocol):
     def opened(self) -> AbstractContextManager['Maker']:
         """Return it with what it needs, such as an engine, which is given back at the end."""
 
-    def read(self, camera: CameraWork, time: int, message: Any) -> Any:
-        """Return what the next step takes; ``message`` is a message of rosbags."""
+    def read(self, camera: CameraWork, time: int, message: View) -> Any:
+        """Return what the next step takes; ``message`` is a :data:`derain_ros.images.cdr.View`."""
 
     def make(self, frame: Any) -> Any:
         """Do the main work; returns what the next step takes."""
@@ -123,7 +122,7 @@ class _Frame:
             return
         try:
             self.item = take(self.item)
-        except (SerdeError, ValueError) as error:
+        except ValueError as error:
             self.item, self.reason = None, printable(str(error)) or type(error).__name__
 
 
@@ -233,9 +232,8 @@ class Pipeline:
         frame = _Frame(camera, time, data)
 
         def read(_: Any) -> Any:
-            message = message_types().deserialize_cdr(data, camera.msgtype)
-            stamp = message.header.stamp
-            frame.stamp = stamp.sec * 10**9 + stamp.nanosec
+            message = read_message(camera.msgtype, data)
+            frame.stamp = message.stamp
             return self._maker.read(camera, time, message)
 
         frame.step(read)
@@ -276,15 +274,3 @@ class Pipeline:
             for name, value in zip(('time', 'stamp', 'response', 'coverage'),
                                    (frame.time, frame.stamp, *rain), strict=True):
                 found[name].append(value)
-
-
-def serialize_image(
-    header: Any, pixels: np.ndarray, shape: tuple[int, ...], encoding: str
-) -> tuple:
-    """Serialize a sensor_msgs/Image; its pixels, which come last, stay where they lie."""
-    types = message_types()
-    flat = np.ascontiguousarray(pixels).reshape(-1)
-    empty = types.serialize_cdr(types.types[IMAGE](
-        header=header, height=shape[0], width=shape[1], encoding=encoding, is_bigendian=0,
-        step=flat.nbytes // shape[0], data=_NO_PIXELS), IMAGE)
-    return bytes(empty[:-4]) + flat.nbytes.to_bytes(4, 'little'), flat.data

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
@@ -217,7 +216,7 @@ class BagClip(ClipSource):
                 name = show_time(time if stamp is None else stamp)
                 try:
                     yield FrameSet(name, stamp, decode_frame(connection, data, self._bits))
-                except (SerdeError, ValueError) as error:
+                except ValueError as error:
                     yield BadPair(name, printable(f'{connection.topic} at {name}: {error}'))
             yield from damages_of(recording)
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import (
@@ -198,7 +197,7 @@ class BagFrames:
             try:
                 images[version] = decode_frame(connection, data, self._bits)
                 check_sizes(images['rainy'], images[version], self._topics['rainy'], where)
-            except (SerdeError, ValueError) as error:
+            except ValueError as error:
                 return BadPair(name, printable(f'{where}: {error}'))
         if 'rain_mask' in images:
             images['rain_mask'] = np.ascontiguousarray(images['rain_mask'][..., 0])

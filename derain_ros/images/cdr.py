@@ -58,13 +58,17 @@ class CompressedImageView:
     data: memoryview
 
 
-def read_stamp(message: bytes) -> tuple[int, int] | None:
+View = ImageView | CompressedImageView
+"""An image message that came in."""
+
+
+def read_stamp(message: bytes | memoryview) -> tuple[int, int] | None:
     """Return ``header.stamp`` of any message that starts with a header.
 
     ``sec`` may be negative. None stands for a message that is too short, or of another
     encapsulation than plain CDR.
     """
-    order = _BYTE_ORDERS.get(message[:2])
+    order = _BYTE_ORDERS.get(bytes(message[:2]))
     if order is None or len(message) < _ENCAPSULATION_BYTES + 8:
         return None
     return struct.unpack_from(f'{order}iI', message, _ENCAPSULATION_BYTES)
@@ -83,7 +87,7 @@ def restamped(message: bytes, stamp: int) -> bytes | None:
     return b''.join((view[:_ENCAPSULATION_BYTES], packed, view[end:]))
 
 
-def read_image(message: bytes) -> ImageView:
+def read_image(message: bytes | memoryview) -> ImageView:
     """Read a serialized ``sensor_msgs/Image`` without copying its pixels.
 
     Whether size, encoding, step and data fit each other is for
@@ -101,7 +105,7 @@ def read_image(message: bytes) -> ImageView:
         reader.sequence('data'))
 
 
-def read_compressed_image(message: bytes) -> CompressedImageView:
+def read_compressed_image(message: bytes | memoryview) -> CompressedImageView:
     """Read a serialized ``sensor_msgs/CompressedImage`` as :func:`read_image` does an Image."""
     reader = _Reader(message, 'sensor_msgs/CompressedImage')
     header, stamp, frame_id = reader.header()
@@ -189,12 +193,12 @@ def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  
 class _Reader:
     """Reads the fields of a message one after the other."""
 
-    def __init__(self, message: bytes, message_type: str):
+    def __init__(self, message: bytes | memoryview, message_type: str):
         self._message = message
         self._type = message_type
         if len(message) < _ENCAPSULATION_BYTES:
             self._too_short('encapsulation')
-        self._order = _BYTE_ORDERS.get(message[:2])
+        self._order = _BYTE_ORDERS.get(bytes(message[:2]))
         if self._order is None:
             raise CdrUnsupportedError(
                 f'the encapsulation of a {message_type} is {message[:2].hex(" ")}, expected '
@@ -219,7 +223,7 @@ class _Reader:
     def text(self, field: str) -> str:
         """Read a string as rclpy does."""
         start = self._skip_sequence(field)
-        text = self._message[start:self._at].partition(b'\0')[0]
+        text = bytes(self._message[start:self._at]).partition(b'\0')[0]
         return text.decode('utf-8', 'replace')
 
     def sequence(self, field: str) -> memoryview:

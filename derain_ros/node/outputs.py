@@ -34,17 +34,13 @@ _JPEG_START = b'\xff\xd8\xff'
 JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'  # ``format`` as image_transport writes it
 
 
-View = cdr.ImageView | cdr.CompressedImageView
-"""An image message that came in."""
-
-
 @dataclass(eq=False)
 class Work:
     """What is known of a frame so far.
 
-    ``frame`` has its message as a :data:`View`, once that is read. ``reason`` says why it is not
-    to be derained, ``fault`` why the engine has no result for it; ``outcome`` is set once nothing
-    remains to be done.
+    ``frame`` has its message, a :data:`derain_ros.images.cdr.View`, once that is read. ``reason``
+    says why it is not to be derained, ``fault`` why the engine has no result for it; ``outcome``
+    is set once nothing remains to be done.
     """
 
     camera: Camera
@@ -83,7 +79,7 @@ class Outputs:
         self._node = node
         self._encoding = encoding
 
-    def receive(self, data: bytes, *, compressed: bool) -> View:
+    def receive(self, data: bytes, *, compressed: bool) -> cdr.View:
         """Read a serialized message; raises ImageFormatError if it is none."""
         if self._in_place:
             with suppress(cdr.CdrUnsupportedError):  # rclpy may be able to read it
@@ -104,7 +100,7 @@ class Outputs:
         return cdr.ImageView(*header, message.height, message.width, message.encoding,
                              message.is_bigendian, message.step, pixels)
 
-    def image(self, received: View, pixels: np.ndarray, width: int, encoding: str) -> Any:
+    def image(self, received: cdr.View, pixels: np.ndarray, width: int, encoding: str) -> Any:
         """Return a ``sensor_msgs/Image`` with the header of a received one.
 
         ``pixels`` are uint8 and C-contiguous, rows first.
@@ -116,7 +112,7 @@ class Outputs:
         # The constructor copies the bytes at once; assigning them checks each one on Humble.
         return Image(header=header_message(received), **fields, data=pixels.tobytes())
 
-    def jpeg(self, received: View, data: np.ndarray) -> Any:
+    def jpeg(self, received: cdr.View, data: np.ndarray) -> Any:
         """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
         if self._in_place:
             return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
@@ -178,7 +174,7 @@ class Outputs:
             f'{self._node}: {work.camera.name}', level, said, work.camera.image_topic, values)])
 
 
-def header_message(received: View) -> Header:
+def header_message(received: cdr.View) -> Header:
     """Return the header of a message that came in."""
     # Not from the sum of both: nanoseconds beyond a second have to stay what they are.
     sec, nanosec = struct.unpack_from('<iI', received.header)

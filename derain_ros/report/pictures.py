@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rosbags.serde import SerdeError
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.frames import decode_frame, header_stamp
@@ -201,7 +200,7 @@ def _read(
                             continue
                         try:
                             found[key] = decode_frame(connection, data)
-                        except (SerdeError, ValueError) as error:
+                        except ValueError as error:
                             notes.append(printable(f'{letter}: {topic} at {choice.key}: {error}'))
                         break
         except BagError as error:

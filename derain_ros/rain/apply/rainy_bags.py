@@ -28,8 +28,8 @@ from derain_ros.bags.topics import (
     dry_topic,
     find_image_topic,
     image_topics,
-    message_types,
 )
+from derain_ros.images.cdr import write_compressed_image, write_image
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
@@ -99,9 +99,8 @@ class _Rainmaker:
 
     def make(self, frame: tuple) -> tuple:
         camera, time, message = frame
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         # Drivers that set no stamp leave the time of recording.
-        instant = stamp if stamp > 0 else time
+        instant = message.stamp if message.stamp > 0 else time
         # Tells frames of all cameras and times apart, the same on every run.
         index = zlib.crc32(camera.topic.removesuffix(_COMPRESSED).encode()) << 64 | instant
 
@@ -116,7 +115,12 @@ class _Rainmaker:
 
     def encode(self, frame: tuple) -> tuple[list[Sequence], None]:
         camera, message = frame
-        return [(message_types().serialize_cdr(message, camera.msgtype),)], None
+        if camera.msgtype != IMAGE:
+            return [(write_compressed_image(
+                message.header, format=message.format, data=message.data),)], None
+        fields = ('height', 'width', 'encoding', 'is_bigendian', 'step', 'data')
+        return [(write_image(
+            message.header, **{name: getattr(message, name) for name in fields}),)], None
 
 
 def _choose(recording: Recording, topics: Sequence[str] | None) -> Choice:
