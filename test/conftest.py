@@ -74,6 +74,14 @@ def derain(capsys):
 
 
 @pytest.fixture(scope='session')
+def pictures(tmp_path_factory):
+    """Return a folder of dry pictures to train on."""
+    from training_runs import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp('dry'))
+
+
+@pytest.fixture(scope='session')
 def engine():
     """Return a derainer that the tests of a process share: compiling one takes seconds."""
     from derain_ros.engines import create_engine

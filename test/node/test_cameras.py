@@ -11,19 +11,12 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from lens import Lens, paced
-from rig import Rig
+from rig import Rig, active_rig
 from ros_fixtures import wait_for
 
 SIZES = {'front': (64, 48), 'rear': (81, 60), 'left': (96, 64), 'right': (48, 64)}
 STEREO = {'left': {'sync_group': 'stereo'}, 'right': {'sync_group': 'stereo'}}
-
-
-@pytest.fixture(scope='module')
-def rig(tmp_path_factory):
-    """A node with four cameras of four sizes."""
-    parameters = {'cameras': list(SIZES), 'watchdog_ms': 5000.0}
-    with Rig(tmp_path_factory.mktemp('four'), parameters) as rig:
-        yield rig.active()
+rig = active_rig({'cameras': list(SIZES), 'watchdog_ms': 5000.0})
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from faulty_engine import Controls
 from lens import Lens, paced
-from rig import Rig
+from rig import Rig, active_rig
 from ros_fixtures import wait_for
 from rosgraph_msgs.msg import Clock
 
@@ -22,13 +22,7 @@ PERIOD = 0.1
 BUSY = 1.0
 WATCHDOG = 0.5
 PARAMETERS = {'watchdog_ms': 1e3 * WATCHDOG, 'cameras': ['front']}
-
-
-@pytest.fixture(scope='module')
-def rig(tmp_path_factory):
-    parameters = PARAMETERS | {'cameras': ['front', 'slow']}
-    with Rig(tmp_path_factory.mktemp('rig'), parameters) as rig:
-        yield rig.active()
+rig = active_rig(PARAMETERS | {'cameras': ['front', 'slow']})
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rig import Rig
+from rig import active_rig
 from ros_fixtures import PICTURE, image, output, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 
@@ -32,13 +32,7 @@ PARAMETERS = {
         '/nobody/image': {'subscription': {'depth': 1}}},
 }
 REMAPS = ('-r', '/moved/derained/image:=/seen/clear')
-
-
-@pytest.fixture(scope='module')
-def rig(tmp_path_factory):
-    """A node with a camera for each test."""
-    with Rig(tmp_path_factory.mktemp('citizen'), PARAMETERS, REMAPS) as rig:
-        yield rig.active()
+rig = active_rig(PARAMETERS, REMAPS)
 
 
 def info(width, height, frame_id='', **more):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from rig import NODE, PARAMETERS, Rig
+from rig import NODE, PARAMETERS, Rig, active_rig
 from ros_fixtures import (
     NodeProcess,
     Peer,
@@ -92,10 +92,7 @@ def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text, part):
         assert part in node.log() and 'Traceback' not in node.log()
 
 
-@pytest.fixture(scope='module')
-def rig(tmp_path_factory):
-    with Rig(tmp_path_factory.mktemp('start')) as rig:
-        yield rig.active()
+rig = active_rig()
 
 
 def test_what_is_switched_off_is_logged_and_shown(rig):

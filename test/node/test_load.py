@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lens import Lens, paced
-from rig import NODE, PARAMETERS, Rig
+from rig import NODE, PARAMETERS, Rig, active_rig
 from ros_fixtures import (
     PROFILE,
     NodeProcess,
@@ -62,13 +62,7 @@ node = rclpy.create_node('listener')
 node.create_subscription(Image, sys.argv[1], lambda _: print('image', flush=True), 10)
 rclpy.spin(node)
 """
-
-
-@pytest.fixture(scope='module')
-def rig(tmp_path_factory):
-    parameters = {'cameras': ['front', 'wide'], 'watchdog_ms': 5000.0}
-    with Rig(tmp_path_factory.mktemp('load'), parameters) as rig:
-        yield rig.active()
+rig = active_rig({'cameras': ['front', 'wide'], 'watchdog_ms': 5000.0})
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from faulty_engine import Controls
 from lens import Lens
 from ros_fixtures import NodeProcess, Peer, new_domain, process_ended
@@ -69,3 +70,12 @@ class Rig:
         status, seconds = process_ended(self.node.process, number)
         assert (status, 'Traceback' in self.node.log()) == (0, False), self.node.log()
         assert seconds < 5
+
+
+def active_rig(parameters: Mapping[str, object] | None = None, arguments: tuple[str, ...] = ()):
+    """Return a fixture: a :class:`Rig` that is active, for the tests of a file."""
+    @pytest.fixture(scope='module')
+    def rig(tmp_path_factory):
+        with Rig(tmp_path_factory.mktemp('rig'), parameters, arguments) as rig:
+            yield rig.active()
+    return rig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
-from training_runs import small_config, tiny, write_pictures
+from training_runs import small_config, tiny
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
@@ -35,11 +35,6 @@ from derain_ros.training.validation import score
 
 # One thread: the runs are tiny, and threads that wait for each other starve on a busy machine.
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
 @pytest.fixture(scope='module')

@@ -5,16 +5,11 @@ import itertools
 
 import pytest
 from msgspec.structs import replace
-from training_runs import small_config, tiny, write_pictures
+from training_runs import small_config, tiny
 
 from derain_ros.training import fit, loop
 from derain_ros.training.config import ConfigError
 from derain_ros.training.fit import Fit
-
-
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
 @pytest.fixture

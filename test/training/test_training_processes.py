@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_runs import ENVIRONMENT, derain, python, write_pictures
+from training_runs import ENVIRONMENT, derain, python
 
 SMALL = ('--model', 'pico', '--batch', 2, '--size', 64, '--device', 'cpu', '--amp', 'off')
 
@@ -33,11 +33,6 @@ for values in json.loads(sys.argv[1]):
     end = dict(trainer.network.named_parameters())
     torch.save({'start': start, 'end': end}, paths['out'] / f'held_{rank}.pt')
 """
-
-
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
 def flat(weights):

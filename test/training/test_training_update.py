@@ -10,7 +10,7 @@ import contextlib
 import pytest
 import torch
 from meta_device import NEEDS_GPU, OffDevice
-from training_runs import small_config, tiny, write_pictures
+from training_runs import small_config, tiny
 
 from derain_ros.network.dual_stage import VARIANTS, DualStageNetwork
 from derain_ros.training import update as update_module
@@ -19,11 +19,6 @@ from derain_ros.training.config import TrainingConfig
 from derain_ros.training.loop import Trainer
 from derain_ros.training.ranks import Ranks
 from derain_ros.training.update import Update
-
-
-@pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp('dry'))
 
 
 class Descent(torch.optim.SGD):
