@@ -43,7 +43,7 @@ setup-test: $(VENV)/.setup-test
 $(VENV)/.setup: setup.py setup.cfg Makefile
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	echo '$(CONSTRAINT)' > $(VENV)/constraints.txt
-	$(PIP) --upgrade 'pip>=23.1' 'setuptools>=68' wheel
+	$(PIP) --upgrade 'pip>=23.1' 'setuptools>=68,<80' wheel  # colcon takes none newer
 	$(PIP) --no-build-isolation --use-pep517 -e '$(PACKAGE)'
 	touch $@
 

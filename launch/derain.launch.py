@@ -110,13 +110,17 @@ def _node(context) -> list:
         context.launch_configurations.get('ros_namespace'), given('namespace')) or '')
     full_name = f'{full_name.rstrip("/")}/{NODE_NAME}'
     respawn = given('respawn') == 'true' and not chosen.get('build_only')
+    share = FindPackageShare(package='derain_ros').perform(context)
+    config = given('params_file') or given('config')
+    if given('config') not in (config, str(Path(share) / 'config' / 'derain.yaml')):
+        get_logger().warning(
+            f'params_file is another name of config: {config} is used, {given("config")} is not')
     node = Node(
         package='derain_ros',
         executable='derain_node',
         name=NODE_NAME,
         namespace=given('namespace'),
-        parameters=[_config(given('params_file') or given('config'), full_name),
-                    *([chosen] if chosen else [])],
+        parameters=[_config(config, full_name), *([chosen] if chosen else [])],
         # A node's logger has dots for the slashes of its name.
         arguments=['--ros-args', '--log-level',
                    f'{full_name[1:].replace("/", ".")}:={given("log_level")}'],

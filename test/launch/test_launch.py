@@ -219,6 +219,21 @@ def test_an_argument_that_there_is_not_starts_nothing(prefix, argument, said):
         assert not launched.pids()
 
 
+def test_of_two_configs_the_one_that_is_not_used_is_named(prefix):
+    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text('#!/bin/sh\necho "with $*"\n')
+    mine, other = prefix / 'mine.yaml', prefix / 'other.yaml'
+    for file in (mine, other):
+        file.write_text('/**/derain: {ros__parameters: {strength: 0.5}}')
+    with launch_node(prefix, 1, f'config:={other}', f'params_file:={mine}',
+                     'respawn:=false') as launched:
+        launched.process.wait(30)
+        assert f'{mine} is used, {other} is not' in launched.log()
+        assert f'--params-file {mine}' in launched.log()
+    with launch_node(prefix, 1, f'params_file:={mine}', 'respawn:=false') as launched:
+        launched.process.wait(30)
+        assert 'is not' not in launched.log()
+
+
 def test_a_misspelt_argument_of_an_including_file_is_a_warning(prefix):
     (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text('#!/bin/sh\nexit 1\n')
     fleet = prefix / 'fleet.launch.py'
