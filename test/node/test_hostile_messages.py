@@ -129,9 +129,10 @@ def attack(directory, number):
 
         after = attacked.settled_counts()
         for camera in ('front', 'rear'):
-            # What the transport loses on a busy machine never reaches the node.
+            # What the transport loses on a busy machine never reaches the node, and what is
+            # dropped there for a newer one is never read.
             assert after[camera]['received'] >= before[camera]['received'] + number / 2, after
-            assert after[camera]['failed'] >= before[camera]['failed'] + number / 20, after
+            assert after[camera]['failed'] > before[camera]['failed'], after
         assert attacked.memory() - memory < MOST_GROWTH_MIB
         check_log(node.log()[len(log):], seconds)
         status, _ = process_ended(node.process, signal.SIGTERM)

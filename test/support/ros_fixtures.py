@@ -213,6 +213,8 @@ class Peer(Node):
         return self._in_thread(super().destroy_subscription, subscription)
 
     def _in_thread(self, action, *arguments):
+        if self._stopped:  # the context, which takes its nodes down on Kilted
+            return action(*arguments)
         task = self._spinner.create_task(action, *arguments)
         wait_for(task.done, f'end of {action.__name__}')
         return task.result()
