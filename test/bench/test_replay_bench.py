@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bag_files import IMAGE, START, TYPES, image, write_bag
+from bag_files import COMPRESSED, IMAGE, START, TYPES, compressed, image, write_bag
 from lens import Lens
 from played_drives import played_drive
 from ros_fixtures import PROFILE, ROOT, NodeProcess, Peer, new_domain
@@ -277,6 +277,20 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
             assert infer < latency <= age < latency + 50
             assert 0 < rain < 1
     assert frames['outcome'].count('derained') == counts['derained']
+
+
+def test_a_compressed_topic_of_any_name_is_measured(command, tmp_path):
+    bag = write_bag(tmp_path / 'bag', [
+        ('/CAM_FRONT/image_rect_compressed', COMPRESSED, START + number * 10**8,
+         compressed(number, START + number * 10**8)) for number in range(10)])
+    file = tmp_path / 'replay.json'
+    status, _, errors = command.finished(
+        'replay-bench', bag, '--topics', '/CAM_FRONT/image_rect_compressed', '--no-mask',
+        '--seconds', '1', '--json', file, '--param', 'watchdog_ms:=30000')
+    assert status == 0, errors
+    camera, = read_run(file)['runs'][0]['cameras']
+    assert camera['topic'] == '/CAM_FRONT/image_rect_compressed'
+    assert camera['received'] == camera['counts']['published'] > 0
 
 
 @pytest.mark.slow

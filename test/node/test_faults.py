@@ -7,6 +7,7 @@ an engine survives which holds the GIL while it hangs (nothing in Python can), t
 process is survived (the launch file starts it again), and what rain is (the rain gate is off).
 """
 
+import re
 import signal
 import time
 
@@ -79,6 +80,19 @@ def test_a_hung_inference_holds_up_one_frame_and_the_engine_comes_back(rig, fron
     assert front.play(3)[-1].derained
     # The late result of the frame that was passed through is discarded.
     front.answer(stuck)
+
+
+def test_a_watchdog_of_a_millisecond_says_how_long_it_waited(rig, front):
+    told = len(rig.node.log())
+    assert rig.peer.set('watchdog_ms', 1.0) == ''
+    try:
+        rig.engine.command(infer_ms=100)
+        front.send()
+        stuck = r'stuck for (\d+) ms'
+        wait_for(lambda: re.search(stuck, rig.node.log()[told:]), 'word of the hang')
+        assert all(int(ms) >= 1 for ms in re.findall(stuck, rig.node.log()[told:]))
+    finally:
+        assert rig.peer.set('watchdog_ms', 1e3 * WATCHDOG) == ''
 
 
 def test_on_fault_drop(rig, front):
