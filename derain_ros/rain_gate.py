@@ -2,7 +2,9 @@
 
 While it is wet the network runs on every frame, and its mask tells whether the rain has
 stopped. While it is dry the network is bypassed but for a *probe*: a few times a second it
-runs on one patch of the frame, and the mask of that patch tells whether rain has started.
+runs on one patch of the frame, and the mask of that patch tells whether rain has started. What
+looks like rain there, a network that remembers looks at again in the next frame: rain is gone
+from where it was, and a fence stays.
 """
 
 import math
@@ -37,6 +39,12 @@ ONE_PROBE = 1.75
 
 Its weight after 0.2 s is 0.39: one patch with a fence in it does not open the gate, two with
 rain do.
+"""
+
+SECOND_LOOK = 3.0
+"""What a probe counts for at most if a second look at the next frame has confirmed it.
+
+One patch with rain then opens the gate.
 """
 
 LONGEST_STEP = 1.0
@@ -108,12 +116,14 @@ class RainGate:
 
     ``wet`` tells that it rains, or is not yet known not to; ``intensity`` is 0–1:
     :func:`mask_response` smoothed over about :data:`FAST_SECONDS`, NaN before the first mask.
-    While dry it ends at :data:`ONE_PROBE` × ``wet_above``.
+    While dry it ends at :data:`SECOND_LOOK` × ``wet_above``. ``looks_again`` tells that the next
+    probe is a second look.
     """
 
     settings: GateSettings
     wet: bool
     intensity: float
+    looks_again: bool
 
     def __init__(self, settings: GateSettings) -> None:
         self.settings = settings
@@ -125,25 +135,45 @@ class RainGate:
         self.intensity = self._slow = math.nan
         self._time: float | None = None
         self._dry_for = 0.0
-        self._due = -math.inf
+        self._due = self._seen = -math.inf
+        self._gap = math.inf
         self._probe = 0
+        self._place: tuple = (), ()
+        self.looks_again = False
 
     def probe_due(self, now: float) -> bool:
         """Say whether the frame that came ``now``, in monotonic seconds, is to be probed.
 
         False while wet. While dry, once in :data:`PROBE_SECONDS` on average, or every frame
-        where frames are rarer.
+        where frames are rarer; and for a second look. To be asked for every frame.
         """
         if self.wet:
             return False
-        return now >= self._due or now < self._time
+        self._gap, self._seen = now - self._seen, now
+        return self.looks_again or now >= self._due or now < self._time
+
+    def doubts(self, mask: np.ndarray) -> bool:
+        """Say whether the mask of a probe calls for a second look, and is no news before that.
+
+        That is for a network that remembers: the next probe then is of the same patch, in the next
+        frame. Not where frames are rarer than probes, as that would take too long.
+        """
+        if self.wet or self.looks_again or not 0 < self._gap <= PROBE_SECONDS:
+            return False
+        self.looks_again = mask_response(mask) > self.settings.wet_above
+        return self.looks_again
 
     def next_patch(self, height: int, width: int) -> tuple[slice, slice]:
         """Return rows and columns to probe in a frame of ``height`` × ``width`` pixels.
 
         Patches are of :data:`PROBE_SIDE`, or of the frame's side where that is smaller.
         Successive ones lie far apart; as many as it takes to cover the frame do cover it.
+        A second look is at the one before.
         """
+        size, patch = self._place
+        if self.looks_again and size == (height, width):
+            return patch
+        self.looks_again = False
         tall, wide = min(height, PROBE_SIDE[0]), min(width, PROBE_SIDE[1])
         rows, columns = -(-height // tall), -(-width // wide)
         count = rows * columns
@@ -151,7 +181,9 @@ class RainGate:
         self._probe += 1
         top = (height - tall) * row // max(1, rows - 1)
         left = (width - wide) * column // max(1, columns - 1)
-        return slice(top, top + tall), slice(left, left + wide)
+        patch = slice(top, top + tall), slice(left, left + wide)
+        self._place = (height, width), patch
+        return patch
 
     def update(self, mask: np.ndarray, now: float) -> bool:
         """Take in a mask, and return :attr:`wet` from this frame on.
@@ -179,7 +211,9 @@ class RainGate:
 
     def _smooth(self, response: float, elapsed: float) -> None:
         if not self.wet:
-            response = min(response, ONE_PROBE * self.settings.wet_above)
+            most = SECOND_LOOK if self.looks_again else ONE_PROBE
+            response = min(response, most * self.settings.wet_above)
+        self.looks_again = False
         self.intensity += -math.expm1(-elapsed / FAST_SECONDS) * (response - self.intensity)
         self._slow += -math.expm1(-elapsed / SLOW_SECONDS) * (response - self._slow)
 

@@ -260,6 +260,46 @@ def test_one_patch_alone_does_not_open_it():
     assert opened_at(gate, now + 39 / 5, 1.0) == 2
 
 
+def probes(gate, now, mask, rate=30.0, size=(480, 640)):
+    """Give a second of frames; yields of each look its frame, patch, and if it is a second one."""
+    for index in range(1, round(rate) + 1):
+        time = now + index / rate
+        if gate.probe_due(time):
+            patch, again = gate.next_patch(*size), gate.looks_again
+            if not gate.doubts(mask(again)):
+                gate.update(mask(again), time)
+            yield index, patch, again
+
+
+def test_rain_that_a_second_look_confirms_opens_it():
+    gate, now = dry_gate()
+    (first, patch, _), (second, same, again), *more = probes(gate, now, lambda again: rain(1.0))
+    assert (second, same, again) == (first + 1, patch, True) and gate.wet and not more
+    # It counts for 3 thresholds, by its 0.4 s of smoothing; the gate is wet above one.
+    assert gate.intensity == pytest.approx(0.6 * (1 - math.exp(-second / 30 / 0.4)))
+
+
+def test_what_a_second_look_finds_dry_leaves_it_closed():
+    gate, now = dry_gate()
+    looks = list(probes(gate, now, lambda again: rain(0.0 if again else 1.0)))
+    assert not gate.wet and gate.intensity == 0
+    assert [again for *_, again in looks] == [False, True] * (len(looks) // 2)
+    patches = [patch for _, patch, again in looks if not again]
+    assert len(patches) >= 4 and all(one != other for one, other in pairwise(patches))
+    assert patches == [patch for _, patch, again in looks if again]
+
+
+def test_where_frames_are_rare_or_change_size_one_look_counts():
+    gate, now = dry_gate()
+    looks = list(probes(gate, now, lambda again: rain(1.0), rate=4.0))
+    assert [again for *_, again in looks] == [False, False] and gate.wet
+    gate, now = dry_gate()
+    assert [gate.probe_due(now + after) for after in (0.1, 0.2)] == [False, True]
+    gate.next_patch(480, 640)
+    assert gate.doubts(rain(1.0)) and gate.probe_due(now + 0.3)
+    assert gate.next_patch(100, 100) == (slice(0, 100), slice(0, 100)) and not gate.looks_again
+
+
 @pytest.mark.parametrize('rate', [5.0, 7.0, 10.0, 24.0, 30.0, 60.0])
 def test_five_probes_a_second_on_average(rate):
     gate, now = dry_gate()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from derain_ros.engines import Derained, Engine
+from derain_ros.engines import Engine
 from derain_ros.files.clip_sources import ClipSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.images.memory import Memory
@@ -83,6 +83,7 @@ class _Tried:
     gate: RainGate
     shower: TrialShower
     clip: RainClip
+    memory: Memory = field(default_factory=Memory)
     frames: int = 0
 
 
@@ -94,8 +95,8 @@ def try_gate(
     """Run the gate over a clip that is taken for dry.
 
     Frames come at the times of a video, else at the clip's rate. While the gate is open, it looks
-    at a frame as often as it probes while it is closed, with a model that remembers at the one
-    before as well; the node looks at every one, with the same time constants. Rain of each of
+    at a frame as often as it probes while it is closed; the node looks at every one, with the same
+    time constants. A model that remembers is used as the node does. Rain of each of
     ``intensities`` begins ``every`` so many seconds, and up to a probe's period more, rendered
     over the frames that follow, in copies of the closed gate; the dry clip does not see it.
     ``seed`` is that of the first rain; others count on from it.
@@ -122,9 +123,7 @@ def try_gate(
         step, picture = now - before, frame.rainy
         if now >= next_look if gate.wet else gate.probe_due(now):
             next_look, wet = now + PROBE_SECONDS - 0.5 * period, gate.wet
-            infer = memory.through(engine.infer, now) if (
-                gate.wet and engine.info.remembers) else engine.infer
-            _look(gate, infer, picture, now, trial.responses)
+            _look(gate, engine, memory, picture, now, trial.responses)
             trial.openings += not wet and gate.wet and now >= settled
         if now >= settled:
             trial.judged += step
@@ -141,15 +140,20 @@ def try_gate(
 
 
 def _look(
-    gate: RainGate, infer: Callable[[np.ndarray], Derained], picture: np.ndarray, now: float,
+    gate: RainGate, engine: Engine, memory: Memory, picture: np.ndarray, now: float,
     responses: list[float],
 ) -> None:
     """Let the gate take in the mask of the frame, or of the patch that it asks for."""
     if not gate.wet:
         picture = picture[gate.next_patch(*picture.shape[:2])]
+        if not gate.looks_again:
+            memory.forget()
+    remembers = engine.info.remembers
+    infer = memory.through(engine.infer, now) if remembers else engine.infer
     mask = infer(np.ascontiguousarray(picture)[np.newaxis]).rain_mask[0]
-    responses.append(mask_response(mask))
-    gate.update(mask, now)
+    if not (remembers and gate.doubts(mask)):
+        responses.append(mask_response(mask))
+        gate.update(mask, now)
 
 
 def _ended(one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: GateTrial) -> bool:
@@ -157,7 +161,7 @@ def _ended(one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: 
     elapsed = now - one.shower.began
     if one.gate.probe_due(now):
         rainy = one.clip.render(picture, one.frames, elapsed).image
-        _look(one.gate, engine.infer, rainy, now, [])
+        _look(one.gate, engine, one.memory, rainy, now, [])
     one.frames += 1
     if one.gate.wet:
         one.shower.opened_after = elapsed

@@ -133,6 +133,17 @@ class CameraRecord:
                 return now - self._mask_time >= PROBE_SECONDS
             return self._gate.probe_due(now)
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether the next probe is a second look, see :meth:`RainGate.doubts`."""
+        with self._lock:
+            return self._gate.looks_again
+
+    def doubts(self, mask: np.ndarray) -> bool:
+        """Tell whether the mask of a probe calls for a second look, and is no news before that."""
+        with self._lock:
+            return self._gate.doubts(mask)
+
     def next_patch(self, height: int, width: int) -> tuple[slice, slice]:
         """Return rows and columns to probe in a frame of a size in pixels."""
         with self._lock:

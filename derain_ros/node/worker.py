@@ -223,9 +223,7 @@ class Worker:
 
         info = self._supervisor.info
         if info is not None and info.remembers:
-            stamp = work.frame.message.stamp
-            infer = self._memories[work.camera.name].through(
-                infer, stamp * 1e-9 if stamp > 0 else work.taken.arrival)
+            infer = self._memories[work.camera.name].through(infer, _seconds(work))
         try:
             size, warm = self._prepare(work, patient=True)
             if not warm:
@@ -313,16 +311,23 @@ class Worker:
         patch = Frame(bgr=np.ascontiguousarray(
             work.frame.bgr[record.next_patch(*work.frame.size)]))
 
-        def infer(images: np.ndarray) -> Derained:
-            return self._supervisor.infer(images, limit=live.watchdog_ms / 1e3)[0]
+        def infer(images: np.ndarray, *states: np.ndarray) -> Derained:
+            return self._supervisor.infer(images, *states, limit=live.watchdog_ms / 1e3)[0]
 
+        info, memory = self._supervisor.info, self._memories[work.camera.name]
+        if not record.looks_again:
+            memory.forget()
+        remembers = info is not None and info.remembers
+        if remembers:
+            infer = memory.through(infer, _seconds(work))
         # FaultError is told by the status of the engine.
         with suppress(FaultError):
             # Also for the whole frame, so that nothing is to be compiled when the rain comes.
             size, warm = self._prepare(work)
             if warm:
                 patch.derain(infer, patch_size(size))
-                self._update_rain(work, patch.rain_mask)
+                if not (remembers and record.doubts(patch.rain_mask)):
+                    self._update_rain(work, patch.rain_mask)
 
     def _publish_intensity(self, work: Work) -> None:
         intensity = work.camera.record.rain_intensity
@@ -360,6 +365,12 @@ class Worker:
         if self._throttle.allows((camera.name, type(error))):
             self._node.get_logger().error(f'camera {camera.name}: a frame failed: {log}')
         return Outcome.FAILED
+
+
+def _seconds(work: Work) -> float:
+    """Return the time of a frame, by which the next one follows it."""
+    stamp = work.frame.message.stamp
+    return stamp * 1e-9 if stamp > 0 else work.taken.arrival
 
 
 def patch_size(size: Size) -> Size:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bag_files import IMAGE, START, image, write_bag
 from evaluate_files import write_model, write_picture
+from memory_model import scene, write_memory_model
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
@@ -84,6 +85,19 @@ def test_an_opening_is_counted_with_its_seconds(engine):
     assert trial.wet == pytest.approx(7.75, abs=0.11)
     before = try_gate(Frames(20, (6, 6.5)), engine, GateSettings(dry_after=1.0))
     assert before.openings == 1 and before.judged == pytest.approx(16.0)
+
+
+def test_what_stays_where_it_is_does_not_open_the_gate(tmp_path):
+    """All is rain for a first look, and dry for a second one, of the next frame."""
+    still = [FrameSet(f'frame {number}', None, scene()) for number in range(300)]
+    frames = Frames(30)
+    frames.read = lambda: iter(still)
+    model = write_memory_model(tmp_path / 'fence.onnx', rain=0, alone=255)
+    with closing(create_engine('openvino', str(model), precision='f32')) as engine:
+        trial = try_gate(frames, engine, GateSettings())
+    # From the first look on it takes 2 s · ln(1/0.015) until the slow average is dry, then 5 s.
+    assert trial.openings == 0 and trial.wet == pytest.approx(8.4 + 5 - 8, abs=0.3)
+    assert trial.responses[0] == 1.0 and set(trial.responses[1:]) == {0.0}
 
 
 def test_rain_opens_copies_and_leaves_the_dry_clip_alone(engine):

@@ -6,12 +6,13 @@ start afresh. Not asserted: what a trained model gains (the tests of the models 
 """
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
-from lens import Lens
+from lens import Lens, repeating
 from memory_model import scene, write_memory_model
-from ros_fixtures import NodeProcess, Peer, new_domain
+from ros_fixtures import NodeProcess, Peer, new_domain, wait_for
 
 from derain_ros.engines import create_engine
 from derain_ros.images.memory import Memory
@@ -114,3 +115,19 @@ def test_a_restart_forgets(running, engine):
     for lens in (front, rear):
         peer.matched(lens._publisher)
     check(front, engine, [panned(n) for n in (2, 3)], [begin + 0.2, begin + 0.3])
+
+
+def test_a_closed_gate_looks_again_before_it_opens(tmp_path):
+    """All is rain for a first look, which opens the gate after two, and dry for a second one."""
+    model = write_memory_model(tmp_path / 'fence.onnx', rain=0, alone=255)
+    domain = new_domain()
+    parameters = {'engine': 'openvino', 'model': str(model), 'precision': 'f32',
+                  'rain_gate_dry_after': 0.5, 'watchdog_ms': 5000.0, 'cameras': ['front']}
+    with Peer(domain) as peer, NodeProcess(tmp_path / 'node', domain, parameters) as node:
+        peer.wait_for_state('active', node)
+        lens = Lens(peer, 'front', (128, 96))
+        lens.derains()
+        with repeating(20, partial(lens.send, picture=panned(0))):
+            wait_for(lambda: 'front: it is dry' in node.log(), 'the gate to close')
+            wait_for(lambda: int(peer.values('front')['bypassed']) >= 40, '2 s of frames')
+        assert 'it rains' not in node.log()

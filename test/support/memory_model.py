@@ -7,8 +7,11 @@ import pytest
 from derain_ros.images.memory import LEAST_KNOWN
 
 
-def write_memory_model(path):
-    """Write an ONNX model: the mean of frame and state, and the mask 200, where that is known."""
+def write_memory_model(path, rain=200, alone=0):
+    """Write an ONNX model: the mean of frame and state, and the mask ``rain``.
+
+    That is where the state is known; elsewhere the frame, and the mask ``alone``.
+    """
     onnx = pytest.importorskip('onnx')
     helper, types = onnx.helper, onnx.TensorProto
     node = helper.make_node
@@ -28,7 +31,7 @@ def write_memory_model(path):
     ]
     constants = [
         helper.make_tensor(name, types.FLOAT, [], [value])
-        for name, value in (('least', LEAST_KNOWN), ('half', 0.5), ('rain', 200), ('dry', 0))
+        for name, value in (('least', LEAST_KNOWN), ('half', 0.5), ('rain', rain), ('dry', alone))
     ] + [helper.make_tensor('axis', types.INT64, [1], [3]),
          helper.make_tensor('parts', types.INT64, [2], [3, 1])]
     shape = ['N', 'H', 'W', 3]
