@@ -1,5 +1,6 @@
 """Start derain_node with a configuration file."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -145,10 +146,14 @@ def _give_up_on(node: Node) -> list[RegisterEventHandler]:
         deaths = deaths + 1 if time.monotonic() - started < EARLY_SECONDS else 0
         if deaths < MOST_EARLY_DEATHS or context.is_shutdown:
             return []
+        code = event.returncode
+        why = ('the lines above say why' if code >= 0 else
+               f'the signal {signal.strsignal(-code)!r} ended it, and `dmesg` tells of crashes '
+               'and of memory that ran out')
         get_logger(event.process_name).error(
             f'derain_node has ended {deaths} times in a row within {EARLY_SECONDS:g} s of its '
-            f'start, the last time with exit code {event.returncode}, and is not started again; '
-            'the lines above say why. Launch it anew when that is mended')
+            f'start, the last time with exit code {code}, and is not started again; {why}. Launch '
+            'it anew when that is mended')
         return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))]
 
     return [RegisterEventHandler(OnProcessStart(target_action=node, on_start=on_start)),

@@ -214,7 +214,7 @@ def test_the_figures_of_a_run():
 # The command
 
 @pytest.mark.parametrize(('arguments', 'said'), [
-    (['/nowhere'], '/nowhere: no such bag'),
+    (['/nowhere/drive'], '/nowhere/drive: no such bag'),
     ([CLIP, '--param', 'rain_gat:=false'], 'did you mean rain_gate?'),
     ([CLIP, '--param', 'rain_gate=false'], 'expected NAME:=VALUE'),
     ([CLIP, '--param', 'camera.image_topic:=/a'], 'is set by replay-bench itself'),

@@ -156,14 +156,17 @@ def test_without_respawn_the_launch_ends_with_the_node(prefix):
         assert 'exit code 3' in launched.log()
 
 
-@pytest.mark.parametrize('status', [3, 0])
-def test_a_node_that_never_gets_going_is_given_up_and_the_rest_left_alone(prefix, status):
-    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(f'#!/bin/sh\nexit {status}\n')
-    beside = 'exec sleep 60' if status else ''
+@pytest.mark.parametrize(('end', 'status', 'why'), [
+    ('exit 3', 3, 'the lines above say why'), ('exit 0', 0, 'the lines above say why'),
+    ('kill -KILL $$', -9, "the signal 'Killed' ended it, and `dmesg`")])
+def test_a_node_that_never_gets_going_is_given_up_and_the_rest_left_alone(
+        prefix, end, status, why):
+    (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(f'#!/bin/sh\n{end}\n')
+    beside = 'exec sleep 60' if status > 0 else ''
     with launch_node(prefix, 1, beside=beside) as launched:
-        wait_for(lambda: 'Launch it anew' in launched.log(), 'end of respawning')
+        wait_for(lambda: 'it anew when' in launched.log(), 'end of respawning')
         assert 'has ended 5 times in a row within 10 s of its start' in launched.log()
-        assert f'exit code {status}' in launched.log()
+        assert f'exit code {status}, and is not started again; {why}' in launched.log()
         if beside:
             with pytest.raises(subprocess.TimeoutExpired):
                 launched.process.wait(3)
