@@ -1,6 +1,5 @@
 """A file is replaced whole or not at all."""
 
-import os
 
 import pytest
 
@@ -44,17 +43,3 @@ def test_two_writers_of_a_file_do_not_meet(tmp_path):
         second.write_text('second')
     assert path.read_text() == 'first'
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_mode_is_set_before_the_file_has_its_name(tmp_path):
-    path = tmp_path / 'secret'
-    replace_file(path, b'', mode=0o600)
-    assert path.stat().st_mode & 0o777 == 0o600
-    replace_file(path, b'')
-    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
