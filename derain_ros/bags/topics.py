@@ -92,9 +92,9 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
         hint = ''
         if any(msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
                for _, msgtype in topics):
-            hint = '; convert ROS 1 with `rosbags-convert`'
-        if any(msgtype.startswith('foxglove') for _, msgtype in topics):
-            hint += '; images of foxglove are not read, record them as sensor_msgs/msg'
+            hint = '; docs/to_rosbag2.py of the source converts images of ROS 1'
+        if any(msgtype.startswith('foxglove.') for _, msgtype in topics):
+            hint += '; docs/to_rosbag2.py of the source converts images of foxglove'
         raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
                        f'(topics: {printable(listed)}){hint}')
     return list(dict.fromkeys(images))

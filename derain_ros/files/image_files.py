@@ -152,7 +152,7 @@ class PictureReader:
         for path, image in zip(paths, images, strict=True):
             if image.dtype == np.uint16 and self._bits < 16:
                 before, self._bits = self._bits, max(self._bits, bits_in_use(int(image.max())))
-                if self._bits != before:
+                if self._bits != before and (before > 8 or self._bits < 16):
                     logging.getLogger(__name__).warning('%s', printable(
                         f'{path}: {self._bits} of the 16 bits of a sample are taken to be used, '
                         'by the largest sample so far; write the pictures with 8 bits if that is '
@@ -173,11 +173,15 @@ def _decode(path: Path) -> np.ndarray:
     image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if damage:
         raise FileError(f'{path}: damaged in the middle ({damage}); get it again')
-    if image is not None and image.dtype not in (np.uint8, np.uint16):
+    samples = None if image is None else image.dtype
+    if samples == np.float32:  # Radiance, .hdr, can be read with 8 bits
         image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)
-    if image is None:
-        video = path.suffix.lower() in VIDEO_SUFFIXES
-        hint = '; for videos there is `derain video`' if video else ''
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        hint = ''
+        if samples is not None:
+            hint = f'; its samples are {samples}, convert it to 8 or 16 bits a sample'
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            hint = '; for videos there is `derain video`'
         raise FileError(
             f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read{hint}')
     return np.ascontiguousarray(image)

@@ -1,5 +1,6 @@
 """What is played into a node, a clip or a bag, and what became of it."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rosbags.interfaces import Connection
 from sensor_msgs.msg import CameraInfo
 
 from derain_ros.bags.damage import BagError
+from derain_ros.bags.frames import why_no_picture
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import (
     COMPRESSED_IMAGE,
@@ -252,7 +254,15 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
         images = [topic for topic, msgtype in listed if msgtype in (IMAGE, COMPRESSED_IMAGE)]
         truths = {dry_topic(topic) for topic in images}
         # Without any left, choose_cameras() says what there is.
-        selection = [topic for topic in images if topic not in truths and counts[topic]] or None
+        why = {topic: why_no_picture(reader, topic) for topic in images
+               if topic not in truths and counts[topic]}
+        told = [printable(f'{topic}: {reason}; it is not played')
+                for topic, reason in why.items() if reason]
+        selection = [topic for topic, reason in why.items() if not reason] or None
+        if told and not selection:
+            raise BagError('; '.join(told))
+        for line in told:
+            logging.getLogger(__name__).warning('%s', line)
     infos = {topic for topic, msgtype in listed if msgtype == CAMERA_INFO}
     cameras: list[PlayedCamera] = []
     for camera in choose_cameras(listed, selection, apart=True):

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,9 +155,10 @@ def terminate_cleanly() -> Iterator[None]:
 
 
 def tail(log: Path) -> str:
-    """Return the last lines of a log and its path."""
+    """Return the last lines of a log, and the path of a copy: the run may clear up its own."""
+    copy = shutil.copy(log, tempfile.mkdtemp(prefix='derain_log_'))
     lines = log.read_text(errors='replace').splitlines()[-_LOG_TAIL:]
-    return '\n'.join(['  ' + line for line in lines] + [f'(whole log: {log})'])
+    return '\n'.join(['  ' + line for line in lines] + [f'(whole log: {copy})'])
 
 
 class Helper:

@@ -17,7 +17,7 @@ class Take:
     """A camera as one run, of kind ``bag``, derained it; ``camera`` is its part of the run file.
 
     ``places`` has the position of each frame in the run file, by what identifies it: the header
-    stamp, or the time of recording where all header stamps are 0 (``by_time``). ``psnr`` has that
+    stamp, or the time of recording where all stamps are one (``by_time``). ``psnr`` has that
     of the rainy and of the derained frame against the truth, dB, by header stamp in ns; it is
     empty where no ``pairs`` run of the same model knows these frames.
     """
@@ -77,7 +77,7 @@ def match_cameras(entries: Sequence[Entry]) -> list[CameraTakes]:
 
 def _take(entry: Entry, camera: Any, truths: Sequence[Entry]) -> Take:
     """Find the figures of the same model, best on the same engine, on the same frames."""
-    by_time = len(camera.frames.stamp) > 1 and not any(camera.frames.stamp)
+    by_time = len(camera.frames.stamp) > 1 == len(set(camera.frames.stamp))
     keys = camera.frames.time if by_time else camera.frames.stamp
     counts = Counter(keys)
     places = {key: place for place, key in enumerate(keys) if counts[key] == 1}

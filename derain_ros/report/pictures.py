@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from derain_ros.bags.damage import BagError
+from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.evaluation.gallery import JPEG_BYTES, Exhibit, encode_pictures
@@ -151,7 +151,9 @@ def read_pictures(
                  'No PSNR of these frames is known; they are ordered by the rain intensity of '
                  f'{judge}, most rain first')
         if camera.judge.by_time:
-            about += '. All header stamps are 0: frames are matched by the time of recording'
+            stamp = camera.judge.camera.frames.stamp[0]
+            about += (f'. All header stamps are {show_time(stamp) if stamp else 0}: frames are '
+                      'matched by the time of recording')
         if articles:
             found.append(Group(f'{camera.topic} of {camera.bag}', about, articles))
     return found, finder.notes + list(dict.fromkeys(notes))

@@ -4,8 +4,11 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap.stream_reader import StreamReader
+from rosbags.typesys import Stores, get_typestore
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
@@ -311,8 +315,8 @@ def test_a_jpeg_that_is_damaged_in_the_middle_is_named_and_counted(tmp_path, der
 
 
 @pytest.mark.parametrize('name, encoding, hint', [
-    ('sensor_msgs/Image', 'ros1', 'rosbags-convert'),
-    ('foxglove.CompressedImage', 'protobuf', 'images of foxglove are not read')])
+    ('sensor_msgs/Image', 'ros1', 'to_rosbag2.py of the source converts images of ROS 1'),
+    ('foxglove.CompressedImage', 'protobuf', 'converts images of foxglove')])
 def test_types_that_are_no_images_of_ros_2_are_shown(name, encoding, hint, tmp_path, derain):
     def extra(writer):
         schema = writer.register_schema(name, f'{encoding}msg', b'uint32 height')
@@ -322,6 +326,26 @@ def test_types_that_are_no_images_of_ros_2_are_shown(name, encoding, hint, tmp_p
     source = write_mcap(tmp_path / 'in.mcap', [], profile='', extra=extra)
     error = derain('bag', source, '-o', tmp_path / 'out', status=2).err
     assert f'/cam ({name}, {encoding})' in error and hint in error
+
+
+def test_images_of_ros_1_are_converted_by_the_script_that_is_named(tmp_path):
+    types = get_typestore(Stores.ROS1_NOETIC)
+    seconds, nanoseconds = divmod(START, 10**9)
+    header = types.types['std_msgs/msg/Header'](
+        7, types.types['builtin_interfaces/msg/Time'](seconds, nanoseconds), 'cam')
+    recorded = types.types[IMAGE](header, 64, 96, 'bgr8', 0, 288, picture(1).ravel())
+
+    def extra(writer):
+        schema = writer.register_schema('sensor_msgs/Image', 'ros1msg', b'uint32 height')
+        channel = writer.register_channel(TOPIC, 'ros1', schema, {})
+        writer.add_message(channel, START, bytes(types.serialize_ros1(recorded, IMAGE)), START)
+
+    source = write_mcap(tmp_path / 'in.mcap', [], profile='ros1', extra=extra)
+    script = Path(__file__).parents[2] / 'docs' / 'to_rosbag2.py'
+    subprocess.run([sys.executable, script, source, tmp_path / 'out'], check=True)
+    found, = messages_on(read_bag(tmp_path / 'out'), TOPIC)
+    assert np.array_equal(found.message.data, picture(1).ravel())
+    assert found.message.header.stamp.nanosec == nanoseconds
 
 
 def _readable(path):

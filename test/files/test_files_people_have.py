@@ -72,6 +72,13 @@ def test_a_full_disk_is_told_as_such(suffix, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ['in.avi']
 
 
+@pytest.mark.parametrize('kind', [np.int16, np.float32])
+def test_samples_that_are_no_brightness_are_refused(kind, tmp_path, cut_model, derain):
+    cv2.imwrite(str(tmp_path / 'a.tif'), picture(1).astype(kind))
+    error = derain('image', tmp_path / 'a.tif', '-o', tmp_path / 'out', *cut_model, status=1).err
+    assert f'its samples are {np.dtype(kind)}, convert it to 8 or 16 bits' in error
+
+
 @pytest.mark.parametrize('bits', [10, 16])
 def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys):
     dark = picture(1)

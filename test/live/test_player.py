@@ -1,8 +1,11 @@
 """What is played into a node: bags, clips, stamps, pace, and reading ahead."""
 
+import re
+import shutil
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +136,17 @@ def test_cameras_of_one_namespace_have_outputs_and_names_of_their_own(tmp_path):
         'image_right.output_namespace': '/image_right/derained'}
 
 
+def test_depth_is_not_played_unless_it_is_named(tmp_path, caplog):
+    rows = [(topic, IMAGE, START + number, image(number, START, **fields)) for number in range(2)
+            for topic, fields in (('/cam/image_raw', {}), ('/depth/image', {'encoding': '16UC1'}))]
+    bag = write_bag(tmp_path / 'bag', rows)
+    assert [camera.topic for camera in scan(bag, None).cameras] == ['/cam/image_raw']
+    assert "/depth/image: encoding '16UC1' is not of a camera picture" in caplog.text
+    scan(bag, ['/depth/image'])
+    with pytest.raises(BagError, match='it is not played'):
+        scan(write_bag(tmp_path / 'depth', rows[1::2]), None)
+
+
 def test_frames_of_every_size_are_found_for_the_warm_up(tmp_path):
     def sized(number, height, width):
         return image(number, START, height=height, width=width, step=3 * width,
@@ -193,9 +207,12 @@ def test_a_helper_answers_and_its_errors_are_told(doubling):
         doubling.receive(30.0)
 
 
-def test_a_helper_that_ends_is_told_with_its_log(doubling):
+def test_a_helper_that_ends_is_told_with_its_log(doubling, tmp_path):
     doubling.send(-1)
-    with pytest.raises(LiveRunError, match=r'(?s)ended with status 1.*-1 is none'):
+    with pytest.raises(LiveRunError, match=r'(?s)ended with status 1.*-1 is none') as error:
         doubling.receive(30.0)
     with pytest.raises(LiveRunError):
         doubling.check()
+    shutil.rmtree(tmp_path)  # as a command does whose folder was temporary
+    copy = Path(re.search(r'whole log: (.*)\)', str(error.value))[1])
+    assert '-1 is none' in copy.read_text()

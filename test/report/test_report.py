@@ -378,16 +378,18 @@ def test_long_runs_stay_small_and_keep_their_peaks(tmp_path):
     assert min(heights) < 0.2 * max(heights), 'the peak is drawn'
 
 
-def test_frames_without_stamps_are_matched_by_the_time_of_recording(tmp_path, monkeypatch):
+@pytest.mark.parametrize(('stamp', 'told'), [(0, '0'), (START, '1700000000.000000007')])
+def test_frames_without_stamps_are_matched_by_the_time_of_recording(
+        tmp_path, monkeypatch, stamp, told):
     monkeypatch.chdir(tmp_path)
     write_bag(tmp_path / 'drive', [
-        ('/cam/image_raw', IMAGE, START + number * 10**8, image(number, 0))
+        ('/cam/image_raw', IMAGE, START + number * 10**8, image(number, stamp))
         for number in range(4)])
     model = write_model(tmp_path / 'cut.onnx', 100)
     assert main(['bag', 'drive', '-o', 'out', '--model', str(model), '--json', 'run.json']) == 0
     page = Page(make_page(load_entries([Path('run.json')]))[0])
     assert [view for _, view, _ in page.pictures] == ['A', 'rainy', 'mask-A'] * 3
-    assert 'All header stamps are 0: frames are matched by the time of recording' in page.text
+    assert f'All header stamps are {told}: frames are matched by the time of reco' in page.text
     shown = {alt: cv2.imdecode(np.frombuffer(data, np.uint8), 1) for alt, view, data in
              page.pictures if view == 'rainy'}
     # Each shows the frame that its alternative text names.

@@ -1,5 +1,6 @@
 """Labels of images: COCO JSON, or a folder of YOLO text files."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +17,7 @@ from derain_ros.files.image_files import IMAGE_SUFFIXES
 from derain_ros.text import printable
 
 _SHOWN = 5
+_KINDS = 'labels are COCO JSON or a folder of YOLO text files'
 _Key = int | str
 
 
@@ -35,7 +37,7 @@ class _Annotation(Struct):
     image_id: _Key
     category_id: _Key
     bbox: Annotated[list[Annotated[float, Meta(ge=-1e9, le=1e9)]],
-                    Meta(min_length=4, max_length=4)]
+                    Meta(min_length=4, max_length=4)] | None = None
     iscrowd: Any = False
     ignore: Any = False
 
@@ -86,23 +88,32 @@ class CocoLabels:
         for one in found.images:
             for name in _names_of(one):
                 self._by_name.setdefault(name, set()).add(one.id)
-        empty = orphans = 0
+        empty = orphans = unboxed = 0
         for one in found.annotations:
             entry = self._entries.get(one.image_id)
             number = numbers.get(categories.get(one.category_id))
-            left, top, width, height = one.bbox
+            left, top, width, height = one.bbox or (0, 0, 0, 0)
             if entry is None or one.category_id not in categories:
                 orphans += 1
-            elif number is not None and (width <= 0 or height <= 0):
+            elif number is None:
+                continue
+            elif one.bbox is None:
+                unboxed += 1
+            elif width <= 0 or height <= 0:
                 empty += 1
-            elif number is not None:
+            else:
                 entry.boxes.append((left, top, left + width, top + height))
                 entry.classes.append(number)
                 entry.ignored.append(bool(one.iscrowd or one.ignore))
-        for count, why in ((orphans, 'annotations name no image or no category of the file'),
-                           (empty, 'boxes have no area')):
+        for count, why in ((orphans, 'name no image or no category of the file'),
+                           (unboxed, 'have no bbox'), (empty, 'have a box without area')):
             if count:
-                self.notes.append(f'{printable(str(path))}: {count} {why}; they are left out')
+                self.notes.append(printable(
+                    f'{path}: {count} of {len(found.annotations)} annotations {why}; left out'))
+        if orphans and orphans == len(found.annotations):
+            raise FileError(printable(
+                f'{path}: none of its annotations names an image and a category of the file; '
+                'image_id and category_id are to be the ids of these, as number or as text'))
         if not self.classes:
             raise FileError(_no_class(path, categories.values(), classes))
 
@@ -137,6 +148,8 @@ class YoloLabels:
         self._path = path
         self._numbers: dict[int, int | None] = dict(enumerate(range(len(classes))))
         own, names = _yolo_names(path)
+        if all(file.name == 'classes.txt' for file in path.rglob('*.txt')):
+            raise FileError(printable(f'{path}: no .txt with labels in this folder; {_KINDS}'))
         if own is None:
             self.notes = [f'{printable(str(path))}: neither classes.txt nor data.yaml is there; '
                           "numbers of classes are taken to be the detector's"]
@@ -174,7 +187,8 @@ class YoloLabels:
                 raise FileError(printable(
                     f'{file}, line {line_number}: {line.strip()[:60]!r}; expected a class from '
                     f'{min(self._numbers)} to {max(self._numbers)}, then centre x, centre y, '
-                    'width and height from 0 to 1')) from None
+                    'width and height from 0 to 1, and no polygon, key point or confidence'
+                )) from None
             if number is not None and w > 0 and h > 0:
                 boxes.append(((x - w / 2) * width, (y - h / 2) * height,
                               (x + w / 2) * width, (y + h / 2) * height))
@@ -246,7 +260,7 @@ def _no_class(path: Path, names: Iterable[str], classes: Sequence[str]) -> str:
 
 def _read_coco(path: Path) -> _Coco:
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        content = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8))
         return msgspec.convert(content, _Coco)
     except msgspec.ValidationError as error:
         raise FileError(printable(
@@ -254,16 +268,15 @@ def _read_coco(path: Path) -> _Coco:
             'annotations and categories')) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise FileError(printable(
-            f'{path}: no JSON ({error}); labels are COCO JSON or a folder of YOLO text '
-            'files')) from error
+            f'{path}: no JSON ({error}); {_KINDS}')) from error
 
 
 def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:
     """Return the file that names the classes of a folder, and the names by number."""
     file = path / 'classes.txt'
     if file.is_file():
-        lines = [line.strip() for line in _read_text(file).splitlines()]
-        return file, dict(enumerate(filter(None, lines)))
+        lines = enumerate(line.strip() for line in _read_text(file).splitlines())
+        return file, {number: name for number, name in lines if name}
     for folder in (path, *path.absolute().parents[:2]):
         file = folder / 'data.yaml'
         if file.is_file():
@@ -282,4 +295,4 @@ def _read_text(file: Path) -> str:
     except OSError as error:
         raise FileError(printable(f'{file}: {error.strerror or error}')) from error
     except UnicodeDecodeError as error:
-        raise FileError(printable(f'{file}: no text; expected lines of labels')) from error
+        raise FileError(printable(f'{file}: not in UTF-8; expected lines of labels')) from error

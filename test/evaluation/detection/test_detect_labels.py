@@ -35,7 +35,7 @@ def test_coco_boxes_and_regions(tmp_path):
         [0, 2 * CELL, CELL, 3 * CELL]]
     assert found.classes.tolist() == [1, 0, 0]
     assert found.ignored.tolist() == [False, True, True]
-    assert labels.notes and '1 boxes have no area' in labels.notes[0]
+    assert labels.notes and '1 of 4 annotations have a box without area' in labels.notes[0]
     assert labels.find(_frame('b.png')).boxes.shape == (0, 4)
     assert labels.find(_frame('c.png')) is None
     assert labels.classes == {0, 1}
@@ -63,7 +63,19 @@ def test_an_annotation_of_no_image_or_category_leaves_the_others(tmp_path):
     labels = _coco(tmp_path, ['a.png'], [
         (0, 1, 2, 3, {}), (1, 0, 0, 0, {}), (0, 0, 0, 0, {'category_id': 77})])
     assert len(labels.find(_frame('a.png')).boxes) == 1
-    assert '2 annotations name no image or no category' in labels.notes[0]
+    assert '2 of 3 annotations name no image or no category' in labels.notes[0]
+    with pytest.raises(FileError, match='none of its annotations names an image'):
+        _coco(tmp_path, ['a.png'], [(0, 0, 0, 0, {'image_id': '0'})])
+
+
+def test_an_annotation_without_a_box_leaves_the_others(tmp_path):
+    text = json.loads(coco(['a.png'], [(0, 1, 2, 3, {}), (0, 1, 2, 3, {})]))
+    del text['annotations'][0]['bbox']
+    path = tmp_path / 'labels.json'
+    path.write_text(json.dumps(text), encoding='utf-8-sig')
+    labels = read_labels(path, CLASSES)
+    assert len(labels.find(_frame('a.png')).boxes) == 1
+    assert '1 of 2 annotations have no bbox' in labels.notes[0]
 
 
 def test_a_bare_name_that_two_images_have_is_not_guessed(tmp_path):
@@ -142,16 +154,25 @@ def test_a_data_yaml_that_names_nothing_is_told(tmp_path, text):
 
 
 def test_yolo_classes_of_their_own(tmp_path):
-    (tmp_path / 'classes.txt').write_text('zebra\nred thing\n', encoding='utf-8-sig')
-    (tmp_path / 'a.txt').write_text('1 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n')
+    # An empty line is a class without a name.
+    (tmp_path / 'classes.txt').write_text('zebra\n\nred thing\n', encoding='utf-8-sig')
+    (tmp_path / 'a.txt').write_text('2 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5\n')
     labels = read_labels(tmp_path, CLASSES)
     assert labels.find(_frame('a.png')).classes.tolist() == [0]
     assert labels.classes == {0} and 'zebra' in labels.notes[0]
 
 
+def test_a_folder_without_yolo_files_is_told(tmp_path):
+    (tmp_path / 'a.xml').write_text('<annotation/>')
+    (tmp_path / 'classes.txt').write_text('red thing')
+    with pytest.raises(FileError, match='in this folder; labels are COCO JSON'):
+        read_labels(tmp_path, CLASSES)
+
+
 @pytest.mark.parametrize('line', [
     '2 0.5 0.5 0.5 0.5', '-1 0.5 0.5 0.5 0.5', '0 0.5 0.5 0.5', '0 0.5 0.5 0.5 1.5',
-    '0 0.5 0.5 nan 0.5', '\x1b[2J', '٣ 0 0 0 0'])
+    '0 0.5 0.5 nan 0.5', '0 0.1 0.1 0.5 0.1 0.5 0.5', '0 0.5 0.5 0.5 0.5 0.9',
+    '\x1b[2J', '٣ 0 0 0 0'])
 def test_yolo_lines_that_do_not_fit_are_told(tmp_path, line):
     (tmp_path / 'a.txt').write_text(f'0 0.5 0.5 0.5 0.5\n{line}\n', encoding='utf-8')
     with pytest.raises(FileError, match=r'a\.txt, line 2: ') as error:
