@@ -314,7 +314,8 @@ class Making:
         kept = set(self._layout.kept.values())
         summary.messages = sum(count for topic, count in counts.items() if topic in kept)
         summary.written = counts.total()
-        if not summary.damages and plan.start_s is None and plan.duration_s is None:
+        if (all(damage.lost is None for damage in summary.damages)
+                and plan.start_s is None and plan.duration_s is None):
             missing = recording.missing(self._layout.kept, counts)
             summary.damages += [missing] if missing else []
         return summary

@@ -1,6 +1,7 @@
 """A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
 
 import heapq
+import os
 import tempfile
 from array import array
 from collections import Counter
@@ -21,6 +22,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from ruamel.yaml import YAML
 
 from derain_ros.bags.damage import BagError, Damage, DamageError, why
+from derain_ros.bags.fleet import is_bag
 from derain_ros.bags.mcap_file import McapFile, Message, zstd
 from derain_ros.bags.sqlite_file import SqliteFile
 from derain_ros.bags.staging import unpacked
@@ -264,6 +266,11 @@ class Recording:
             if _SUFFIXES & set(path.suffixes[-2:]) and path.is_file()
             and path.suffix in (*_SUFFIXES, '.zstd')
         ), key=lambda path: natural_key(path.name))
+        inner = sorted(path.name for path in source.iterdir() if path.is_dir()
+                       and path.suffix != '.partial' and os.access(path, os.R_OK) and is_bag(path))
+        if inner:
+            self.notes.append(printable(f'{source}: is a bag itself; the bags in its folders are '
+                                        f'not read: {", ".join(inner)}'))
         try:
             listed = self._read_metadata(
                 source, (source / 'metadata.yaml').read_text(encoding='utf-8'))
@@ -272,7 +279,9 @@ class Recording:
         except Exception as error:
             # What a damaged YAML file makes the parser raise is not limited.
             reason = f'cannot be read ({why(error)})'
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, LookupError | TypeError):
+                reason = 'does not describe a rosbag2'
+            elif isinstance(error, FileNotFoundError):
                 reason = 'is missing'
             self._listed, self.custom_data = Counter(), {}
             if there:
@@ -299,7 +308,8 @@ class Recording:
     def _read_metadata(self, source: Path, text: str) -> list[Path]:
         found = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
         if found['version'] > _NEWEST_VERSION:
-            raise BagError(f'{source}: version {found["version"]} of rosbag2 is not known')
+            raise BagError(f'{source}: version {found["version"]} of rosbag2 is not known; '
+                           'without its metadata.yaml the files are read as they are')
         mode = str(found.get('compression_mode') or 'none').lower()
         if mode != 'none' and found.get('compression_format') != 'zstd':
             raise ValueError(f'unknown compression {found.get("compression_format")!r}')
@@ -321,6 +331,13 @@ class Recording:
             file, connections, inner = self._open_sqlite(path, scratch, cut is not None)
         if not self._listed and not self.custom_data:
             self._take_custom_data(inner)
+        if not self._listed and self.compression == CompressionMode.NONE:
+            # Without metadata.yaml, only the messages themselves tell that they are packed.
+            chosen = {one.id for one in connections if one.ext.serialization_format == 'cdr'}
+            for _, _, data, *_ in file.messages(chosen, *EVER):
+                if bytes(data[:4]) == _ZSTD:
+                    self.compression = CompressionMode.MESSAGE
+                break
         ids: dict[int, int] = {}
         for own in connections:
             # One file may have several channels of a topic, which differ in their QoS.
@@ -358,12 +375,6 @@ class Recording:
             connections.append(Connection(
                 number, topic, msgtype, definition, digest, file.counts.get(number, 0),
                 ConnectionExtRosbag2(serialization, read_profiles(profiles)), None))
-        if not self._listed and self.compression == CompressionMode.NONE:
-            # Without metadata.yaml, only the messages themselves tell that they are packed.
-            for _, _, data, *_ in file.messages(file.counts, *EVER):
-                if bytes(data[:4]) == _ZSTD:
-                    self.compression = CompressionMode.MESSAGE
-                break
         return file, connections, file.metadata()
 
     def _take_custom_data(self, inner: str) -> None:

@@ -68,6 +68,18 @@ def output_namespace(topic: str) -> str:
     return base.rpartition('/')[0] + '/derained'
 
 
+def derained_topic(topic: str, names: Iterable[str]) -> str:
+    """Return where ``derain bag`` puts the derained frames of an image topic.
+
+    >>> derained_topic('/left', {'/left/derained/image'}), derained_topic('/left', ())
+    ('/left/derained/image', '/derained/image')
+    """
+    usual = f'{output_namespace(topic)}/image'
+    # Beside another camera of its namespace.
+    apart = f'{topic.removesuffix(_COMPRESSED)}/derained/image'
+    return apart if apart in names and usual not in names else usual
+
+
 def dry_topic(topic: str) -> str:
     """Return where rendered rain keeps the recorded messages of an image topic.
 

@@ -100,13 +100,16 @@ def run(args: argparse.Namespace) -> int:
     """Derain the bag, or all bags, that ``args`` names; 1 if a frame or a bag failed."""
     keep_large_buffers()
     with refusing():
-        if args.json:
-            check_output(args.json)
         bags = Bags(args, partial(
             plan_bag, topics=args.topics, storage=args.storage, compress=args.compress,
             start=args.start, duration=args.duration, every=args.every))
         if args.json and not bags.plan:
             raise UsageError('--json is for one bag; IN is a folder of bags')
+        if args.json:
+            if args.output.resolve() in args.json.resolve().parents:
+                raise UsageError(f'--json {args.json}: OUT appears when it is complete; name a '
+                                 'file beside it')
+            check_output(args.json)
     with open_engine(args) as engine:
         return bags.work(
             lambda plan, pool: _derain(args, plan, engine, pool), engine.info, 'derained')

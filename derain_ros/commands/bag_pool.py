@@ -17,6 +17,7 @@ from derain_ros.bags.workplace import partial_of
 from derain_ros.commands import print_error, print_notes, printable, progress_bar
 from derain_ros.commands.arguments import count
 from derain_ros.engines import EngineInfo
+from derain_ros.files import check_folder
 from derain_ros.text import UserError
 
 _SHOWN_PER_TOPIC = 10
@@ -36,12 +37,13 @@ class Bags:
     """The bags that IN names, and the outputs that OUT names for them.
 
     ``planned`` plans the work on a bag; ``plan`` is that of IN where it is one bag and no folder
-    of bags. Raises BagError where there is none.
+    of bags. Raises BagError where there is none, FileError where OUT cannot be written.
     """
 
     def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):
         self._args, self._planned = args, planned
         self._jobs = bags_below(args.source, args.output)
+        check_folder(args.output.parent)
         one = len(self._jobs) == 1 and self._jobs[0][0] == args.source
         self.plan = planned(*self._jobs[0]) if one else None
 
@@ -142,7 +144,7 @@ def write_bag(
     _report(plan, summary, failure)
     print(f'{printable(plan.destination)}: {summary.messages} messages kept')
     for camera in plan.cameras:
-        text = line.format(camera=camera, frames=summary.made[camera.source])
+        text = printable(line.format(camera=camera, frames=summary.made[camera.source]))
         count = summary.failed[camera.source]
         print(f'  {text}, {count} {failed}' if count else f'  {text}')
     return summary
@@ -159,7 +161,7 @@ def _report(plan: BagPlan, summary: BagSummary, failure: str) -> None:
         topic = camera.source
         bad = [frame for frame in summary.bad_frames if frame.topic == topic][:_SHOWN_PER_TOPIC]
         for frame in bad:
-            print_error(f'{topic} at {show_time(frame.time)}: {frame.reason}')
+            print_error(printable(f'{topic} at {show_time(frame.time)}: {frame.reason}'))
         if summary.failed[topic] > len(bad):
-            print_error(f'{topic}: {summary.failed[topic] - len(bad)} more frames '
-                        f'{failure}')
+            print_error(printable(
+                f'{topic}: {summary.failed[topic] - len(bad)} more frames {failure}'))

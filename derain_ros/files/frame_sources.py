@@ -16,7 +16,8 @@ from derain_ros.bags.frames import (
     header_stamp,
 )
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import find_image_topic, image_topics, output_namespace
+from derain_ros.bags.topics import derained_topic as derained_topic_of
+from derain_ros.bags.topics import find_image_topic, image_topics
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair, check_sizes, match_pictures
 from derain_ros.text import printable
@@ -114,7 +115,7 @@ class BagFrames:
         with Recording(bag) as recording:
             images = image_topics(recording.topics)
             rainy = find_image_topic(rainy_topic, images)
-            usual = f'{output_namespace(rainy)}/image'
+            usual = derained_topic_of(rainy, images)
             if derained_topic is None and usual in images:
                 derained_topic = usual
             wanted = {'derained': derained_topic if take_derained else None, 'clean': clean_topic}

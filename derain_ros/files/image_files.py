@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from derain_ros.engines import Engine
-from derain_ros.files import FileError
+from derain_ros.files import FileError, check_folder
 from derain_ros.images.decoder_warnings import decode_noting_damage
 from derain_ros.images.pipeline import Frame
 from derain_ros.images.pixel_formats import bits_in_use, eight_bits
@@ -70,10 +70,9 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
 def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay: bool) -> None:
     """Make sure that no result replaces an input, by whatever link, or another result.
 
-    Raises FileError, also where ``output`` is not a folder.
+    Raises FileError, also where ``output`` is not a folder that can be written to.
     """
-    if output.exists() and not output.is_dir():
-        raise FileError(f'{output}: is a file; name a folder to write to')
+    check_folder(output)
     inputs = {_identity(job.source): job.source for job in jobs if job.source.exists()}
     writers: dict[PurePath, Path] = {}
     for job in jobs:

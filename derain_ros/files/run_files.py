@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from derain_ros import __version__
-from derain_ros.files import FileError
+from derain_ros.files import FileError, check_folder
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
 
@@ -95,9 +95,8 @@ def check_output(path: Path) -> None:
     """Raise FileError or OSError unless a file can be written; its folder is made."""
     if path.is_dir():
         raise FileError(f'{path}: is a folder; name a file')
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f'{path.parent}: cannot be written to')
 
 
 def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:

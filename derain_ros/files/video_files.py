@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from derain_ros.files import FileError
+from derain_ros.files import FileError, check_folder
 from derain_ros.files.clip_sources import ClipSource, Sound, VideoFacts
 from derain_ros.files.frame_sources import FrameSet
 from derain_ros.files.pairs import BadPair
@@ -195,6 +195,7 @@ def check_destination(destination: Path) -> None:
             f'{destination.with_suffix(".mp4")}')
     if destination.exists() or destination.is_symlink():
         raise FileError(f'{destination}: exists already; name a file that does not')
+    check_folder(destination.parent)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_a_packed_file_that_is_cut(storage, tmp_path, engine):
     content = file.read_bytes()
     file.write_bytes(content[:len(content) * 2 // 3])
     summary = _derain(source, tmp_path / 'out', engine)
-    assert [damage.file for damage in summary.damages] == [file.name]
+    assert [damage.file for damage in summary.damages] == [file.name, 'metadata.yaml']
     assert summary.damages[0].offset == len(content) * 2 // 3
     assert 0 < summary.messages < count
     assert len(read_bag(tmp_path / 'out')) == summary.written
@@ -159,11 +159,16 @@ def test_of_a_split_bag_the_other_files_are_kept(tmp_path, engine):
     metadata = yaml.safe_load((source / 'metadata.yaml').read_text())
     information = metadata['rosbag2_bagfile_information']
     information['relative_file_paths'] += ['part1.mcap', 'part2.mcap']
+    for topic in information['topics_with_message_count']:
+        topic['message_count'] *= 3
     (source / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
     (source / 'part1.mcap').unlink()
     summary = _derain(source, tmp_path / 'out', engine)
     assert [(damage.file, damage.reason) for damage in summary.damages] == [
-        ('part1.mcap', 'the file is missing')]
+        ('part1.mcap', 'the file is missing'),
+        ('metadata.yaml', 'lists 24 messages on /wheels, but 16 can be read; 12 messages on '
+         '/cam/image_raw, but 8 can be read; 12 messages on /rear/image_raw/compressed, but 8 can '
+         'be read')]
     assert summary.messages == 32
 
 

@@ -159,20 +159,40 @@ def test_missing_metadata_is_a_note_and_a_renamed_file_is_found(storage, tmp_pat
         if content:
             (source / 'metadata.yaml').write_text(content)
         assert main(['bag', str(source), '-o', str(tmp_path / name)]) == 0
-        reason = 'cannot be read' if content else 'is missing'
+        reason = 'does not describe a rosbag2' if content else 'is missing'
         assert f'metadata.yaml {reason}' in capsys.readouterr().err
     for name in ('a', 'b', 'c', 'd'):
         kept = messages_on(read_bag(tmp_path / name), *{row.topic for row in expected})
         assert kept == expected
 
 
-def test_without_metadata_packed_messages_are_told_by_themselves(tmp_path, engine):
-    source = write_bag(tmp_path / 'in', drive(), 'sqlite3', compression='message')
+@pytest.mark.parametrize('storage', STORAGES)
+def test_without_metadata_packed_messages_are_told_by_themselves(storage, tmp_path, engine):
+    source = write_bag(tmp_path / 'in', drive(), storage, compression='message')
     expected = read_bag(source)
     (source / 'metadata.yaml').unlink()
     _derain(source, tmp_path / 'out', engine)
     assert messages_on(
         read_bag(tmp_path / 'out'), *{row.topic for row in expected}) == expected
+
+
+def test_bags_in_the_folders_of_a_bag_are_named(tmp_path, derain):
+    write_bag(tmp_path / 'in', drive())
+    write_bag(tmp_path / 'in' / 'more', drive())
+    told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'out').err
+    assert 'in: is a bag itself; the bags in its folders are not read: more' in told
+
+
+def test_derained_frames_of_cameras_of_one_namespace_are_found(tmp_path, derain):
+    rows = [(topic, IMAGE, START + number * 10**8, image(number, START + number * 10**8))
+            for number in range(3) for topic in ('/image_left', '/image_right')]
+    out = tmp_path / 'out'
+    derain('bag', write_bag(tmp_path / 'in', rows), '-o', out)
+    assert '3 frames' in derain('video', out, '-o', tmp_path / 'v.avi', '--topic', '/image_left',
+                                '--derained-topic').out
+    told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'other', '--json',
+                  tmp_path / 'other' / 'run.json', status=2).err
+    assert 'name a file beside it' in told and not (tmp_path / 'other').exists()
 
 
 def test_messages_of_no_topic_are_told(tmp_path):
