@@ -10,7 +10,7 @@ from derain_ros.bags.topics import image_topics
 from derain_ros.commands import UsageError, printable, refusing
 from derain_ros.commands.arguments import rate, seconds, seconds_above_0
 from derain_ros.files.clip_sources import BagClip, ClipSource, PictureClip
-from derain_ros.files.image_files import VIDEO_SUFFIXES
+from derain_ros.files.image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from derain_ros.files.run_files import check_output, write_run
 
 _HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
@@ -100,8 +100,10 @@ def open_clip(
     if path.is_dir():
         return PictureClip(path, args.fps, args.start, args.duration)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
+        picture = path.suffix.lower() in IMAGE_SUFFIXES
+        hint = '; a picture is for `derain image` or `derain gate --pan`' * picture
         raise UsageError(f'{path}: IN is a video ({", ".join(sorted(VIDEO_SUFFIXES))}), a folder '
-                         'of pictures, or a rosbag2')
+                         f'of pictures, or a rosbag2{hint}')
     if args.fps is not None:
         raise UsageError('--fps is for pictures and bags; a video keeps its rate')
     from derain_ros.files.video_files import VideoClip

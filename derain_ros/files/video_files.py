@@ -26,6 +26,7 @@ CODECS = {'.mp4': ('mp4', 'libx264', 'yuv420p'), '.avi': ('avi', 'ffv1', 'bgr0')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT709, _LIMITED_RANGE = 1, 1  # of FFmpeg's AVCOL_
+_LAYOUTS = {'1 channels': 'mono', '2 channels': 'stereo'}
 _MOST_LOST = 2
 """Frames by which an announced length may be off, being an estimate in some formats."""
 
@@ -82,13 +83,13 @@ class VideoClip(ClipSource):
                     yield BadPair(f'frame {number}', printable(
                         f'{self._source}: frame {number} is damaged'))
         self._tell_torn(torn, number + 1)
-        lost = round((self._stop - time) * self.facts.rate) - 1 if self._stop else 0
-        lost = max(lost, self._count - number - 1)
-        if lost > _MOST_LOST:
+        lost = self._count - number - 1
+        rest = float(self._stop - time) if self._stop else 0.0
+        if max(lost, round(rest * self.facts.rate) - 1) > _MOST_LOST:
+            end = f'{lost} frames' if lost > _MOST_LOST else f'{rest:.1f} s'
             yield BadPair(f'frame {number + 1}', printable(
-                f'{self._source}: breaks off after frame {number}, {lost} frames before its end; '
-                'it may be damaged'))
-
+                f'{self._source}: breaks off after frame {number}, {end} before its end; it may '
+                'be damaged'))
 
     def _tell_torn(self, first: int | None, end: int) -> None:
         if first is not None and first < end:
@@ -276,11 +277,16 @@ class VideoFile:
         if found is None:
             return
         name = found.codec_context.codec.canonical_name if found.codec_context else 'unknown'
-        if name not in self._output.supported_codecs:
+        # An .avi does not say what its channels are, and an .mp4 must.
+        layout = _LAYOUTS.get(found.layout.name, found.layout.name) if found.layout else ''
+        if name not in self._output.supported_codecs or (
+                name.startswith('pcm') and layout.endswith(' channels')):
             self.notes.append(f'the sound ({name}) is left out, as it does not fit into '
                               f'.{self._output.format.name}')
             return
         stream = self._output.add_stream_from_template(found)
+        if layout in _LAYOUTS.values():
+            stream.codec_context.layout = layout
         video = source.streams.video[0]
         origin = (video.start_time or 0) * video.time_base
         self._sound = _cut(source, found, stream, origin, sound)

@@ -105,6 +105,13 @@ def test_sound_that_does_not_fit_is_named(tmp_path):
     assert 'the sound (opus) is left out, as it does not fit into .avi' in summary.notes
 
 
+def test_sound_of_an_old_avi_goes_into_an_mp4(tmp_path):
+    source = write_with_sound(tmp_path / 'in.avi', codec='pcm_s16le')
+    _copy(source, tmp_path / 'out.mp4')
+    assert b''.join(data for _, data in read_sound(tmp_path / 'out.mp4')) == b''.join(
+        data for _, data in read_sound(source))
+
+
 @pytest.mark.parametrize('start, length, said', [
     (0.5, 0.4, 'is damaged'), (0.7, 1, 'breaks off after frame')])
 def test_what_is_damaged_is_named_and_all_else_is_read(start, length, said, tmp_path, caplog):
@@ -126,7 +133,7 @@ def test_a_recording_that_broke_off_is_told(tmp_path):
     content = source.read_bytes()
     source.write_bytes(content[:len(content) // 2])
     *frames, bad = VideoClip(source).read()
-    assert len(frames) > 3 and 'frames before its end' in bad.reason
+    assert len(frames) > 3 and ' s before its end' in bad.reason
 
 
 def test_frames_of_another_size_are_scaled_between_bars_and_counted(tmp_path):
