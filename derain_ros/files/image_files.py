@@ -126,7 +126,9 @@ def make_images(
                 write_png(path, image)
         except FileError as error:
             yield str(error)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            yield f'{job.source}: {error.filename}: {error.strerror}'
+        except ValueError as error:
             yield f'{job.source}: {error}'
         else:
             yield None
@@ -211,10 +213,11 @@ def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
                 found.append(here / name)
             elif not name.startswith('.'):
                 left_out[suffix or 'without a suffix'] += 1
+    listed = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
     if not found:
-        raise FileError(f'{folder}: no picture in this folder (searched for {_KINDS})')
+        raise FileError(f'{folder}: no picture in this folder (searched for {_KINDS}; there is '
+                        f'{listed or "nothing"})')
     if left_out:
-        listed = ', '.join(f'{count} {suffix}' for suffix, count in sorted(left_out.items()))
         logging.getLogger(__name__).warning('%s', printable(
             f'{folder}: left out: {listed}; pictures are read as {_KINDS}'))
     return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))

@@ -1,6 +1,7 @@
 """``derain image`` on real files: formats, sizes, names, and what must never happen."""
 
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -147,6 +148,10 @@ def test_outputs_that_cannot_be_written(tmp_path, run):
     for output in (blocker, blocker / 'out'):
         assert f'{blocker}: is a file; name a folder' in run(path, '-o', output, status=2).err
     assert blocker.read_text() == 'mine'
+    (tmp_path / 'out' / 'x.png').mkdir(parents=True)
+    told = run(path, '-o', tmp_path / 'out', status=1).err
+    assert f'derain: error: {path}: {tmp_path}/out/x.png: Is a directory' in told
+    shutil.rmtree(tmp_path / 'out')
     target = tmp_path / 'target.png'
     target.mkdir()
     with pytest.raises(OSError):

@@ -1,5 +1,6 @@
 """Labels of images: COCO JSON, or a folder of YOLO text files."""
 
+import logging
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -79,6 +80,10 @@ class CocoLabels:
     def __init__(self, path: Path, classes: Sequence[str]):
         self._path = path
         found = _read_coco(path)
+        for kind, ids in (('categories', {(one.id, one.name) for one in found.categories}),
+                          ('images', {(one.id, one.file_name) for one in found.images})):
+            if len({number for number, _ in ids}) < len(ids):
+                raise FileError(printable(f'{path}: {kind} share an id; give each its own'))
         categories = {one.id: str(one.name) for one in found.categories}
         numbers = match_names(categories.values(), classes)
         self.classes = frozenset(numbers.values())
@@ -189,7 +194,10 @@ class YoloLabels:
                     f'{min(self._numbers)} to {max(self._numbers)}, then centre x, centre y, '
                     'width and height from 0 to 1, and no polygon, key point or confidence'
                 )) from None
-            if number is not None and w > 0 and h > 0:
+            if w <= 0 or h <= 0:
+                logging.getLogger(__name__).warning('%s', printable(
+                    f'{file}, line {line_number}: a box without area; left out'))
+            elif number is not None:
                 boxes.append(((x - w / 2) * width, (y - h / 2) * height,
                               (x + w / 2) * width, (y + h / 2) * height))
                 classes.append(number)
@@ -283,8 +291,9 @@ def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:
             try:
                 names = msgspec.convert(read_yaml(file), _DataYaml).names
             except (FileError, msgspec.ValidationError) as error:
+                reason = str(error).removeprefix(f'{file}: ')
                 raise FileError(printable(
-                    f'{file}: {error}; expected `names`, a list of classes')) from error
+                    f'{file}: {reason}; expected `names`, a list of classes')) from error
             return file, names if isinstance(names, dict) else dict(enumerate(names))
     return None, {}
 

@@ -110,6 +110,10 @@ def test_labels_of_another_size_are_refused(tmp_path):
     (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 'x', 4]})]), r'annotations\[0\].bbox\[2\] is .x'),
     (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, float('nan'), 4]})]), 'no JSON'),
     (coco([{}], []), 'file_name'),
+    (coco(['a', 'b'], [], images=[{'id': 1, 'file_name': name} for name in 'ab']),
+     'images share an id'),
+    (coco(['a'], [], categories=[{'id': 1, 'name': name} for name in CLASSES]),
+     'categories share an id'),
     (coco(['a'], [], images=['a']), r'images\[0\]'),
     (coco(['a'], [], categories=[{'id': [], 'name': 'x'}]), r'categories\[0\].id is \[\]'),
 ])
@@ -160,6 +164,12 @@ def test_yolo_classes_of_their_own(tmp_path):
     labels = read_labels(tmp_path, CLASSES)
     assert labels.find(_frame('a.png')).classes.tolist() == [0]
     assert labels.classes == {0} and 'zebra' in labels.notes[0]
+
+
+def test_a_yolo_box_without_area_is_named(tmp_path, caplog):
+    (tmp_path / 'a.txt').write_text('0 0.5 0.5 0.5 0\n1 0.5 0.5 0.5 0.5\n')
+    assert len(read_labels(tmp_path, CLASSES).find(_frame('a.png')).boxes) == 1
+    assert 'a.txt, line 1: a box without area; left out' in caplog.text
 
 
 def test_a_folder_without_yolo_files_is_told(tmp_path):
