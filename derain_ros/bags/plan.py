@@ -133,7 +133,7 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
     Raises BagError where a name is not an image topic, or there is none.
     """
     if topics is not None:
-        return choose_cameras(recording.topics, topics, apart=True), []
+        return choose_cameras(recording.topics, topics), []
     images = image_topics(recording.topics)
     truths = {dry_topic(topic) for topic in images}.intersection(images)
     notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; name '
@@ -145,7 +145,7 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
         raise BagError(f'{recording.source}: no image topic can be derained (' + '; '.join(
             f'{topic}: {reason}' for topic, reason in left.items()) + ')')
     notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in left.items()]
-    return choose_cameras(recording.topics, chosen, apart=True), notes
+    return choose_cameras(recording.topics, chosen), notes
 
 
 def _strange_times(recording: Recording) -> list[str]:

@@ -125,14 +125,14 @@ def find_image_topic(name: str, images: Sequence[str]) -> str:
 
 
 def choose_cameras(
-    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None, *, apart: bool = False
+    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None
 ) -> tuple[CameraTopics, ...]:
     """Pick the image topics to derain, from the names and types of all topics of a bag.
 
     ``selection`` has names, with or without ``/compressed`` and the leading slash; None takes
-    every Image and CompressedImage topic. With ``apart`` the outputs of cameras that share a
-    namespace are named after their topics. Raises BagError where a name is not an image topic,
-    two share one output, or an output is there already.
+    every Image and CompressedImage topic. The outputs of cameras that share a namespace are named
+    after their topics. Raises BagError where a name is not an image topic, two share one output,
+    or an output is there already.
     """
     names = {name for name, _ in topics}
     images = image_topics(topics)
@@ -144,7 +144,7 @@ def choose_cameras(
     cameras = []
     for source in chosen:
         namespace = output_namespace(source)
-        if apart and shared[namespace] > 1:
+        if shared[namespace] > 1:
             # Such as /image_left and /image_right, in no namespace of their own.
             namespace = f'{source.removesuffix(_COMPRESSED)}/derained'
         camera = CameraTopics(source, f'{namespace}/image', f'{namespace}/rain_mask')

@@ -12,7 +12,6 @@ from derain_ros.bags.topics import choose_cameras, output_namespace
 @pytest.mark.parametrize('topics, selection, words', [
     ([('/a/image_raw', IMAGE), ('/a/image_raw/compressed', COMPRESSED)], None,
      ('/a/image_raw', '/a/image_raw/compressed', '--topics')),
-    ([('/a/left', IMAGE), ('/a/right', IMAGE)], None, ('/a/left', '/a/right', '--topics')),
     ([('/a/left', IMAGE), ('/imu', 'sensor_msgs/msg/Imu')], ['/imu'], ('/imu', '/a/left')),
     ([('/imu', 'sensor_msgs/msg/Imu')], None, ('/imu',)),
     ([], None, ('none',)),
@@ -32,8 +31,7 @@ def test_one_of_two_topics_of_a_camera_can_be_chosen():
 
 
 def test_two_cameras_of_one_namespace_are_named_after_their_topics():
-    cameras = choose_cameras(
-        [('/image_left', IMAGE), ('/image_right', IMAGE)], None, apart=True)
+    cameras = choose_cameras([('/image_left', IMAGE), ('/image_right', IMAGE)], None)
     assert [camera.image for camera in cameras] == [
         '/image_left/derained/image', '/image_right/derained/image']
 
