@@ -72,7 +72,9 @@ def main(args: Sequence[str] | None = None) -> int:
         node = DerainNode(stop)
     except Exception as error:  # of several types, for bad arguments and parameter files
         if not stop.is_set():
-            hint = ('; a parameter file needs the name of the node, ros__parameters below it, and '
+            hint = ('; there is no such file, or you may not read it'
+                    if 'opening YAML file' in str(error) else
+                    '; a parameter file needs the name of the node, ros__parameters below it, and '
                     'spaces, not tabs: see config/derain.yaml of this package'
                     if 'params file' in str(error) else '')
             print(f'derain_node: cannot start: {error}{hint}', file=sys.stderr)
