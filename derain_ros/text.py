@@ -56,8 +56,15 @@ def why_not_imported(error: Exception, module: str | None = None) -> str:
     if name in ('', 'derain_ros'):
         return ''
     if re.fullmatch(r'rclpy|rpyutils|(ament|rosidl)_\w+|\w+_(msgs|srvs|interfaces)', name):
-        return (f'{error}; source a ROS 2 installation, Humble or newer '
-                '(`source /opt/ros/jazzy/setup.bash`)')
+        first = str(error).partition('\n')[0]  # rclpy goes on about its troubles at length
+        distribution = os.environ.get('AMENT_PREFIX_PATH') and os.environ.get('ROS_DISTRO')
+        if not distribution:
+            return (f'{first}; source a ROS 2 installation, Humble or newer '
+                    '(`source /opt/ros/jazzy/setup.bash`)')
+        package = f'ros-{distribution}-{name.replace("_", "-")}'
+        return (f'{first}; ROS 2 {distribution} is sourced: either it is for another Python than '
+                f'{sys.executable} (is a conda environment active?), or {package} is missing '
+                f'(`sudo apt install {package}`)')
     packages = [_PIP.get(name, name)]
     if not isinstance(error, ModuleNotFoundError):
         return (f'the Python package {name} is there, but broken or of another version ({error}); '

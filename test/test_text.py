@@ -59,6 +59,14 @@ def test_what_cannot_be_imported_is_named_with_its_remedy(monkeypatch, error, to
     assert told in problem and bool(told) == bool(problem)
 
 
+def test_nobody_is_told_to_source_a_ros_that_is_sourced(monkeypatch):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', '/opt/ros/jazzy')
+    monkeypatch.setenv('ROS_DISTRO', 'jazzy')
+    problem = why_not_imported(ModuleNotFoundError('gone\nfor reasons', name='lifecycle_msgs.srv'))
+    assert problem.startswith('gone; ROS 2 jazzy is sourced') and sys.executable in problem
+    assert 'ros-jazzy-lifecycle-msgs' in problem and 'reasons' not in problem
+
+
 def test_the_numpy_of_a_sourced_ros_is_kept(monkeypatch, tmp_path):
     information = tmp_path / 'numpy-1.21.5.dist-info'
     information.mkdir()

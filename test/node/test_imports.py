@@ -31,7 +31,7 @@ def test_the_node_starts_without_tools_and_back_ends():
      'cv2 is there, but broken or of another version (libGL.so.1: cannot open'),
     ('cv2', 'raise ImportError("numpy.core.multiarray failed to import")', '"numpy<2"'),
     ('rclpy', 'raise ModuleNotFoundError("No module named rclpy", name="rclpy")',
-     'source a ROS 2 installation')])
+     'No module named rclpy; ')])
 def test_a_package_that_is_missing_or_broken_is_told_in_a_line(tmp_path, package, text, told):
     (tmp_path / f'{package}.py').write_text(text)
     path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get('PYTHONPATH', '')])
