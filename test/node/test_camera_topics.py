@@ -51,7 +51,7 @@ node = rclpy.create_node('late', namespace='/far')
 node.create_publisher(
     Image, sys.argv[1], QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT))
 node.create_subscription(
-    Image, sys.argv[2], print, QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
+    Image, sys.argv[2], id, QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
 rclpy.spin(node)
 """
 
@@ -322,7 +322,7 @@ def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
     both.arrives(Publisher)
     assert outputs.wanted(LIVE) == {'image'}
     assert outputs.problem(LIVE) == ''
-    strict = both.other.create_subscription(Image, OUTPUT, print, qos(**requested))
+    strict = both.other.create_subscription(Image, OUTPUT, id, qos(**requested))
     both.wait_for(lambda: both.log(WARN), 'report')
     told, = both.log(WARN)
     assert told.startswith(
