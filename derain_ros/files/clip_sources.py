@@ -13,7 +13,6 @@ import numpy as np
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import derained_topic as derained_topic_of
 from derain_ros.bags.topics import find_image_topic
 from derain_ros.files import FileError
 from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, damages_of
@@ -185,8 +184,7 @@ class BagClip(ClipSource):
         count, notes = len(chosen), []
         self._derained: BagFrames | None = None
         if derained_topic is not None:
-            self._derained = BagFrames(
-                bag, self._topic, derained_topic or derained_topic_of(self._topic, images))
+            self._derained = BagFrames(bag, self._topic, derained_topic)
             self.has_derained, self.has_masks = True, self._derained.has_masks()
             notes += self._derained.notes
             count = min(count, len(self._derained))

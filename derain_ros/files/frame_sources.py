@@ -17,7 +17,7 @@ from derain_ros.bags.frames import (
 )
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import derained_topic as derained_topic_of
-from derain_ros.bags.topics import find_image_topic, image_topics
+from derain_ros.bags.topics import find_image_topic, image_topics, output_namespace
 from derain_ros.files.image_files import PictureReader
 from derain_ros.files.pairs import BadPair, check_sizes, match_pictures
 from derain_ros.text import printable
@@ -100,8 +100,8 @@ class BagFrames:
 
     The bag is read twice: first the stamps alone, then all topics side by side. Topics are with
     or without ``/compressed`` and the leading slash. Without a derained topic, the one that
-    ``derain bag`` would have added is taken if the bag has it, unless ``take_derained`` is false.
-    ``notes``, printable, tell what was left out.
+    ``derain bag`` would have added is taken if the bag has it, unless ``take_derained`` is false;
+    an empty name asks for it. ``notes``, printable, tell what was left out or assumed.
 
     Raises BagError where the bag cannot be read, a topic is not an image topic of it, or no
     stamps agree.
@@ -116,7 +116,8 @@ class BagFrames:
             images = image_topics(recording.topics)
             rainy = find_image_topic(rainy_topic, images)
             usual = derained_topic_of(rainy, images)
-            if derained_topic is None and usual in images:
+            guessed = derained_topic == '' or (derained_topic is None and usual in images)
+            if guessed:
                 derained_topic = usual
             wanted = {'derained': derained_topic if take_derained else None, 'clean': clean_topic}
             self._topics = names = {'rainy': rainy} | {
@@ -125,6 +126,14 @@ class BagFrames:
             if len(set(names.values())) < len(names):
                 raise BagError(f'{", ".join(names.values())}: a topic is named twice; the rainy, '
                                'derained and clean frames are on topics of their own')
+            namespace = output_namespace(rainy)
+            others = {topic.removesuffix('/compressed') for topic in images
+                      if output_namespace(topic) == namespace} - {
+                          topic.removesuffix('/compressed') for topic in names.values()}
+            self.notes = [printable(
+                f'{usual} is taken for the derained frames of {rainy}, and may be of '
+                f'{", ".join(sorted(others))}; --derained-topic names others')
+            ] if guessed and others and names.get('derained') == f'{namespace}/image' else []
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
             self._bits = bits_of(recording, rainy)
@@ -145,7 +154,7 @@ class BagFrames:
             version: frames[name] - len(single[name]) for version, name in names.items()}
         self._left_out = {
             version: frames[name] - len(self._common) for version, name in names.items()}
-        self.notes = [
+        self.notes += [
             printable(f'{names[version]}: {count} frames have no stamp of their own that all '
                       'topics have; they are left out')
             for version, count in self._left_out.items() if count]

@@ -190,6 +190,10 @@ def test_derained_frames_of_cameras_of_one_namespace_are_found(tmp_path, derain)
     derain('bag', write_bag(tmp_path / 'in', rows), '-o', out)
     assert '3 frames' in derain('video', out, '-o', tmp_path / 'v.avi', '--topic', '/image_left',
                                 '--derained-topic').out
+    derain('bag', tmp_path / 'in', '-o', tmp_path / 'left', '--topics', '/image_left')
+    told = derain('video', tmp_path / 'left', '-o', tmp_path / 'w.avi', '--topic', '/image_right',
+                  '--derained-topic').err
+    assert 'frames of /image_right, and may be of /image_left' in told
     told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'other', '--json',
                   tmp_path / 'other' / 'run.json', status=2).err
     assert 'name a file beside it' in told and not (tmp_path / 'other').exists()
