@@ -2,7 +2,7 @@
 
     python to_rosbag2.py IN.mcap OUT
 
-It needs the Python packages rosbags and mcap, and mcap-protobuf-support for foxglove.
+It needs derain_ros with its extra `tools`, and mcap-protobuf-support of PyPI for foxglove.
 Kept are sensor_msgs/Image and CompressedImage, foxglove.RawImage and foxglove.CompressedImage, on
 their topics, with their times. ROS 1 files that end on .bag are for `rosbags-convert`.
 """
@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mcap.reader import make_reader
+from mcap.records import Schema
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
+
+from derain_ros.bags.recording import Recording
 
 ROS1, ROS2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY)
 KINDS = {
@@ -21,15 +23,16 @@ KINDS = {
     'foxglove.RawImage': 'Image', 'foxglove.CompressedImage': 'CompressedImage'}
 
 
-def converted(schema, data: bytes, kind: str):
+def converted(connection, data: bytes, kind: str):
     """Return a message of another kind as that of ROS 2."""
-    if schema.name.startswith('sensor_msgs/'):
+    if connection.msgtype.startswith('sensor_msgs/'):
         found = ROS1.deserialize_ros1(data, kind)
         frame, stamp = found.header.frame_id, found.header.stamp
         seconds, nanoseconds = stamp.sec, stamp.nanosec
     else:
         from mcap_protobuf.decoder import DecoderFactory
 
+        schema = Schema(1, connection.owner.schema, 'protobuf', connection.msgtype)
         found = DecoderFactory().decoder_for('protobuf', schema)(data)
         frame = found.frame_id
         seconds, nanoseconds = found.timestamp.seconds, found.timestamp.nanos
@@ -42,20 +45,23 @@ def converted(schema, data: bytes, kind: str):
                             getattr(found, 'is_bigendian', 0), found.step, pixels)
 
 
-def main(source: str, destination: str) -> None:
-    """Convert a file; the destination must not exist."""
+def main(source: str, destination: str) -> int:
+    """Convert a file; the destination must not exist. Returns 1 if the file is damaged."""
     topics = {}
-    with Path(source).open('rb') as stream, Writer(destination, version=9) as writer:
-        for schema, channel, message in make_reader(stream).iter_messages():
-            if schema is None or schema.name not in KINDS:
+    with Recording(Path(source)) as recording, Writer(destination, version=9) as writer:
+        for connection, time, data in recording.read():
+            if connection.msgtype not in KINDS:
                 continue
-            kind = f'sensor_msgs/msg/{KINDS[schema.name]}'
-            if channel.topic not in topics:
-                topics[channel.topic] = writer.add_connection(channel.topic, kind, typestore=ROS2)
-            image = converted(schema, message.data, kind)
-            writer.write(topics[channel.topic], message.log_time, ROS2.serialize_cdr(image, kind))
+            kind, topic = f'sensor_msgs/msg/{KINDS[connection.msgtype]}', connection.topic
+            if topic not in topics:
+                topics[topic] = writer.add_connection(topic, kind, typestore=ROS2)
+            image = converted(connection, data, kind)
+            writer.write(topics[topic], time, ROS2.serialize_cdr(image, kind))
+        for damage in recording.damages:
+            print(f'{source}: damaged: {damage}', file=sys.stderr)
     print(f'{destination}: {", ".join(topics) or "no image topic"}')
+    return 1 if recording.damages else 0
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
