@@ -104,7 +104,8 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
         hint = ''
         if any(msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
                for _, msgtype in topics):
-            hint = '; docs/to_rosbag2.py of the source converts images of ROS 1'
+            hint = ('; docs/to_rosbag2.py of the source converts images of ROS 1; types of ROS 2 '
+                    'are named with /msg/ in between')
         if any(msgtype.startswith('foxglove.') for _, msgtype in topics):
             hint += '; docs/to_rosbag2.py of the source converts images of foxglove'
         raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
