@@ -7,9 +7,11 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -402,3 +404,6 @@ def test_no_process_is_left_behind(command, number, expected):
     assert 'Traceback' not in errors
     if number == 'node':
         assert 'the node ended with status -9' in errors
+        log = Path(errors.rpartition('(whole log: ')[2].partition(')')[0])
+        assert log.stat().st_size > 0
+        shutil.rmtree(log.parent)
