@@ -215,7 +215,7 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
             target.execute(table)
         # Without this a file that has been cut is not opened at all.
         source.execute('PRAGMA writable_schema=ON')
-        for row in _rows(source, 'topics', _TOPICS):
+        for row in _surviving_topics(source):
             target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
         with suppress(sqlite3.Error):
             for row in _rows(source, 'message_definitions', _DEFINITIONS):
@@ -241,6 +241,17 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
     reason, before, last = first
     damage = Damage(name, None, printable(f'{reason}, after {before} messages'), last)
     return replace(damage, reason=f'{damage.reason}; {count - before} behind it could be read')
+
+
+def _surviving_topics(source: sqlite3.Connection) -> Iterator[tuple]:
+    """Yield rows of topics, each as far as it can be read, at least to its name."""
+    for number, in _rows(source, 'topics', ('id',)):
+        for known in range(len(_TOPICS), 1, -1):
+            with suppress(sqlite3.Error):
+                row = source.execute(
+                    _select(source, 'topics', _TOPICS[:known]), (number,)).fetchone()
+                yield *row, *[''] * (len(_TOPICS) - known)
+                break
 
 
 def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
