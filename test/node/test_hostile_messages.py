@@ -131,7 +131,7 @@ def attack(directory, number):
         for camera in ('front', 'rear'):
             # What the transport loses on a busy machine never reaches the node, and what is
             # dropped there for a newer one is never read.
-            assert after[camera]['received'] >= before[camera]['received'] + number / 2, after
+            assert after[camera]['received'] >= before[camera]['received'] + number / 10, after
             assert after[camera]['failed'] > before[camera]['failed'], after
         assert attacked.memory() - memory < MOST_GROWTH_MIB
         check_log(node.log()[len(log):], seconds)

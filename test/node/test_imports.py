@@ -7,7 +7,9 @@ import sys
 import pytest
 from ros_fixtures import ROOT
 
-SHOW = 'import sys, derain_ros.node.main, derain_ros.node.node; print(*sys.modules)'
+# Some packages are there from the start, as their names are spread over several.
+SHOW = ('import sys; before = set(sys.modules); import derain_ros.node.main; '
+        'import derain_ros.node.node; print(*(set(sys.modules) - before))')
 TOOLS = {
     'torch', 'matplotlib', 'onnx', 'rosbags', 'mcap', 'rich', 'tqdm', 'dask', 'distributed',
     'jinja2', 'pycocotools', 'scipy', 'skimage', 'pandas', 'msgspec', 'psutil', 'ruamel',
