@@ -243,15 +243,16 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
     return replace(damage, reason=f'{damage.reason}; {count - before} behind it could be read')
 
 
-def _surviving_topics(source: sqlite3.Connection) -> Iterator[tuple]:
-    """Yield rows of topics, each as far as it can be read, at least to its name."""
-    for number, in _rows(source, 'topics', ('id',)):
-        for known in range(len(_TOPICS), 1, -1):
-            with suppress(sqlite3.Error):
-                row = source.execute(
-                    _select(source, 'topics', _TOPICS[:known]), (number,)).fetchone()
-                yield *row, *[''] * (len(_TOPICS) - known)
-                break
+def _surviving_topics(source: sqlite3.Connection) -> Collection[tuple]:
+    """Return the rows of topics as far as they can be read, at least to their names."""
+    found: dict[int, tuple] = {}
+    _select(source, 'topics', _TOPICS)  # raises where there are none
+    for known in range(len(_TOPICS), 1, -1):
+        with suppress(sqlite3.Error):
+            for row in _rows(source, 'topics', _TOPICS[:known]):
+                found.setdefault(row[0], (*row, *[''] * (len(_TOPICS) - known)))
+            break
+    return found.values()
 
 
 def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:

@@ -446,6 +446,7 @@ def _check_damage(small, suffix, damages):
 @example([('zero', 0, 32)])  # the header of mcap and the first byte of a chunk; its index is whole
 @example([('flip', 50480, 1)])  # two rows of one number in sqlite3
 @example([('flip', 16260, 1)])  # the end of a row of topics in sqlite3
+@example([('duplicate', 16146, 1)])  # what is behind the rows of topics
 def test_damage_never_raises_and_loses_nothing_that_can_be_read(small, suffix, damages):
     _check_damage(small, suffix, damages)
 
