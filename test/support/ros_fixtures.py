@@ -95,7 +95,7 @@ def process_ended(process: subprocess.Popen, number: int) -> tuple[int, float]:
     """Send a signal; returns exit status and the seconds that the process took to end."""
     start = time.monotonic()
     process.send_signal(number)
-    status = process.wait(10)
+    status = process.wait(DEADLINE_SECONDS)
     return status, time.monotonic() - start
 
 
