@@ -16,9 +16,8 @@ WEIGHTS = {
     'structure': 0.05,
     'mask': 0.04,
     'streaks': 0.01,
-    'setback': 1.0,
 }
-"""Weights of the terms of :func:`restoration_loss` and of :func:`setback`."""
+"""Weights of the terms of :func:`restoration_loss`."""
 
 
 def charbonnier(restored: Tensor, truth: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -52,15 +51,6 @@ def structure_error(restored: Tensor, truth: Tensor) -> Tensor:
     luminance = (2 * product + 1e-4) / (squares + 1e-4)
     structure = (2 * (xy - product) + 9e-4) / (xx + yy - squares + 9e-4)
     return 1 - (luminance * structure).mean()
-
-
-def setback(restored: Tensor, single: Tensor, truth: Tensor) -> Tensor:
-    """How far a result that used the past lies behind that of the single frame.
-
-    Mean of max(0, |restored − truth| − |single − truth|): where the past helps it counts nothing,
-    so that a gain elsewhere does not pay for a trail.
-    """
-    return functional.relu((restored - truth).abs() - (single - truth).abs()).mean()
 
 
 def mask_truth(streaks: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from derain_ros.network.dual_stage import DualStageNetwork, Restoration
 from derain_ros.network.second_look import make_state, warp
 from derain_ros.training.batches import Batch
 from derain_ros.training.config import TrainingConfig
-from derain_ros.training.losses import WEIGHTS, restoration_loss, setback
+from derain_ros.training.losses import restoration_loss
 
 _EAGER_STEPS = 4
 
@@ -119,19 +119,16 @@ class Update:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of all frames but the first, which stands alone; see ``RainyClips``."""
         with torch.no_grad():
-            single = self._run(model, rainy.flatten(0, 1))
-        output = Restoration(*(plane.unflatten(0, rainy.shape[:2])[:, 0] for plane in single))
-        singles = single.restored.unflatten(0, rainy.shape[:2])
+            output = self._run(model, rainy[:, 0])
         losses, found = [], []
         for frame in range(1, rainy.shape[1]):
             before = make_state(
                 output.restored.detach(), torch.sigmoid(output.mask_logits.detach()))
             output = self._run(model, rainy[:, frame], warp(before, flow[:, frame - 1]))
-            truth = dry[:, frame].float() / 255
-            loss, parts = restoration_loss(output, truth, streaks[:, frame])
-            behind = setback(output.restored, singles[:, frame], truth)
-            losses.append(loss + WEIGHTS['setback'] * behind)
-            found.append(parts | {'setback': behind.detach()})
+            loss, parts = restoration_loss(
+                output, dry[:, frame].float() / 255, streaks[:, frame])
+            losses.append(loss)
+            found.append(parts)
         parts = {name: sum(each[name] for each in found) / len(found) for name in found[0]}
         return sum(losses) / len(losses), parts
 

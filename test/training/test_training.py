@@ -23,7 +23,6 @@ from derain_ros.training.loop import TrainingError
 from derain_ros.training.losses import (
     charbonnier,
     mask_truth,
-    setback,
     structure_error,
     veil_error,
 )
@@ -69,9 +68,6 @@ def test_losses_against_hand_computed_values():
     assert charbonnier(zero, half).item() == pytest.approx(0.2505005, abs=1e-6)
     streaks = torch.tensor([0.0, 8 / 255, 16 / 255, 1.0])
     assert mask_truth(streaks).tolist() == pytest.approx([0, 0.5, 1, 1])
-    # Behind by 0.2 of 0.1, and by 0.05; what is ahead or level counts nothing.
-    restored, single = torch.tensor([0.3, -0.35, 0.0, 0.2]), torch.tensor([0.1, 0.3, 0.4, -0.2])
-    assert setback(restored, single, zero).item() == pytest.approx((0.2 + 0.05) / 4, abs=1e-6)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(pictures, tmp_path):
