@@ -29,8 +29,12 @@ if 'PYTEST_XDIST_WORKER_COUNT' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, share)))
 
 NOT_EVERYWHERE = re.compile(
-    r"No module named '(rclpy|launch|launch_ros|torch|\w+_msgs|std_srvs|rcl_interfaces)'")
-"""Packages that not every machine has; files of tests that import them are skipped there."""
+    r"(?:No module named|cannot import name '\w+' from) "
+    r"'(rclpy|launch|launch_ros|torch|\w+_msgs|std_srvs|rcl_interfaces)[.']")
+"""Packages that not every machine has; files of tests that import them are skipped there.
+
+Without the package ``launch``, the folder of that name is taken for it.
+"""
 
 
 @pytest.hookimpl(hookwrapper=True)
