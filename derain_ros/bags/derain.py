@@ -58,7 +58,7 @@ def derain_bag(
             '--bits': used, 'rain masks': mask})
 
 
-LEAD_IN = 4
+LEAD_IN = 16
 """Frames of each camera ahead of a segment that a model which remembers sees once more."""
 
 

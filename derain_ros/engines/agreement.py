@@ -32,9 +32,13 @@ test_frame.__test__ = False  # pytest takes it for a test otherwise
 
 
 def state_for(frame: np.ndarray) -> np.ndarray:
-    """Return a state that differs from a test frame, uint8, 1×H×W×4, a third of it unknown."""
+    """Return a state that differs from a test frame, uint8, 1×H×W×4.
+
+    A third of it stands, the next has moved, the last is unknown.
+    """
     before = np.roll(frame, 3, 2)
     dryness = np.where(before[..., :1] > 120, 255, 224).astype(np.uint8)
+    dryness[:, :, frame.shape[2] // 12 * 4:] -= 64
     dryness[:, :, frame.shape[2] * 2 // 3:] = 0
     return np.concatenate([before, dryness], -1)
 

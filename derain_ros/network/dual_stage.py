@@ -270,7 +270,8 @@ class DualStageNetwork(nn.Module):
             cells = cells + self.filled(self.fill(image, strong[:, :1]))
         past = None
         if change is not None:
-            past, known, told = self.second_look(change, dryness, scale=scale)
+            thin = None if response is None else response[:, :1]
+            past, known, told = self.second_look(change, dryness, thin, scale=scale)
             cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)

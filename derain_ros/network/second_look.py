@@ -12,15 +12,21 @@ from torch.nn import functional
 from derain_ros.network.blocks import gated_blocks
 from derain_ros.network.rain_mask import LUMINANCE_BGR
 
-LEAST_KNOWN = 224
-"""Fourth channel of a state, of 255: 255 where it was dry, this where rain was; 0 where nothing is
-known. Interpolation between known and unknown falls below, so that no darkened border passes."""
+LEAST_KNOWN = 160
+"""Fourth channel of a state, of 255: 255 where it was dry, 224 where rain was, and :data:`MOVED`
+less where things moved; 0 where nothing is known. Interpolation between known and unknown falls
+below, so that no darkened border passes."""
 
-_KNOWN = LEAST_KNOWN - 4
-"""What lies above is known; a number that bfloat16 holds."""
+MOVED = 64
+
+_KNOWN, _STANDS = LEAST_KNOWN - 4, 255 - MOVED
+"""What lies above is known, and stands; numbers that bfloat16 holds."""
 
 _STEEPNESS = 8
 """Factor of the weights of single pixels: a few levels of 255 have to decide."""
+
+_WINDOW = 9
+"""Cells on a side of the window in which rain is told from things that moved."""
 
 
 class SecondLook(nn.Module):
@@ -29,10 +35,12 @@ class SecondLook(nn.Module):
     ``cell`` is the number of channels of the network at that resolution.
 
     Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
-    N×1×H×W, both of the scale of the image. Output: features N×channels×H/4×W/4, zero where
-    the state does not know all of a cell of 4×4 pixels, so that the network then gives what it
-    gives for a single frame; N×1×H/4×W/4, where it does: 0 or 1; and N×32×H/4×W/4, what each pixel
-    tells, folded: logits to add to the trust, then to the rain mask, zero where nothing is known.
+    N×1×H×W, both of the scale of the image; and thin, the top-hat of
+    :class:`derain_ros.network.rain_mask.StreakResponse`, N×1×H/2×W/2, 0–1, or None. Output:
+    features N×channels×H/4×W/4, zero where the state does not know all of a cell of 4×4 pixels, so
+    that the network then gives what it gives for a single frame; N×1×H/4×W/4, where it does: 0 or
+    1; and N×32×H/4×W/4, what each pixel tells, folded: logits to add to the trust, then to the
+    rain mask, zero where nothing is known.
     """
 
     def __init__(self, channels: int, cell: int) -> None:
@@ -46,40 +54,80 @@ class SecondLook(nn.Module):
         self.gate = nn.Conv2d(cell, 16, 1)
         # Features of a cell are too few to tell its pixels apart; these see each for itself.
         self.pixels = nn.Conv2d(48, 32, 1, bias=False)
+        # A pixel that rain covers is brighter than it was by more than noise, and thin.
+        self.least_rise = nn.Parameter(torch.tensor(4 / 255))
+        self.slopes = nn.Parameter(torch.tensor([1.3, 0.65]))
+        self.certain = nn.Conv2d(channels + 3, 1, 1)
         for convolution in (self.to_cells, self.to_detail, self.to_streaks, self.to_mask,
-                            self.past_gate, self.gate, self.pixels):
+                            self.past_gate, self.gate, self.pixels, self.certain):
             nn.init.zeros_(convolution.weight)
         # Where a pixel is brighter than it was, rain is likely, and the past better.
         for first, slope in ((0, 2.5), (16, 1.9)):
             self.pixels.weight.data[first : first + 16, 16:32, 0, 0].fill_diagonal_(slope)
         nn.init.constant_(self.gate.bias, -2.0)
+        nn.init.constant_(self.certain.bias, -6.0)
+        self.certain.weight.data[0, channels:, 0, 0] = torch.tensor([-5.0, -1.6, 10.0])
         # One channel for each pixel of a cell.
         each = torch.eye(16).reshape(16, 1, 4, 4)
         luminance = each * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
         self.register_buffer('each', each, persistent=False)
         self.register_buffer('luminance', luminance, persistent=False)
+        # The same of the pixels of half the resolution, four of which lie in a cell.
+        halves = functional.avg_pool2d(each, 2) * 4
+        self.register_buffer('halves', halves, persistent=False)
 
     def forward(
-        self, change: Tensor, dryness: Tensor, *, scale: float = 1.0
+        self, change: Tensor, dryness: Tensor, thin: Tensor | None = None, *, scale: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
-        known = (-functional.max_pool2d(-dryness, 4) > _KNOWN / 255 * scale).to(change.dtype)
+        dry = functional.conv2d(dryness, self.each, stride=4)
+        least = dry.amin(1, keepdim=True)
+        known, stands = ((least > level / 255 * scale).to(change.dtype)
+                         for level in (_KNOWN, _STANDS))
         weight = self.look.weight
         brighter = functional.conv2d(change, self.luminance, stride=4)
         rise = functional.relu(brighter)
-        wetness = (scale - dryness) * (255 / (255 - LEAST_KNOWN))
+        wetness = functional.relu(
+            ((255 - MOVED + MOVED * stands) * (scale / 255) - dry) * (255 / 31))
         found = (functional.conv2d(change, weight[:, :3], stride=4)
                  + functional.conv2d(rise, weight[:, 3].flatten(1)[:, :, None, None])
-                 + functional.conv2d(wetness, weight[:, 4:], stride=4))
+                 + functional.conv2d(wetness, weight[:, 4].flatten(1)[:, :, None, None]))
         features = functional.relu(found * known + self.look.bias[:, None, None])
-        evidence = [brighter, rise, functional.conv2d(wetness, self.each, stride=4)]
-        told = functional.conv2d(torch.cat(evidence, 1), _STEEPNESS * self.pixels.weight)
-        return self.block(features) * known, known, told * known
+        features = self.block(features) * known
+        told = functional.conv2d(
+            torch.cat([brighter, rise, wetness], 1), _STEEPNESS * self.pixels.weight)
+        streaks = self._streaks(brighter, wetness, thin, features, known, stands, scale)
+        told = told + torch.cat([streaks * slope for slope in self.slopes], 1)
+        return features, known, told * known
+
+    def _streaks(
+        self, brighter: Tensor, wetness: Tensor, thin: Tensor | None, features: Tensor,
+        known: Tensor, stands: Tensor, scale: float,
+    ) -> Tensor:
+        """Return how far each pixel is covered by rain, folded, 0 to 256, N×16×H/4×W/4.
+
+        Rain only brightens: where as much became darker about it, things moved. Rain is gone in
+        the next frame: what was taken for it before and is still there is a thing, such as a lamp
+        that was switched on.
+        """
+        noise, dry = self.least_rise * scale, 1 - wetness * (1 / scale)
+        rises = functional.relu(brighter - noise)
+        falls = functional.relu(-brighter - noise) * dry
+        means = torch.cat([plane.mean(1, keepdim=True) for plane in (rises, falls)], 1)
+        up, down = functional.avg_pool2d(
+            means * known, _WINDOW, 1, _WINDOW // 2, count_include_pad=False).split(1, 1)
+        share = (down / (up + 1.6e-4 * scale)).clamp(0, 2)
+        certain = torch.sigmoid(self.certain(
+            torch.cat([features, share, up * (32 / scale), stands], 1)))
+        if thin is not None:
+            thin = functional.conv2d(thin * scale, self.halves, stride=2)
+            rises = functional.relu(torch.minimum(brighter, thin) - noise)
+        return rises * dry * (certain * (256 / scale))
 
 
 def make_state(restored: Tensor, mask: Tensor) -> Tensor:
     """State after a frame, before things move on: N×3×H×W and N×1×H×W, 0–1, to N×4×H×W."""
-    dryness = 1 - mask * ((255 - LEAST_KNOWN) / 255)
+    dryness = 1 - mask * (31 / 255)
     return torch.cat([restored.clamp(0, 1), dryness], 1)
 
 
@@ -87,8 +135,8 @@ def warp(state: Tensor, flow: Tensor) -> Tensor:
     """Move a state to where things are in the next frame.
 
     ``state``: N×4×H×W. ``flow``: pixels of the small picture, N×2×H/4×W/4, x then y: where a
-    point of the next frame was in this one, less where it is. Returns N×4×H×W, 0 for what comes
-    from beyond the border.
+    point of the next frame was in this one, less where it is, 0 where it stands. Returns N×4×H×W,
+    0 for what comes from beyond the border.
     """
     height, width = state.shape[2:]
     full = functional.interpolate(
@@ -98,4 +146,7 @@ def warp(state: Tensor, flow: Tensor) -> Tensor:
     x = (full[:, 0] + columns + 0.5) * (2 / width) - 1
     y = (full[:, 1] + rows[:, None] + 0.5) * (2 / height) - 1
     grid = torch.stack([x, y], -1)
-    return functional.grid_sample(state, grid, padding_mode='zeros', align_corners=False)
+    result = functional.grid_sample(state, grid, padding_mode='zeros', align_corners=False)
+    moved = functional.max_pool2d((flow != 0).any(1, keepdim=True).to(state.dtype), 5, 1, 2)
+    moved = functional.interpolate(moved, (height, width)) * (MOVED / 255)
+    return torch.cat([result[:, :3], (result[:, 3:] - moved).clamp(min=0)], 1)

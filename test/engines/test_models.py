@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from memory_model import scene
 
 from derain_ros.cli import main
 from derain_ros.engines import EngineError, create_engine
 from derain_ros.engines.models import find_model, model_names, share_directory
+from derain_ros.images.memory import Memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,3 +103,23 @@ def test_a_model_of_an_earlier_release_has_no_fp16_file(zoo):
     (zoo / 'nano_fp16.onnx').unlink()
     assert find_model('nano').onnx_fp16 is None
     assert find_model('nano').problems() == []
+
+
+def test_nano_t_tells_rain_from_a_lamp_before_a_camera_that_stands():
+    pytest.importorskip('openvino')
+    engine, memory, dark = create_engine('openvino', 'nano-t'), Memory(), scene(4, 128, 192) // 2
+    lit = dark.copy()
+    lit[60:74, 90:93] = np.minimum(lit[60:74, 90:93].astype(int) + 60, 255)
+    spot = np.s_[61:73, 91]
+
+    def left(number, frame):
+        result = memory.through(engine.infer, number / 30)(frame[None]).image[0]
+        shown, wanted = (one[spot].astype(float) - dark[spot] for one in (result, lit))
+        return shown.mean() / wanted.mean()
+
+    for number in range(20):
+        left(number, dark)
+    assert left(20, lit) < 0.2  # a streak, as far as anybody can know
+    assert left(21, dark) == pytest.approx(0, abs=0.05)
+    left(22, lit)
+    assert min(left(number, lit) for number in range(23, 27)) > 0.8  # rain would be gone

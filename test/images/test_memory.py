@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_model import scene
 
-from derain_ros.images.memory import LEAST_KNOWN, Memory, shrink
+from derain_ros.images.memory import LEAST_KNOWN, MOVED, Memory, shrink
 
 DRY = np.zeros((96, 128), np.uint8)
 
@@ -30,7 +30,45 @@ def test_a_still_scene_comes_back_as_it_was():
     mask[20:40] = 255
     state = remembered(scene(), scene(), mask=mask)
     np.testing.assert_array_equal(state[..., :3], scene())
-    assert (state[20:40, :, 3] == LEAST_KNOWN).all() and (state[:20, :, 3] == 255).all()
+    assert (state[20:40, :, 3] == LEAST_KNOWN).all() and (state[:20, :, 3] == 255 - MOVED).all()
+
+
+def later(frames):
+    """The state for the last of frames, ten a second."""
+    memory = Memory()
+    for number, frame in enumerate(frames):
+        state = memory.recall(frame, number / 10)
+        memory.keep(frame, DRY)
+    return state
+
+
+def test_what_stands_is_told_after_a_while():
+    assert (later([scene()] * 4)[..., 3] == 255 - MOVED).all()
+    assert (later([scene()] * 6)[..., 3] == 255).all()
+
+
+def test_a_thing_that_moves_does_not_stand_and_the_rest_does():
+    frames = [scene(2, 384, 512) for _ in range(8)]
+    for number, frame in enumerate(frames):
+        frame[210:250, 190 + 5 * number:230 + 5 * number] = scene(3)[:40, :40] // 2
+    memory = Memory()
+    for number, frame in enumerate(frames):
+        state = memory.recall(frame, number / 10)
+        memory.keep(frame, np.zeros((384, 512), np.uint8))
+    stands = state[..., 3] > 255 - MOVED
+    assert not stands[210:250, 225:265].any() and stands[:128].all() and stands[:, 384:].all()
+
+
+@pytest.mark.parametrize('step', [1, 6])
+def test_nothing_stands_before_a_camera_that_pans(step):
+    wide = scene(1, 96, 300)
+    frames = [np.ascontiguousarray(wide[:, step * n:step * n + 128]) for n in range(16)]
+    assert (later(frames)[..., 3] <= 255 - MOVED).all()
+
+
+def test_what_stood_before_a_cut_is_forgotten():
+    state = later([scene()] * 6 + [scene(7)] * 3)
+    assert (state[..., 3] == 255 - MOVED).all()
 
 
 @pytest.mark.parametrize(('right', 'down'), [(6, 0), (-9, 3), (2, -5)])

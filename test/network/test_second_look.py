@@ -1,18 +1,19 @@
 """The form of the network that looks at the frame before as well."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from memory_model import scene
 
 from derain_ros.images import memory
-from derain_ros.network import second_look
 from derain_ros.network.dual_stage import (
     DeployedNetwork,
     DualStageConfig,
     DualStageNetwork,
 )
-from derain_ros.network.second_look import LEAST_KNOWN, SecondLook, make_state, warp
+from derain_ros.network.second_look import LEAST_KNOWN, MOVED, SecondLook, make_state, warp
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)
 
@@ -37,12 +38,16 @@ def pictures(seed=0):
     return frame, np.concatenate([before, dryness], -1)
 
 
+def certainty(logit):
+    return 1 / (1 + math.exp(-logit))
+
+
 def planes(picture):
     return torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255))
 
 
 def test_both_sides_agree_on_what_is_known():
-    assert memory.LEAST_KNOWN == LEAST_KNOWN == second_look.LEAST_KNOWN
+    assert (memory.LEAST_KNOWN, memory.MOVED) == (LEAST_KNOWN, MOVED)
 
 
 @torch.no_grad()
@@ -80,6 +85,7 @@ def test_it_can_give_what_was_there_before(network):
     trusting.second_look.gate.bias.fill_(50)
     trusting.second_look.to_mask.weight.zero_()
     trusting.second_look.pixels.weight.zero_()
+    trusting.second_look.slopes.zero_()
     trusting.mask_head.head.bias.fill_(50)  # all of it is rain
     restored = trusting(planes(frame), planes(state)).restored
     torch.testing.assert_close(
@@ -106,12 +112,16 @@ def test_states_of_the_vehicle_and_of_the_training_are_the_same():
     camera.recall(before, 0.0)
     camera.keep(before, rain)
     flow = np.random.default_rng(0).uniform(-2, 2, (16, 32, 2)).astype(np.float32)
-    moved = memory.move(camera._kept[2], flow)
+    flow[:8, 9:] = 0
+    moved = memory.move(camera._kept[2], flow, np.ones((16, 32), bool))
     ours = warp(make_state(planes(before), planes(rain[..., None])),
                 torch.from_numpy(flow.transpose(2, 0, 1)[None]))[0].permute(1, 2, 0).numpy()
     # Bytes, and a remap of 1/32 of a pixel.
     assert np.abs(255 * ours - moved).mean() < 1.5
-    assert ((moved[..., 3] >= LEAST_KNOWN) == (255 * ours[..., 3] >= LEAST_KNOWN)).mean() > 0.97
+    for level in (LEAST_KNOWN - 4, 255 - MOVED):
+        assert ((moved[..., 3] > level) == (255 * ours[..., 3] > level)).mean() > 0.97
+    stands = moved[..., 3] > 255 - MOVED
+    assert stands[:24, 44:].all() and not stands[:, :44].any() and not stands[24:].any()
 
 
 def test_golden_state():
@@ -119,15 +129,42 @@ def test_golden_state():
     expected = [1.0, 0.5, 0.0, 224 / 255]
     torch.testing.assert_close(state.flatten(), torch.tensor(expected))
     look = SecondLook(2, 4)
-    for dryness, known in ((224, 1), (210, 0)):
+    for dryness, known in ((224, 1), (160, 1), (150, 0)):
         cell = torch.full((1, 1, 4, 4), dryness / 255)
         assert look(torch.zeros(1, 3, 4, 4), cell)[1].item() == known
     # One pixel of the cell is brighter by 0.1, another one was wet.
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
-    change[..., 1, 2], dryness[..., 2, 3] = 0.1, LEAST_KNOWN / 255
+    change[..., 1, 2], dryness[..., 2, 3] = 0.1, 224 / 255
     with torch.no_grad():
+        look.slopes.zero_()
         look.pixels.weight.zero_()
         look.pixels.weight[5, 6] = look.pixels.weight[5, 22] = look.pixels.weight[21, 43] = 0.5
     expected = torch.zeros(32)
     expected[5], expected[21] = 8 * (0.05 + 0.05), 8 * 0.5
-    torch.testing.assert_close(look(change, dryness)[2].flatten(), expected)
+    for moved in (0, 64 / 255):
+        torch.testing.assert_close(look(change, dryness - moved)[2].flatten(), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('scale', [1.0, 255.0])
+@pytest.mark.parametrize(('moved', 'wet', 'thin', 'darker', 'expected'), [
+    (0, 0, 0.2, 0, 256 * (0.1 - 0.02) * certainty(4 - 1.6 * 32 * 0.005)),
+    (0, 0, 0.05, 0, 256 * (0.05 - 0.02) * certainty(4 - 1.6 * 32 * 0.005)),  # no thin thing
+    (0, 1, 0.2, 0, 0),  # a lamp that was switched on
+    (64 / 255, 0, 0.2, 0, 256 * (0.1 - 0.02) * certainty(-6 - 1.6 * 32 * 0.005)),
+    # As much became darker: nothing but motion makes that.
+    (0, 0, 0.2, 0.1, 256 * (0.1 - 0.02)
+     * certainty(4 - 1.6 * 32 * 0.005 - 5 * 0.005 / 0.00516)),
+], ids=['rain', 'broad', 'lamp', 'moved', 'darker'])
+def test_golden_streak(scale, moved, wet, thin, darker, expected):
+    look = SecondLook(2, 4)
+    look.pixels.weight.zero_()
+    look.slopes.copy_(torch.tensor([1.0, 0.5]))
+    look.least_rise.fill_(0.02)
+    change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4) - moved
+    change[..., 1, 2], change[..., 3, 0] = 0.1, -darker
+    dryness[..., 1, 2] -= wet * 31 / 255
+    told = look(change * scale, dryness * scale, torch.full((1, 1, 2, 2), thin), scale=scale)[2]
+    wanted = torch.zeros(1, 32, 1, 1)
+    wanted[0, 6], wanted[0, 22] = expected, expected / 2
+    torch.testing.assert_close(told, wanted, rtol=1e-3, atol=1e-3)

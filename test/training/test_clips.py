@@ -7,7 +7,7 @@ import torch
 from memory_model import scene
 
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
-from derain_ros.network.second_look import make_state, warp
+from derain_ros.network.second_look import LEAST_KNOWN, make_state, warp
 from derain_ros.training.batches import batches
 from derain_ros.training.clips import (
     FRAMES,
@@ -71,7 +71,7 @@ def test_dry_states_move_along(photographs):
     batch = clips(photographs, dry_share=1.0, batch=8, size=128)
     _, dry, _, flow = batch.render(0)
     state = warp(make_state(dry[:, 0].float() / 255, torch.zeros(8, 1, 128, 128)), flow[:, 0])
-    known = state[:, 3:] > 0.9
+    known = state[:, 3:] > (LEAST_KNOWN - 1) / 255
     error, still = (((255 * each[:, :3] - dry[:, 1]) * known).square().mean((1, 2, 3))
                     for each in (state, dry[:, :1].flatten(0, 1).float() / 255))
     moves = still > 50
