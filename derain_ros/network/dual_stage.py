@@ -86,6 +86,9 @@ class DualStageConfig:
         Detail reconstruction; without it the coarse background is the result.
     past
         Channels of the features of the frame before; 0 for a network of single frames.
+    unit
+        Pixels on a side of a square that the network takes for one pixel, all of which it sees
+        and corrects: with 2 all maps are half as high and wide as told elsewhere.
 
     """
 
@@ -103,10 +106,10 @@ class DualStageConfig:
     clustering: bool = True
     stage2: bool = True
     past: int = 0
+    unit: int = 1
 
 
 VARIANTS = {
-    'pico': DualStageConfig(stem=8, cell=24, token=48, heads=1),
     'nano': DualStageConfig(
         cell=40,
         token=80,
@@ -138,6 +141,7 @@ VARIANTS = {
         clusters=64,
     ),
 }
+VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2)
 VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=past)
              for name, past in (('nano', 24), ('base', 32))}
 """Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
@@ -167,19 +171,22 @@ class DualStageNetwork(nn.Module):
         self.config = config
         stem, cell, token = config.stem, config.cell, config.token
         options = {'use_mask': config.mask_attention}
+        unit = config.unit
+        if unit > 1 and config.past:
+            raise ValueError('a network with past has a unit of 1')
 
-        self.response = StreakResponse() if config.morphology else None
-        self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
+        self.response = StreakResponse(unit=unit) if config.morphology else None
+        self.stem = nn.Conv2d(3, stem, 3 * unit, stride=2 * unit, padding=unit)
         self.half_before = gated_blocks(stem, config.half_blocks[0])
         self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
         if config.morphology:
             self.streaks = nn.Conv2d(1 + len(self.response.angles), cell, 1)
-            self.fill = DryFill()
+            self.fill = DryFill(unit=unit)
             self.filled = nn.Conv2d(3, cell, 1, bias=False)
             nn.init.zeros_(self.filled.weight)
         before, after = config.stage1_blocks
         self.stage1_before = gated_blocks(cell, before)
-        self.mask_head = RainMaskHead(cell, use_response=config.morphology)
+        self.mask_head = RainMaskHead(cell, use_response=config.morphology, unit=unit)
         self.shut = nn.Parameter(torch.full((1, cell, 1, 1), -2.0))
         self.mask_token = nn.Parameter(torch.zeros(1, cell, 1, 1))
         self.stage1_tokens = TokenLevel(
@@ -189,8 +196,8 @@ class DualStageNetwork(nn.Module):
             [WindowAttention(token, config.heads, blend=config.mask_attention, **options)],
         )
         self.stage1_after = gated_blocks(cell, after)
-        self.coarse = _zeroed(nn.Conv2d(cell, 48, 1))
-        self.mask_detail = _zeroed(nn.Conv2d(cell, 16, 1))
+        self.coarse = _zeroed(nn.Conv2d(cell, 48 * unit**2, 1))
+        self.mask_detail = _zeroed(nn.Conv2d(cell, 16 * unit**2, 1))
 
         if config.stage2:
             before, after = config.stage2_blocks
@@ -207,7 +214,7 @@ class DualStageNetwork(nn.Module):
             self.stage2_after = gated_blocks(cell, after)
             self.up = SubpixelConv(cell, stem)
             self.half_after = gated_blocks(stem, config.half_blocks[1])
-            self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
+            self.fine = _zeroed(nn.Conv2d(stem, 12 * unit**2, 3, padding=1))
         if config.past:
             self.second_look = SecondLook(config.past, cell)
 
@@ -223,9 +230,10 @@ class DualStageNetwork(nn.Module):
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f'expected N×3×H×W, got {tuple(image.shape)}')
         height, width = image.shape[2:]
-        image = pad_to_multiple(image, (2, 3))
+        unit = self.config.unit
+        image = pad_to_multiple(image, (2, 3), unit)
         if state is not None:
-            state = pad_to_multiple(state, (2, 3))
+            state = pad_to_multiple(state, (2, 3), unit)
         past = () if state is None else (image - state[:, :3], state[:, 3:])
         coarse, detail, mask, streaks, trust = self.residuals(image, *past)
         coarse = functional.pixel_shuffle(coarse, 2)
@@ -234,16 +242,16 @@ class DualStageNetwork(nn.Module):
         def crop(full: Tensor) -> Tensor:
             return full[:, :, :height, :width]
 
-        mask = functional.pixel_shuffle(mask, 4)
-        correction = functional.pixel_shuffle(restored, 2)
+        mask = functional.pixel_shuffle(mask, 4 * unit)
+        correction = functional.pixel_shuffle(restored, 2 * unit)
         if trust is not None:
             trust = functional.pixel_shuffle(trust, 4)
             correction = correction - trust * (past[0] + correction)
         return Restoration(
             crop(image + correction * correction_share(torch.sigmoid(mask))),
-            crop(image + functional.pixel_shuffle(coarse, 2)),
+            crop(image + functional.pixel_shuffle(coarse, 2 * unit)),
             crop(mask),
-            crop(functional.pixel_shuffle(streaks, 4)),
+            crop(functional.pixel_shuffle(streaks, 4 * unit)),
         )
 
     def residuals(
@@ -315,16 +323,18 @@ def correction_share(mask: Tensor) -> Tensor:
     return 3 * mask / (1 + 2 * mask)
 
 
-def pad_to_multiple(image: Tensor, axes: tuple[int, int]) -> Tensor:
-    """Pad at the bottom and at the right until the size is a multiple of :data:`SIZE_MULTIPLE`.
+def pad_to_multiple(image: Tensor, axes: tuple[int, int], unit: int = 1) -> Tensor:
+    """Pad at the bottom and right to a multiple of :data:`SIZE_MULTIPLE`, times ``unit``.
 
     Mirrored: a repeated row or column would turn the streaks that it cuts into broad bars, which
     look dry. ``image`` has four axes in any layout, of which ``axes`` are height and width, at
     least 32.
     """
     for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
-        side = image.shape[axis]
+        side, multiple = image.shape[axis], multiple * unit
         index = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
+        if unit > 1:  # small images are mirrored more than once
+            index = index % (2 * side)
         image = image.index_select(axis, torch.minimum(index, 2 * side - 1 - index))
     return image
 
@@ -366,9 +376,10 @@ class DeployedNetwork(nn.Module):
         for module in self.network.modules():
             if isinstance(module, SubpixelConv):
                 module.deploy()
-        order_by_pixel(self.network.coarse, 2, 2)
+        self.unit = self.network.config.unit
+        order_by_pixel(self.network.coarse, 2, 2 * self.unit)
         if self.network.config.stage2:
-            order_by_pixel(self.network.fine, 2)
+            order_by_pixel(self.network.fine, 2 * self.unit)
         self.half_precision = half
         if half:
             self.network.half()
@@ -377,16 +388,16 @@ class DeployedNetwork(nn.Module):
         """Derain; see the class for shapes."""
         height, width = image.shape[1:3]
         given = [image] if state_in is None else [image, state_in[..., :3], state_in[..., 3:]]
-        padded, *past = (pad_to_multiple(each.float(), (1, 2)) for each in given)
+        padded, *past = (pad_to_multiple(each.float(), (1, 2), self.unit) for each in given)
         if past:
             past[0] = padded - past[0]
         features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
                     for each in (padded, *past))
         coarse, detail, logits, _, trust = self.network.residuals(*features, scale=255)
-        mask = unfold(torch.sigmoid(logits), 4).float()
-        correction = unfold(coarse, 4).float()
+        mask = unfold(torch.sigmoid(logits), 4 * self.unit).float()
+        correction = unfold(coarse, 4 * self.unit).float()
         if detail is not None:
-            correction = correction + unfold(detail, 2).float()
+            correction = correction + unfold(detail, 2 * self.unit).float()
         if trust is not None:
             trust = unfold(trust, 4).float()
             correction = correction - trust * (past[0] / 255 + correction)

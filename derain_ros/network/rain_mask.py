@@ -123,6 +123,8 @@ class StreakResponse(nn.Module):
     thinner than one of them answers; ``length`` is that of the line that a streak holds; both in
     half-resolution pixels.
 
+    ``unit`` is that of :class:`derain_ros.network.dual_stage.DualStageConfig`, here and below 1.
+
     Input: BGR in 0–1, N×3×H×W with even H and W. Output: N×(1 + len(angles))×H/2×W/2 in 0–1: the
     top-hat, which dashes and dots answer to as well, then its openings along each direction.
     """
@@ -132,19 +134,21 @@ class StreakResponse(nn.Module):
         angles: tuple[float, ...] = (-67.5, -45.0, -22.5, 0.0, 22.5, 45.0, 67.5, 90.0),
         widths: tuple[int, ...] = (5, 9),
         length: int = 8,
+        unit: int = 1,
     ) -> None:
         super().__init__()
         self.angles = angles
         self.widths = widths
         self.length = length
-        # One channel for each pixel of a 2×2 cell.
-        pixels = torch.eye(4).reshape(4, 1, 2, 2)
+        # One channel for each pixel of a cell, 2×2 for a unit of 1.
+        side = 2 * unit
+        pixels = torch.eye(side**2).reshape(-1, 1, side, side)
         weights = pixels * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
         self.register_buffer('luminance', weights, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Respond to streaks; see the class for shapes."""
-        cells = functional.conv2d(image, self.luminance, stride=2)
+        cells = functional.conv2d(image, self.luminance, stride=self.luminance.shape[2])
         brightness = cells.amax(1, keepdim=True)
         hats = [white_top_hat(brightness, width) for width in self.widths]
         thin = sum(hats[1:], hats[0]) / len(hats)
@@ -172,16 +176,17 @@ class DryFill(nn.Module):
     less the picture.
     """
 
-    def __init__(self, reach: int = 9) -> None:
+    def __init__(self, reach: int = 9, unit: int = 1) -> None:
         super().__init__()
         self.reach = reach
         self.steepness = nn.Parameter(torch.tensor(10.0))
-        mean = torch.eye(3).reshape(3, 3, 1, 1).expand(3, 3, 4, 4) / 16
+        side = 4 * unit
+        mean = torch.eye(3).reshape(3, 3, 1, 1).expand(3, 3, side, side) / side**2
         self.register_buffer('mean', mean.contiguous(), persistent=False)
 
     def forward(self, image: Tensor, thin: Tensor) -> Tensor:
         """Fill; see the class for shapes."""
-        small = functional.conv2d(image, self.mean, stride=4)
+        small = functional.conv2d(image, self.mean, stride=self.mean.shape[2])
         dry = (1 - functional.relu(self.steepness) * thin).clamp(min=0.02)
         weighed = torch.cat([small * dry, dry], 1)
         half = self.reach // 2
@@ -201,13 +206,13 @@ class RainMaskHead(nn.Module):
     Input: features N×channels×H/4×W/4, response N×K×H/2×W/2. Output: logits N×16×H/4×W/4.
     """
 
-    def __init__(self, channels: int, *, use_response: bool = True) -> None:
+    def __init__(self, channels: int, *, use_response: bool = True, unit: int = 1) -> None:
         super().__init__()
         self.use_response = use_response
         self.threshold = nn.Parameter(torch.tensor(0.02))
-        self.head = nn.Conv2d(channels, 16, 1)
+        self.head = nn.Conv2d(channels, 16 * unit**2, 1)
         if use_response:
-            self.prior = nn.Conv2d(4, 16, 1, bias=False)
+            self.prior = nn.Conv2d(4, 16 * unit**2, 1, bias=False)
 
     def forward(self, features: Tensor, response: Tensor | None) -> Tensor:
         """Return mask logits; see the class for shapes."""

@@ -4,8 +4,9 @@ import pickle
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from derain_ros.network.dual_stage import DualStageNetwork
 from derain_ros.training.config import ConfigError
 
 _PARTS = {'step', 'network', 'average', 'optimizer'}
@@ -26,14 +27,34 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def fit_weights(network: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+def _with_unit(name: str, weights: Tensor, unit: int) -> Tensor:
+    """Turn weights of a unit of 1 into those of a larger one; most are the same."""
+    def repeated(planes: Tensor, axis: int) -> Tensor:
+        return planes.repeat_interleave(unit, axis).repeat_interleave(unit, axis + 1)
+
+    if name == 'stem.weight':
+        return repeated(weights, 2) / unit**2
+    if not name.startswith(('coarse.', 'fine.', 'mask_detail.', 'mask_head.head.',
+                            'mask_head.prior.')):
+        return weights
+    # Rows and columns of pixels in the channels, with colours before and cells behind them.
+    colours, side = (1, 4) if name.startswith('mask') else (3, 2)
+    folded = repeated(weights.reshape(colours, side, side, -1, *weights.shape[1:]), 1)
+    return folded.reshape(-1, *weights.shape[1:])
+
+
+def fit_weights(network: DualStageNetwork, weights: dict[str, Tensor]) -> list[str]:
     """Load weights of this network, or of an earlier one that it extends.
 
     ``network``: as it was made: what the weights lack and starts at zero changes nothing, so it
-    stays, and so does the second look, which single frames do not take. ``weights``: by name.
-    Returns names of the parameters that stay as they were made. Raises
-    RuntimeError: the weights do not fit.
+    stays, and so does the second look, which single frames do not take; where it has a larger
+    unit it does to squares of pixels what theirs did to pixels. ``weights``: by name. Returns
+    names of the parameters that stay as they were made. Raises RuntimeError: the weights do not
+    fit.
     """
+    unit = network.config.unit
+    if unit > 1 and 'stem.weight' in weights and weights['stem.weight'].shape[2] == 3:
+        weights = {name: _with_unit(name, each, unit) for name, each in weights.items()}
     new = [
         name for name, value in network.named_parameters()
         if name not in weights and (name.startswith('second_look.') or not value.any())

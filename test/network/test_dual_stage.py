@@ -14,6 +14,7 @@ from derain_ros.network.dual_stage import (
     correction_share,
     pad_to_multiple,
 )
+from derain_ros.training.checkpoint import fit_weights
 from derain_ros.training.model_export import flops_per_pixel
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16)
@@ -30,11 +31,12 @@ def awake(config=SMALL):
     return network.eval()
 
 
+@pytest.mark.parametrize('unit', [1, 2])
 @pytest.mark.parametrize(('batch', 'size'), [
     (1, (32, 32)), (2, (33, 47)), (1, (64, 64)), (2, (50, 131))])
-def test_any_size_comes_back(size, batch):
+def test_any_size_comes_back(size, batch, unit):
     with torch.no_grad():
-        output = awake()(torch.rand(batch, 3, *size))
+        output = awake(replace(SMALL, unit=unit))(torch.rand(batch, 3, *size))
     assert output.restored.shape == output.coarse.shape == (batch, 3, *size)
     assert output.mask_logits.shape == (batch, 1, *size)
     assert all(torch.isfinite(x).all() for x in output)
@@ -141,6 +143,20 @@ def test_variants_run_and_keep_to_their_cost(name):
     assert 0.2 * most < flops_per_pixel(network) <= most
 
 
+def test_a_unit_of_two_sees_a_picture_of_doubled_pixels_as_its_original():
+    small, doubled = awake(), DualStageNetwork(replace(SMALL, unit=2)).eval()
+    assert fit_weights(doubled, small.state_dict()) == []
+    image = torch.rand(1, 3, 64, 128)
+
+    def twice(planes):
+        return planes.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    with torch.no_grad():
+        expected, found = small(image), doubled(twice(image))
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, twice(one), rtol=1e-4, atol=1e-5)
+
+
 def test_padding_mirrors_rows_and_columns():
     image = torch.arange(33.0 * 40).reshape(1, 1, 33, 40)
     padded = pad_to_multiple(image, (2, 3))
@@ -152,11 +168,15 @@ def test_padding_mirrors_rows_and_columns():
     channels_last = pad_to_multiple(image.permute(0, 2, 3, 1), (1, 2))
     assert torch.equal(channels_last.permute(0, 3, 1, 2), padded)
     # The smallest picture that there may be.
-    assert pad_to_multiple(image[..., :32], (2, 3))[0, 0, 0, [32, 63]].tolist() == [31, 0]
+    small = image[..., :32]
+    assert pad_to_multiple(small, (2, 3))[0, 0, 0, [32, 63]].tolist() == [31, 0]
+    twice = pad_to_multiple(small, (2, 3), 2)[0, 0, 0]
+    assert twice[[32, 63, 64, 95, 96, 127]].tolist() == [31, 0, 0, 31, 31, 0]
 
 
-def test_deployed_network_rounds_what_the_network_returns():
-    network = awake()
+@pytest.mark.parametrize('unit', [1, 2])
+def test_deployed_network_rounds_what_the_network_returns(unit):
+    network = awake(replace(SMALL, unit=unit))
     image = torch.randint(0, 256, (2, 40, 70, 3), dtype=torch.uint8)
     with torch.no_grad():
         derained, mask = DeployedNetwork(network)(image)
