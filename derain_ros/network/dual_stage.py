@@ -87,8 +87,8 @@ class DualStageConfig:
     past
         Channels of the features of the frame before; 0 for a network of single frames.
     unit
-        Pixels on a side of a square that the network takes for one pixel, all of which it sees
-        and corrects: with 2 all maps are half as high and wide as told elsewhere.
+        Pixels on a side of a square that the network takes for one pixel, 1 or 2, all of which it
+        sees and corrects: with 2 all maps are half as high and wide as told elsewhere.
 
     """
 
@@ -333,9 +333,11 @@ def pad_to_multiple(image: Tensor, axes: tuple[int, int], unit: int = 1) -> Tens
     for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
         side, multiple = image.shape[axis], multiple * unit
         index = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
-        if unit > 1:  # small images are mirrored more than once
-            index = index % (2 * side)
-        image = image.index_select(axis, torch.minimum(index, 2 * side - 1 - index))
+        index = torch.minimum(index, 2 * side - 1 - index)
+        if unit > 1:  # the smallest images are mirrored three times
+            index = torch.maximum(index, -1 - index)
+            index = torch.minimum(index, 2 * side - 1 - index)
+        image = image.index_select(axis, index)
     return image
 
 
