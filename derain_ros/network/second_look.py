@@ -18,6 +18,7 @@ less where things moved; 0 where nothing is known. Interpolation between known a
 below, so that no darkened border passes."""
 
 MOVED = 64
+"""What the fourth channel is less by where things moved, of 255."""
 
 _KNOWN, _STANDS = LEAST_KNOWN - 4, 255 - MOVED
 """What lies above is known, and stands; numbers that bfloat16 holds."""
@@ -136,7 +137,8 @@ def warp(state: Tensor, flow: Tensor) -> Tensor:
 
     ``state``: N×4×H×W. ``flow``: pixels of the small picture, N×2×H/4×W/4, x then y: where a
     point of the next frame was in this one, less where it is, 0 where it stands. Returns N×4×H×W,
-    0 for what comes from beyond the border.
+    0 for what comes from beyond the border, the fourth channel less by :data:`MOVED` in 255 where
+    things moved and next to it.
     """
     height, width = state.shape[2:]
     full = functional.interpolate(
