@@ -1,1 +1,1 @@
-"""Recorded bags, damaged ones too: read, derained, and written to the same bytes every time."""
+"""Read recorded bags, damaged ones included, derain them, and write them reproducibly."""

@@ -1,4 +1,4 @@
-"""Segments of a bag as they are written: chunks of mcap, and a record of what is in them."""
+"""Write segments of a bag: MCAP chunks, and a record of what each segment contains."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from derain_ros.bags.mcap_file import CHUNK, McapFile, Message, Piece, zstd
 from derain_ros.replacing import replace_file
 
 CHUNK_BYTES = 1 << 20
-"""A chunk of mcap is closed when it has grown beyond."""
+"""An MCAP chunk is closed once its uncompressed messages exceed this size."""
 
 _MESSAGE = struct.Struct('<BQHIQQ')
 _INDEX = struct.Struct('<BQHI')
@@ -23,13 +23,13 @@ _INDEX = struct.Struct('<BQHI')
 
 @dataclass
 class SegmentRecord:
-    """What is known of a written segment.
+    """Summary of a written segment.
 
-    ``counts`` has messages by id of the topic, ``start`` and ``end`` are the times of the oldest
-    and the newest, ns. In an mcap file it takes ``size`` bytes, in ``chunks``, each with start,
-    end, place from the beginning of the segment, length, length of its indexes, places of these
-    by topic, size as it is stored, size unpacked. ``figures`` tell of its frames by number of the
-    camera, ``damages`` where the source is damaged, as far as that was met in it.
+    ``counts`` holds the number of messages by topic id; ``start`` and ``end`` are the times of the
+    oldest and the newest message, ns. In an MCAP file the segment takes ``size`` bytes. Each of
+    its ``chunks`` lists start and end time, offset from the beginning of the segment, length,
+    length of its message indexes, their offsets by topic, compressed and uncompressed size.
+    ``figures`` holds frame statistics by camera number, ``damages`` the damage found so far.
     """
 
     counts: Counter = field(default_factory=Counter)
@@ -42,11 +42,11 @@ class SegmentRecord:
 
     @property
     def frames(self) -> int:
-        """Frames that were worked on, well or in vain."""
+        """Number of frames processed, failed ones included."""
         return sum(camera['made'] + camera['failed'] for camera in self.figures.values())
 
     def count(self, topic: int, time: int) -> None:
-        """Take in a message."""
+        """Count a message, ``time`` in ns."""
         self.counts[topic] += 1
         self.start = time if self.start is None else min(self.start, time)
         self.end = max(self.end or 0, time)
@@ -64,22 +64,22 @@ class SegmentRecord:
         return found
 
     def save(self, path: Path) -> None:
-        """Write it whole or not at all."""
+        """Write the record to a file, atomically."""
         replace_file(path, json.dumps(self.__dict__))
 
     @classmethod
     def load(cls, path: Path) -> 'SegmentRecord':
-        """Read a file of :meth:`save`; OSError, ValueError or TypeError if it is none."""
+        """Read a file written by :meth:`save`; raises OSError, ValueError or TypeError."""
         found = cls(**json.loads(path.read_text()))
         found.counts = Counter({int(topic): count for topic, count in found.counts.items()})
         return found
 
 
 def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
-    """Wait until a part of a file is on the disk, and let the system forget it.
+    """Flush a file to disk, and drop a part of it from the page cache.
 
-    A long bag would otherwise fill the memory with pages that nobody reads again: new ones
-    cost more than those that are used again, and what others need is thrown out for them.
+    A long bag would otherwise fill the cache with pages that are never read again: allocating
+    new pages costs more than reusing old ones, and pages that others need would be evicted.
     """
     os.fdatasync(stream.fileno())
     if size and hasattr(os, 'posix_fadvise'):
@@ -87,7 +87,7 @@ def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
 
 
 class ChunkWriter:
-    """Writes messages as chunks of mcap, packed with zstd or not, with their indexes behind."""
+    """Writes messages as MCAP chunks, optionally zstd-compressed, each followed by its indexes."""
 
     def __init__(self, stream: BinaryIO, compress: bool):
         self._stream = stream
@@ -106,8 +106,8 @@ class ChunkWriter:
     ) -> None:
         """Add a message; the bytes in ``parts`` are kept, not copied, until the chunk is written.
 
-        Times are ns; those before 1970 are written as the largest numbers. ``published`` is the
-        time of publishing; None takes the time of recording.
+        Times are ns; those before 1970 wrap around to the largest uint64 values. ``published`` is
+        the publish time; None uses the log time ``time``.
         """
         time %= 1 << 64
         published = time if published is None else published % (1 << 64)
@@ -122,7 +122,7 @@ class ChunkWriter:
             self._end_chunk()
 
     def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
-        """End the segment, ``ended``; the arguments are those of :class:`SegmentRecord`."""
+        """End the segment; ``ended`` is its :class:`SegmentRecord`, with these two fields."""
         if self._bytes:
             self._end_chunk()
         self.ended, self.record = self.record, SegmentRecord()
@@ -158,11 +158,11 @@ class ChunkWriter:
 
 
 pack_message = zstd.compress
-"""Packs a message as rosbag2 does it."""
+"""Compresses a message as rosbag2 does."""
 
 
 def load_records(folder: Path) -> Iterator[SegmentRecord]:
-    """Yield the records of segments 0, 1, … as far as they are there."""
+    """Yield the records of segments 0, 1, … up to the first that is missing or unreadable."""
     number = 0
     while True:
         try:
@@ -174,7 +174,7 @@ def load_records(folder: Path) -> Iterator[SegmentRecord]:
 
 
 def read_body(path: Path, record: SegmentRecord) -> Iterator[Message]:
-    """Yield the messages of a segment that :class:`ChunkWriter` has written to a file."""
+    """Yield the messages of a segment that :class:`ChunkWriter` wrote to a file of its own."""
     reader = McapFile.bare(path, record.counts)
     try:
         for start, end, place, length, *_ in record.chunks:

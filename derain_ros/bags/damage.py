@@ -1,4 +1,4 @@
-"""What can be wrong with a recorded bag."""
+"""Errors and damage reports for recorded bags."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ from derain_ros.text import UserError, printable
 
 
 class BagError(UserError, ValueError):
-    """A bag cannot be read or written as asked; the message says what to do."""
+    """A bag cannot be read or written as requested; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A place of a file that cannot be read.
+    """A place in a file that cannot be read.
 
-    ``file`` is its name and ``reason`` what is wrong there, both printable; ``offset`` is None
-    where it has no meaning (a lost file, a database). ``last_time`` is that of the newest message
-    read before it, ns, and ``lost`` the number of messages lost there, None if not known.
+    ``file`` is the name of the file and ``reason`` what is wrong there, both printable; ``offset``
+    is in bytes, None where it has no meaning (a missing file, a database). ``last_time`` is the
+    time of the newest message read before it, ns, and ``lost`` the number of messages lost there.
     """
 
     file: str
@@ -35,7 +35,7 @@ class Damage:
 
 
 class DamageError(Exception):
-    """A file turned out to be damaged while it was read; see :class:`Damage`."""
+    """A file was found to be damaged while it was read; see :class:`Damage`."""
 
     def __init__(self, file: str, offset: int | None, reason: str):
         self.damage = Damage(printable(file), offset, printable(reason))
@@ -56,5 +56,5 @@ def show_time(time: int) -> str:
 
 
 def why(error: BaseException) -> str:
-    """Return the reason of an error in one line."""
+    """Return the message of an error on one line, or its type if it has none."""
     return ' '.join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Derain a recorded rosbag2: the same bag, with derained images and rain masks added."""
+"""Derain a recorded rosbag2: copy the bag, adding derained images and rain masks."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,11 +33,11 @@ def derain_bag(
 ) -> BagSummary:
     """Write the bag that ``plan`` describes; see :func:`derain_ros.bags.making.make_bag`.
 
-    Each image that can be derained is followed, at the same bag time and with its own header,
-    by ``<namespace>/image`` and, if ``mask``, ``<namespace>/rain_mask``. One that cannot be is
-    counted and left out. Processes of a pool make engines of their own, like ``engine``;
-    ``strength`` is the share of the derained image in the result, 0–1.5, and ``bits`` how many
-    bits of samples of 16 are used, None for what :func:`derain_ros.bags.frames.bits_of` tells.
+    Each image that can be derained is followed, at the same bag time and with the same header, by
+    ``<namespace>/image`` and, if ``mask``, ``<namespace>/rain_mask``. An image that cannot be
+    derained is counted and gets neither. Worker processes of a pool create their own engines like
+    ``engine``; ``strength`` is the share of the derained image in the result, 0–1.5, and ``bits``
+    how many bits of 16-bit samples are used, None to call :func:`derain_ros.bags.frames.bits_of`.
     """
     if not mask:
         plan = replace(plan, cameras=tuple(
@@ -59,14 +59,14 @@ def derain_bag(
 
 
 LEAD_IN = 16
-"""Frames of each camera ahead of a segment that a model which remembers sees once more."""
+"""Frames of each camera before a segment that a recurrent model processes again as warm-up."""
 
 
 @dataclass(frozen=True)
 class _Derainer:
-    """Derained frames and rain masks, see :class:`derain_ros.bags.segment_work.Maker`.
+    """Makes derained frames and rain masks; see :class:`derain_ros.bags.segment_work.Maker`.
 
-    The engine is one like that which ``info`` tells of; another process makes its own.
+    ``info`` describes the engine; each worker process creates its own from it.
     """
 
     fallback: ClassVar = False
@@ -110,7 +110,7 @@ class _Derainer:
         return frame
 
     def end_segment(self) -> None:
-        # So that whoever works on the next one makes the same of it.
+        # The next segment must give the same result whichever process works on it.
         self.memories.clear()
 
     def encode(self, frame: Frame) -> tuple[list[Sequence], tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Where bags lie, and how many processes they are worth."""
+"""Find bags in folders, and choose how many processes to derain them with."""
 
 import importlib.util
 import os
@@ -8,13 +8,13 @@ from derain_ros.bags.damage import BagError
 from derain_ros.engines import EngineInfo
 
 LONG_BAG = 1000
-"""From so many frames on, a second process is worth its start."""
+"""Number of frames from which the start-up time of a second process pays off."""
 
 _SUFFIXES = {'.mcap', '.db3'}
 
 
 def is_bag(path: Path) -> bool:
-    """Tell whether a bag of ROS lies at a path."""
+    """Return whether a path is a ROS bag."""
     if path.is_dir():
         return any(file.name == 'metadata.yaml' or _SUFFIXES & set(file.suffixes)
                    for file in path.iterdir())
@@ -22,7 +22,7 @@ def is_bag(path: Path) -> bool:
 
 
 def holds_bags(path: Path) -> bool:
-    """Tell whether a bag lies at a path, or bags and nothing else that is visible below it."""
+    """Return whether a path is a bag, or a folder of visible subfolders only, with bags below."""
     if is_bag(path) or not path.is_dir():
         return is_bag(path)
     here = [found for found in path.iterdir() if not found.name.startswith('.')]
@@ -31,11 +31,11 @@ def holds_bags(path: Path) -> bool:
 
 
 def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
-    """Return the bag that a path names, or every bag in a folder, at any depth.
+    """Return pairs of source and destination: of one bag, or of every bag below a folder.
 
-    ``destination`` is the folder to write: of the one bag, or of bags with the same names below
-    it. Work that is unfinished is no bag, and neither is what lies in ``destination``. Raises
-    BagError where there is no bag.
+    ``destination`` is the folder to write: that of the one bag, or the parent of bags at the same
+    relative paths. ``.partial`` folders and everything in ``destination`` are skipped. Raises
+    BagError if there is no bag.
     """
     if not source.is_dir() or is_bag(source):
         return [(source, destination)]
@@ -54,11 +54,11 @@ def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
 
 
 def usual_workers(frames: int | None, engine: EngineInfo | None) -> int:
-    """Return how many processes are best on this machine.
+    """Return the default number of worker processes for this machine.
 
-    On the CPU two engines with half of the cores each do more than one with all of them, whose
-    threads wait for each other; starting them takes seconds. ``frames`` is None for many bags,
-    ``engine`` None for work without one.
+    On the CPU, two engines with half of the cores each have a higher throughput than one with all
+    of them, whose threads wait for each other, but starting them takes seconds. ``frames`` is None
+    for many bags, ``engine`` None for work without one.
     """
     if importlib.util.find_spec('distributed') is None:
         return 1

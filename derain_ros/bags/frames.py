@@ -1,4 +1,4 @@
-"""Frames of image topics of a rosbag2 by their header stamps."""
+"""Decode frames of rosbag2 image topics, and look them up by header stamp."""
 
 import logging
 from collections import Counter
@@ -23,28 +23,28 @@ from derain_ros.images.pixel_formats import Bits, bits_in_use
 from derain_ros.text import printable
 
 BITS_FRAMES = 8
-"""Frames of a topic that tell how many bits its samples use; the first alone may be dark."""
+"""Frames sampled to find how many bits a topic uses; the first one alone may be dark."""
 
 MOST_WAITING = 32
-"""Most frames of a topic that wait for their partner on another; more is disorder."""
+"""Frames of a topic that may wait for their partners; more means the topics are out of order."""
 
 
 def header_stamp(data: bytes) -> int | None:
-    """Return header.stamp in ns; None where it is zero (no stamp), or the message is torn."""
+    """Return header.stamp in ns; None if it is zero (no stamp), or the message is truncated."""
     seconds, nanoseconds = cdr.read_stamp(data) or (0, 0)
     return seconds * 10**9 + nanoseconds or None
 
 
 def read_message(msgtype: str, data: bytes | memoryview) -> cdr.View:
-    """Read an Image or CompressedImage in place; raises ValueError where it is torn."""
+    """Read an Image or CompressedImage without copying; raises ValueError if it is truncated."""
     return (cdr.read_compressed_image if msgtype == COMPRESSED_IMAGE else cdr.read_image)(data)
 
 
 def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.ndarray:
-    """Return the picture of a message, uint8, H×W×3, BGR, C-contiguous.
+    """Decode an image message to uint8, H×W×3, BGR, C-contiguous.
 
-    ``bits`` are those of samples of 16 that are used. Raises ValueError where the message is torn,
-    its fields contradict each other, it is of an unknown kind, or a damaged JPEG.
+    ``bits`` is how many bits of 16-bit samples are used. Raises ValueError if the message is
+    truncated, inconsistent, of an unsupported encoding or format, or a damaged JPEG.
     """
     message = read_message(connection.msgtype, data)
     if connection.msgtype == COMPRESSED_IMAGE:
@@ -53,10 +53,10 @@ def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.nda
 
 
 def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None) -> str | None:
-    """Say why an image topic holds no camera pictures; None if it does, or nothing is told.
+    """Return why an image topic holds no camera images; None if it does or cannot be judged.
 
-    It is judged by its first message; one that is torn says nothing about the others. ``empty``
-    is returned where there is none.
+    The topic is judged by its first message, and not at all if that one is truncated. A topic
+    without messages returns ``empty``.
     """
     for connection, _, data in recording.read(topic):
         try:
@@ -67,10 +67,10 @@ def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None
 
 
 def bits_of(recording: Recording, topic: str) -> int:
-    """Tell how many of 16 bits the samples of a topic use, as the node does; 16 if they are of 8.
+    """Return how many bits the 16-bit samples of a topic use; 16 if they are 8-bit.
 
-    It goes by the largest sample of a few frames, from all over the recording, and is logged where
-    it is fewer than 16.
+    Like the node, it estimates this from the largest sample, here of a few frames spread over the
+    recording. A result below 16 is logged.
     """
     largest: list[int] = []
 
@@ -84,7 +84,7 @@ def bits_of(recording: Recording, topic: str) -> int:
                 topic, start=start + span * number // BITS_FRAMES):
             with suppress(ValueError):
                 decode_frame(connection, data, look)
-                if not largest:  # its samples are of 8 bits
+                if not largest:  # the samples are 8-bit
                     return 16
             break
     bits = bits_in_use(max(largest, default=2**16 - 1))
@@ -96,7 +96,7 @@ def bits_of(recording: Recording, topic: str) -> int:
 
 
 def why_not(message: Any) -> str | None:
-    """Say why a message is no camera picture, by encoding or format; None if it is."""
+    """Return why a message is no camera image, by its encoding or format; None if it is one."""
     if not hasattr(message, 'format'):
         if message.encoding in SUPPORTED_ENCODINGS:
             return None
@@ -109,7 +109,7 @@ def why_not(message: Any) -> str | None:
 
 
 def count_stamps(recording: Recording, *topics: str) -> dict[str, Counter]:
-    """Count by topic the header stamps of its frames, None where there is none."""
+    """Count the frames of each topic by header stamp in ns; the key None means no stamp."""
     stamps: dict[str, Counter] = {topic: Counter() for topic in topics}
     for connection, _, data in recording.read(*topics):
         stamps[connection.topic][header_stamp(data)] += 1
@@ -117,10 +117,10 @@ def count_stamps(recording: Recording, *topics: str) -> dict[str, Counter]:
 
 
 class PartnerFrames:
-    """Finds frames of a topic by those stamps that are ``wanted``, in one pass over the topic.
+    """Finds the frames of a topic whose stamps are ``wanted``, in one pass over the topic.
 
-    The order of the stamps is nearly the same on all topics, so that only a few frames wait,
-    still serialized.
+    The stamps are in nearly the same order on all topics, so only a few frames need to be
+    buffered; they stay serialized.
     """
 
     def __init__(self, recording: Recording, topic: str, wanted: set[int]):
@@ -129,9 +129,9 @@ class PartnerFrames:
         self._waiting: dict[int, tuple[Connection, bytes]] = {}
 
     def take(self, stamp: int) -> tuple[Connection, bytes]:
-        """Return the message with a stamp, once.
+        """Return the message with a stamp (ns), and remove it from the buffer.
 
-        Raises BagError where the bag has changed, or its frames are in disorder.
+        Raises BagError if the bag has changed, or its frames are too far out of order.
         """
         while stamp not in self._waiting:
             connection, _, data = next(self._messages, (None, None, None))

@@ -1,7 +1,7 @@
-"""Make a bag from a recorded one: every message kept, and messages added that a recipe makes.
+"""Make a bag from a recorded one: keep every message, and add those that a ``Maker`` makes.
 
-The bag is read in recorded order and without a clock, in segments of time that depend on the
-bag alone, so that two runs give the same bytes, interrupted or not, by one process or several.
+The bag is read in recorded order, without a clock, in time segments that depend on the bag
+alone. Two runs therefore give the same bytes, interrupted or not, by one process or several.
 """
 
 import errno
@@ -50,9 +50,9 @@ class BadFrame:
 class CameraFrames:
     """The derained frames of a camera, in the order of the bag.
 
-    ``time`` is that of recording, ``stamp`` the header's, ns; ``rain_intensity``, 0 to 1, is what
-    the node would publish, see :class:`derain_ros.rain_gate.RainGate`; ``mask_coverage`` is the
-    share of the pixels that the mask calls rain.
+    ``time`` is the time of recording, ``stamp`` the header stamp, both ns; ``rain_intensity``, 0
+    to 1, is what the node would publish, see :class:`derain_ros.rain_gate.RainGate`;
+    ``mask_coverage`` is the fraction of the pixels that the mask marks as rain.
     """
 
     time: array = field(default_factory=lambda: array('q'))
@@ -61,12 +61,12 @@ class CameraFrames:
     mask_coverage: array = field(default_factory=lambda: array('d'))
 
     def add(self, time: int, stamp: int, response: float, coverage: float) -> None:
-        """Take in a frame; ``response`` is :func:`derain_ros.rain_gate.mask_response`."""
+        """Add a frame; ``response`` is from :func:`derain_ros.rain_gate.mask_response`."""
         intensity = response
         if self.time:
             elapsed = max(0, time - self.time[-1]) / 1e9
             if elapsed <= FORGET_SECONDS:
-                # As an open rain gate does.
+                # The same smoothing as in an open rain gate.
                 before = self.rain_intensity[-1]
                 intensity = before - math.expm1(-elapsed / FAST_SECONDS) * (response - before)
         self.time.append(min(time, 2**63 - 1))
@@ -77,14 +77,14 @@ class CameraFrames:
 
 @dataclass
 class BagSummary:
-    """What :func:`make_bag` did.
+    """The result of :func:`make_bag`.
 
-    ``messages`` of the source were kept, ``written`` are in the new bag. By image topic, ``made``
-    counts the frames derained, or put into rain, ``failed`` those that could not be, of which
-    ``bad_frames`` has the first, and ``frames`` has what is known of each derained one. Of
-    ``undefined_types`` the source holds no definition; what cannot be read at its ``damages`` is
-    not in the new bag; ``notes``, printable, are for the user. Of all ``segments``, an earlier,
-    interrupted run had done ``resumed_segments`` with ``resumed_frames`` in them.
+    ``messages`` were copied from the source, and the new bag has ``written`` in all. By image
+    topic, ``made`` counts the frames derained, or rendered with rain, and ``failed`` those that
+    failed, the first of which are in ``bad_frames``; ``frames`` describes each derained frame. The
+    source lacks the definitions of ``undefined_types``, and messages lost in its ``damages`` are
+    not in the new bag; ``notes``, printable, are for the user. Of the ``segments``, an earlier,
+    interrupted run had finished ``resumed_segments``, which contain ``resumed_frames``.
     """
 
     messages: int = 0
@@ -106,21 +106,21 @@ def make_bag(
     progress: Callable[[int], Any] = lambda count: None,
     resumed: Callable[[int], Any] = lambda count: None
 ) -> BagSummary:
-    """Write the bag that ``plan`` describes, or go on where an interrupted run stopped.
+    """Write the bag that ``plan`` describes, or resume where an interrupted run stopped.
 
-    Every message of the source is kept as it is. The destination appears at the end, whole, or
-    not at all; until then the work lies in ``<destination>.partial``.
+    Every message of the source is copied unchanged. The destination appears only when the bag is
+    complete; until then the work is kept in ``<destination>.partial``.
 
-    ``maker`` says what is made of the frames, ``options`` what the result depends on beside the
-    plan, by what users call it. The segments are done by the processes of ``pool``, or in this
-    one. ``progress`` is called with the number of frames done since the last call, and before,
-    ``resumed`` with the number of those that an earlier run had done.
+    ``maker`` processes the frames; ``options`` lists, under the names that users know, what the
+    result depends on besides the plan. The segments are processed by the workers of ``pool``, or
+    in this process without one. ``resumed`` is called first, with the number of frames done by an
+    earlier run, then ``progress`` with the number of frames done since its last call.
 
-    Raises BagError where the work in ``<destination>.partial`` is that of another run, or the
-    destination cannot be written, and EngineError where the engine failed.
+    Raises BagError if ``<destination>.partial`` holds the work of a different run, or the
+    destination cannot be written, and EngineError if the engine fails.
     """
     threads = cv2.getNumThreads()
-    # The engine has the cores; threads of OpenCV would wait for work in its way.
+    # The engine uses all cores; idle OpenCV threads would get in its way.
     cv2.setNumThreads(1)
     try:
         with Workplace(plan.destination) as place:
@@ -135,7 +135,7 @@ def make_bag(
 
 
 class Making:
-    """One bag in the making: its topics on both sides, and the way from segments to a bag."""
+    """Makes one bag: has its segments processed, and assembles them."""
 
     def __init__(self, plan: BagPlan, maker: Maker, place: Workplace):
         self._plan, self._maker, self._place = plan, maker, place
@@ -146,7 +146,7 @@ class Making:
     def run(
         self, pool: Pool | None, progress: Callable[[int], Any], resumed: Callable[[int], Any]
     ) -> BagSummary:
-        """Do all that is left to do."""
+        """Process the segments that are left, and finish the bag; see :func:`make_bag`."""
         place = self._place
         with Recording(self._plan.source, place.scratch) as recording:
             self._layout = Layout(self._plan, recording)
@@ -174,7 +174,7 @@ class Making:
             return summary
 
     def assemble(self) -> BagSummary:
-        """Put the segments together that all are there, and finish the bag."""
+        """Append the segments, all of which must be there, and finish the bag."""
         with Recording(self._plan.source, self._place.scratch) as recording:
             self._layout = Layout(self._plan, recording)
             with closing(self._open()) as self._result:
@@ -182,7 +182,7 @@ class Making:
                 return self._finish(recording)
 
     def fingerprint(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that the result depends on, by what users call it."""
+        """Return everything that the result depends on, under the names that users know."""
         plan = self._plan
         return {
             'files of the bag': plan.files, **options,
@@ -194,7 +194,7 @@ class Making:
         }
 
     def _open(self) -> Any:
-        """Open the result, and take apart a bag that was put together and not given its name."""
+        """Open the result; a bag that was assembled but not published is taken apart first."""
         bag = self._place.path / 'bag'
         moved = bag / self._name
         if moved.exists() and not self._messages.exists():
@@ -214,7 +214,7 @@ class Making:
         return f'{name}{self._messages.suffix}'
 
     def append(self) -> int:
-        """Put the segments into the result that are due; return the number of the next."""
+        """Append finished segments to the result, in order; return the number of the next one."""
         pending, done = self._place.pending(), self._result.records
         for number, body in pending.items():
             if number < len(done):  # left by a run that was killed before deleting it
@@ -263,8 +263,8 @@ class Making:
             return metadata_text(
                 of, plan.storage, packed, self._layout.topics, total, recording.custom_data)
 
-        # The copy within the storage file has a name of no meaning, as folders are renamed: so
-        # the file is the same bytes whatever it is called.
+        # The metadata inside the storage file has a fixed file name, as folders get renamed: so
+        # the bytes of the file do not depend on its name.
         inner = metadata(f'bag{self._messages.suffix}')
         self._result.finish(
             '\n'.join(line[2:] for line in inner.splitlines()[1:]), total, recording.kept())
@@ -321,7 +321,7 @@ class Making:
         return summary
 
     def explain(self, error: Exception) -> str:
-        """Say what to do about an error of writing."""
+        """Return a message for a write error, which says what to do."""
         text = f'{self._place.destination}: cannot be written ({error})'
         if getattr(error, 'errno', None) not in _FULL and 'full' not in str(error):
             return text
@@ -337,7 +337,7 @@ class Making:
 
 
 def finish(plan: BagPlan, bodies: Path) -> BagSummary:
-    """Finish a bag whose segments are all there, while another process has its workplace."""
+    """Finish a bag whose segments are all done; another process holds the workplace lock."""
     place = Workplace(plan.destination)
     place.bodies = bodies
     return Making(plan, None, place).assemble()

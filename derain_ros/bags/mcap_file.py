@@ -1,7 +1,7 @@
-"""Read mcap files: by their index, or, where that is missing or wrong, by looking all through.
+"""Read MCAP files by their summary section, or by a full scan if that is missing or wrong.
 
-Unlike rosbags and the mcap package, this reader takes a file that is damaged anywhere: it leaves
-out what is damaged, goes on behind it, and says what is lost. It holds one chunk at a time. The
+Unlike rosbags and the mcap package, this reader tolerates damage anywhere in a file: it skips
+what is damaged, continues after it, and reports what is lost. It holds one chunk at a time. The
 format: https://mcap.dev/spec.
 """
 
@@ -46,7 +46,7 @@ else:
 
 MAGIC = b'\x89MCAP0\r\n'
 LARGEST_CHUNK = 1 << 31
-"""Bytes of a chunk, or of a message outside of chunks, above which a length must be wrong."""
+"""A chunk, or a message outside of chunks, with a length above this (bytes) is damaged."""
 
 CHUNK = struct.Struct('<QQQI')
 _RECORD = struct.Struct('<BQ')
@@ -67,16 +67,16 @@ _SEARCH_BYTES = 1 << 24
 _OVERLAP = 64
 
 Message = tuple[int, int, memoryview, int, int]
-"""Channel, time (ns), serialized message, sequence number, time of publishing (ns)."""
+"""Channel id, log time (ns), serialized message, sequence number, publish time (ns)."""
 
 
 class Piece(NamedTuple):
     """A chunk, or a run of messages outside of chunks.
 
     ``start`` and ``end`` are the times of its oldest and newest message, ns; ``offset`` and
-    ``length`` its place in the file, with the head of the record; ``indexes`` place and length
-    of its message indexes. ``channels`` is None where it is not known which have messages in it,
-    ``readable`` where it is not damaged: else the bytes to read of what is in it, uncompressed.
+    ``length`` its place in the file, record header included; ``indexes`` offset and length of its
+    message indexes. ``channels`` are those with messages in it, None if unknown. ``readable`` is
+    how many bytes of its uncompressed content can be read, None if it is undamaged.
     """
 
     start: int
@@ -91,10 +91,10 @@ class Piece(NamedTuple):
 
 @dataclass
 class McapIndex:
-    """What is in a file, and where.
+    """The contents of a file, and where they are.
 
-    Schemas and channels are by id, counts of messages and ``image_times``, ns, by channel;
-    ``image_times`` is None where they are to be read from the message indexes. ``kept`` has the
+    Schemas and channels are by id, message counts and ``image_times`` (ns) by channel id;
+    ``image_times`` is None if they must be read from the message indexes. ``kept`` holds the
     index records of attachments and metadata records.
     """
 
@@ -106,7 +106,7 @@ class McapIndex:
     image_times: dict[int, array] | None = None
 
     def define(self, opcode: int, body: Any) -> None:
-        """Take in a schema or a channel; the first of an id holds."""
+        """Add a schema or channel from its record; the first definition of an id wins."""
         if opcode == Opcode.SCHEMA:
             schema = Schema.read(_stream_of(body))
             self.schemas.setdefault(schema.id, schema)
@@ -116,7 +116,7 @@ class McapIndex:
 
 
 class _BrokenError(Exception):
-    """A part of the file is damaged; reading can go on at the byte ``resume``, if it is known."""
+    """A part of the file is damaged; reading can continue at the byte ``resume``, if known."""
 
     def __init__(self, offset: int, reason: str, resume: int | None = None):
         super().__init__(reason)
@@ -124,11 +124,11 @@ class _BrokenError(Exception):
 
 
 class McapFile:
-    """An mcap file to read from; one thread at a time.
+    """An MCAP file open for reading, by one thread at a time.
 
-    ``index`` tells what is in it, ``damages`` where it is damaged, as far as that has been met.
-    With ``scan`` it is looked all through even if it has an index. Raises DamageError where not
-    even its head can be read, OSError where it cannot be opened.
+    ``index`` describes its contents, ``damages`` the damage found so far. With ``scan`` the whole
+    file is scanned even if it has an index. Raises DamageError if not even its beginning can be
+    read, OSError if it cannot be opened.
     """
 
     def __init__(self, path: Path, *, scan: bool = False):
@@ -156,7 +156,7 @@ class McapFile:
 
     @classmethod
     def bare(cls, path: Path, channels: Collection[int]) -> 'McapFile':
-        """Open a file that consists of chunks alone, to read pieces whose place is known."""
+        """Open a file that consists of chunks only, to read pieces at known offsets."""
         self = cls.__new__(cls)
         self._open(path)
         self.index = McapIndex(channels=dict.fromkeys(channels))
@@ -177,9 +177,9 @@ class McapFile:
         return max((piece.end for piece in self.index.pieces), default=None)
 
     def messages(self, channels: Collection[int], start: int, stop: int) -> Iterator[Message]:
-        """Yield the messages with ``start <= time < stop``.
+        """Yield the messages with ``start <= time < stop``, ns.
 
-        They come in the order of time; of one time, in that of the file.
+        They are in order of time; messages of the same time are in file order.
         """
         waiting: list[tuple] = []
         pieces = sorted((
@@ -210,7 +210,7 @@ class McapFile:
         return found
 
     def read_piece(self, piece: Piece) -> Iterator[Message]:
-        """Yield the messages of a piece, in the order of the file."""
+        """Yield the messages of a piece, in file order; damage is noted."""
         count = 0
         try:
             for message in self._messages_of(piece):
@@ -241,14 +241,14 @@ class McapFile:
         self, error: _BrokenError, *, more: str = '', lost: int | None = None,
         last: int | None = None
     ) -> None:
-        """Add a place to :attr:`damages`, once."""
+        """Add a damaged place to :attr:`damages`, unless it is there already."""
         if all(known.offset != error.offset for known in self.damages):
             self.damages.append(Damage(
                 printable(self.path.name), error.offset, printable(error.reason + more), last,
                 lost))
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes of the file; _BrokenError where it ends or the disk fails."""
+        """Return bytes of the file; raises _BrokenError if it ends or cannot be read there."""
         try:
             self._file.seek(offset)
             data = self._file.read(length)
@@ -262,7 +262,7 @@ class McapFile:
 
     @staticmethod
     def unpack(body: memoryview) -> tuple[memoryview, str]:
-        """Return those records of a chunk that can be relied on, and what is wrong with it."""
+        """Return the uncompressed content of a chunk that can be trusted, and what is wrong."""
         nothing = memoryview(b'')
         try:
             *_, size, crc = CHUNK.unpack_from(body)
@@ -275,7 +275,7 @@ class McapFile:
         packed = body[at + 8:at + 8 + stored]
         if name not in _UNPACK:
             return nothing, f'a chunk compressed by {name!r}'
-        # The size itself may be wrong; the checksum tells.
+        # The size field itself may be wrong; the checksum decides.
         content, reason = _UNPACK[name](packed, min(max(size, _USUAL_CHUNK), LARGEST_CHUNK))
         if crc and zlib.crc32(content) == crc:
             return memoryview(content), ''
@@ -285,13 +285,13 @@ class McapFile:
                 return nothing, 'the checksum of a chunk is wrong'
             return memoryview(content), ''
         reason = reason or f'it holds {len(content)} bytes instead of {size}'
-        # What has no checksum, or is cut, can be relied on as far as it goes.
+        # Content without a checksum, or of a truncated chunk, is trusted as far as it goes.
         return (memoryview(content) if cut or not crc else nothing,
                 f'a chunk cannot be unpacked ({reason})')
 
     @staticmethod
     def records(content: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
-        """Yield kind and body of the records in a chunk, or in a run of messages."""
+        """Yield opcode and body of the records in a chunk, or in a run of messages."""
         at = 0
         while at < len(content):
             if at + _RECORD.size > len(content):
@@ -305,7 +305,7 @@ class McapFile:
             at += _RECORD.size + length
 
     def metadata(self, name: str) -> dict[str, str]:
-        """Return the entries of the metadata record of a name; empty where there is none."""
+        """Return the entries of the metadata record ``name``; empty if there is none."""
         for kept in self.index.kept:
             if isinstance(kept, MetadataIndex) and kept.name == name:
                 try:
@@ -326,7 +326,7 @@ class McapFile:
         return _RECORD.size + length
 
     def footer(self) -> Footer | None:
-        """Return the footer of the file; None where it has none."""
+        """Return the footer of the file; None if it is missing or invalid."""
         with suppress(_BrokenError, *_MALFORMED):
             end = self.read(self.size - _FOOTER_BYTES, _FOOTER_BYTES)
             if end.endswith(MAGIC) and end[:9] == _RECORD.pack(Opcode.FOOTER, 20):
@@ -337,31 +337,31 @@ class McapFile:
         return None
 
     def summary_bytes(self) -> bytes:
-        """Return the records of the index at the end; _BrokenError if missing or wrong."""
+        """Return the summary section; raises _BrokenError if it is missing or unreadable."""
         found = self.footer()
         if found is None or not found.summary_start:
             raise _BrokenError(self.size, 'the file ends within its index')
         return self.read(found.summary_start, self.size - _FOOTER_BYTES - found.summary_start)
 
     def sound(self, footer: Footer, summary: bytes) -> bool:
-        """Tell whether the checksum of the index is right, or there is none."""
+        """Return whether the checksum of the summary section is right or absent."""
         crc = zlib.crc32(summary + _RECORD.pack(Opcode.FOOTER, 20) + struct.pack(
             '<QQ', footer.summary_start, footer.summary_offset_start))
         return footer.summary_crc in (0, crc)
 
     def _summary(self) -> McapIndex | None:
-        """Return the index at the end of the file; None where there is none to rely on."""
+        """Return the index from the summary section; None if that cannot be trusted."""
         footer = self.footer()
         with suppress(_BrokenError, *_MALFORMED):
             summary = self.summary_bytes()
             if self.sound(footer, summary):
-                # Where its groups begin needs not be known, and may be damaged.
+                # The summary offsets behind the index are not needed, and may be damaged.
                 length = max(0, footer.summary_offset_start - footer.summary_start)
                 return _index_of_summary(summary[:length or None], footer.summary_start)
         return None
 
     def _listed(self, piece: Piece) -> list[tuple[int, int]] | None:
-        """Return channel and time of each message of a chunk, by its message indexes."""
+        """Return channel and time of each message of a chunk from its message indexes, if any."""
         if piece.indexes is None:
             return None
         found: list[tuple[int, int]] = []
@@ -380,9 +380,9 @@ class McapFile:
 
 
 class _Scan:
-    """Looks all through a file whose index is missing, or wrong, and makes one.
+    """Scans a whole file whose index is missing or wrong, and builds an index.
 
-    The head of the file has been read; damage goes to its ``damages``.
+    The file header has been read already; damage is added to the ``damages`` of the file.
     """
 
     def __init__(self, source: McapFile):
@@ -394,7 +394,7 @@ class _Scan:
         self._broken: int | None = None
         self._bare = False
         with suppress(_BrokenError, *_MALFORMED):
-            # Schemas and channels of the index at the end serve if others are lost.
+            # Schemas and channels of the summary section replace others that are lost.
             for opcode, body in source.records(memoryview(source.summary_bytes()), 0):
                 self._summary.define(opcode, body)
         at: int | None = source.data_start
@@ -407,7 +407,7 @@ class _Scan:
                 at = error.resume if error.resume is not None else self._search(error.offset + 1)
 
     def _record(self, at: int) -> int | None:
-        """Take in the record at a byte; return where the next one is, or None at the end."""
+        """Process the record at an offset; return that of the next one, or None at the end."""
         source = self._source
         if at + _RECORD.size > source.size:
             raise _BrokenError(at, 'the file ends here, without its index')
@@ -452,7 +452,7 @@ class _Scan:
         return end
 
     def _check_end(self, at: int, behind: int) -> None:
-        """Tell whether what follows the data is whole."""
+        """Check that what follows the data section is intact; note damage otherwise."""
         source, footer = self._source, self._source.footer()
         if footer is None:
             source.note(_BrokenError(source.size, 'the file ends within its index'),
@@ -465,7 +465,7 @@ class _Scan:
                         last=self._last)
 
     def _search(self, start: int) -> int | None:
-        """Return the next byte at which a chunk, or a message outside of chunks, begins."""
+        """Return the next offset at which a chunk, or a message outside of chunks, begins."""
         source, at = self._source, start
         while at < source.size:
             block = source.read(at, min(_SEARCH_BYTES, source.size - at))
@@ -513,7 +513,7 @@ class _Scan:
                 readable if reason or broken else None))
             self._count(times)
         if end > source.size:
-            # The chunk itself says how long it is: if it is whole, its record's length is wrong.
+            # The chunk has a size of its own: if it is intact, the record length is wrong.
             if not (reason or broken):
                 raise _BrokenError(at, 'the length of a chunk is wrong')
             return
@@ -556,7 +556,7 @@ class _Scan:
 
 
 def _index_of_summary(summary: bytes, offset: int) -> McapIndex | None:
-    """Read the index at the end of a file, which begins at a byte; None if it is not sound."""
+    """Parse the summary section, which begins at ``offset``; None if it is inconsistent."""
     found = SeekingReader(BytesIO(MAGIC + summary + _END)).get_summary()
     index, statistics = McapIndex(found.schemas, found.channels), found.statistics
     index.kept = [*found.attachment_indexes, *found.metadata_indexes]
@@ -603,7 +603,7 @@ def _stream_of(data: Any) -> ReadDataStream:
 
 
 def _unpack_steps(make: Callable[[], Any], packed: memoryview, size: int) -> tuple[bytes, str]:
-    """Unpack as far as it can be done; returns that, and why not further."""
+    """Decompress as far as possible; returns the result, and why it stopped early ('' if not)."""
     unpacker, content, step = make(), bytearray(), 1 << 16
     try:
         for at in range(0, len(packed), step):
@@ -620,7 +620,7 @@ def _unpack_steps(make: Callable[[], Any], packed: memoryview, size: int) -> tup
 
 def _unpack_zstd(packed: memoryview, size: int) -> tuple[bytes, str]:
     with suppress(zstd.ZstdError):
-        # The size that the frame itself names bounds the memory.
+        # The size in the header of the zstd frame bounds the memory needed.
         found = zstd.get_frame_info(packed).decompressed_size
         if found is not None and found <= size:
             return zstd.decompress(packed), ''

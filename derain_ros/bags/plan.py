@@ -1,4 +1,4 @@
-"""What to make of a bag, and where to write it, checked before any work is done."""
+"""Plan what to make of a bag and where to write it, and check this before any work is done."""
 
 import shutil
 from array import array
@@ -17,12 +17,12 @@ from derain_ros.bags.workplace import check_workplace, file_facts, partial_of
 from derain_ros.text import printable
 
 Choice = tuple[tuple[CameraTopics, ...], list[str]]
-"""Topics to work on, and notes for the user."""
+"""Topics to process, and notes for the user."""
 
 SEGMENT_FRAMES = 128
-"""Frames of a segment in a long bag,"""
+"""Number of frames in a segment of a long bag."""
 FEWEST_SEGMENTS = 16
-"""and what a short one is divided into at least, where a segment keeps some frames."""
+"""Minimum number of segments of a short bag, as far as FEWEST_FRAMES per segment allows."""
 FEWEST_FRAMES = 8
 
 _SHOWN = 5
@@ -32,13 +32,12 @@ _SHOWN = 5
 class BagPlan:
     """What :func:`derain_ros.bags.making.make_bag` is going to do.
 
-    Of the ``source``, with so many messages and ``files`` (name, size and time of change of each),
-    every n-th frame of each of ``cameras`` is worked on, ``frame_count`` in all, of the stretch
-    from ``start_s`` on for ``duration_s`` seconds, as it was asked for, None for all of it.
-    ``storage`` is ``mcap`` or ``sqlite3``. ``boundaries`` are the times between the segments, ns,
-    from the beginning of the first to the end of the last; ``before`` has the frames ahead of each
-    segment by id of the connection, empty where ``every`` is 1. ``notes``, printable, are for the
-    user.
+    The ``source`` has ``message_count`` messages and ``files`` (name, size, modification time of
+    each). Every ``every``-th frame of each of ``cameras`` is processed, ``frame_count`` in all, of
+    the requested range, ``start_s`` and ``duration_s`` in seconds, None for no limit. ``storage``
+    is ``mcap`` or ``sqlite3``. ``boundaries`` are the times, ns, between segments, including start
+    of the first and end of the last; ``before`` is the number of frames before each segment, by
+    connection id, empty if ``every`` is 1. ``notes``, printable, are for the user.
     """
 
     source: Path
@@ -59,11 +58,11 @@ class BagPlan:
 
     @property
     def packs_chunks(self) -> bool:
-        """Whether zstd packs the chunks of the new bag."""
+        """Whether the chunks of the new bag are compressed with zstd."""
         return self.storage == 'mcap' and self.compression == CompressionMode.STORAGE
 
     def absolute(self) -> 'BagPlan':
-        """Return it with paths that mean the same in every process."""
+        """Return the plan with absolute paths, for other processes."""
         return replace(self, source=self.source.absolute(),
                        destination=self.destination.absolute())
 
@@ -74,19 +73,18 @@ def plan_bag(
     duration: float | None = None, every: int = 1,
     choose: 'Callable[[Recording, Sequence[str] | None], Choice] | None' = None
 ) -> BagPlan:
-    """Check a request before any work is done.
+    """Check a request and plan the work, before any of it is done.
 
     ``source`` is a rosbag2 folder, or a bare ``.mcap`` or ``.db3`` file; it may be damaged.
-    ``destination`` is the folder to make, and must not exist. ``topics`` are image topics, with or
-    without ``/compressed``; None takes all that hold pictures. ``storage`` is ``mcap`` or
-    ``sqlite3``, None for the source's; ``compress`` writes zstd, the chunks of mcap or the
-    messages of sqlite3: without it, whole files or messages are packed as they are in the source.
-    ``start`` and ``duration`` are the stretch to take, in seconds from the beginning of the bag,
-    and of that ``every`` n-th frame of each camera is worked on. ``choose`` chooses the
+    ``destination`` is the folder to create, and must not exist. ``topics`` are image topics, with
+    or without ``/compressed``; None takes all that hold camera images. ``storage`` is ``mcap`` or
+    ``sqlite3``, None for the source's; ``compress`` uses zstd, on the chunks of MCAP or the
+    messages of sqlite3: without it, file or message compression is taken over from the source.
+    ``start`` and ``duration`` are the time range to take, in seconds from the beginning of the
+    bag, of which every ``every``-th frame of each camera is processed. ``choose`` chooses the
     cameras, None for :func:`choose_to_derain`.
 
-    Raises BagError where the source cannot be read, the destination exists, or the topics do not
-    fit.
+    Raises BagError if the source cannot be read, the destination exists, or a topic is invalid.
     """
     check_workplace(destination)
     scratch = partial_of(destination) / 'source'
@@ -128,9 +126,9 @@ def plan_bag(
 
 
 def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choice:
-    """Choose what to derain: without ``topics`` all cameras, but no ground truth and no depth.
+    """Choose what to derain: without ``topics``, all cameras except ground truth and depth.
 
-    Raises BagError where a name is not an image topic, or there is none.
+    Raises BagError if a name is not an image topic, or no image topic can be derained.
     """
     if topics is not None:
         return choose_cameras(recording.topics, topics), []
@@ -149,7 +147,7 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
 
 
 def _strange_times(recording: Recording) -> list[str]:
-    """Name messages whose times no clock has; they are kept all the same."""
+    """Return notes on messages with impossible times, which are kept all the same."""
     notes = []
     for start, stop in ((EVER[0], 0), (2**63, EVER[1])):
         if recording.end_time < start or recording.start_time >= stop:
@@ -165,7 +163,7 @@ def _strange_times(recording: Recording) -> list[str]:
 
 
 def _stretch(recording: Recording, start: float | None, duration: float | None) -> tuple[int, int]:
-    """Return the times, ns, from and before which a stretch is."""
+    """Return start and end (exclusive) of the time range asked for, ns."""
     begin, end = recording.start_time, recording.end_time + 1
     if start is not None:
         begin += round(start * 1e9)
@@ -183,10 +181,10 @@ def _sorted(times: array) -> np.ndarray:
 
 
 def divide(start: int, stop: int, times: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """Divide a stretch of time into segments of about as many frames each.
+    """Divide a time range into segments with about the same number of frames each.
 
-    ``times`` are those of the frames of each camera, ns. Returns the times between segments, from
-    ``start`` to ``stop``.
+    ``times`` are those of the frames of each camera, ns. Returns the boundaries of the segments,
+    ns, including ``start`` and ``stop``.
     """
     inside = np.sort(np.concatenate([np.empty(0, np.int64), *times]))
     inside = inside[(inside >= start) & (inside < stop)]

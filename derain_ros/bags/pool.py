@@ -1,9 +1,9 @@
-"""Processes that work on segments of bags, on this machine or on many, through Dask.
+"""Worker processes for segments of bags, on this machine or on several, using Dask.
 
-Each segment is a task. It leaves its messages, ``<number>.body``, and then its record,
-``<number>.json``, in the folder of the bag in the making, which all processes see. A task whose
-process has died is given to another one; one that is done is not done again. Dask, whose import
-takes a second, is imported where it is used.
+Each segment is a task. It writes its messages, ``<number>.body``, and then its record,
+``<number>.json``, to a folder of the unfinished bag, which all processes must share. A task whose
+process has died is given to another one; a finished task is not repeated. Dask takes a second to
+import, so it is imported where it is used.
 """
 
 import os
@@ -29,9 +29,9 @@ _BUFFER = 1 << 18
 
 
 class Pool:
-    """Processes that take segments; see :func:`local_pool` and :func:`cluster_pool`.
+    """Worker processes for segments; see :func:`local_pool` and :func:`cluster_pool`.
 
-    Those that are ``remote`` may be on other machines: bags are put together there, too.
+    ``remote`` workers may be on other machines: then they assemble the bag, too.
     """
 
     def __init__(self, client: Any, remote: bool):
@@ -40,22 +40,22 @@ class Pool:
 
     @property
     def workers(self) -> int:
-        """Processes that are there."""
+        """Number of worker processes connected."""
         return len(self._client.scheduler_info(n_workers=-1)['workers'])
 
     def work(
         self, plan: BagPlan, maker: Maker, segments: Sequence[int], folder: Path
     ) -> Iterator[int]:
-        """Let the processes do segments; yields the number of frames of each that is done.
+        """Process segments in the workers; yields the number of frames of each finished segment.
 
-        They put segment ``number`` into ``folder``. Raises UserError where one could not be done,
-        or the scheduler is gone.
+        The workers write the segments to ``folder``. Raises UserError if one failed, or the
+        scheduler is gone.
         """
         from distributed import as_completed
         from distributed.comm import CommClosedError
 
         token = uuid.uuid4().hex
-        # One task that has the plan, as it may be large and there are many segments.
+        # The plan may be large and there are many segments: one task holds it for all of them.
         shared = self._client.submit(_same, plan, maker, key=f'{token}-plan')
         tasks = [
             self._client.submit(
@@ -72,7 +72,7 @@ class Pool:
                 self._client.cancel(tasks)
 
     def call(self, function: Callable, *args: Any) -> Any:
-        """Let a process call a function; returns its result, and raises its errors."""
+        """Call a function in a worker; returns its result, or raises its error."""
         task = self._client.submit(function, *args, pure=False)
         return self._result(task.result)
 
@@ -105,14 +105,14 @@ def _gone(error: Exception) -> BagError:
 
 @contextmanager
 def local_pool(count: int) -> Iterator[Pool]:
-    """Start processes on this machine, each with cores of its own, also those that replace one."""
+    """Start workers on this machine, each pinned to its own cores, even after a restart."""
     from distributed import Client, LocalCluster, WorkerPlugin
 
     class OwnCores(WorkerPlugin):
         name = 'own cores'
 
         def setup(self, worker: Any) -> None:
-            # OpenVINO takes as many threads as there are cores to run on.
+            # OpenVINO starts as many threads as there are cores in its affinity mask.
             share = shares[int(worker.name) % len(shares)]
             for thread in Path('/proc/self/task').iterdir():
                 os.sched_setaffinity(int(thread.name), share)
@@ -120,7 +120,7 @@ def local_pool(count: int) -> Iterator[Pool]:
     cores = sorted(os.sched_getaffinity(0))
     shares = [tuple(cores[number * len(cores) // count:(number + 1) * len(cores) // count])
               or (cores[number % len(cores)],) for number in range(count)]
-    # Two commands may run at a time; Dask warns that the second takes another port.
+    # Two commands may run at the same time; Dask warns that the second uses another port.
     warnings.filterwarnings('ignore', 'Port .* is already in use', UserWarning)
     with (
         LocalCluster(
@@ -135,9 +135,9 @@ def local_pool(count: int) -> Iterator[Pool]:
 
 @contextmanager
 def cluster_pool(scheduler: str) -> Iterator[Pool]:
-    """Use the processes of a Dask scheduler, ``tcp://host:8786``.
+    """Use the workers of a Dask scheduler, such as ``tcp://host:8786``.
 
-    Raises BagError where there is none, or it has no workers.
+    Raises BagError if the scheduler does not answer, or has no workers.
     """
     from distributed import Client
 
@@ -159,7 +159,7 @@ def _same(*task: Any) -> tuple:
 
 
 def do_segment(task: tuple[BagPlan, Maker], number: int, folder: Path) -> int:
-    """Do a segment in this process; returns its number of frames."""
+    """Process a segment in this process, unless it is done; returns its number of frames."""
     body = folder / f'{number:06d}.body'
     with suppress(OSError, ValueError, TypeError):
         return SegmentRecord.load(body.with_suffix('.json')).frames
@@ -185,7 +185,7 @@ def do_segment(task: tuple[BagPlan, Maker], number: int, folder: Path) -> int:
 
 
 def _kept(name: str, wanted: Any, make: Callable[[], Any]) -> Any:
-    """Return what a context gives, and stay in it until something else is wanted."""
+    """Return what a context manager yields; it is kept open until ``wanted`` changes."""
     kept = vars(sys.modules[__name__]).setdefault('_open', {})
     if name not in kept or kept[name][0] != wanted:
         if name in kept:

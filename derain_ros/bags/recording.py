@@ -1,4 +1,4 @@
-"""A recorded rosbag2, whole or damaged: its topics, and the messages of any stretch of time."""
+"""Read a rosbag2, intact or damaged: its topics, and the messages of any time range."""
 
 import heapq
 import os
@@ -30,7 +30,7 @@ from derain_ros.bags.topics import IMAGE_TYPES
 from derain_ros.text import natural_key, printable
 
 EVER = (-2**63, 2**64)
-"""Times of all messages, ns: the whole numbers of SQLite and of mcap."""
+"""Range of all message times, ns: int64 in SQLite, uint64 in MCAP."""
 
 _NEWEST_VERSION = 9
 _SUFFIXES = {'.mcap', '.db3'}
@@ -44,10 +44,10 @@ _NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
 
 class Origin(NamedTuple):
-    """What an mcap file says of a topic beyond what rosbag2 knows; ``Connection.owner``.
+    """What an MCAP file says about a topic beyond rosbag2's own fields; ``Connection.owner``.
 
-    ``encoding`` and ``schema`` are those of the schema if it is none of ROS, else empty;
-    ``metadata`` are other entries of the channel.
+    ``encoding`` and ``schema`` are those of a schema that is not from ROS, else empty;
+    ``metadata`` holds the other metadata entries of the channel.
     """
 
     encoding: str
@@ -56,19 +56,17 @@ class Origin(NamedTuple):
 
 
 class Recording:
-    """A bag to read from; one thread at a time.
+    """A bag open for reading, by one thread at a time.
 
-    Files that are packed as a whole, and databases that are damaged or have a log beside them, are
-    copied to the folder ``scratch``, which is made when there is one, and copies there are used
-    again; None takes a temporary folder, which goes when the recording is closed. ``scan`` relies
-    on no index of an mcap file. Raises BagError where there is no bag, or not one message of it
-    can be read.
+    Files compressed as a whole, and databases that are damaged or have a log beside them, are
+    copied to the folder ``scratch``, created when needed; copies that are there already are
+    reused. None uses a temporary folder, deleted on closing. ``scan`` ignores the indexes of MCAP
+    files. Raises BagError if there is no bag, or not a single message of it can be read.
 
-    ``connections`` are the topics, with their number of messages; ids count from 1. The oldest and
-    the newest message are of ``start_time`` and ``end_time``, ns. ``storage`` is ``mcap`` or
-    ``sqlite3``, ``compression`` how files or messages are packed; chunks of mcap do not count.
-    ``notes``, printable, tell the user what is no damage, and ``custom_data`` is what the recorder
-    has noted in metadata.yaml.
+    ``connections`` are the topics, with their message counts; ids count from 1. ``start_time`` and
+    ``end_time`` are the times of the oldest and the newest message, ns. ``storage`` is ``mcap`` or
+    ``sqlite3``; ``compression`` is that of files or messages, not that of MCAP chunks. ``notes``,
+    printable, tell the user about things other than damage; ``custom_data`` is from metadata.yaml.
     """
 
     def __init__(self, source: Path, scratch: Path | None = None, *, scan: bool = False):
@@ -108,12 +106,12 @@ class Recording:
 
     @property
     def damages(self) -> list[Damage]:
-        """Where files are damaged, as far as that has been met."""
+        """Damage found in the files so far."""
         return self._damages + [damage for file, _ in self._files for damage in file.damages]
 
     @property
     def topics(self) -> list[tuple[str, str]]:
-        """Name and type of every topic; the type of a foreign one says how it is encoded."""
+        """Name and type of every topic; if it is not CDR, the encoding is added to the type."""
         return [(one.topic, one.msgtype if one.ext.serialization_format == 'cdr' else
                  f'{one.msgtype or "no type"}, {one.ext.serialization_format}')
                 for one in self.connections]
@@ -124,25 +122,25 @@ class Recording:
         return sorted({topic for topic, msgtype in self.topics if msgtype in IMAGE_TYPES})
 
     def images_of(self, topics: Collection[str]) -> list[Connection]:
-        """Return the connections of image topics."""
+        """Return those connections of ``topics`` that are image topics serialized as CDR."""
         return [one for one in self.connections
                 if one.topic in topics and one.msgtype in IMAGE_TYPES
                 and one.ext.serialization_format == 'cdr']
 
     @property
     def message_count(self) -> int:
-        """Messages of all topics."""
+        """Number of messages on all topics."""
         return sum(connection.msgcount for connection in self.connections)
 
     def messages(
         self, start: int, stop: int, connections: Collection[int] | None = None
     ) -> Iterator[Message]:
-        """Yield the messages with ``start <= time < stop``, ns, in the order of time.
+        """Yield the messages with ``start <= time < stop``, ns, in order of time.
 
-        Each is the id of its connection, one of ``connections`` unless that is None, its time
-        (ns), the serialized message, its sequence number and time of publishing (ns). Several of
-        these may run at a time, in one thread. What cannot be read is left out; :attr:`damages`
-        says so afterwards.
+        Each is connection id, time (ns), serialized message, sequence number and publish time
+        (ns); ``connections`` selects ids, None means all. Several of these generators may be
+        active at once, in one thread. Messages that cannot be read are left out, and reported in
+        :attr:`damages` afterwards.
         """
         files = sorted((found for found in self._files if found[0].start_time is not None),
                        key=lambda found: found[0].start_time)
@@ -180,29 +178,29 @@ class Recording:
     def read(
         self, *topics: str, start: int = EVER[0], stop: int = EVER[1]
     ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Yield topic, time (ns) and serialized message, as far as the bag can be read.
+        """Yield connection, time (ns) and serialized message, as far as the bag can be read.
 
-        ``topics`` are image topics, none for all topics of any type; ``start`` and ``stop`` are
-        times of recording, ns, from and before which to read.
+        ``topics`` are image topics; without any, messages of all topics of any type are read.
+        ``start`` (inclusive) and ``stop`` (exclusive) are times of recording, ns.
         """
         chosen = {one.id for one in self.images_of(topics)} if topics else None
         for number, time, data, *_ in self.messages(start, stop, chosen):
             yield self.connections[number - 1], time, bytes(data)
 
     def times(self, connections: Collection[int]) -> dict[int, array]:
-        """Return the times of all messages of image topics, ns, by id of the connection."""
+        """Return the times of all messages of image topics, ns, by connection id."""
         found = {connection: array('Q') for connection in connections}
         for file, ids in self._files:
             chosen = [own for own, ours in ids.items() if ours in found]
             for own, times in file.times(chosen).items():
-                # Before 1970, as in a damaged database, is at the very beginning.
+                # Times before 1970, as in a damaged database, are clamped to 0.
                 found[ids[own]].extend(max(0, time) for time in times)
         return found
 
     def missing(self, kept: Mapping[int, int], counts: Mapping[int, int]) -> Damage | None:
-        """Tell of messages that the bag lists and that were not read.
+        """Return a Damage if the bag lists more messages than were read, else None.
 
-        ``kept`` has the number under which each connection was counted, ``counts`` how many.
+        ``kept`` maps connection ids to the keys of ``counts``, the numbers of messages read.
         """
         lost = []
         for key in dict.fromkeys((
@@ -218,9 +216,9 @@ class Recording:
         return Damage(name, None, printable(f'lists {"; ".join(lost)}'))
 
     def kept(self) -> Iterator[tuple[Any, bytes]]:
-        """Yield index and bytes of the attachments and metadata records of mcap files.
+        """Yield index and bytes of the attachments and metadata records of MCAP files.
 
-        The metadata that rosbag2 writes itself is not among them.
+        The metadata record that rosbag2 itself writes is excluded.
         """
         for file, _ in self._files:
             for index in file.index.kept if isinstance(file, McapFile) else ():
@@ -277,7 +275,7 @@ class Recording:
         except (PermissionError, BagError):
             raise
         except Exception as error:
-            # What a damaged YAML file makes the parser raise is not limited.
+            # The parser may raise anything on a damaged YAML file.
             reason = f'cannot be read ({why(error)})'
             if isinstance(error, LookupError | TypeError):
                 reason = 'does not describe a rosbag2'
@@ -332,7 +330,7 @@ class Recording:
         if not self._listed and not self.custom_data:
             self._take_custom_data(inner)
         if not self._listed and self.compression == CompressionMode.NONE:
-            # Without metadata.yaml, only the messages themselves tell that they are packed.
+            # Without metadata.yaml, only the messages themselves show that they are compressed.
             chosen = {one.id for one in connections if one.ext.serialization_format == 'cdr'}
             for _, _, data, *_ in file.messages(chosen, *EVER):
                 if bytes(data[:4]) == _ZSTD:
@@ -340,7 +338,7 @@ class Recording:
                 break
         ids: dict[int, int] = {}
         for own in connections:
-            # One file may have several channels of a topic, which differ in their QoS.
+            # A file may have several channels of one topic, with different QoS profiles.
             same = [one for one in self.connections
                     if (one.topic, one.msgtype, one.ext.serialization_format)
                     == (own.topic, own.msgtype, own.ext.serialization_format)
@@ -414,9 +412,9 @@ def _strings(found: Any) -> dict[str, str]:
 
 
 def read_profiles(profiles: str) -> list:
-    """Return the QoS profiles of a topic, as storages have them; none if unreadable."""
+    """Parse the offered QoS profiles of a topic, as stored in the bag; empty if unreadable."""
     try:
         return parse_qos(profiles)
     except Exception:
-        # A profile is information only: the messages count.
+        # Profiles are informational: the messages are readable without them.
         return []

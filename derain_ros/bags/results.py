@@ -1,8 +1,8 @@
-"""The bag that is being written: it grows by whole segments, and survives any interruption.
+"""Write the storage file of a bag segment by segment, so that it survives any interruption.
 
-A segment is there for good once its record is: what lies behind the last recorded segment is
-cut off when the work goes on. So the file is the same bytes however often it was interrupted,
-and whether its segments came from this process or from others.
+A segment is committed once its record is written: anything after the last recorded segment is
+truncated when the work is resumed. So the file has the same bytes however often it was
+interrupted, and whether its segments came from this process or from others.
 """
 
 import os
@@ -55,10 +55,10 @@ _ENCODINGS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.ID
 
 
 class McapResult:
-    """An mcap file that grows by segments.
+    """An MCAP file that is written segment by segment.
 
-    ``records`` are those of the segments that are in the file, and lie in ``folder`` as
-    ``<number>.json``; ``topics`` have ids from 1 on; with ``compress`` zstd packs the chunks.
+    ``records`` are those of the segments in the file, also saved in ``folder`` as
+    ``<number>.json``; ``topics`` have ids from 1 on; ``compress`` compresses chunks with zstd.
     """
 
     def __init__(self, path: Path, folder: Path, topics: Sequence[Connection], compress: bool):
@@ -74,7 +74,7 @@ class McapResult:
                 break
             self._end += record.size
             self.records.append(record)
-        # Unbuffered below the buffer: large parts go to the kernel without a copy.
+        # Writes larger than the buffer bypass it and go to the kernel without a copy.
         self._file = path.open('r+b' if path.exists() else 'w+b', _BUFFER)
         self._file.truncate(self._end if self.records else 0)
         if not self.records:
@@ -89,7 +89,7 @@ class McapResult:
         self._writer.write(*message)
 
     def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
-        """End the segment, and record it as soon as it is on the disk."""
+        """End the segment; its record is saved once the segment is on disk."""
         self._writer.end_segment(figures, damages)
         self._commit(self._writer.ended)
 
@@ -112,7 +112,7 @@ class McapResult:
         record.save(self._folder / f'{number:06d}.json')
 
     def settle(self) -> None:
-        """Wait until all segments are recorded."""
+        """Wait until the records of all segments are saved."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -120,10 +120,10 @@ class McapResult:
     def finish(
         self, metadata: str, total: SegmentRecord, kept: Iterable[tuple[Any, bytes]]
     ) -> None:
-        """Write what follows the messages: metadata of rosbag2, and what the source has beside.
+        """Write what follows the messages, and close the file.
 
-        ``total`` sums up all segments; ``kept`` are attachments and metadata records, each as its
-        index and its bytes.
+        That is rosbag2's ``metadata``, the attachments and metadata records of the source,
+        ``kept``, each as its index and bytes, and the index. ``total`` sums up all segments.
         """
         self.settle()
         self._file.seek(self._end)
@@ -160,7 +160,7 @@ class McapResult:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what is not recorded is lost."""
+        """Close the file; segments without a record are lost."""
         with suppress(OSError, ValueError):
             self.settle()
         self._commits.shutdown()
@@ -191,9 +191,9 @@ class McapResult:
 
 
 class SqliteResult:
-    """An sqlite3 file that grows by segments; arguments are as of :class:`McapResult`.
+    """An sqlite3 file that is written segment by segment; arguments as for :class:`McapResult`.
 
-    How many are in it is its ``user_version``, which changes with them or not at all.
+    Its ``user_version`` is the number of segments in it, updated in the same transaction.
     """
 
     def __init__(self, path: Path, folder: Path, topics: Sequence[Connection], compress: bool):
@@ -201,7 +201,7 @@ class SqliteResult:
         self._database = self._open(path, topics)
         done, = self._database.execute('PRAGMA user_version').fetchone()
         self.records = list(load_records(folder))[:done]
-        # One more counts the metadata, behind all segments.
+        # One more than the segments means that the metadata was written, too.
         self._finished = done == len(self.records) + 1
         if done > len(self.records) + 1:
             raise sqlite3.DatabaseError(f'{path}: records of its segments are missing')
@@ -228,27 +228,27 @@ class SqliteResult:
         return database
 
     def write(self, topic: int, time: int, parts: Sequence, *_: int) -> None:
-        """Add a message; rosbag2 keeps no sequence number and time of publishing in sqlite3."""
+        """Add a message; rosbag2 stores no sequence number or publish time in sqlite3."""
         if not self._database.in_transaction:
             self._database.execute('BEGIN')
         self._record.count(topic, time % (1 << 64))
         self._insert(topic, time, parts[0] if len(parts) == 1 else b''.join(parts))
 
     def _insert(self, topic: int, time: int, data: Any) -> None:
-        # SQLite has signed numbers: as rosbag2 does, those above come out below 0.
+        # SQLite integers are signed: as in rosbag2, times above 2**63 - 1 wrap around.
         time = (time + 2**63) % 2**64 - 2**63
         self._database.execute(
             'INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)',
             (topic, time, data))
 
     def end_segment(self, figures: dict[str, Any], damages: list[dict]) -> None:
-        """End the segment."""
+        """End the segment, and commit it with its record."""
         record, self._record = self._record, SegmentRecord()
         record.figures, record.damages = figures, damages
         self._commit(record)
 
     def append(self, body: Path, record: SegmentRecord) -> None:
-        """Add a segment that another process has written, as chunks of mcap."""
+        """Add a segment that another process has written, as MCAP chunks."""
         self._database.execute('BEGIN')
         for topic, time, data, *_ in read_body(body, record):
             self._insert(topic, time, data)
@@ -264,10 +264,10 @@ class SqliteResult:
         self._database.execute('COMMIT')
 
     def settle(self) -> None:
-        """Do nothing: segments are recorded at once."""
+        """Do nothing: records are saved when a segment is committed."""
 
     def finish(self, metadata: str, *_: Any) -> None:
-        """Add the metadata of rosbag2, and close the file; there is no place for more."""
+        """Add rosbag2's metadata and close the file; sqlite3 bags cannot hold attachments."""
         if not self._finished:
             self._database.execute('BEGIN')
             self._database.execute(
@@ -290,12 +290,12 @@ def _built(record: Any) -> bytes:
 
 
 def _schema_key(topic: Connection) -> tuple[str, Origin | None]:
-    """Tell schemas apart: those of ROS by the type, foreign ones by all that they say."""
+    """Return the identity of a schema: for ROS its type, else type, encoding and content."""
     return topic.msgtype, None if topic.msgdef.data else topic.owner
 
 
 def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, Origin | None], Schema]:
-    """Return one schema for each type."""
+    """Return one schema for each key of :func:`_schema_key`, ids from 1 on."""
     schemas: dict[tuple[str, Origin | None], Schema] = {}
     for topic in topics:
         key = _schema_key(topic)
@@ -309,9 +309,9 @@ def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, Origin | None], Sc
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    """Copy a file to the place of another, within the kernel if it can."""
+    """Copy a file to the current position of another, inside the kernel if possible."""
     place, done = target.tell(), 0
-    with suppress(AttributeError, OSError):  # another file system, or one that cannot
+    with suppress(AttributeError, OSError):  # across file systems, or not supported
         while done < size and (count := os.copy_file_range(
                 source.fileno(), target.fileno(), min(size - done, _COPY_BYTES),
                 offset_src=done, offset_dst=place + done)):
@@ -327,8 +327,8 @@ def metadata_text(
     name: str, storage: str, packed: str, topics: Sequence[Connection], total: SegmentRecord,
     custom_data: Mapping[str, str]
 ) -> str:
-    """Return the content of metadata.yaml for a storage file; ``packed``: file, message or ''."""
-    # A message may bear any time; those of this file are signed.
+    """Return the content of metadata.yaml; ``packed`` is the compression, file, message or ''."""
+    # Messages may have any time; times in this file are signed.
     start, end = (min(time, 2**63 - 1) for time in (
         2**63 - 1 if total.start is None else total.start, total.end or 0))
     span = {
@@ -337,7 +337,7 @@ def metadata_text(
         'message_count': total.counts.total()}
     stream, yaml = StringIO(), YAML(typ='safe')
     yaml.default_flow_style = False
-    # No aliases: rosbag2 reads them, but people do as well.
+    # rosbag2 could read YAML aliases, but without them the file is easier for people to read.
     yaml.representer.ignore_aliases = lambda _: True
     yaml.dump({'rosbag2_bagfile_information': {
         'version': 8,

@@ -1,4 +1,4 @@
-"""Work on segments of a bag: one thread reads and decodes, one infers, one encodes and writes."""
+"""Process segments of a bag in three threads: read and decode, infer, encode and write."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from derain_ros.images.cdr import View
 from derain_ros.text import printable
 
 KEPT_REASONS = 1000
-"""Failures of a camera that are told with time and reason."""
+"""Maximum number of failures per camera that are reported with time and reason."""
 
 _TRANSFORMS = 'tf2_msgs/msg/TFMessage'
 _STATIC_TRANSFORMS = '/tf_static'
@@ -31,10 +31,10 @@ _KEPT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class CameraWork:
-    """What is done with the messages of one connection, of an image topic.
+    """How the messages of one connection of an image topic are processed.
 
-    ``camera`` is its number, ``outputs`` are the ids of the topics for what is made, ``before``
-    the frames of this connection ahead of each segment, empty where every frame counts.
+    ``camera`` is the camera number, ``outputs`` are the ids of the output topics, and ``before``
+    is the number of frames on this connection before each segment, empty if every frame is used.
     """
 
     camera: int
@@ -45,41 +45,41 @@ class CameraWork:
 
 
 class Maker(Protocol):
-    """Makes messages of a frame, in three steps that three threads may take side by side.
+    """Makes output messages from a frame, in three steps that run in three threads.
 
-    Each may raise ValueError, which says why this frame cannot be made. Other
-    processes are given a maker by pickle; makers that are equal make the same.
+    Each step may raise ValueError to say why this frame cannot be processed. Makers are pickled
+    for other processes; makers that compare equal give the same results.
     """
 
     fallback: bool
-    """The recorded message goes to the first output where nothing can be made of it."""
+    """Whether a frame that fails is written to the first output as recorded."""
 
     lead_in: int
-    """Frames of each camera ahead of a segment that :meth:`make` is to see, without a result."""
+    """Frames per camera before a segment that :meth:`make` gets as warm-up, without a result."""
 
     def opened(self) -> AbstractContextManager['Maker']:
-        """Return it with what it needs, such as an engine, which is given back at the end."""
+        """Return a context with a maker that is ready, such as with an engine, then released."""
 
     def read(self, camera: CameraWork, time: int, message: View) -> Any:
-        """Return what the next step takes; ``message`` is a :data:`derain_ros.images.cdr.View`."""
+        """Return the input of :meth:`make`, from a :data:`derain_ros.images.cdr.View`."""
 
     def make(self, frame: Any) -> Any:
-        """Do the main work; returns what the next step takes."""
+        """Do the main work, such as inference; returns the input of :meth:`encode`."""
 
     def encode(self, frame: Any) -> tuple[list[Sequence], tuple[float, float] | None]:
-        """Return serialized messages, in parts, and rain response and coverage, if known."""
+        """Return the serialized messages, each in parts, and (rain response, coverage) or None."""
 
     def end_segment(self) -> None:
-        """Take the next frame for one of another segment."""
+        """Reset per-segment state: the next frame is of another segment."""
 
 
 class Layout:
-    """Where the messages of a bag go, and what is made of them; the same in every process.
+    """Maps the connections of a bag to the topics of the new one; the same in every process.
 
-    By id of the connection, ``kept`` has the id of the topic in the new bag, and ``cameras`` what
-    is done; ``topics`` are those of the new bag. Of ``latched`` connections, messages from before
-    the first segment are given again at its beginning: all of those in ``transforms``, the last
-    one of others. Of ``undefined_types`` the bag holds no definition.
+    By connection id, ``kept`` holds the topic id in the new bag, and ``cameras`` how images are
+    processed; ``topics`` are those of the new bag. For ``latched`` connections, messages before
+    the first segment are repeated at its beginning: all of them if in ``transforms``, else only
+    the last one. The bag holds no definitions of ``undefined_types``.
     """
 
     def __init__(self, plan: BagPlan, recording: Recording):
@@ -106,7 +106,7 @@ class Layout:
 
 @dataclass
 class _Frame:
-    """A frame on its way, or why it goes no further."""
+    """A frame in the pipeline; once it has failed, ``reason`` says why."""
 
     camera: CameraWork
     time: int
@@ -117,7 +117,7 @@ class _Frame:
     leads_in: bool = False
 
     def step(self, take: Callable[[Any], Any]) -> None:
-        """Go one step further."""
+        """Apply the next step; a ValueError becomes the ``reason``."""
         if self.reason:
             return
         try:
@@ -128,7 +128,7 @@ class _Frame:
 
 @dataclass
 class _Batch:
-    """Messages to keep, and the frame behind them; with ``damages`` the segment ends."""
+    """Messages to copy, and the frame that follows them; ``damages`` marks the segment's end."""
 
     kept: list[tuple] = field(default_factory=list)
     frame: _Frame | None = None
@@ -136,11 +136,11 @@ class _Batch:
 
 
 class Pipeline:
-    """Works on segments, one after the other.
+    """Processes segments, one after the other.
 
-    One thread reads and decodes ahead, the calling thread takes the main step of ``maker``, one
-    thread encodes and writes behind. ``sink`` has ``write`` for messages and ``end_segment``, as
-    :class:`derain_ros.bags.chunks.ChunkWriter` has.
+    One thread reads and decodes ahead, the calling thread runs the main step of ``maker``, and one
+    thread encodes and writes. ``sink`` has the methods ``write`` and ``end_segment`` of
+    :class:`derain_ros.bags.chunks.ChunkWriter`.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class Pipeline:
         self._figures: dict[str, dict] = {}
 
     def run(self, segments: Iterable[int], progress: Callable[[int], Any]) -> None:
-        """Work on segments, in the order given.
+        """Process segments, in the order given.
 
-        ``progress`` is called in this thread with the number of frames done since the last
-        call. Raises BagError, EngineError, OSError or sqlite3.Error where reading, the main work
-        or writing fails.
+        ``progress`` is called in this thread with the number of frames done since the last call.
+        Raises BagError, EngineError, OSError or sqlite3.Error if reading, inference or writing
+        fails.
         """
         batches = (batch for segment in segments for batch in self._read(segment))
         last: Future | None = None
@@ -243,7 +243,7 @@ class Pipeline:
 
     def _write(self, batch: _Batch, before: Future | None) -> None:
         if before is not None:
-            before.result()  # nothing is written behind what could not be
+            before.result()  # raises if the batch before could not be written
         for message in batch.kept:
             self._sink.write(*message)
         if batch.frame is not None and not batch.frame.leads_in:

@@ -1,4 +1,4 @@
-"""Read the sqlite3 files of rosbag2, of any age, damaged ones too."""
+"""Read the sqlite3 files of any rosbag2 version, damaged ones included."""
 
 import sqlite3
 import struct
@@ -16,7 +16,7 @@ from derain_ros.bags.staging import staged, with_log
 from derain_ros.text import printable
 
 LEAST, MOST = -2**63, 2**63 - 1
-"""Smallest and greatest whole number of SQLite."""
+"""Smallest and largest SQLite integer."""
 
 TABLES = (
     'CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL)',
@@ -32,7 +32,7 @@ TABLES = (
     ' timestamp INTEGER NOT NULL, data BLOB NOT NULL)',
     'CREATE INDEX timestamp_idx ON messages (timestamp ASC)',
     "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')")
-"""As rosbags makes them, in the layout that Humble and Jazzy both read."""
+"""The tables that rosbags creates, in a layout that both Humble and Jazzy read."""
 
 _TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
            'type_description_hash')
@@ -47,16 +47,16 @@ _SUMS = ('count(*), coalesce(sum(timestamp % 1000003), 0), '
 
 
 class SqliteFile:
-    """An sqlite3 file to read from; one thread at a time.
+    """An sqlite3 file open for reading, by one thread at a time.
 
-    What can be read of a damaged one is copied to ``scratch``: at once with ``salvage``, else
-    where the damage is met. Raises DamageError where it is no database of a bag, OSError where a
-    copy cannot be written.
+    What can be read of a damaged file is copied to ``scratch``: at once with ``salvage``, else
+    when damage is found. Raises DamageError if it is not the database of a bag, OSError if a copy
+    cannot be written.
 
     ``topics`` are rows of id, name, type, serialization, QoS profiles and hash; ``definitions``
-    have encoding and text by type, ``counts`` the messages by id of the topic. ``start_time`` and
-    ``end_time`` are ns, None if there is no message. ``damages`` tell where it is damaged, as far
-    as that has been met, and ``has_log`` that a log beside the file was read too.
+    holds encoding and text by type, ``counts`` the number of messages by topic id. ``start_time``
+    and ``end_time`` are in ns, None if there is no message. ``damages`` is the damage found so
+    far, and ``has_log`` is true if a log beside the file was read too.
     """
 
     def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):
@@ -96,7 +96,7 @@ class SqliteFile:
                 f'SELECT topic_id, {_SUMS} FROM messages NOT INDEXED GROUP BY topic_id'):
             counts[topic] = found[0]
             sums = [one + other for one, other in zip(sums, found, strict=True)]
-        # Messages come in the order of an index, and with its times: these must be theirs.
+        # Queries may take order and times from the index: it must agree with the table.
         if self._database.execute(
                 "SELECT 1 FROM sqlite_master WHERE name = 'timestamp_idx'").fetchone() and (
                 list(self._database.execute(
@@ -115,7 +115,7 @@ class SqliteFile:
                 lost=sum(counts.values())))
 
     def messages(self, topics: Collection[int], start: int, stop: int) -> Iterator[Message]:
-        """Yield the messages with ``start <= time < stop``, in the order of time."""
+        """Yield the messages with ``start <= time < stop``, ns, in order of time."""
         last = (LEAST, -1)
         ids = ','.join(str(int(topic)) for topic in topics)
         while True:
@@ -136,7 +136,7 @@ class SqliteFile:
                 self._salvage(database, error)
 
     def times(self, topics: Collection[int]) -> dict[int, array]:
-        """Return the times of the messages of topics, ns."""
+        """Return the times of all messages of some topics, ns, by topic id."""
         while True:
             database = self._database
             try:
@@ -147,7 +147,7 @@ class SqliteFile:
                 self._salvage(database, error)
 
     def metadata(self) -> str:
-        """Return the metadata.yaml that the recorder put into the file; empty without one."""
+        """Return the metadata.yaml that the recorder stored in the file; empty if none."""
         try:
             row = self._database.execute(
                 'SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1').fetchone()
@@ -161,15 +161,15 @@ class SqliteFile:
             database.close()
 
     def _salvage(self, broken: sqlite3.Connection, failure: Exception | None) -> None:
-        """Go over to a sound copy that has every message that can be read."""
+        """Switch to an intact copy with every message that can be read."""
         if broken is not self._database:
-            return  # it has been done since this one was asked
+            return  # another reader has switched already
         if self._old:
             raise DamageError(self.path.name, None, 'cannot be read even in a sound copy')
         copy, damage = staged(
             self.path, self._scratch, f'salvaged_{self.path.name}',
             lambda path, copy: _salvage(broken, path, copy))
-        # Generators may still read from the other one.
+        # Generators may still be reading from the damaged one.
         self._old.append(broken)
         self._database = _open(copy, immutable=True)
         if damage is None and failure is not None and not self.damages:
@@ -179,7 +179,7 @@ class SqliteFile:
 
 
 def _text(value: object) -> str:
-    """Return what ought to be text; in a damaged file it can be anything."""
+    """Return a value that should be text as text; in a damaged file it can be anything."""
     return value if isinstance(value, str) else repr(value)
 
 
@@ -192,7 +192,7 @@ def _open(path: Path, *, immutable: bool) -> sqlite3.Connection:
 
 
 def _select(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> str:
-    """Return a query for rows from an id on, empty where an older layout lacks a column."""
+    """Return a query for rows from an id on; columns that an old layout lacks are empty."""
     there = {row[1] for row in source.execute(f'PRAGMA table_info({table})')}
     if columns[0] not in there:
         raise sqlite3.DatabaseError(f'the table {table} is missing')
@@ -202,18 +202,18 @@ def _select(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) ->
 
 
 def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
-    """Yield rows in the order they were written."""
+    """Yield all rows of a table in order of id, the order in which they were written."""
     yield from source.execute(_select(source, table, columns), (LEAST,))
 
 
 def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | None:
     last, count, first = None, 0, None
     with closing(sqlite3.connect(f'file:{quote(str(copy.absolute()))}', uri=True)) as target:
-        # It is made anew after an interruption.
+        # No journal: after an interruption the copy is made again from scratch.
         target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF')
         for table in TABLES:
             target.execute(table)
-        # Without this a file that has been cut is not opened at all.
+        # Without this, SQLite refuses to read a truncated file at all.
         source.execute('PRAGMA writable_schema=ON')
         for row in _surviving_topics(source):
             target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
@@ -226,7 +226,7 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
                 continue
             if not target.execute(
                     'INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row).rowcount:
-                # Come again, or another one, whose number is damaged.
+                # The id is taken: either the same row again, or another with a damaged id.
                 target.execute(_AGAIN, (*row[1:], *row[1:]))
             count += 1
             last = row[2] if last is None else max(last, row[2])
@@ -244,7 +244,7 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
 
 
 def _surviving_topics(source: sqlite3.Connection) -> Collection[tuple]:
-    """Return the rows of topics as far as they can be read, at least to their names."""
+    """Return the rows of topics with all readable columns, at least id and name."""
     found: dict[int, tuple] = {}
     _select(source, 'topics', _TOPICS)  # raises where there are none
     for known in range(len(_TOPICS), 1, -1):
@@ -256,14 +256,14 @@ def _surviving_topics(source: sqlite3.Connection) -> Collection[tuple]:
 
 
 def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
-    """Yield every row of messages that can be read, and why where some cannot."""
+    """Yield every row of messages that can be read, and the reason (a str) where some cannot."""
     at, newest, tries = LEAST, LEAST, 0
     query = _select(source, 'messages', _MESSAGES)
     while tries < _MOST_TRIES:
         try:
             for row in source.execute(query, (at,)):
                 at = row[0] + 1
-                # Rows of a damaged tree may come again and again.
+                # A damaged B-tree may return the same rows again and again.
                 if at > newest:
                     newest, tries = at, 0
                 if isinstance(row[2], int) and isinstance(row[3], bytes):
@@ -274,13 +274,13 @@ def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
         except (sqlite3.Error, OverflowError) as error:
             if not tries:
                 yield why(error)
-            # Rows are numbered from 1 on; what is damaged is a page with some of them.
+            # Ids count from 1; a damaged page holds several rows, so the steps grow later.
             step = 1 << max(0, tries - _MOST_TRIES // 2) // 32
             at, tries = 1 if at < 1 else at + step, tries + 1
 
 
 def _announced_size(path: Path) -> int:
-    """Return the size that the head of an sqlite3 file tells; 0 where it tells none."""
+    """Return the size in bytes according to the header of an sqlite3 file; 0 if there is none."""
     with path.open('rb') as stream:
         head = stream.read(100)
     if len(head) < 100 or not head.startswith(b'SQLite format 3\0'):

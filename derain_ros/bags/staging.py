@@ -1,4 +1,4 @@
-"""Files of a bag that cannot be read where they lie: unpacked, or put right, in a copy."""
+"""Make decompressed or repaired copies of bag files that cannot be read in place."""
 
 import fcntl
 import json
@@ -20,11 +20,11 @@ def staged(
     path: Path, scratch: Path, name: str, make: Callable[[Path, Path], Damage | None],
     beside: tuple[Path, ...] = ()
 ) -> tuple[Path, Damage | None]:
-    """Return a copy of a file in a folder, and where the file is damaged.
+    """Return a copy of a file, ``name`` in the folder ``scratch``, and the damage found, if any.
 
-    Several processes may ask for the same copy: one makes it with ``make``, from the file and
-    what lies ``beside`` it, the others wait; one that is there already is taken. Raises
-    DamageError where nothing can be read, OSError where the copy cannot be written.
+    Several processes may ask for the same copy: one of them makes it with ``make`` while the
+    others wait. An existing copy is reused unless the file, or one ``beside`` it, has changed.
+    Raises DamageError if nothing can be read, OSError if the copy cannot be written.
     """
     copy, note = scratch / name, scratch / f'{name}.json'
     facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
@@ -44,7 +44,7 @@ def staged(
 
 
 def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
-    """Return the unpacked copy of a file that zstd has packed; see :func:`staged`."""
+    """Return a decompressed copy of a zstd file, and its damage; see :func:`staged`."""
     return staged(path, scratch, path.stem, _unpack)
 
 
@@ -67,10 +67,10 @@ def _unpack(path: Path, copy: Path) -> Damage | None:
 
 
 def with_log(path: Path, scratch: Path) -> Path | None:
-    """Return a copy of an sqlite3 file together with its log, if one lies beside it.
+    """Return a copy of an sqlite3 file with the log beside it; None if there is no log.
 
-    A recorder that lost its power leaves messages in a write-ahead log, or half a transaction
-    and a journal to undo it: SQLite puts that right when it opens the copy.
+    After a power loss, messages may be left in a write-ahead log, or half a transaction in the
+    file with a journal to roll it back: SQLite recovers this when it opens the copy.
     """
     logs = tuple(log for log in (path.with_name(path.name + end) for end in ('-wal', '-journal'))
                  if log.is_file() and log.stat().st_size)

@@ -1,4 +1,4 @@
-"""Topics, types and definitions of a rosbag2: which are cameras, and what they gain."""
+"""Topics, types and definitions of a rosbag2: find its cameras, and name their outputs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,15 +36,15 @@ _UNLIMITED = QosTime(9223372036, 854775807)
 _IMAGE_QOS = Qos(
     QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE, _UNLIMITED,
     _UNLIMITED, QosLiveliness.AUTOMATIC, _UNLIMITED, False)
-"""What the added topics are listed with."""
+"""The offered QoS profile that added topics get."""
 _UNKNOWN_HASH = 'RIHS01_' + '0' * 64
 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """An image topic as recorded, and the names of what is made from it, empty for none.
+    """A recorded image topic, and the names of its output topics, empty for none.
 
-    ``kept`` is the topic on which the recorded messages are kept, if not on their own.
+    ``kept`` is the topic to which the recorded messages are moved, None to leave them.
     """
 
     source: str
@@ -54,12 +54,12 @@ class CameraTopics:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the topics for what is made."""
+        """Names of the output topics."""
         return tuple(filter(None, (self.image, self.rain_mask)))
 
 
 def output_namespace(topic: str) -> str:
-    """Return where the results of an image topic go.
+    """Return the namespace of the outputs of an image topic.
 
     >>> output_namespace('/front/image_raw'), output_namespace('/front/image_raw/compressed')
     ('/front/derained', '/front/derained')
@@ -69,19 +69,19 @@ def output_namespace(topic: str) -> str:
 
 
 def derained_topic(topic: str, names: Iterable[str]) -> str:
-    """Return where ``derain bag`` puts the derained frames of an image topic.
+    """Return the topic to which ``derain bag`` writes the derained frames of an image topic.
 
     >>> derained_topic('/left', {'/left/derained/image'}), derained_topic('/left', ())
     ('/left/derained/image', '/derained/image')
     """
     usual = f'{output_namespace(topic)}/image'
-    # Beside another camera of its namespace.
+    # The name if cameras share a namespace.
     apart = f'{topic.removesuffix(_COMPRESSED)}/derained/image'
     return apart if apart in names and usual not in names else usual
 
 
 def dry_topic(topic: str) -> str:
-    """Return where rendered rain keeps the recorded messages of an image topic.
+    """Return the topic to which ``derain rain`` moves the recorded, dry messages of a topic.
 
     >>> dry_topic('/front/image_raw'), dry_topic('/front/image_raw/compressed')
     ('/front/image_raw/dry', '/front/image_raw/dry/compressed')
@@ -93,9 +93,9 @@ def dry_topic(topic: str) -> str:
 
 
 def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the image topics of a bag, in its order, from the names and types of all topics.
+    """Return the image topics of a bag, in its order, from (name, type) of all its topics.
 
-    Raises BagError where there is none.
+    Raises BagError if there is none.
     """
     topics = list(topics)
     images = [name for name, msgtype in topics if msgtype in IMAGE_TYPES]
@@ -114,9 +114,9 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def find_image_topic(name: str, images: Sequence[str]) -> str:
-    """Return a topic, named with or without ``/compressed`` and the leading slash.
+    """Return the full name of a topic given without ``/compressed`` or the leading slash.
 
-    Raises BagError where it is none of ``images``.
+    Raises BagError if it is none of ``images``.
     """
     for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
         if candidate in images:
@@ -128,12 +128,12 @@ def find_image_topic(name: str, images: Sequence[str]) -> str:
 def choose_cameras(
     topics: Sequence[tuple[str, str]], selection: Iterable[str] | None
 ) -> tuple[CameraTopics, ...]:
-    """Pick the image topics to derain, from the names and types of all topics of a bag.
+    """Choose the image topics to derain, from (name, type) of all topics of a bag.
 
-    ``selection`` has names, with or without ``/compressed`` and the leading slash; None takes
-    every Image and CompressedImage topic. The outputs of cameras that share a namespace are named
-    after their topics. Raises BagError where a name is not an image topic, two share one output,
-    or an output is there already.
+    ``selection`` has names, with or without ``/compressed`` and the leading slash; None selects
+    all image topics. The outputs of cameras that share a namespace are named after their topics.
+    Raises BagError if a name is not an image topic, two topics have the same output, or an output
+    exists already.
     """
     names = {name for name, _ in topics}
     images = image_topics(topics)
@@ -146,7 +146,7 @@ def choose_cameras(
     for source in chosen:
         namespace = output_namespace(source)
         if shared[namespace] > 1:
-            # Such as /image_left and /image_right, in no namespace of their own.
+            # Such as /image_left and /image_right, which have no namespace of their own.
             namespace = f'{source.removesuffix(_COMPRESSED)}/derained'
         camera = CameraTopics(source, f'{namespace}/image', f'{namespace}/rain_mask')
         for output in camera.outputs:
@@ -164,14 +164,14 @@ def choose_cameras(
 
 @lru_cache(maxsize=1)
 def message_types() -> Typestore:
-    """Types of the images that are read and written; all of them are the same in Humble."""
+    """Return the message types for images read and written; they are the same in Humble."""
     return get_typestore(Stores.ROS2_JAZZY)
 
 
 class TopicList:
     """Collects the topics of a new bag, ``connections``, whose ids count from 1.
 
-    ``undefined_types`` are message types whose definition the recorded bag does not hold.
+    ``undefined_types`` are message types whose definition is missing in the recorded bag.
     """
 
     def __init__(self) -> None:
@@ -180,20 +180,20 @@ class TopicList:
         self._copies: dict[tuple[str, str, str], int] = {}
 
     def add(self, topic: str, like: Connection) -> int:
-        """Add a topic that has everything but the name of another; return its id."""
+        """Add a topic that differs from another only in its name; return its id."""
         self.connections.append(like._replace(
             id=len(self.connections) + 1, topic=topic, msgcount=0))
         return len(self.connections)
 
     def add_image(self, topic: str, recorded: Iterable[Connection]) -> int:
-        """Add a topic of sensor_msgs/Image, as the recorded bag has it or else as ROS has it."""
+        """Add a sensor_msgs/msg/Image topic, with the definition of the bag or else of ROS."""
         image = next((one for one in recorded if one.msgtype == IMAGE), Connection(
             0, topic, IMAGE, _NO_DEFINITION, '', 0, None, None))
         return self.add(topic, _defined(image)._replace(
             ext=ConnectionExtRosbag2('cdr', [_IMAGE_QOS]), owner=None))
 
     def copy(self, recorded: Connection, topic: str | None = None) -> int:
-        """Add a recorded topic, under another name if one is given; return its id."""
+        """Add a recorded topic, under another name if ``topic`` is given; return its id."""
         topic = topic or recorded.topic
         key = topic, recorded.msgtype, repr(recorded.ext)
         if key not in self._copies:
@@ -209,17 +209,17 @@ class TopicList:
 
 
 def _defined(connection: Connection) -> Connection:
-    """Return a topic with the definition of its type, and the hash of that.
+    """Return a topic with the definition of its type, and the type hash.
 
-    Bags of Humble and older (sqlite3) hold no definitions; those of the common interfaces
-    are filled in, any other type gets an empty one that says so.
+    sqlite3 bags of Humble and older hold no definitions: those of the common interfaces are
+    filled in, and any other type gets an empty definition with a comment that says so.
     """
     definition, digest = connection.msgdef.data, connection.digest
     common = _common_types()
     if definition:
         idl = connection.msgdef.format is MessageDefinitionFormat.IDL
         if idl and not definition.startswith(f'{_SEPARATOR}IDL: '):
-            # rosbags takes a definition for IDL by this header only.
+            # rosbags recognises IDL definitions only by this header.
             definition = f'{_SEPARATOR}IDL: {connection.msgtype}\n{definition}'
         digest = digest or _digest(connection.msgtype, definition)
     elif connection.msgtype in common.fielddefs:
@@ -251,5 +251,5 @@ def _digest(msgtype: str, definition: str) -> str:
         types.register(parsed)
         return types.hash_rihs01(msgtype)
     except Exception:
-        # The hash is information only: a type rosbags cannot parse is still carried over.
+        # The hash is informational: a type that rosbags cannot parse is still copied.
         return _UNKNOWN_HASH

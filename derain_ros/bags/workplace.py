@@ -1,4 +1,4 @@
-"""A bag in the making: the folder where its work lies, whose it is, and how far it has come."""
+"""The working folder of an unfinished bag: its lock, its owner, and the progress of the work."""
 
 import contextlib
 import fcntl
@@ -15,7 +15,7 @@ from derain_ros.bags.damage import BagError
 from derain_ros.replacing import replace_file
 
 SCRATCH = 'source'
-"""Folder of the workplace for copies of files of the source."""
+"""Subfolder of the workplace for copies of source files."""
 
 _PLAN = 'plan.json'
 _FINISHED = 'finished'
@@ -23,12 +23,12 @@ _BEFORE_THE_PLAN = {'lock', SCRATCH}
 
 
 class Workplace:
-    """The folder ``OUT.partial`` of the bag to be, locked as long as this is open.
+    """The folder ``OUT.partial`` of an unfinished bag, locked while this context is open.
 
-    ``scratch`` is for copies of files of the source, ``records`` for the records of the segments
-    that are in the result. ``bodies`` is the folder of the segments that other processes have
-    written; each work has its own, so that a process that was forgotten writes into no other.
-    Raises BagError where another run has it, or it cannot be made.
+    ``scratch`` is for copies of source files, ``records`` for the records of the segments in the
+    result. ``bodies`` is the folder of segments written by other processes; its name depends on
+    the request, so that a stray process of an earlier one cannot write into it. Raises BagError
+    if another run holds the lock, or the folder cannot be created.
     """
 
     def __init__(self, destination: Path):
@@ -59,10 +59,10 @@ class Workplace:
             self._lock = -1
 
     def claim(self, fingerprint: Mapping[str, Any]) -> None:
-        """Begin the work, or go on with it.
+        """Begin the work, or resume it.
 
-        ``fingerprint`` is all that the result depends on, by what users call it. Raises BagError
-        where the work was begun for another result.
+        ``fingerprint`` is everything that the result depends on, under the names that users know.
+        Raises BagError if the work was begun with a different fingerprint.
         """
         wanted = json.loads(json.dumps(fingerprint))
         plan = self.path / _PLAN
@@ -89,51 +89,51 @@ class Workplace:
 
     @property
     def finished(self) -> bool:
-        """The result has been given its name, and only the folder is left to be removed."""
+        """Whether the result has been published, and only this folder is left to be removed."""
         return (self.path / _FINISHED).exists() and self.destination.exists()
 
     def pending(self) -> dict[int, Path]:
-        """Return the segments that other processes have written, by their number."""
+        """Return the files of finished segments from other processes, by segment number."""
         return {int(path.stem): path.with_suffix('.body')
                 for path in self.bodies.glob('*.json')
                 if path.stem.isdecimal() and path.with_suffix('.body').exists()}
 
     @staticmethod
     def drop(body: Path) -> None:
-        """Delete such a segment."""
+        """Delete a segment of :meth:`pending`."""
         body.with_suffix('.json').unlink(missing_ok=True)
         body.unlink(missing_ok=True)
 
     @staticmethod
     def record_of(body: Path) -> SegmentRecord:
-        """Return the record of such a segment."""
+        """Return the record of a segment of :meth:`pending`."""
         return SegmentRecord.load(body.with_suffix('.json'))
 
     def publish(self, bag: Path) -> None:
-        """Give a bag that is whole its name; raises BagError where that has been taken."""
+        """Rename a finished bag to the destination; raises BagError if that exists by now."""
         if self.destination.exists():
             raise BagError(f'{self.destination}: has appeared meanwhile; it is left alone')
         (self.path / _FINISHED).touch()
         bag.rename(self.destination)
 
     def unpublish(self) -> None:
-        """Forget that :meth:`publish` was about to be done."""
+        """Undo the mark that an interrupted :meth:`publish` has left."""
         (self.path / _FINISHED).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder."""
-        # Without its plan it is not gone on with.
+        # The plan goes first: without it the work is not resumed.
         (self.path / _PLAN).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def partial_of(destination: Path) -> Path:
-    """Return the folder where the work for a bag lies."""
+    """Return the working folder for a bag."""
     return destination.absolute().with_name(destination.absolute().name + '.partial')
 
 
 def check_workplace(destination: Path) -> None:
-    """Make sure that a bag can be begun, or gone on with; raises BagError where it cannot."""
+    """Raise BagError unless the work on a bag can be begun or resumed."""
     partial = partial_of(destination)
     ours = (partial / _PLAN).exists()
     taken = destination.exists() or destination.is_symlink()
@@ -148,14 +148,14 @@ def check_workplace(destination: Path) -> None:
 
 
 def file_facts(source: Path) -> list[list]:
-    """Return name, size and time of change of the files of a bag: another one is noticed."""
+    """Return name, size and modification time (ns) of the files of a bag, to notice changes."""
     return [[path.name, path.stat().st_size, path.stat().st_mtime_ns]
             for path in (sorted(source.iterdir()) if source.is_dir() else [source])
             if path.is_file()]
 
 
 def digest_of(value: Any) -> str:
-    """Return the sha256 of something as JSON."""
+    """Return the hexadecimal SHA-256 of a value serialized as JSON."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
