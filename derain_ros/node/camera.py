@@ -1,4 +1,4 @@
-"""The topics of one camera, and what is known of it."""
+"""The topics, calibration and problems of one camera."""
 
 import threading
 import time
@@ -17,16 +17,16 @@ from derain_ros.node.camera_record import CameraRecord, CameraSnapshot
 from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics
 from derain_ros.node.parameters import CameraSettings, LiveSettings, Settings
 
-INFO_SECONDS = 3.0  # how long frames come without a camera_info before that is told
-RECENT = 50  # messages of camera_info whose frame_ids are remembered
+INFO_SECONDS = 3.0  # how long frames may come without a camera_info before it is reported
+RECENT = 50  # number of camera_info messages whose frame_ids are remembered
 
 
 class Calibration:
     """The latest camera_info of a topic; safe to use from several threads.
 
-    What it says of the images is compared with those that come. One of another size is given
-    out with none of them. A frame_id that names another frame is left as it is, but for a driver
-    that changes it: the one of the image is among the last ones then.
+    It is compared with the images that arrive. A camera_info for another image size is not
+    published. One with another frame_id takes that of the image if it was among the recent ones
+    (a driver that alternates them); otherwise its own is kept and reported as a problem.
     """
 
     def __init__(self, topic: str):
@@ -35,7 +35,7 @@ class Calibration:
         self.forget()
 
     def forget(self) -> None:
-        """Know of none."""
+        """Discard everything received so far."""
         with self._lock:
             self._message: bytes | None = None
             self._view: CameraInfoView | None = None
@@ -43,7 +43,7 @@ class Calibration:
             self._frames: deque[str] = deque(maxlen=RECENT)
 
     def take(self, message: bytes) -> None:
-        """Take in a serialized message."""
+        """Store a serialized ``sensor_msgs/CameraInfo`` as the latest one."""
         view, damage = None, ''
         try:
             with suppress(CdrUnsupportedError):  # rclpy may be able to read it
@@ -57,12 +57,12 @@ class Calibration:
 
     @property
     def known(self) -> bool:
-        """Whether a message has come, damaged or not."""
+        """Whether a message has been received, damaged or not."""
         with self._lock:
             return self._message is not None or bool(self._damage)
 
     def problem(self, size: tuple[int, int] | None, frame_id: str, image_topic: str) -> str:
-        """Say what the camera_info contradicts in images of a size and frame, and what to do."""
+        """Return how the camera_info contradicts images of a size and frame, and the remedy."""
         with self._lock:
             view, damage = self._view, self._damage
         if damage or view is None:
@@ -79,14 +79,14 @@ class Calibration:
         return ''
 
     def fit(self, header: Header, size: tuple[int, int] | None) -> CameraInfo | None:
-        """Return the camera_info for a frame of a header and size, None unless there is one."""
+        """Return the camera_info for a frame with this header and size; None if none fits."""
         with self._lock:
             message, view = self._message, self._view
         if message is None or (view is not None and _other_size(view, size)):
             return None
         try:
             info = deserialize_message(message, CameraInfo)
-        except Exception as error:  # of several types; the frame goes out without
+        except Exception as error:  # of several types; the frame is published without it
             with self._lock:
                 self._message = None
                 self._damage = (f'{self._topic}: a message of {len(message)} bytes is no '
@@ -144,9 +144,9 @@ class Camera:
         return '' if self._image is None else self._image.reliability
 
     def start(self, on_image: Callable[[str, bytes, bool], None]) -> type:
-        """Subscribe, and return the type of the images.
+        """Subscribe, and return the message type of the images.
 
-        ``on_image`` gets name, serialized image, and whether it is compressed.
+        ``on_image`` gets the camera name, the serialized image, and whether it is compressed.
         """
         self._info = InputTopic(
             self._node, [(self.settings.camera_info_topic, CameraInfo)],
@@ -166,12 +166,12 @@ class Camera:
         self._calibration.forget()
 
     def close(self) -> None:
-        """Unsubscribe and take the outputs down."""
+        """Unsubscribe and destroy the publishers."""
         self.stop()
         self.outputs.close()
 
     def follow_publishers(self) -> None:
-        """Fit the subscriptions to the publishers there are now."""
+        """Adapt the subscriptions to the QoS and types of the current publishers."""
         for topic in filter(None, (self._image, self._info)):
             topic.follow_publishers()
 
@@ -179,10 +179,10 @@ class Camera:
         self, live: LiveSettings, frames: CameraSnapshot, *, silent_seconds: float | None,
         ever: bool,
     ) -> list[str]:
-        """Say what is wrong with the topics and what to do, and log what is new or over.
+        """Return problems with the topics and their remedies; log those that begin or end.
 
-        ``silent_seconds`` are those since the last image, if that is too long, else None; ``ever``
-        tells whether an image has come.
+        ``silent_seconds`` is the time since the last image if the camera is overdue, else None;
+        ``ever`` says whether any image has arrived.
         """
         if self._image is None:
             return []
@@ -194,7 +194,7 @@ class Camera:
         return [problem for problem in dict.fromkeys(found) if problem]
 
     def publish_info(self, header: Header, size: tuple[int, int] | None) -> bool:
-        """Publish the latest camera_info under the header of a frame it fits, if there is one."""
+        """Publish the latest camera_info with a frame's header; return False if none fits."""
         info = self._calibration.fit(header, size)
         if info is not None:
             self.outputs.publish('camera_info', info)
@@ -215,7 +215,7 @@ class Camera:
         problem = (f'images come without a camera_info: {self._info.silence(seconds, ever=False)}'
                    f'; name its topic as {self.name}.camera_info_topic')
         wanted = self.settings.camera_info_named or 'camera_info' in self.outputs.wanted(live)
-        # A camera without calibration is no fault where nobody asks for one.
+        # An uncalibrated camera is not a fault if nobody asks for its camera_info.
         if wanted or 'did you mean' in problem:
             return problem
         if not self._told_without_info:
@@ -225,7 +225,7 @@ class Camera:
 
 
 def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:
-    """Tell whether it may be raining before a camera, or before another one of its group."""
+    """Return whether it may be raining in front of a camera or another one of its group."""
     group = camera.settings.sync_group
     return camera.record.may_be_wet or (bool(group) and any(
         other.record.may_be_wet for other in cameras if other.settings.sync_group == group))

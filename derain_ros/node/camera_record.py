@@ -1,4 +1,4 @@
-"""What is known of the frames of one camera, shared between threads."""
+"""Statistics and rain state of one camera's frames, shared between threads."""
 
 import math
 import threading
@@ -13,10 +13,10 @@ from derain_ros.images.pixel_formats import bits_in_use
 from derain_ros.rain_gate import FORGET_SECONDS, PROBE_SECONDS, GateSettings, RainGate
 
 STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
-"""Latencies of a frame: waiting to be taken, the steps of the work, and now minus its stamp."""
+"""Latencies: wait in the mailbox, the processing stages, and age (now minus the stamp)."""
 
 WINDOW = 300
-"""Frames that the percentiles look back on."""
+"""Number of most recent frames that the percentiles are computed over."""
 
 _PERCENTILES = (50, 95, 99)
 
@@ -31,12 +31,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class CameraSnapshot:
-    """What is known of a camera at one moment.
+    """The state of a camera at one moment.
 
-    Size (height and width in pixels), encoding and frame_id are of the last frame read; faults are
-    frames so far that the engine was to derain and did not; the failure is the last one. Rain
-    intensity is from 0 to 1, NaN while unknown. ``latencies`` has ``<stage>_p50_ms``, ``_p95_ms``
-    and ``_p99_ms`` of each of :data:`STAGES`, NaN without a frame.
+    Size (height and width in pixels), encoding and frame_id are those of the last frame read;
+    ``faults`` counts the frames that the engine should have derained and did not; ``failure`` is
+    the last one. Rain intensity is from 0 to 1, NaN while unknown. ``latencies`` has the keys
+    ``<stage>_p50_ms``, ``_p95_ms``, ``_p99_ms`` for each of :data:`STAGES`, NaN without a frame.
     """
 
     size: tuple[int, int] | None = None
@@ -50,7 +50,7 @@ class CameraSnapshot:
 
 
 class CameraRecord:
-    """Takes in what happens to the frames of a camera; safe to use from several threads."""
+    """Records what happens to the frames of a camera; safe to use from several threads."""
 
     def __init__(self, gate: GateSettings):
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class CameraRecord:
         self._largest = self._bits = 0
 
     def snapshot(self) -> CameraSnapshot:
-        """Return all that is known at this moment."""
+        """Return the current state."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
             known = replace(self._known, rain_intensity=self._gate.intensity,
@@ -84,15 +84,15 @@ class CameraRecord:
             self._known = replace(self._known, size=size, encoding=encoding, frame_id=frame_id)
 
     def failed(self, reason: str, *, by_engine: bool, fault: bool = False) -> None:
-        """Note why a frame could not be read or published, or as a ``fault`` not be derained."""
+        """Note why a frame could not be read or published or, with ``fault``, not be derained."""
         with self._lock:
             self._known = replace(self._known, faults=self._known.faults + fault,
                                   failure=Failure(reason, by_engine))
 
     def bits(self, samples: np.ndarray) -> tuple[int, bool]:
-        """Tell how many bits the samples seen so far use, and whether that has changed.
+        """Return how many bits the samples seen so far use, and whether that has changed.
 
-        ``samples`` are of a new frame, uint16.
+        ``samples`` are those of a new frame, uint16.
         """
         with self._lock:
             self._largest = max(self._largest, int(samples.max()))
@@ -109,16 +109,16 @@ class CameraRecord:
 
     @property
     def may_be_wet(self) -> bool:
-        """Whether it rains, or is not known not to."""
+        """Whether it rains, or the rain state is unknown."""
         with self._lock:
             return self._may_be_wet()
 
     def _may_be_wet(self) -> bool:
-        # A gate that has seen no mask for so long, as no engine makes any, knows nothing.
+        # Without a mask for so long (there is no engine, say), the gate's state is out of date.
         return self._gate.wet or time.monotonic() - self._mask_time > FORGET_SECONDS
 
     def update_rain(self, mask: np.ndarray, settings: GateSettings) -> bool | None:
-        """Take in a rain mask, uint8, H×W; return whether it rains if that changes, else None."""
+        """Process a rain mask, uint8, H×W; return whether it rains if that changed, else None."""
         with self._lock:
             gate, before = self._gate, self._gate.wet
             gate.settings = settings
@@ -126,7 +126,7 @@ class CameraRecord:
             return gate.wet if gate.update(mask, self._mask_time) != before else None
 
     def probe_due(self) -> bool:
-        """Tell whether it is time to look at a frame that nobody has derained."""
+        """Return whether it is time to check for rain in a frame that was not derained."""
         with self._lock:
             now = time.monotonic()
             if self._gate.wet:  # while only the rain intensity is subscribed to
@@ -140,16 +140,16 @@ class CameraRecord:
             return self._gate.looks_again
 
     def doubts(self, mask: np.ndarray) -> bool:
-        """Tell whether the mask of a probe calls for a second look, and is no news before that."""
+        """Return whether a probe's mask needs a second look before it counts."""
         with self._lock:
             return self._gate.doubts(mask)
 
     def next_patch(self, height: int, width: int) -> tuple[slice, slice]:
-        """Return rows and columns to probe in a frame of a size in pixels."""
+        """Return the rows and columns to probe next in a frame of this size, in pixels."""
         with self._lock:
             return self._gate.next_patch(height, width)
 
     def forget_rain(self) -> None:
-        """Let the rain gate begin anew, with the next frame."""
+        """Restart the rain gate with the next frame."""
         with self._lock:
             self._gate.reset()

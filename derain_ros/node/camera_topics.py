@@ -1,7 +1,7 @@
-"""A camera's subscriptions and publishers, and what keeps messages from getting through.
+"""A camera's subscriptions and publishers, and the reasons why messages do not get through.
 
-DDS connects a publisher and a subscription only if the publisher offers at least what the
-subscription asks for. Otherwise no message passes, and nothing else tells why.
+DDS connects a publisher and a subscription only if the QoS that the publisher offers is at least
+what the subscription requests. Otherwise no message passes, and nothing else reports why.
 """
 
 import difflib
@@ -43,17 +43,17 @@ VOLATILE = QoSDurabilityPolicy.VOLATILE
 TRANSIENT_LOCAL = QoSDurabilityPolicy.TRANSIENT_LOCAL
 
 INPUT_DEPTH = 4
-"""Messages that may wait for the executor, which only moves them to a newest-frame slot.
+"""Queue depth of the subscriptions; the executor only moves messages to a newest-frame slot.
 
-So they add no latency, and while Python is busy fewer are lost unseen: of 240 frames at 60 Hz,
-640×480, on two busy cores, 240 came in, against 236 (reliable) and 213 (best effort) at depth 1.
+So the queue adds no latency, and fewer frames are lost unnoticed while Python is busy: of 240 at
+60 Hz, 640×480, two busy cores, all arrived; at depth 1, 236 (reliable) and 213 (best effort) did.
 """
 
 OUTPUT_DEPTH = 5
 
 _TYPES = {
     'camera_info': CameraInfo, COMPRESSED: CompressedImage, 'status': DiagnosticArray,
-    # The one standard message of a header and a share from 0 to 1.
+    # The only standard message with a header and a ratio from 0 to 1.
     'rain_intensity': RelativeHumidity,
 }
 _OF_PUBLISHERS = {
@@ -72,7 +72,7 @@ _OF_SUBSCRIBERS = {
 NOTICE_SECONDS = 0.5
 """How long a problem lasts before it is logged.
 
-Fast DDS knows the name of a node some 0.1 s after its endpoints (Cyclone DDS as well).
+Fast DDS and Cyclone DDS discover the name of a node some 0.1 s after its endpoints.
 """
 
 _LEVELS = (
@@ -80,14 +80,14 @@ _LEVELS = (
     ('durability', VOLATILE, TRANSIENT_LOCAL),
     ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
 )
-_SECONDS = re.compile(r'\d+(\.\d+)? s\b')  # do not make another problem of it
+_SECONDS = re.compile(r'\d+(\.\d+)? s\b')  # a changed duration is still the same problem
 _COMPRESSED = '/compressed'
 _UNKNOWN_NAME = '_NODE_NAME_UNKNOWN_'
 _LONGEST = 2**63 - 1
 
 
 class Notice:
-    """Logs a problem by ``warn`` once it has lasted for a while, and ``end`` by ``relieve``."""
+    """Logs a problem that lasts with ``warn``, and ``end`` with ``relieve`` once it is over."""
 
     def __init__(self, warn: Callable[[str], object], relieve: Callable[[str], object], end: str):
         self._warn, self._relieve, self._end = warn, relieve, end
@@ -95,7 +95,7 @@ class Notice:
         self._since = 0.0
 
     def look(self, problem: str) -> None:
-        """Take note of the problem there is now; empty is none. To be called again and again."""
+        """Process the current problem, empty for none; to be called regularly."""
         now, kind = time.monotonic(), _SECONDS.sub('', problem)
         if kind != self._seen:
             self._seen, self._since = kind, now
@@ -109,14 +109,14 @@ class Notice:
 
 
 class InputTopic:
-    """A subscription to serialized messages that follows what the publishers offer.
+    """A subscription to serialized messages that adapts to what the publishers offer.
 
-    Of the candidates, full topic names and message classes, ``topic`` and ``message_type`` are the
-    first that has a publisher of its type. The callback gets each message and its class.
-    Reliability ``auto`` is reliable as long as every publisher offers that, as a reliable
-    subscription gets nothing from a best-effort publisher. So it is with transient_local, without
-    which what is published once, such as a calibration, does not come to who subscribes later.
-    Parameters ``qos_overrides.<topic>.subscription.…`` go before.
+    ``candidates`` are full topic names and message classes; ``topic`` and ``message_type`` are the
+    first with a publisher of that type. The callback gets each message and its class.
+    Reliability ``auto`` means reliable as long as every publisher offers that, since a reliable
+    subscription gets nothing from a best-effort publisher. Durability is likewise transient_local
+    if all offer it, so that what was published once, such as a calibration, also reaches late
+    subscribers. Parameters ``qos_overrides.<topic>.subscription.…`` take precedence.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class InputTopic:
         self._candidates = candidates
         self._callback = callback
         self._wanted = reliability
-        # Best effort would lose frames until a reliable publisher is known to be one.
+        # Best effort would lose frames until a reliable publisher is discovered.
         self._policies = BEST_EFFORT if reliability == 'best_effort' else RELIABLE, VOLATILE
         self._subscription = None
         self.topic, self.message_type = '', type(None)
@@ -144,10 +144,10 @@ class InputTopic:
         return 'reliable' if self._qos.reliability == RELIABLE else 'best_effort'
 
     def follow_publishers(self) -> None:
-        """Subscribe anew if the publishers now ask for something else; warn of misfits."""
+        """Resubscribe if the publishers' types or QoS have changed; warn of incompatible QoS."""
         if self._choice() != (self.topic, self.message_type):
-            # A topic cannot be subscribed to with two types, and the executor holds the old
-            # subscription until it spins: the next call makes the new one.
+            # A node cannot subscribe to a topic with two types, and the executor keeps the old
+            # subscription alive until it spins, so the next call creates the new one.
             self.close()
             self.topic, self.message_type = self._choice()
             return
@@ -162,7 +162,7 @@ class InputTopic:
             try:
                 self._subscribe()
             except RuntimeError as error:
-                # The executor still holds the subscription before; the next call tries again.
+                # The executor still holds the old subscription; the next call tries again.
                 if self._node.executor:
                     self._node.executor.wake()
                 self._node.get_logger().warning(
@@ -172,15 +172,15 @@ class InputTopic:
         self._notice.look(self._problem(publishers))
 
     def qos_problem(self) -> str:
-        """Say which publishers are not heard as their QoS is too weak, and what to set.
+        """Return which publishers have too weak a QoS to be received, and what to set.
 
-        Empty if there is none, and while only policies are that :meth:`follow_publishers` puts
-        right.
+        Empty if there is none, or if only policies are affected that :meth:`follow_publishers`
+        will adapt.
         """
         return self._problem(self._publishers())
 
     def type_problem(self) -> str:
-        """Say which other types the publishers send, if all of them do; else empty."""
+        """Return a problem if all publishers send types other than those asked for, else empty."""
         types = {publisher.topic_type for topic in self._topics()
                  for publisher in self._node.get_publishers_info_by_topic(topic)}
         wanted = {type_name(message_type) for _, message_type in self._candidates}
@@ -190,7 +190,7 @@ class InputTopic:
                 f'{" or ".join(sorted(wanted))}; name another topic')
 
     def silence(self, seconds: float, *, ever: bool) -> str:
-        """Say why no message has come in for so many seconds, or ``ever``, and what to do."""
+        """Return why no message came for ``seconds``, or (not ``ever``) at all, with a remedy."""
         if problem := self.type_problem():
             return problem
         publishers = self._publishers()
@@ -219,11 +219,11 @@ class InputTopic:
             self._subscription = None
 
     def _like(self) -> str:
-        """Return a topic of the type and a similar name that the node has nothing to do with."""
+        """Return a published topic of like name and type that the node does not use, or ``''``."""
         own, node = self._node.get_fully_qualified_name(), self._node
         kinds = {type_name(kind) for kind in (
             (CameraInfo,) if self.message_type is CameraInfo else (Image, CompressedImage))}
-        # Raw images after compressed ones, so that they go before these.
+        # In reverse order, so that a raw topic replaces its compressed one.
         there = {name.removesuffix(_COMPRESSED): name for name, types in sorted(
             node.get_topic_names_and_types(), reverse=True)
             if name != self.topic and not kinds.isdisjoint(types)}
@@ -239,7 +239,7 @@ class InputTopic:
         return list(dict.fromkeys(topic for topic, _ in self._candidates))
 
     def _choice(self) -> tuple[str, type]:
-        """Return the topic and class to subscribe to: no other where the present one is served."""
+        """Return topic and class to subscribe to; the current ones while they have a publisher."""
         current = [(self.topic, self.message_type)] if self.topic else []
         if len(self._candidates) > 1:
             for topic, message_type in (*current, *self._candidates):
@@ -255,7 +255,7 @@ class InputTopic:
                 if publisher.topic_type == type_name(message_type)]
 
     def _followed(self) -> set[str]:
-        """Return the policies that go by the publishers."""
+        """Return the names of the policies that are adapted to the publishers."""
         given = {policy.name.lower() for policy in overrides(
             self._node, self.topic, 'subscription')}
         return {'durability', *['reliability'] * (self._wanted == 'auto')} - given
@@ -263,7 +263,7 @@ class InputTopic:
     def _fitting(
         self, publishers: list[TopicEndpointInfo]
     ) -> tuple[QoSReliabilityPolicy, QoSDurabilityPolicy]:
-        """Return reliability and durability, as strong as every publisher offers them."""
+        """Return the strongest reliability and durability that every publisher offers."""
         found, followed = self._policies, self._followed() if publishers else ()
         offers = [publisher.qos_profile for publisher in publishers]
         if 'reliability' in followed:
@@ -302,9 +302,9 @@ class InputTopic:
 
 
 class OutputTopics:
-    """Publishers of a camera's outputs, ``topics``; they exist from the start.
+    """Publishers of a camera's outputs, by ``topics``; they are created at once.
 
-    Parameters ``qos_overrides.<topic>.publisher.<policy>`` go before ``reliability``.
+    Parameters ``qos_overrides.<topic>.publisher.<policy>`` take precedence over ``reliability``.
     """
 
     def __init__(self, node: Node, topics: Mapping[str, str], reliability: str):
@@ -327,10 +327,10 @@ class OutputTopics:
             raise
 
     def wanted(self, live: LiveSettings) -> set[str]:
-        """Return the outputs that are switched on and that somebody subscribes to.
+        """Return the outputs that are switched on and have a subscriber.
 
-        Empty where nothing but the status is subscribed to: it tells of frames published. The
-        rain intensity needs no frame to be published, and is not among them.
+        Empty if only the status has one, as the status describes published frames. The rain
+        intensity is not included, as it does not require a frame to be published.
         """
         wanted = {output for output, publisher in self._publishers.items()
                   if publisher.get_subscription_count() and _is_on(output, live)}
@@ -338,7 +338,7 @@ class OutputTopics:
         return wanted if wanted != {'status'} else set()
 
     def wants_intensity(self) -> bool:
-        """Tell whether somebody subscribes to the rain intensity of this camera."""
+        """Return whether the rain intensity of this camera has a subscriber."""
         return self._publishers['rain_intensity'].get_subscription_count() > 0
 
     def publish(self, output: str, message: Any) -> None:
@@ -346,11 +346,11 @@ class OutputTopics:
         self._publishers[output].publish(message)
 
     def problem(self, live: LiveSettings) -> str:
-        """Say who gets nothing, or not from this node alone, and what to do; else empty."""
+        """Return why subscribers get nothing or two nodes' frames, with a remedy; else empty."""
         problems, rivals = [], {}
         for output, publisher in self._publishers.items():
             topic = self._topics[output]
-            # Both counts cost little; the endpoints are asked for only where they differ.
+            # Both counts are cheap; the endpoints are queried only if they differ.
             subscriptions = self._node.count_subscribers(topic)
             if subscriptions and not _is_on(output, live):
                 problems.append(f'{topic} is subscribed to, but switched off; set '
@@ -366,7 +366,7 @@ class OutputTopics:
         return join_problems(problems)
 
     def close(self) -> None:
-        """Take the outputs down."""
+        """Destroy the publishers."""
         while self._publishers:
             self._node.destroy_publisher(self._publishers.popitem()[1])
 
@@ -390,7 +390,7 @@ class OutputTopics:
 
 
 def overrides(node: Node, topic: str, kind: str) -> dict[QoSPolicyKind, object]:
-    """Return what parameters ``qos_overrides.<topic>.<kind>.<policy>`` are given, by policy.
+    """Return the values of ``qos_overrides.<topic>.<kind>.<policy>`` parameters, by policy.
 
     ``kind`` is ``publisher`` or ``subscription``, ``topic`` a full name.
     """
@@ -402,13 +402,13 @@ def overrides(node: Node, topic: str, kind: str) -> dict[QoSPolicyKind, object]:
 
 @contextmanager
 def overriding(node: Node, topic: str, kind: str) -> Iterator[QoSOverridingOptions]:
-    """Give what makes rclpy apply :func:`overrides` to a new publisher or subscription.
+    """Yield the options with which rclpy applies :func:`overrides` to a new endpoint.
 
-    Raises ParameterError, which names them, where it cannot be created with them.
+    Raises ParameterError, naming the overrides, if the endpoint cannot be created with them.
     """
     given = overrides(node, topic, kind)
     try:
-        # Only what is given: rclpy would keep the first value of all others for ever.
+        # Only those given: rclpy would fix all others at their first value.
         yield QoSOverridingOptions(tuple(given))
     except Exception as error:  # of several types
         if not given:
@@ -419,7 +419,7 @@ def overriding(node: Node, topic: str, kind: str) -> Iterator[QoSOverridingOptio
 
 
 def misfits(offered: QoSProfile, requested: QoSProfile) -> dict[str, tuple[str, str]]:
-    """Return what is offered and what is asked for, by policy, where the one is too little.
+    """Return the offered and the requested value of each policy that is incompatible.
 
     Policies are ``reliability``, ``durability``, ``deadline`` and ``liveliness``.
     """
@@ -437,7 +437,7 @@ def misfits(offered: QoSProfile, requested: QoSProfile) -> dict[str, tuple[str, 
 def misfit_sentence(
     start: str, end: str, found: Mapping[str, tuple[str, str]], remedies: Mapping[str, str]
 ) -> str:
-    """Put what :func:`misfits` has found, in the words of ``end``, and the remedies together."""
+    """Return a sentence of what :func:`misfits` found, worded by ``end``, and the remedies."""
     policies = ' and '.join(
         f'{policy} {end.format(has=has, wants=wants)}' for policy, (has, wants) in found.items())
     return f'{start} {policies}; {", and ".join(remedies[policy] for policy in found)}'
@@ -451,18 +451,18 @@ def node_name(endpoint: TopicEndpointInfo) -> str:
 
 
 def type_name(message_type: type) -> str:
-    """Return the name of a message class as the graph has it: ``sensor_msgs/msg/Image``."""
+    """Return a message class's name as in the ROS graph, such as ``sensor_msgs/msg/Image``."""
     package = message_type.__module__.partition('.')[0]
     return f'{package}/msg/{message_type.__name__}'
 
 
 def join_problems(sentences: Iterable[str]) -> str:
-    """Put sentences into one line, each once, always in the same order."""
+    """Join the distinct sentences into one line, in sorted order."""
     return '; '.join(sorted(set(sentences)))
 
 
 def _nanoseconds(duration: Duration) -> int:
-    # Zero is the default, and stands for no limit.
+    # Zero is the default and means no limit.
     return duration.nanoseconds or _LONGEST
 
 

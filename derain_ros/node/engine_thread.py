@@ -9,14 +9,14 @@ from derain_ros.engines import Engine, EngineInfo
 
 
 class ClosedError(RuntimeError):
-    """The thread takes no jobs any more."""
+    """The thread accepts no job now."""
 
 
 class Job:
     """A piece of work for an engine, which counts as stuck after ``limit`` seconds.
 
-    ``preparing`` tells whether it prepares the engine for frames; ``result``, ``error`` and
-    ``seconds`` are known once :meth:`wait` has returned True.
+    ``preparing`` is True for a warm-up, False for an inference; ``result``, ``error`` and
+    ``seconds`` are valid once :meth:`wait` has returned True.
     """
 
     def __init__(self, work: Callable[[Engine], Any], limit: float, preparing: bool):
@@ -30,39 +30,39 @@ class Job:
         self._done = threading.Event()
 
     def run(self, engine: Engine) -> None:
-        """Do the work; errors are kept for the one who asked for it."""
+        """Do the work; an exception is stored in ``error``, not raised."""
         start = time.perf_counter()
         try:
             self.result = self._work(engine)
-        except BaseException as error:  # MemoryError and what bindings raise, too
+        except BaseException as error:  # also MemoryError and exceptions of bindings
             self.error = error
         self.seconds = time.perf_counter() - start
 
     def finish(self) -> None:
-        """Let go who waits for it."""
+        """Wake up the threads in :meth:`wait`."""
         self._done.set()
 
     def wait(self, until: float) -> bool:
-        """Wait until it is done; False at a moment of ``time.monotonic``."""
+        """Wait for the job until ``time.monotonic()`` is ``until``; return whether it is done."""
         left = until - time.monotonic()
-        # An infinite wait has no number that Event.wait takes.
+        # Event.wait does not accept infinity.
         return self._done.wait(min(max(left, 0.0), threading.TIMEOUT_MAX))
 
     def elapsed(self) -> float:
-        """Return the seconds since it was given."""
+        """Return the seconds since the job was submitted."""
         return time.monotonic() - self._start
 
     def overdue(self, times: float = 1.0) -> bool:
-        """Tell whether it is not done after so many times its limit."""
+        """Return whether the job is unfinished after ``times`` times its limit."""
         return not self._done.is_set() and self.elapsed() > times * self.limit
 
 
 class EngineThread:
-    """Creates an engine, runs jobs on it, closes it; daemonic, as an engine may hang.
+    """Creates an engine, runs jobs on it and closes it; a daemon thread, as an engine may hang.
 
-    If ``make`` cannot create the engine the thread tries again: first after ``delay`` seconds,
-    then after those that ``again`` returns. ``engine`` and its ``info`` are there between the two,
-    ``job`` while one is in work; ``attempted`` is set once creation has worked or failed.
+    It calls ``make`` after ``delay`` seconds; if that fails, it tries again, each time after the
+    seconds that ``again`` returns. ``engine`` and its ``info`` are None before creation and after
+    closing, ``job`` unless one is running; ``attempted`` is set after the first attempt.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EngineThread:
     def submit(
         self, work: Callable[[Engine], Any], limit: float, *, preparing: bool = False
     ) -> Job:
-        """Give the engine something to do; raises ClosedError if it takes nothing now."""
+        """Start a job on the engine; raises ClosedError if there is no engine or it is busy."""
         with self._changed:
             if self._abandoned or self.info is None or self.job is not None:
                 raise ClosedError('the engine is not at hand')
@@ -94,7 +94,7 @@ class EngineThread:
             return job
 
     def abandon(self) -> None:
-        """Take no jobs any more; the engine is closed as soon as the one in work is done."""
+        """Accept no more jobs; the engine is closed as soon as the current job is done."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
@@ -103,13 +103,13 @@ class EngineThread:
             engine.cancel()
 
     def hurry(self) -> None:
-        """Make the next attempt at once."""
+        """Make the next attempt to create the engine at once."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
 
     def ended(self, timeout: float) -> bool:
-        """Wait for the end; False after ``timeout`` seconds."""
+        """Wait at most ``timeout`` seconds for the thread; return whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -121,8 +121,8 @@ class EngineThread:
             while (job := self._next()) is not None:
                 job.run(engine)
                 with self._changed:
-                    self.job = None  # first, so that who waited may give the next
-                    self.info = engine.info  # which may know more once a size is compiled
+                    self.job = None  # before finish(), so that a waiter can submit
+                    self.info = engine.info  # may be complete only after compiling a size
                 job.finish()
         finally:
             self.info = self.engine = None
@@ -144,7 +144,7 @@ class EngineThread:
         return None
 
     def _pause(self, seconds: float) -> bool:
-        """Wait, unless hurried; False once abandoned."""
+        """Wait, unless hurried; return False if abandoned."""
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned or self._hurried, seconds)
             self._hurried = False

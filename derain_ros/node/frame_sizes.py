@@ -1,4 +1,4 @@
-"""The size that each frame is derained in, so that engines are not compiled without end."""
+"""The size that each frame is derained at, which limits how often engines are compiled."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from derain_ros.engines.contract import FEW_SIZES, KEPT_PIXELS, KEPT_SIZES
 from derain_ros.node.supervisor import FaultError
 
 MOST_SIZES = KEPT_SIZES // 2
-"""Most sizes in use: the rain gate may need another shape for each of them."""
+"""Most sizes in use at once: the rain gate may need another shape for each of them."""
 MOST_PIXELS = KEPT_PIXELS - 1_000_000
-"""Most pixels of all sizes in use, which leaves room for the shapes of the rain gate."""
+"""Most pixels of all sizes in use together; leaves room for the rain gate's shapes."""
 
-OWN_SIZES = 4  # a camera whose frames have had more sizes lately is padded to shared ones
-MEMORY_SECONDS = 60.0  # how long a size counts as one of a camera's
-IDLE_SECONDS = 30.0  # a size that no camera has used for so long gives way to another
-MOST_PADDED = 2.5  # a frame is padded to a size in use that has at most so many times its pixels
+OWN_SIZES = 4  # a camera with more recent sizes has its frames padded to shared sizes
+MEMORY_SECONDS = 60.0  # how long a size counts as recent for a camera
+IDLE_SECONDS = 30.0  # a size that no camera has used for so long is dropped
+MOST_PADDED = 2.5  # a frame is padded to a size in use with at most so many times its pixels
 MOST_MERGED = 1.8
-"""Sizes in use give way to a step of the ladder that has at most so many times their pixels."""
+"""Sizes in use are merged into a ladder step with at most this many times their pixels."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 
 class FrameSizes:
-    """Chooses sizes for the engine; for one thread.
+    """Chooses the input sizes of the engine; not thread-safe.
 
-    A size is kept for as long as a camera uses it. A frame of a new one is derained as it is
-    while the engine can keep all sizes in use; else it is padded, to a step of a ladder or to
-    a size in use, and what does not fit then is refused.
+    A size is kept for as long as a camera uses it. A frame of a new size is derained at that
+    size while the engine can keep all sizes in use; otherwise it is padded to a step of
+    :func:`ladder_step` or to a size in use, and refused if none fits.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class FrameSizes:
         self._merged: dict[Size, Size] = {}
 
     def choose(self, camera: str, size: Size, now: float) -> Size:
-        """Return the size for a frame of a camera, at least its own; ``now`` is monotonic.
+        """Return the size to derain a frame at, at least its own; ``now`` is monotonic seconds.
 
-        Raises FaultError where it does not fit beside the sizes in use.
+        Raises FaultError if no suitable size fits beside those in use.
         """
         seen = self._seen[camera]
         _use(seen, size, now, MEMORY_SECONDS)
@@ -65,11 +65,11 @@ class FrameSizes:
         return found
 
     def is_uneven(self, camera: str) -> bool:
-        """Tell whether frames of a camera have had several sizes lately."""
+        """Return whether recent frames of a camera have had several sizes."""
         return len(self._seen[camera]) > 1
 
     def _merge(self, size: Size, step: Size) -> Size | None:
-        """Let a frame share a step of the ladder with sizes in use, if all fit then."""
+        """Merge sizes in use into a ladder step that holds the frame too; None if that fails."""
         near = [one for one in self._used if _holds(step, one, MOST_MERGED)]
         kept = [one for one in self._used if one not in near]
         if not near or not _can_keep([*kept, step]):
@@ -84,7 +84,7 @@ class FrameSizes:
 
 
 def ladder_step(side: int) -> int:
-    """Return the least of 32, 48, 64, 96, 128, 192 … that is not below a side."""
+    """Return the smallest of 32, 48, 64, 96, 128, 192 … that is at least ``side``."""
     step = 32
     while step < side:
         step = step * 3 // 2 if step & (step - 1) == 0 else step * 4 // 3
@@ -97,7 +97,7 @@ def _can_keep(sizes: Sequence[Size]) -> bool:
 
 
 def _holds(size: Size, frame: Size, most: float) -> bool:
-    """Tell whether a frame fits into a size that has at most so many times its pixels."""
+    """Return whether a frame fits into a size of at most ``most`` times its pixels."""
     return (size[0] >= frame[0] and size[1] >= frame[1] and _pixels(size) <= most * _pixels(frame))
 
 

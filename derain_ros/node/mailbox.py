@@ -1,4 +1,4 @@
-"""The newest frame of each camera, and the count of what became of every frame."""
+"""The newest frame of each camera, and counts of what became of all frames."""
 
 import statistics
 import threading
@@ -9,16 +9,16 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 EXPECTED_PERIODS = 3  # a camera is overdue after this many of its median intervals
-SHORTEST_WAIT = 0.5  # no camera is overdue before so many seconds
+SHORTEST_WAIT = 0.5  # seconds before which no camera is overdue
 FIRST_WAIT = 2.0  # seconds after which a camera without two frames is overdue
 HABIT_BREAKS, HABIT_SECONDS = 3, 20.0
-"""So many breaks of about one length, within so many seconds, are a camera's habit."""
+"""This many pauses of about equal length, within this many seconds, are normal for a camera."""
 
 _INTERVALS, _FEW = 20, 5
 
 
 class _Pace:
-    """How often the frames of a camera come; ``last`` is 0 before the first."""
+    """Intervals between the frames of a camera; ``last`` is 0 before the first frame."""
 
     def __init__(self) -> None:
         self.last = 0.0
@@ -26,7 +26,7 @@ class _Pace:
         self._breaks: deque[tuple[float, float]] = deque(maxlen=HABIT_BREAKS)
 
     def arrived(self, now: float) -> None:
-        """Note an arrival, seconds of ``time.monotonic``."""
+        """Note an arrival; ``now`` is ``time.monotonic()``, in seconds."""
         if self.last:
             interval = now - self.last
             if self.intervals and interval > self._usual():
@@ -35,7 +35,7 @@ class _Pace:
         self.last = now
 
     def limit(self) -> float:
-        """Return the seconds after which it is overdue."""
+        """Return the seconds after which the camera is overdue."""
         breaks = [interval for at, interval in self._breaks if self.last - at < HABIT_SECONDS]
         if len(breaks) == HABIT_BREAKS and max(breaks) < 2 * min(breaks):
             return max(1.5 * max(breaks), self._usual())
@@ -60,8 +60,8 @@ class Outcome(Enum):
 class Counts:
     """Frames of one camera so far.
 
-    ``received`` is the sum of the others, plus those being worked on. A frame that waits is
-    not yet received: it becomes so when it is taken or displaced.
+    ``received`` is the sum of the others plus the frames being processed. A waiting frame is
+    counted as received only when it is taken or dropped.
     """
 
     received: int = 0
@@ -74,7 +74,7 @@ class Counts:
 
     @property
     def published(self) -> int:
-        """Frames published, in whatever way."""
+        """Frames published: derained, bypassed or passed through."""
         return self.derained + self.bypassed + self.passed_through
 
     def since(self, previous: 'Counts') -> 'Counts':
@@ -85,7 +85,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Taken:
-    """A serialized message out of the mailbox, and its arrival in ``time.monotonic``."""
+    """A serialized message from the mailbox; ``arrival`` is in seconds of ``time.monotonic()``."""
 
     camera: str
     data: bytes
@@ -96,11 +96,11 @@ class Taken:
 class Mailbox:
     """One slot for the newest frame of each camera; safe to use from several threads.
 
-    Cameras of a group share a slot, which holds a frame of each with stamps that belong
-    together; frames that find no partner are dropped.
+    Cameras of a group share a slot, which holds one frame of each with matching stamps;
+    frames without a partner are dropped.
 
-    ``groups`` has the group of each camera, empty for none; ``tolerance`` is how far the stamps of
-    a group may lie apart, in seconds, which ``stamp`` reads from a serialized message.
+    ``groups`` maps each camera to its group, empty for none; ``tolerance`` is how far apart the
+    stamps of a group may be, in seconds; ``stamp`` reads the stamp of a serialized message.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Mailbox:
             self._paces = {camera: _Pace() for camera in self._paces}
 
     def close(self) -> None:
-        """Accept no frame, drop those that wait, and let :meth:`take` return None."""
+        """Refuse new frames, drop those waiting, and make :meth:`take` return None."""
         with self._changed:
             self._open = False
             waiting = [taken for ready in self._ready.values() for taken in ready]
@@ -143,7 +143,7 @@ class Mailbox:
             self._changed.notify_all()
 
     def put(self, camera: str, data: bytes, compressed: bool = False) -> None:
-        """Leave a frame; an older one that still waits is dropped and counted."""
+        """Store a frame; an older one that is still waiting is dropped and counted."""
         taken = Taken(camera, data, time.monotonic(), compressed)
         with self._changed:
             if not self._open:
@@ -161,7 +161,7 @@ class Mailbox:
             self._drop([partial[taken.camera][1]])
         partial[taken.camera] = (self._stamp(taken.data), taken)
         newest = max(stamp for stamp, _ in partial.values())
-        # Stamps of a camera grow, so what lies too far behind will find no partner any more.
+        # A camera's stamps increase, so a frame too far behind will not find a partner any more.
         for camera, (stamp, late) in tuple(partial.items()):
             if newest - stamp > self._tolerance:
                 del partial[camera]
@@ -176,9 +176,9 @@ class Mailbox:
         self._changed.notify()
 
     def take(self) -> list[Taken] | None:
-        """Wait for the frame of a camera, or those of a group; cameras have their turns.
+        """Wait for the frame of a camera, or those of a group; cameras are served in turn.
 
-        :meth:`finish` must follow for each. None once the mailbox is closed.
+        Call :meth:`finish` for each frame. Returns None once the mailbox is closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ready or not self._open)
@@ -203,17 +203,17 @@ class Mailbox:
             return dict(self._counts)
 
     def reset_counts(self) -> None:
-        """Count from zero; frames being worked on are counted as received."""
+        """Reset all counts to zero; frames being processed still count as received."""
         with self._changed:
             for camera, counts in self._counts.items():
                 done = counts.published + counts.dropped + counts.failed + counts.idle
                 self._counts[camera] = Counts(received=counts.received - done)
 
     def silence(self, camera: str) -> tuple[float | None, bool]:
-        """Return the seconds since the last frame if a camera is overdue, and if one ever came.
+        """Return the seconds since the last frame, None unless overdue, and if one ever came.
 
         A camera is overdue after :data:`EXPECTED_PERIODS` of its median intervals, but not
-        before :data:`SHORTEST_WAIT`, nor where longer breaks are its habit.
+        before :data:`SHORTEST_WAIT`, and later if it regularly pauses for longer.
         """
         with self._changed:
             pace = self._paces[camera]
@@ -222,7 +222,7 @@ class Mailbox:
             return (seconds if seconds > limit else None), pace.last > 0
 
     def rate(self, camera: str) -> float | None:
-        """Return the frames a second of a camera, 0 if it is overdue; None before a few."""
+        """Return a camera's frames per second, 0 if overdue; None before the first few frames."""
         if self.silence(camera)[0] is not None:
             return 0.0
         with self._changed:

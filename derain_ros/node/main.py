@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from derain_ros.text import why_not_imported
 
-# What takes long to import is imported below, so that Ctrl-C in the first second ends the process
-# as it does later.
+# Slow imports are inside the functions below, so that Ctrl-C in the first second ends the process
+# as cleanly as it does later.
 if TYPE_CHECKING:
     from rclpy.context import Context
     from rclpy.executors import Executor
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 SPIN_SECONDS = 0.2
 STOP_SECONDS = 1.2
-"""How long the end of the process waits for the frame in work."""
+"""How long the process waits for the frame being processed before it exits."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM, by default with the command line of the process.
+    """Run the node until SIGINT or SIGTERM; ``args`` defaults to the process's command line.
 
-    Returns the exit status: 0 after a signal, 1 if a package is missing or the arguments of ROS
-    cannot be read, or if building alone was asked for and failed.
+    Returns the exit status: 0 after a signal; 1 if a package is missing, the ROS arguments cannot
+    be parsed, or ``build_only`` was set and preparing the engine failed.
     """
-    # Not rclpy's handlers: they end ROS under the worker's feet, and let a KeyboardInterrupt
-    # through, which kills the process where it comes up inside rclpy. Blocked until all is
-    # imported, as the ROS wheels start the process anew meanwhile, which keeps the mask only.
+    # rclpy's own handlers shut ROS down while the worker still uses it, and raise a
+    # KeyboardInterrupt, which kills the process if it surfaces inside rclpy. The signals stay
+    # blocked during the imports: the ROS wheels re-execute the process, which keeps only the mask.
     numbers = (signal.SIGINT, signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     stop = threading.Event()
@@ -86,11 +86,11 @@ def main(args: Sequence[str] | None = None) -> int:
         _spin(node, stop)
     finally:
         at_work = node.close(STOP_SECONDS)
-        if at_work != 'frame':  # or the publishers would be taken down under it
+        if at_work != 'frame':  # or its publishers would be destroyed while in use
             node.destroy_node()
             rclpy.try_shutdown()
         if at_work:
-            # The usual way out would wait for the thread, or crash under it.
+            # A regular exit would wait for the thread, or crash while it runs.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(node.exit_status)
@@ -106,20 +106,20 @@ def _spin(node: 'DerainNode', stop: threading.Event) -> None:
     executor.add_node(node)
     while rclpy.ok() and not stop.is_set():
         try:
-            # Not spin(): without a timeout, that of EventsExecutor burns a core and handles
-            # nothing on some builds, and would not notice the signal.
+            # Not spin(): on some builds EventsExecutor.spin() without a timeout burns a core
+            # and handles nothing, and it would not notice the signal.
             executor.spin_once(timeout_sec=SPIN_SECONDS)
         except ExternalShutdownException:
             return
         except Exception:
-            # For example a malformed request to a service of rclpy; the cameras go on.
+            # For example a malformed request to one of rclpy's services; the cameras go on.
             if rclpy.ok():
                 node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
     executor.shutdown()
 
 
 def make_executor(context: 'Context | None' = None) -> 'Executor':
-    """Return the executor that costs least."""
+    """Return an executor of the type with the least overhead in this ROS distribution."""
     try:
         from rclpy.experimental.events_executor import EventsExecutor as Executor
     except ImportError:  # before Jazzy

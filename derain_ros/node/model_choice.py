@@ -1,4 +1,4 @@
-"""``model: auto``: the best model that keeps the rate of the cameras on this machine."""
+"""``model: auto``: chooses the best model that keeps up with the cameras on this machine."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from derain_ros.engines.contract import default_cache
 from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
 from derain_ros.replacing import replace_file
 
-RESERVE = 0.85  # share of the time between frames that a model may need to be chosen
+RESERVE = 0.85  # a model is chosen only if it needs at most this share of the frame interval
 
 PATIENCE = 5.0
-"""Seconds for which the model in use needs too long before a cheaper one takes over."""
+"""Seconds for which the model in use may be too slow before a cheaper one replaces it."""
 
 RUNS = 3
 LOOK_SECONDS = 1.0
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 
 def models_by_cost() -> list[ModelInfo]:
-    """Return the installed models whose facts can be read, the cheapest first."""
+    """Return the installed models with readable metadata, the cheapest first."""
     found = []
     for name in model_names():
         with suppress(ModelError):
@@ -37,13 +37,13 @@ def models_by_cost() -> list[ModelInfo]:
 
 
 class ModelChoice(Engine):
-    """An engine of each model, of which one is in use: chosen once, then only ever a cheaper one.
+    """An engine that chooses its model by measured times; later it only changes to cheaper ones.
 
-    ``make`` creates the engine of a model; ``demand`` returns the frames a second of all cameras
-    by the size that they are derained in, None while that is not known; ``budget`` is the share of
-    all CPU cores that inference may take. Times are remembered in ``directory``, by default
-    ``~/.cache/derain_ros/engines``, with ``setup``, which says what else they depend on. ``log``
-    gets a sentence about each choice. Raises EngineError if no model can be loaded.
+    ``make`` creates the engine of a model; ``demand`` returns the frames per second of all cameras
+    by the size that they are derained at, None while unknown; ``budget`` is the share of all CPU
+    cores that inference may use. Inference times are cached in ``directory``, by default
+    ``~/.cache/derain_ros/engines``; ``setup`` is part of their key, for what else they depend on.
+    ``log`` gets a sentence about each choice. Raises EngineError if no model can be loaded.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ModelChoice(Engine):
         self._file = (directory or default_cache()) / 'model_times.json'
         self._models = models_by_cost()
         self._engines: dict[str, Engine] = {}
-        self._seconds: dict[tuple[str, Size], list[float]] = {}  # of an inference, and of CPU time
+        self._seconds: dict[tuple[str, Size], list[float]] = {}  # wall time, CPU time
         self._used, self._settled = 0, False
         self._why = 'no model is installed; install the package again'
         self._looked = self._kept_up = time.monotonic()
@@ -69,17 +69,17 @@ class ModelChoice(Engine):
 
     @property
     def info(self) -> EngineInfo:
-        """The engine in use, and why its model was taken."""
+        """The engine in use, and the reason for the choice of its model."""
         found = self._engines[self._models[self._used].name].info
         return replace(found, reason=f'{found.reason}; model auto: {self._why}')
 
     @property
     def activity(self) -> str:
-        """What any of the engines prepares."""
+        """What the first busy engine is preparing; empty if none is."""
         return next((one.activity for one in tuple(self._engines.values()) if one.activity), '')
 
     def infer(self, images: np.ndarray, *states: np.ndarray) -> Derained:
-        """Derain by the model in use, then see whether it is still the one to use."""
+        """Derain with the model in use, then check whether to change the model."""
         name, size = self._models[self._used].name, images.shape[1:3]
         start = time.monotonic()
         result = self._engines[name].infer(images, *states)
@@ -93,20 +93,20 @@ class ModelChoice(Engine):
         return result
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
-        """Time the models at a size, choose one if there is none yet, and get it ready."""
+        """Time the models at a size, choose one if none is chosen yet, and warm it up."""
         size = height, width
         number = 0
         while number < (self._used + 1 if self._settled else len(self._models)):
             if self._time(number, size):
                 number += 1
         self._settle()
-        # The cheaper ones, too, for when they have to take over.
+        # Also the cheaper ones, in case they have to take over.
         for model in self._models[:self._used + 1 if self._settled else None]:
             self._engines[model.name].warm_up(*size)
         self.infer(np.zeros((batch, height, width, 3), np.uint8))
 
     def cancel(self) -> None:
-        """Abort a preparation that takes long."""
+        """Abort a preparation in progress."""
         for engine in tuple(self._engines.values()):
             engine.cancel()
 
@@ -118,7 +118,7 @@ class ModelChoice(Engine):
     # Times
 
     def _load(self, number: int) -> bool:
-        """Load a model; one that cannot be is told of and left out from now on."""
+        """Load a model; on failure, log it, leave the model out for good and return False."""
         name = self._models[number].name
         if name not in self._engines:
             try:
@@ -131,7 +131,7 @@ class ModelChoice(Engine):
         return True
 
     def _time(self, number: int, size: Size) -> bool:
-        """Learn how long a model takes, from the cache or by trying; False if it is left out."""
+        """Get a model's times from the cache or by measuring; return False if it is left out."""
         if not self._load(number):
             return False
         model = self._models[number]
@@ -171,13 +171,13 @@ class ModelChoice(Engine):
     # The choice
 
     def _needs(self, number: int, demand: Mapping[Size, float]) -> float:
-        """Return the share of the time, or of the CPU allowed, that a model needs."""
+        """Return the larger of the shares of wall time and CPU budget that a model needs."""
         wall, cpu = (sum(rate * self._taken(number, size)[kind] for size, rate in demand.items())
                      for kind in range(2))
         return max(wall, cpu / self._allowed)
 
     def _taken(self, number: int, size: Size) -> list[float]:
-        """Return the times of a model, zeros for a size that it has not been tried at yet."""
+        """Return wall and CPU seconds of a model; zeros for a size not measured yet."""
         return self._seconds.get((self._models[number].name, size), [0.0, 0.0])
 
     def _settle(self) -> None:
@@ -203,7 +203,7 @@ class ModelChoice(Engine):
             self._kept_up = now
 
     def _use(self, number: int, compared: Sequence[int], demand: Mapping[Size, float]) -> None:
-        """Take a model from now on, and say what it is compared with: time and share of limit."""
+        """Change to a model and log the times and shares of the models it was compared with."""
         rate = sum(demand.values())
         times = []
         for one in compared:

@@ -28,23 +28,23 @@ from derain_ros.node.reporter import Reporter, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.node.worker import Worker
 
-REPORT_SECONDS = 1.0  # how often the state goes to /diagnostics at least
-WATCH_SECONDS = 0.2  # how often publishers, cameras and engine are looked at
-ACTIVITY_SECONDS = 10.0  # how often it is logged what the engine prepares
+REPORT_SECONDS = 1.0  # longest interval between messages on /diagnostics
+WATCH_SECONDS = 0.2  # how often publishers, cameras and engine are checked
+ACTIVITY_SECONDS = 10.0  # how often the engine's preparation is logged
 
 LOOK_SECONDS = 0.1
-"""How often configuring looks whether the engine is ready."""
+"""How often on_configure checks whether the engine is ready."""
 
 STOP_SECONDS = 5.0
-"""How long deactivating waits for the frame in work, and cleaning up for the engine."""
+"""Longest wait for the frame being processed (deactivate) and for the engine (cleanup)."""
 
 
 class DerainNode(LifecycleNode):
     """Derains camera topics while active.
 
     Configuring reads the parameters, loads the engine and creates the outputs; activating
-    subscribes. What configuring or activating fails with is logged, and the node stays where
-    it was, so that parameters can be put right and the transition asked for again.
+    subscribes. If either fails, the reason is logged and the node stays in its previous state,
+    so that the parameters can be corrected and the transition requested again.
     """
 
     def __init__(self, stop: threading.Event | None = None) -> None:
@@ -63,7 +63,7 @@ class DerainNode(LifecycleNode):
         self.exit_status = 0
         self._guard_change_state()
 
-        # Timers of the node's own clock would stand still in simulated time without /clock.
+        # With simulated time and no /clock, timers on the node's own clock would never fire.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._reporter = Reporter(self)
         self.create_timer(REPORT_SECONDS, self._reporter.report, clock=steady)
@@ -74,8 +74,8 @@ class DerainNode(LifecycleNode):
         if self.get_parameter('autostart').value:
             self._autostart = self.create_timer(0.0, self._start, clock=steady)
 
-    # Lifecycle. Each callback returns SUCCESS to go on, FAILURE to stay in the state before
-    # it, ERROR where something is half done; on_error then returns to unconfigured.
+    # Lifecycle callbacks return SUCCESS to complete the transition, FAILURE to return to the
+    # previous state, ERROR if it is left half done; on_error then returns to unconfigured.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read parameters, load the engine, create the outputs; FAILURE leaves nothing behind."""
@@ -86,26 +86,26 @@ class DerainNode(LifecycleNode):
         return self._transition('activate', self._activate, self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and wait for the frame in work; waiting frames are dropped."""
+        """Unsubscribe and wait for the frame being processed; waiting frames are dropped."""
         return self._transition('deactivate', self._deactivate)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the engine and take the outputs down."""
+        """Free the engine and destroy the publishers."""
         return self._transition('clean up', self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, from whatever state."""
+        """Free everything, in any state."""
         return self._transition('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free what a failed transition left; SUCCESS returns to unconfigured."""
+        """Free what a failed transition left behind; SUCCESS returns to unconfigured."""
         return self._transition('recover', self._release)
 
     def close(self, timeout: float) -> str:
         """Free everything before the process ends.
 
-        Returns what is still at work after ``timeout`` seconds: ``frame``, so that publishers are
-        in use, or only ``engine``; empty if nothing is.
+        Returns what is still running after ``timeout`` seconds: ``'frame'`` if a frame is being
+        processed and the publishers are in use, ``'engine'`` if only the engine is, else ``''``.
         """
         deadline = time.monotonic() + timeout
         if self._worker is not None and not self._worker.stop(timeout):
@@ -118,10 +118,10 @@ class DerainNode(LifecycleNode):
     def _transition(
         self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
     ) -> TransitionCallbackReturn:
-        # rclpy swallows what a callback raises, so nothing may get out of here.
+        # rclpy swallows exceptions of a callback, so none may escape from here.
         self._transitions += 1
         try:
-            if undo is not None:  # it is tried anew
+            if undo is not None:  # a new attempt
                 self._reporter.problem = ''
             action()
             return TransitionCallbackReturn.SUCCESS
@@ -169,8 +169,8 @@ class DerainNode(LifecycleNode):
         self._reporter.watch(self._cameras, self._mailbox, self._supervisor)
 
     def _open_engine(self, settings: Settings) -> None:
-        """Create the engine; where it cannot run here, frames pass by it until it can."""
-        # A name that is wrong will not get better, and is refused at once.
+        """Create the engine; if that fails, frames bypass it until a later attempt succeeds."""
+        # A wrong name stays wrong, so it is refused at once instead of being tried again.
         check_engine(settings.engine)
         if settings.model != 'auto':
             find_model(settings.model)
@@ -210,7 +210,7 @@ class DerainNode(LifecycleNode):
     def _warm_up(self, settings: Settings) -> None:
         shapes, supervisor = settings.warm_up_shapes, self._supervisor
         if not (settings.wait_for_warm_up or settings.build_only):
-            with suppress(FaultError):  # told again when a frame of that size comes
+            with suppress(FaultError):  # reported again with a frame of that size
                 supervisor.prepare(shapes)
             return
         self._reporter.watch({}, None, supervisor)
@@ -225,7 +225,7 @@ class DerainNode(LifecycleNode):
                 self._answer_queries()
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
-                    # This thread is the one that the timers run on.
+                    # This is the thread of the timers, so they do not fire meanwhile.
                     self._log_activity()
                     self._reporter.report()
         except FaultError as error:
@@ -289,7 +289,7 @@ class DerainNode(LifecycleNode):
 
     def _log_activity(self) -> None:
         activity = self._supervisor.activity
-        # What comes behind a comma is how far it is.
+        # The text after the comma is the progress.
         if activity and self._activity.allows(activity.partition(',')[0]):
             self.get_logger().info(f'engine: {activity}')
 
@@ -301,7 +301,7 @@ class DerainNode(LifecycleNode):
         for trigger in (self.trigger_configure, self.trigger_activate):
             try:
                 done = trigger() == TransitionCallbackReturn.SUCCESS
-            except Exception as error:  # somebody else has changed the state meanwhile
+            except Exception as error:  # another client has changed the state meanwhile
                 self.get_logger().warning(f'autostart stops: {error}')
                 return
             if self._stop.is_set():
@@ -327,7 +327,7 @@ class DerainNode(LifecycleNode):
         return 'inactive' if self._reporter.live is None else 'active'
 
     def _answer_queries(self) -> None:
-        """Answer who asks for the lifecycle state while a transition occupies the executor."""
+        """Answer queries of the lifecycle state while a transition occupies the executor."""
         for service in self.services:
             if service.srv_type in (GetState, GetAvailableStates, GetAvailableTransitions):
                 while True:
@@ -340,7 +340,7 @@ class DerainNode(LifecycleNode):
                     service.send_response(response, header)
 
     def _guard_change_state(self) -> None:
-        # rclpy raises, and never answers, when a state does not allow the transition asked for.
+        # For a transition that the state does not allow, rclpy raises and sends no response.
         service = next(found for found in self.services if found.srv_type is ChangeState)
         change_state = service.callback
 
@@ -364,10 +364,10 @@ class DerainNode(LifecycleNode):
         service.callback = guarded
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        """Set all or none; both parameter services end here.
+        """Set all of the parameters or none; both parameter services call this method.
 
-        rclpy's own checks do not name the parameter, and know no parameter of a camera that
-        is added in the same call.
+        It adds to rclpy's own checks, which do not name the parameter in their message and do
+        not know the parameters of a camera that is added in the same call.
         """
         reason = self._store.refusal(parameter_list, self._state())
         if reason:

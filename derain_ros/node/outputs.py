@@ -1,7 +1,7 @@
-"""A frame on its way through the node: its message, and those that are published for it.
+"""A frame on its way through the node: its message, and the messages published for it.
 
-Image messages are read and written in place, or through the classes of the message packages; both
-ways put the same bytes on the wire. The parameter ``fast_path`` chooses between them.
+Image messages are read and written in place, or with the classes of sensor_msgs; both ways put the
+same bytes on the wire. The parameter ``fast_path`` chooses between them.
 """
 
 import math
@@ -36,11 +36,11 @@ JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'  # ``format`` as image_transport writ
 
 @dataclass(eq=False)
 class Work:
-    """What is known of a frame so far.
+    """The processing state of one frame.
 
-    ``frame`` has its message, a :data:`derain_ros.images.cdr.View`, once that is read. ``reason``
-    says why it is not to be derained, ``fault`` why the engine has no result for it; ``outcome``
-    is set once nothing remains to be done.
+    ``frame`` holds its message, a :data:`derain_ros.images.cdr.View`, once that is read.
+    ``reason`` says why the frame bypasses the engine, ``fault`` why the engine has no result for
+    it; ``outcome`` is set once processing is finished.
     """
 
     camera: Camera
@@ -56,12 +56,12 @@ class Work:
 
     @property
     def header(self) -> Header:
-        """The header of its message."""
+        """The header of the received message."""
         return header_message(self.frame.message)
 
     @property
     def way(self) -> Outcome:
-        """How it is published."""
+        """How the frame is published: derained, bypassed or passed through."""
         if self.frame.derained is not None:
             return Outcome.DERAINED
         return Outcome.BYPASSED if self.fault is None else Outcome.PASSED_THROUGH
@@ -70,8 +70,8 @@ class Work:
 class Outputs:
     """Reads and writes the messages of a frame.
 
-    ``in_place`` stands for views into the received bytes, and one copy of the pixels on the way
-    out; ``encoding`` is the parameter output_encoding, ``node`` the full name of the node.
+    With ``in_place``, received bytes are read through views and pixels are copied only once when
+    written; ``encoding`` is the parameter output_encoding, ``node`` the full name of the node.
     """
 
     def __init__(self, *, in_place: bool, encoding: str = 'same', node: str = ''):
@@ -80,7 +80,7 @@ class Outputs:
         self._encoding = encoding
 
     def receive(self, data: bytes, *, compressed: bool) -> cdr.View:
-        """Read a serialized message; raises ImageFormatError if it is none."""
+        """Read a serialized message; raises ImageFormatError if it is not one of its type."""
         if self._in_place:
             with suppress(cdr.CdrUnsupportedError):  # rclpy may be able to read it
                 return cdr.read_compressed_image(data) if compressed else cdr.read_image(data)
@@ -109,31 +109,31 @@ class Outputs:
                   'step': pixels.nbytes // len(pixels)}
         if self._in_place:
             return cdr.write_image(received.header, **fields, data=pixels)
-        # The constructor copies the bytes at once; assigning them checks each one on Humble.
+        # The constructor copies all bytes at once; on Humble an assignment checks each one.
         return Image(header=header_message(received), **fields, data=pixels.tobytes())
 
     def jpeg(self, received: cdr.View, data: np.ndarray) -> Any:
-        """Return a ``sensor_msgs/CompressedImage`` with the header of a received message."""
+        """Return a ``sensor_msgs/CompressedImage`` of JPEG ``data`` with a received header."""
         if self._in_place:
             return cdr.write_compressed_image(received.header, format=JPEG_FORMAT, data=data)
         return CompressedImage(
             header=header_message(received), format=JPEG_FORMAT, data=data.tobytes())
 
     def read(self, work: Work) -> None:
-        """Read the message of a frame; raises ImageFormatError."""
+        """Read the message of a frame into ``work.frame``; raises ImageFormatError."""
         compressed = work.taken.compressed
         work.frame = Frame(
             self.receive(work.taken.data, compressed=compressed), compressed=compressed)
 
     def need_pixels(self, work: Work) -> bool:
-        """Tell whether what is wanted needs the pixels even if the frame is not derained."""
+        """Return whether the wanted outputs need decoded pixels even without deraining."""
         without = {'status', 'camera_info'}
         if work.frame.repeats(0, self._encoding):
             without |= {'image', 'rain_mask'}
         return bool(work.wanted - without)
 
     def write(self, work: Work) -> dict[str, Any]:
-        """Return the image messages that are wanted, by output."""
+        """Return the wanted image messages, by output."""
         found = {}
         frame, wanted, strength = work.frame, work.wanted, work.live.strength
         if 'image' in wanted:
@@ -158,7 +158,7 @@ class Outputs:
         return self.image(work.frame.message, pixels, work.frame.size[1], encoding)
 
     def status(self, work: Work, age: float | None) -> DiagnosticArray:
-        """Return what became of a frame, under its own header."""
+        """Return the status of a frame, with its own header; ``age`` is in seconds."""
         fault = work.fault
         level = DiagnosticStatus.OK
         if fault is not None:
@@ -175,8 +175,8 @@ class Outputs:
 
 
 def header_message(received: cdr.View) -> Header:
-    """Return the header of a message that came in."""
-    # Not from the sum of both: nanoseconds beyond a second have to stay what they are.
+    """Return the header of a received message as a ``std_msgs/Header``."""
+    # Not from the stamp in nanoseconds: a nanosec of a second or more must be preserved.
     sec, nanosec = struct.unpack_from('<iI', received.header)
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=received.frame_id)
 

@@ -1,4 +1,4 @@
-"""The parameters as the node holds them: declared, guarded, read."""
+"""Declares the node's parameters, validates their changes and reads their values."""
 
 import difflib
 import re
@@ -31,7 +31,7 @@ from derain_ros.node.parameters import (
 )
 
 _WAYS_BACK = {'inactive': ('cleanup',), 'active': ('deactivate', 'cleanup')}
-"""Transitions that lead from a state to unconfigured."""
+"""The transitions from a lifecycle state back to unconfigured."""
 
 _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'sigterm_timeout', 'sigkill_timeout',
               'emulate_tty', 'ros_namespace')
@@ -39,36 +39,36 @@ _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'sigterm_timeout', 'sigki
 
 
 class ParameterStore:
-    """Declares the parameters on a node and judges every change.
+    """Declares the parameters on a node and validates every change.
 
-    A value that rclpy refuses does not stop the node: the default takes its place, and
-    :meth:`settings` raises until it has been put right.
+    A value that rclpy refuses does not stop the node: the default replaces it, and
+    :meth:`settings` raises until the parameter is set to a valid value.
     """
 
     def __init__(self, node: Node):
         self._node = node
         self._refused: dict[str, str] = {}
-        # rclpy has no public name for these; without them some messages say less.
+        # rclpy has no public name for these; without them some messages give less detail.
         self._given: dict[str, Parameter] = getattr(node, '_parameter_overrides', {})
         self._declare(NODE_RULES)
         self.declare_cameras(node.get_parameter('cameras').value)
         self._warn_of_unknown()
 
     def settings(self) -> Settings:
-        """Return what holds while the node is configured, or raise ParameterError."""
+        """Return the settings that apply while the node is configured, or raise ParameterError."""
         if self._refused:
             raise ParameterError('; '.join(self._refused.values()))
         return read_settings(self._values(), self._node.resolve_topic_name)
 
     def live_settings(self) -> LiveSettings:
-        """Return what holds until the next change; to be read after :meth:`settings`."""
+        """Return the settings that may change at any time; call after :meth:`settings`."""
         return read_live_settings(self._values())
 
     def refusal(self, changes: list[Parameter], state: str) -> str:
-        """Say why a set of changes cannot be made in a lifecycle state; empty if it can.
+        """Return why a set of changes is refused in a lifecycle state; empty if it is accepted.
 
-        What was wrong before and is left alone does not count, so that several wrong values
-        can be put right one by one.
+        Existing problems that the changes do not touch are ignored, so that several wrong values
+        can be corrected one by one.
         """
         values = self._values()
         before = find_problems(values, self._node.resolve_topic_name)
@@ -92,17 +92,17 @@ class ParameterStore:
 
     @staticmethod
     def is_live(name: str) -> bool:
-        """Tell whether a parameter takes effect at once."""
+        """Return whether changes of a parameter take effect at once."""
         rule = rule_of(name)
         return rule is not None and rule.live
 
     def accept(self, changes: list[Parameter]) -> None:
-        """Note that changes were made."""
+        """Note that changes were made, which replaces any refused values."""
         for change in changes:
             self._refused.pop(change.name, None)
 
     def warn_of_overrides(self, settings: Settings) -> None:
-        """Warn of ``qos_overrides`` for topics, or of policies, that there are none of."""
+        """Warn of ``qos_overrides`` for topics or policies that do not exist."""
         topics = {
             'publisher': [
                 topic for camera in settings.topics for topic in camera.outputs.values()],
@@ -156,7 +156,7 @@ class ParameterStore:
             default, descriptor = default_of(name), describe(rule_of(name))
             given = self._given.get(name)
             if given is not None and given.type_ == Parameter.Type.NOT_SET:
-                # What the yaml parser of ROS makes of [].
+                # ROS's YAML parser turns [] into this.
                 self._refused[name] = f'{name} is empty; set it to a value like {default!r}'
             try:
                 self._node.declare_parameter(
@@ -173,7 +173,7 @@ class ParameterStore:
         return {name: self._node.get_parameter(name).value for name in names}
 
     def _warn_of_unknown(self) -> None:
-        # rclpy ignores values for parameters that are not declared, so a misspelt one is silent.
+        # rclpy ignores values for parameters that are not declared, so typos go unnoticed.
         for name in self._given:
             if self._node.has_parameter(name) or name.startswith('qos_overrides.'):
                 continue
@@ -195,13 +195,13 @@ class ParameterStore:
 
 
 def unheard(arguments: Sequence[str], name: str) -> list[str]:
-    """Say what of a command line, which rclpy could read, does not reach the node of a name."""
+    """Return which arguments of a command line, valid for rclpy, do not reach a node."""
     own = arguments[:[*arguments, '--ros-args'].index('--ros-args')]
     problems = [
         f'{word} stands outside of --ros-args and sets no parameter; use --ros-args -p {word}'
         for word in own if ':=' in word and rule_of(word.partition(':=')[0])]
     for option, file in pairwise(arguments):
-        with suppress(ValueError):  # rclpy has read it
+        with suppress(ValueError):  # rclpy has already read the file
             if option == '--params-file' and (others := other_nodes(Path(file), name)):
                 problems.append(
                     f'{file} has no parameters for the node {name}, only for {", ".join(others)}, '
@@ -211,9 +211,9 @@ def unheard(arguments: Sequence[str], name: str) -> list[str]:
 
 
 def other_nodes(file: Path, name: str) -> list[str]:
-    """Return the names in a parameter file, ``none`` without any; empty if one fits a node's.
+    """Return the nodes a parameter file is for (or ``['none']``); empty if ``name`` is one.
 
-    Raises ValueError where the file cannot be read as YAML.
+    Raises ValueError if the file cannot be read as YAML.
     """
     import yaml  # comes with rclpy
 
@@ -229,11 +229,11 @@ def other_nodes(file: Path, name: str) -> list[str]:
 def check_launch_arguments(
     file: str, known: Sequence[str], present: Iterable[str] = ()
 ) -> list[str]:
-    """Refuse launch arguments that were typed for a launch file and that it does not have.
+    """Raise RuntimeError if the command line gives a launch file an argument it does not have.
 
-    ``ros2 launch`` passes over them. ``present`` are all arguments that are in force, some of them
-    meant for launch files that include this one: returned is what to warn of where one looks like
-    a ``known`` one. Raises RuntimeError.
+    ``ros2 launch`` ignores such arguments. ``present`` are all arguments in effect, some of which
+    may be meant for launch files that include this one; returns a warning for each unknown one
+    that resembles a ``known`` one.
     """
     name, fine = Path(file).name, {*known, *_OF_LAUNCH}
     words = [Path(word).name for word in sys.argv]
@@ -250,7 +250,7 @@ def check_launch_arguments(
 
 
 def _node_names(content: object, name: str) -> Iterator[str]:
-    """Yield the full names, with their wildcards, that a parameter file has parameters for."""
+    """Yield the full node names, wildcards included, that a file has parameters for."""
     for key, value in content.items() if isinstance(content, dict) else ():
         if key == 'ros__parameters':
             yield name
@@ -259,6 +259,6 @@ def _node_names(content: object, name: str) -> Iterator[str]:
 
 
 def _pattern(name: str) -> str:
-    """Return what matches the names that ``*`` (one token) and ``**`` (any) stand for."""
+    """Return a regular expression for a name with ``*`` (one token) and ``**`` (any number)."""
     return ''.join({'**': '(/[^/]+)*', '*': '/[^/]+'}.get(token, '/' + re.escape(token))
                    for token in name.split('/')[1:])

@@ -1,4 +1,4 @@
-"""Parameters of the node: what there is, what each may be, and what a set of values means.
+"""Parameters of the node: their names, their allowed values, and settings read from them.
 
 Each parameter is declared in one place: as a field of :class:`Settings` or
 :class:`LiveSettings`, or in :data:`CAMERA_RULES`.
@@ -23,14 +23,14 @@ from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
 OUTPUTS = ('image', 'rain_mask', 'camera_info', 'overlay', COMPRESSED, 'status', 'rain_intensity')
-"""Topics below a camera's output namespace."""
+"""Names of the topics in a camera's output namespace."""
 
 SWITCHES = {
     'rain_mask': 'publish_mask', 'overlay': 'publish_overlay', COMPRESSED: 'publish_compressed'}
-"""Parameters that offer an output, where that can be switched off."""
+"""The parameter that enables each output that can be switched off."""
 
 Resolve = Callable[..., str]
-"""``Node.resolve_topic_name``: a topic name expanded and, unless ``only_expand``, remapped."""
+"""``Node.resolve_topic_name``: expands a topic name and, unless ``only_expand``, remaps it."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -41,16 +41,16 @@ _COMPRESSED_SUFFIX = '/compressed'
 
 
 class ParameterError(ValueError):
-    """Parameter values that contradict each other or their rules; names each and the remedy."""
+    """Parameter values contradict each other or their rules; names each one and the remedy."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be; its type is that of its default, where ``{camera}`` is a name.
+    """Allowed values of a parameter; ``default`` sets the type and may contain ``{camera}``.
 
-    ``choices`` are strings that are allowed, ``limits`` the lowest and highest number. With
-    ``number`` an integer stands for the string, as the shell takes quotes away. ``live``
-    takes effect at once, ``read_only`` can be given at the start only, all others take effect when
+    ``choices`` are the allowed strings, ``limits`` the lowest and highest number. With ``number``
+    an integer is accepted in place of the string, as the shell removes quotes. ``live`` parameters
+    take effect at once, ``read_only`` ones can be set only at startup, all others take effect when
     the node configures.
     """
 
@@ -74,10 +74,10 @@ _live = partial(_declared, live=True)
 class CameraSettings:
     """One camera with full topic names.
 
-    ``inputs`` are topics that images may come from, the likeliest first, and whether they carry
-    ``sensor_msgs/CompressedImage``: what is published there decides. ``camera_info_named`` tells
-    whether that topic was given as a parameter or remapped; ``bits`` of 0 go by the largest
-    sample seen.
+    ``inputs`` are candidate image topics, the likeliest first, each with whether its type is
+    ``sensor_msgs/CompressedImage``; the publishers decide which is used. ``camera_info_named`` is
+    True if that topic was set by parameter or remapped; ``bits`` is the number of bits in use, 0
+    to go by the largest sample seen.
     """
 
     name: str
@@ -96,7 +96,7 @@ class CameraSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings that hold from configuring to cleaning up, named as the parameters are."""
+    """Settings that are fixed from configure to cleanup, named like the parameters."""
 
     model: str = _declared(
         'nano', 'Name of a model, the path of an ONNX file, or auto: the best installed model '
@@ -156,7 +156,7 @@ class Settings:
 
     @property
     def engine_options(self) -> EngineOptions:
-        """What the engine is told besides model and precision."""
+        """Options of the engine besides model and precision."""
         return EngineOptions(
             cache_directory=Path(self.engine_cache).expanduser() if self.engine_cache else None,
             cache_limit=self.engine_cache_limit_mib << 20,
@@ -165,14 +165,14 @@ class Settings:
 
     @property
     def warm_up_shapes(self) -> list[tuple[int, ...]]:
-        """What the engine is to be ready for: single frames of ``warm_up_sizes``, each once."""
+        """Distinct input shapes, (1, height, width, 3), of ``warm_up_sizes``."""
         sizes = (_SIZE.fullmatch(word).groups() for word in self.warm_up_sizes.split())
         return [(1, int(height), int(width), 3) for width, height in dict.fromkeys(sizes)]
 
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """Settings that may change between two frames, named as the parameters are."""
+    """Settings that may change between two frames, named like the parameters."""
 
     publish_mask: bool = _live(True, 'Publish <output_namespace>/rain_mask.')
     publish_overlay: bool = _live(False, 'Publish <output_namespace>/overlay.')
@@ -205,7 +205,7 @@ class LiveSettings:
 
     @property
     def gate(self) -> GateSettings:
-        """When it counts as wet and as dry."""
+        """Thresholds of the rain gate."""
         return GateSettings(
             self.rain_gate_wet_above, self.rain_gate_dry_below, self.rain_gate_dry_after)
 
@@ -216,7 +216,7 @@ NODE_RULES: dict[str, Rule] = {
 """Parameters of the whole node."""
 
 GONE = {'batch_wait_ms': 'frames are no longer derained in batches, as no engine gained by it'}
-"""Parameters that there once were, and why there are none of them any more."""
+"""Parameters that were removed, and why."""
 
 CAMERA_RULES = {
     'image_topic': Rule('{camera}/image_raw', 'Topic of the images, raw or compressed.'),
@@ -275,7 +275,7 @@ def default_of(name: str) -> bool | int | float | str | list[str]:
 
 
 def camera_names(cameras: object) -> list[str]:
-    """Return the valid names in a value of ``cameras``, which may be one string."""
+    """Return the valid camera names in a value of ``cameras``, which may be a single string."""
     names = [cameras] if isinstance(cameras, str) else cameras
     if not isinstance(names, Sequence):
         return []
@@ -288,11 +288,11 @@ def camera_parameters(camera: str) -> list[str]:
 
 
 def value_problem(name: str, value: object) -> str:
-    """Say what is wrong with the value of a known parameter by itself; empty if nothing is."""
+    """Return what is wrong with the value of a known parameter on its own; empty if nothing."""
     rule = rule_of(name)
     lowest, highest = rule.limits
     if isinstance(rule.default, list):
-        return ''  # by cameras_problems
+        return ''  # checked by cameras_problems
     if name == 'warm_up_sizes':
         return _sizes_problem(value)
     if isinstance(rule.default, bool):
@@ -330,7 +330,7 @@ def _sizes_problem(value: object) -> str:
 
 
 def cameras_problems(value: object) -> list[str]:
-    """Say what is wrong with a value of ``cameras``, one sentence each."""
+    """Return what is wrong with a value of ``cameras``, a sentence for each problem."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         return [f'cameras is {value!r}, expected names, for example [front, rear]']
@@ -378,7 +378,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
 
 
 def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
-    """Return what values stand for; ParameterError where :func:`find_problems` finds any."""
+    """Return the settings; raises ParameterError if :func:`find_problems` finds a problem."""
     problems = find_problems(values, resolve)
     if problems:
         raise ParameterError('; '.join(problems))
@@ -387,7 +387,7 @@ def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
 
 
 def read_live_settings(values: Mapping[str, object]) -> LiveSettings:
-    """Return the live settings that a set of values without problems stands for."""
+    """Return the live settings read from a set of values without problems."""
     return _read(LiveSettings, values)
 
 
@@ -397,7 +397,7 @@ _Any = TypeVar('_Any', Settings, LiveSettings)
 def _read(kind: type[_Any], values: Mapping[str, object], **more: Any) -> _Any:
     declared = {one.name: one.metadata['rule'] for one in fields(kind) if one.metadata}
     return kind(**more, **{
-        # An integer is given for a number like 1.0, or for a string.
+        # The value may be an integer in place of a float or a string.
         name: type(rule.default)(values[name]) if rule.number or isinstance(rule.default, float)
         else values[name]
         for name, rule in declared.items()})
@@ -439,7 +439,7 @@ def _camera_settings(
     given = values[f'{camera}.image_topic']
     transport = values[f'{camera}.transport']
     base = given.removesuffix(_COMPRESSED_SUFFIX)
-    # A remapped base topic takes its compressed topic along, as with image_transport.
+    # Remapping the base topic also moves its compressed topic, as with image_transport.
     packed = resolve(resolve(base) + _COMPRESSED_SUFFIX)
     if given != base:
         inputs = [(packed, True), (packed, False)]
@@ -471,9 +471,9 @@ def _outputs(namespace: str, resolve: Resolve) -> dict[str, str]:
 
 
 def _companion(topic: str, name: str, follows: str, resolve: Resolve) -> tuple[str, bool]:
-    """Return the full name of a companion of a topic, and whether it was remapped itself.
+    """Return the full name of a topic's companion ``name``, and whether that was remapped itself.
 
-    Unless it was, it goes where the topic is remapped to: ``follows``.
+    If it was not, but the topic was, the companion moves along with the topic, to ``follows``.
     """
     remapped = resolve(name)
     if remapped != resolve(name, only_expand=True):
@@ -498,7 +498,7 @@ def _topic_problems(cameras: Sequence[CameraSettings]) -> list[str]:
         for topic in camera.outputs.values():
             if topic in taken:
                 owner, what = taken[topic]
-                # One is enough: a shared namespace makes all outputs meet.
+                # One conflict is enough: a shared namespace makes all outputs collide.
                 meets.setdefault(owner, f'output {topic} of camera {camera.name!r} is also '
                                         f'{what} of camera {owner!r}')
         problems += [f'{meeting}; change {camera.name}.output_namespace'

@@ -1,4 +1,4 @@
-"""Memory of large buffers that the process keeps, and shared memory of Fast DDS."""
+"""glibc's reuse of large buffers, and the shared-memory segments of Fast DDS."""
 
 import ctypes
 import fcntl
@@ -13,9 +13,9 @@ KEPT_BYTES = {
     'MALLOC_TRIM_THRESHOLD_': 256 << 20,
     'MALLOC_TOP_PAD_': 16 << 20,
 }
-"""glibc's variables, and what suits camera frames: see mallopt(3).
+"""Values in bytes of glibc's variables that suit camera frames, see mallopt(3).
 
-32 MiB is the most that glibc takes for the first one on 64 bit, and more than a 4K frame.
+On 64 bit, 32 MiB is the most that glibc accepts for the first one, and more than a 4K frame.
 """
 
 _PARAMETERS = {'MALLOC_MMAP_THRESHOLD_': -3, 'MALLOC_TRIM_THRESHOLD_': -1, 'MALLOC_TOP_PAD_': -2}
@@ -29,9 +29,9 @@ def keep_large_buffers() -> tuple[str, ...]:
     """Keep freed frame buffers for the next frame, as glibc's ``MALLOC_..._`` variables do.
 
     By default glibc gives a buffer of this size back to the kernel as soon as it is free, and
-    each page of the next one is a page fault. Call this before any thread is started. What the
-    environment says already, also by ``GLIBC_TUNABLES``, is left as it is. Returns the names of
-    the variables whose settings were made.
+    each page of the next one is a page fault. Call this before any thread is started. Variables
+    set in the environment are left alone, and all of them if ``GLIBC_TUNABLES`` has any malloc
+    setting. Returns the names of the variables that were applied.
     """
     try:
         library = os.confstr('CS_GNU_LIBC_VERSION')
@@ -48,8 +48,8 @@ def keep_large_buffers() -> tuple[str, ...]:
 def profile_variable() -> str:
     """Return the environment variable from which the installed Fast DDS takes its profile.
 
-    That of Fast DDS 3 (Kilted) is FASTDDS_DEFAULT_PROFILES_FILE; it warns of the other one, which
-    is the only one that Fast DDS 2 (Humble, Jazzy) knows.
+    For Fast DDS 3 (Kilted) it is FASTDDS_DEFAULT_PROFILES_FILE; Fast DDS 3 warns about
+    FASTRTPS_DEFAULT_PROFILES_FILE, the only one that Fast DDS 2 (Humble, Jazzy) knows.
     """
     prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)),
                 sys.prefix]
@@ -63,11 +63,11 @@ def profile_variable() -> str:
 def remove_stale_segments(directory: Path = SHARED_MEMORY) -> int:
     """Delete the shared-memory segments of Fast DDS whose process has died; return how many.
 
-    Fast DDS does not do so itself. With the profile of this package each process that is killed
-    would cost 64 MiB for good, and one that crashes is started again and again. A process holds
-    a lock on a file beside its segment for as long as it lives; a segment without one is nobody's.
-    A file that has just been made is left: its process may be about to lock it. So are those that
-    the user may not delete.
+    Fast DDS does not do so itself. With the profile of this package each killed process would
+    leave 64 MiB allocated, and a process that crashes is restarted again and again. A process
+    locks a file beside its segment for as long as it lives; a segment whose file is not locked is
+    stale. New files are left alone, as their process may be about to lock them, and so are files
+    that the user may not delete.
     """
     try:
         files = tuple(directory.iterdir())
@@ -87,7 +87,7 @@ def _remove_if_stale(lock: Path, segment: Path) -> bool:
         if time.time() - os.fstat(descriptor).st_mtime < _YOUNG_SECONDS:
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # While the lock is held here: Fast DDS looks afterwards whether the file is still there.
+        # Under the lock: once Fast DDS has it, it checks whether the file still exists.
         segment.unlink(missing_ok=True)
         lock.unlink()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the node says of itself: /diagnostics, the rain intensity, and warnings in the log."""
+"""The node's reports on itself: /diagnostics, the rain intensity, and warnings in the log."""
 
 import functools
 import math
@@ -20,14 +20,14 @@ from derain_ros.node.parameters import LiveSettings
 from derain_ros.node.supervisor import Supervisor
 
 LOG_EVERY_SECONDS = 5.0
-"""An error of one kind on one camera is logged at most this often."""
+"""Shortest interval at which one kind of error on one camera is logged."""
 
-CLOCK_SECONDS = 3.0  # how long simulated time stands still before that is told
-SILENCE_LOG_SECONDS = 30.0  # a camera without frames is logged at most this often
+CLOCK_SECONDS = 3.0  # how long simulated time may stand still before that is reported
+SILENCE_LOG_SECONDS = 30.0  # shortest interval between warnings of one kind
 
 
 class Throttle:
-    """Lets one message of a kind through in a while."""
+    """Lets one message of each kind through per interval, in seconds."""
 
     def __init__(self, seconds: float):
         self._seconds = seconds
@@ -45,10 +45,10 @@ class Throttle:
 
 
 class Reporter:
-    """Publishes diagnostics and rain intensity.
+    """Publishes diagnostics and the rain intensity.
 
-    ``problem`` is what the last transition failed with, empty if it did not; ``live`` returns the
-    settings of the next frame, and is None where no frames are expected.
+    ``problem`` is why the last transition failed, empty if it did not; ``live`` returns the
+    settings for the next frame, and is None while no frames are expected.
     """
 
     def __init__(self, node: LifecycleNode):
@@ -66,12 +66,12 @@ class Reporter:
         self, cameras: Mapping[str, Camera], mailbox: Mailbox | None,
         supervisor: Supervisor | None,
     ) -> None:
-        """Report on these from now on; no supervisor stands for a node that is not configured."""
+        """Report on these from now on; ``supervisor`` is None if the node is not configured."""
         self._cameras, self._mailbox, self._supervisor = cameras, mailbox, supervisor
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new interval of reports."""
+        """Start a new reporting interval."""
         self._time = time.monotonic()
         self._counts: dict[str, Counts] = {}
         self._faults: dict[str, int] = {
@@ -79,11 +79,11 @@ class Reporter:
         self._silent: dict[str, bool] = {}
 
     def rain_is_listened_to(self) -> bool:
-        """Tell whether somebody subscribes to the rain intensity."""
+        """Return whether the node's rain intensity has a subscriber."""
         return self._intensity.get_subscription_count() > 0
 
     def watch_cameras(self) -> None:
-        """Follow the publishers, publish the rain intensity, tell at once who falls silent."""
+        """Follow the publishers, publish rain intensity, report at once a camera gone silent."""
         if self.live is None:
             return
         for camera in self._cameras.values():
@@ -98,7 +98,7 @@ class Reporter:
         self._silent = silent
 
     def report(self) -> None:
-        """Publish the state of engine and cameras."""
+        """Publish the state of the engine and the cameras on /diagnostics."""
         now = time.monotonic()
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
@@ -150,7 +150,7 @@ class Reporter:
                 'reliability': camera.reliability, 'sync_group': camera.settings.sync_group})
 
     def _clock_problem(self) -> str:
-        """Say what is wrong with simulated time, if that is used."""
+        """Return what is wrong with simulated time; empty if nothing is or it is not used."""
         if not self._node.get_parameter('use_sim_time').value:
             return ''
         now, steady = self._node.get_clock().now().nanoseconds, time.monotonic()
@@ -180,7 +180,7 @@ class Reporter:
         return problems
 
     def _loneliness(self, camera: Camera, new: Counts) -> str:
-        """Say why all frames of a camera of a group were dropped since the last report."""
+        """Return why a grouped camera had all frames dropped since the last report; else empty."""
         group = camera.settings.sync_group
         if not group or not new.dropped or new.dropped < new.received:
             return ''
@@ -197,7 +197,7 @@ class Reporter:
 def status(
     name: str, level: bytes, message: str, hardware_id: str, values: Mapping[str, object]
 ) -> DiagnosticStatus:
-    """Return a status whose values are shown as ``str`` has them."""
+    """Return a status with its values converted by ``str``."""
     return DiagnosticStatus(
         name=name, level=level, message=message, hardware_id=hardware_id,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
@@ -209,9 +209,9 @@ def camera_level(
 ) -> tuple[bytes, str]:
     """Return level and message of an active camera.
 
-    ``new`` counts the frames since the last report, ``faults`` those among them that the engine
-    was to derain and did not; ``problems`` say what is wrong with its topics, each with the
-    remedy, and ``switched_off`` why no frame is derained, if that is by a parameter.
+    ``new`` counts the frames since the last report, ``faults`` those that the engine should have
+    derained and did not; ``problems`` are those of the topics, each with its remedy;
+    ``switched_off`` names the parameter value that disables deraining, if any.
     """
     bad, failure = new.failed + faults, frames.failure
     if bad and failure is not None:
@@ -228,7 +228,7 @@ def camera_level(
 
 
 def camera_values(counts: Counts, fps: float, frames: CameraSnapshot) -> dict[str, object]:
-    """Return what the status of a camera tells of its frames."""
+    """Return the key-value pairs of a camera's status that describe its frames."""
     intensity, size = frames.rain_intensity, frames.size
     return {
         'received': counts.received, 'published': counts.published, 'dropped': counts.dropped,
@@ -248,8 +248,8 @@ def engine_status(
 ) -> DiagnosticStatus:
     """Return the status ``<node>: engine``.
 
-    ``idle_reason`` says why there is no engine, where that is no failure; ``values`` are more of
-    it, by key.
+    ``idle_reason`` says why there is no engine if that is not a failure; ``values`` are additional
+    key-value pairs.
     """
     if problem:
         level, message = DiagnosticStatus.ERROR, problem
@@ -264,10 +264,10 @@ def engine_status(
 
 
 def gpu_values(device: str = '') -> dict[str, int]:
-    """Return ``gpu_temperature_c`` and ``gpu_utilisation_percent``, where NVML tells them.
+    """Return ``gpu_temperature_c`` and ``gpu_utilisation_percent``, if NVML reports them.
 
-    ``device`` is an index or UUID, as the parameter has it; of several the first one counts, and
-    empty stands for the first of all.
+    ``device`` is an index or UUID as in the parameter of that name; of a list the first is used,
+    and empty means the first GPU.
     """
     nvml, handle = _gpu(device.partition(',')[0].strip())
     if nvml is None:
@@ -277,7 +277,7 @@ def gpu_values(device: str = '') -> dict[str, int]:
             'gpu_temperature_c': nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
             'gpu_utilisation_percent': nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
         }
-    except nvml.NVMLError:  # a Jetson's library has not all of it
+    except nvml.NVMLError:  # the library of a Jetson lacks some functions
         return {}
 
 

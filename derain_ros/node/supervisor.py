@@ -1,4 +1,4 @@
-"""The engine under supervision: an engine that fails or hangs costs frames, never the node."""
+"""Supervises the engine, so that one that fails or hangs costs frames, never the node."""
 
 import threading
 import time
@@ -13,29 +13,29 @@ from derain_ros.engines.agreement import find_implausible, harmless_picture
 from derain_ros.engines.contract import forget_shapes
 from derain_ros.node.engine_thread import ClosedError, EngineThread, Job
 
-GIVE_UP = 5.0  # after this many limits a stuck inference is abandoned, and the engine created anew
+GIVE_UP = 5.0  # multiple of its limit after which a stuck inference and its engine are given up
 
 TOO_OLD = 'the frame grew older than max_age_ms before it was derained'
 OUT_OF_ORDER = (
     'two inferences hang, and no frame is derained until one of them returns; restart the node')
 
 REST, LONGEST_REST = 4.0, 10.0
-"""A warm-up is followed by so many times its seconds, and at most so many, for frames alone."""
+"""Pause after a warm-up, for frames only: multiple of its duration, and most seconds."""
 
 _LOOK_SECONDS = 0.1
 
-FAILURES_PER_ENGINE = 3  # failures in a row after which the next engine in line is tried
+FAILURES_PER_ENGINE = 3  # consecutive failures after which the next engine in line is tried
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-"""Seconds before an engine is created anew; doubled with each failure in a row."""
+"""Seconds before an engine is recreated, first and longest; doubled with each failure."""
 
 LEAST_LIMIT = 0.2  # shortest automatic limit for an inference, seconds
 
 SLOWER_THAN_USUAL = 4.0
-"""The automatic limit is so many times the slowest of the last inferences of that size."""
+"""The automatic limit is this multiple of the slowest recent inference of that size."""
 
 REFUSED_FOR = 60.0  # seconds for which a size is not tried again
-SMALL_SHAPE = (1, 64, 64, 3)  # what an engine is tried with that has done nothing yet
+SMALL_SHAPE = (1, 64, 64, 3)  # test input for an engine that has not run yet
 
 _REMEMBERED = 100
 
@@ -44,7 +44,7 @@ Shape = tuple[int, ...]
 
 
 class FaultError(Exception):
-    """No result for a frame, and why; ``serious`` unless it is a matter of waiting."""
+    """There is no result for a frame; ``serious`` if the engine is at fault or missing."""
 
     def __init__(self, reason: str, *, serious: bool = True):
         super().__init__(reason)
@@ -52,7 +52,7 @@ class FaultError(Exception):
 
 
 class EngineLine:
-    """Engines in the order in which they are tried, and their failures since :meth:`reset`."""
+    """The engines in order of preference, and their failures since :meth:`reset`."""
 
     def __init__(self, names: Sequence[str]):
         self._names = list(names)
@@ -61,12 +61,12 @@ class EngineLine:
         self.failures = 0
 
     def failed(self) -> None:
-        """Count a failure."""
+        """Count a failure of the current engine."""
         self.failures += 1
         self._in_a_row += 1
 
     def worked(self) -> None:
-        """End the row of failures."""
+        """End the series of consecutive failures."""
         self._in_a_row = 0
 
     def reset(self) -> None:
@@ -74,13 +74,13 @@ class EngineLine:
         self.failures = self._in_a_row = 0
 
     def next_names(self) -> list[str]:
-        """Return the names to try now, after too many failures without the last one first."""
+        """Return the names to try in turn; after too many failures the current one comes last."""
         if self._next_is_due():
             self._current = (self._current + 1) % len(self._names)
         return self._names[self._current:] + self._names[:self._current]
 
     def created(self, name: str) -> None:
-        """Note which one is in use."""
+        """Note which engine is in use."""
         if name in self._names:
             self._current = self._names.index(name)
 
@@ -95,22 +95,22 @@ class EngineLine:
 
 
 class ShapeRecord:
-    """What is known of an engine by the shape of its input; not safe between threads."""
+    """Timings and refusals of an engine by input shape; not thread-safe."""
 
     def __init__(self) -> None:
         self._seconds: OrderedDict[Shape, deque] = OrderedDict()
         self._refused: dict[Shape, tuple[str, float]] = {}
 
     def new_engine(self) -> None:
-        """Forget what it is warm for; what was refused stays so."""
+        """Forget the shapes the engine is warm for; refused ones stay refused."""
         self._seconds.clear()
 
     def any(self) -> bool:
-        """Tell whether it is warm for any shape."""
+        """Return whether the engine is warm for any shape."""
         return bool(self._seconds)
 
     def missing(self, shapes: Iterable[Shape]) -> list[Shape]:
-        """Return those that it is not warm for, each once; the others count as used now."""
+        """Return the distinct shapes the engine is not warm for; mark the others as just used."""
         missing = []
         for shape in dict.fromkeys(shapes):
             if shape in self._seconds:
@@ -120,7 +120,7 @@ class ShapeRecord:
         return missing
 
     def warm(self, shape: Shape, seconds: float) -> None:
-        """Note that it is warm for a shape, and how long an inference of it took."""
+        """Note that the engine is warm for a shape, and how long an inference of it took."""
         self._seconds[shape] = deque([seconds], maxlen=_REMEMBERED)
         forget_shapes(self._seconds)
 
@@ -137,11 +137,11 @@ class ShapeRecord:
         return next(reversed(self._seconds), SMALL_SHAPE)
 
     def refuse(self, shape: Shape, reason: str) -> None:
-        """Do without a shape for :data:`REFUSED_FOR` seconds."""
+        """Refuse a shape for :data:`REFUSED_FOR` seconds."""
         self._refused[shape] = reason, time.monotonic() + REFUSED_FOR
 
     def why_refused(self, shapes: Iterable[Shape]) -> str:
-        """Say why one of the shapes is refused now; empty if none is."""
+        """Return why one of the shapes is refused now; empty if none is."""
         for shape in shapes:
             reason, until = self._refused.get(shape, ('', 0.0))
             if time.monotonic() < until:
@@ -149,16 +149,16 @@ class ShapeRecord:
         return ''
 
     def accept_all(self) -> None:
-        """Refuse none any more."""
+        """Stop refusing shapes."""
         self._refused.clear()
 
 
 class Supervisor:
-    """Runs inferences in a thread of their own and judges how they go.
+    """Runs inferences in a separate thread, checks them and replaces an engine that fails.
 
     :meth:`infer` is for one caller at a time; the other methods may be called from any thread.
-    ``create`` makes the first engine that works of names in the order of ``line``; ``log`` gets a
-    sentence about each change for the worse (True) or the better (False).
+    ``line`` has engine names in order of preference; ``create`` returns the first that works of
+    the names it is given; ``log`` gets a sentence about each change and whether it is a problem.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Supervisor:
         self._closed = False
         self._opening = True
         self.problem = ''
-        """What the engine failed with; empty while it works."""
+        """Why the engine failed; empty while it works."""
         self._late = False
         self._cancelled = threading.Event()
         self._rest_until = 0.0
@@ -195,7 +195,7 @@ class Supervisor:
 
     @property
     def activity(self) -> str:
-        """What the engine prepares and how far it is; empty while it prepares nothing."""
+        """What the engine is preparing, with the progress; empty if nothing."""
         thread = self._thread
         engine = None if thread is None else thread.engine
         return '' if engine is None else engine.activity
@@ -220,10 +220,10 @@ class Supervisor:
     # Life
 
     def open(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> str:
-        """Create the first engine in line that works, calling ``meanwhile`` again and again.
+        """Create the first engine in line that works, calling ``meanwhile`` while waiting.
 
-        Returns why none works, empty if one does; it is tried again, and :attr:`info` is None
-        until then. Raises EngineError once ``stop`` is set.
+        Returns why none works, empty if one does. After a failure creation is retried, and
+        :attr:`info` is None until it succeeds. Raises EngineError once ``stop`` is set.
         """
         with self._lock:
             self._start(0.0)
@@ -237,9 +237,9 @@ class Supervisor:
         return '' if thread.info is not None else thread.failure
 
     def close(self, timeout: float = 0.0) -> bool:
-        """Let the engine go; returns whether no thread of it is left after ``timeout`` seconds.
+        """Release the engine; return whether all its threads ended within ``timeout`` seconds.
 
-        An inference in work is not interrupted: its thread closes the engine afterwards.
+        A running inference is not interrupted: its thread closes the engine afterwards.
         """
         with self._lock:
             self._closed = True
@@ -254,7 +254,7 @@ class Supervisor:
         return not left
 
     def reset(self) -> None:
-        """Forget failures, and create a failed engine anew at once."""
+        """Forget failures and refused shapes, and recreate a failed engine at once."""
         with self._lock:
             self._line.reset()
             self._shapes.accept_all()
@@ -262,14 +262,14 @@ class Supervisor:
                 self._thread.hurry()
 
     def cancel(self, cancelled: bool = True) -> None:
-        """Let nobody wait for an inference, from now on or no more."""
+        """Stop waiting for inferences, which then raise FaultError; False allows it again."""
         if cancelled:
             self._cancelled.set()
         else:
             self._cancelled.clear()
 
     def tend(self) -> None:
-        """Abandon an inference that hangs; to be called now and then."""
+        """Abandon an inference that hangs; to be called regularly."""
         with self._lock:
             if self._closed:
                 return
@@ -284,7 +284,7 @@ class Supervisor:
             if not any(map(_hangs, self._ending)):
                 self._replace(
                     thread, f'an inference has been stuck for {job.elapsed() * 1e3:.0f} ms')
-            # One thread that hangs is enough: the next one is waited for.
+            # At most one hanging thread is abandoned; a second one is waited for.
             elif self.problem != OUT_OF_ORDER:
                 self.problem = OUT_OF_ORDER
                 self._log(OUT_OF_ORDER, True)
@@ -294,8 +294,8 @@ class Supervisor:
     def prepare(self, shapes: Sequence[tuple[int, ...]], *, patient: bool = False) -> bool:
         """Return whether the engine is warm for these shapes; if not, begin to warm it up.
 
-        With ``patient`` that begins only after frames have had the engine to themselves for
-        a while since the last warm-up. Raises FaultError where the engine cannot do one of them.
+        With ``patient`` the warm-up begins only after a pause since the last one, in which frames
+        have the engine to themselves. Raises FaultError if one of the shapes is refused.
         """
         with self._lock:
             if reason := self._shapes.why_refused(shapes):
@@ -318,9 +318,9 @@ class Supervisor:
     ) -> tuple[Derained, float]:
         """Derain a batch of a shape that :meth:`prepare` has accepted, see ``Engine.infer``.
 
-        Returns the result and the seconds that the engine took. FaultError is raised where there
-        is none, or it is implausible; an inference counts as stuck after ``limit`` seconds, 0 goes
-        by the last ones, and is of no use after the moment ``until`` of ``time.monotonic``.
+        Returns the result and the seconds that the engine took. Raises FaultError if there is no
+        result or it is implausible. An inference counts as stuck after ``limit`` seconds (0: set
+        by recent ones), and is too late after ``until``, a value of ``time.monotonic()``.
         """
         self.tend()
         thread = self._thread
@@ -352,7 +352,7 @@ class Supervisor:
         return self._judge(thread, job, images)
 
     def _await(self, job: Job, until: float) -> bool:
-        """Wait for a job; False at a moment of ``time.monotonic``."""
+        """Wait for a job until ``time.monotonic()`` is ``until``; return whether it is done."""
         while not job.wait(min(until, time.monotonic() + _LOOK_SECONDS)):
             if self._cancelled.is_set():
                 raise FaultError('the node is being deactivated', serious=False)
@@ -380,7 +380,7 @@ class Supervisor:
         raise FaultError(reason)
 
     def _sound(self, thread: EngineThread, job: Job, shape: tuple[int, ...]) -> bool:
-        """Tell whether the engine does well on a picture that is known to be harmless."""
+        """Return whether the engine gives a plausible result for a known harmless image."""
         picture = harmless_picture(shape)
         try:
             again = thread.submit(lambda engine: engine.infer(picture), limit=job.limit)
@@ -390,7 +390,7 @@ class Supervisor:
                 and not find_implausible(picture, again.result))
 
     def why_not(self) -> str:
-        """Say why no inference can begin now."""
+        """Return why no inference can begin now."""
         state = self.state()
         if state in ('warming up', 'ready'):
             activity = self.activity
@@ -425,7 +425,7 @@ class Supervisor:
     def _refuse(
         self, thread: EngineThread, engine: Engine, shape: tuple[int, ...], reason: str
     ) -> None:
-        """Refuse a shape for a while if the engine does well on another; else it has failed."""
+        """Refuse a shape for a while if the engine works on another; else replace the engine."""
         with self._lock:
             picture = harmless_picture(self._shapes.last_used())
         try:
@@ -456,7 +456,7 @@ class Supervisor:
             self._start(self._line.delay())
 
     def _make(self) -> Engine:
-        """Create an engine, in the thread that is to run it."""
+        """Create an engine; called in the thread that will run it."""
         with self._lock:
             names = self._line.next_names()
         try:

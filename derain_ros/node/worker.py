@@ -1,7 +1,7 @@
-"""The thread that takes frames from the mailbox and sees each through to its end.
+"""The thread that takes frames from the mailbox and processes and publishes them.
 
-Each is read and its way chosen (``_begin``), derained where it has to be (``_derain``), written
-and published (``_end``); while it is dry, a patch of it is looked at afterwards (``_probe``).
+Each frame is read and checked for a reason to bypass the engine (``_begin``), derained if needed
+(``_derain``), encoded and published (``_end``). While it is dry, ``_probe`` then checks a patch.
 """
 
 import math
@@ -32,14 +32,14 @@ from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.rain_gate import PROBE_SIDE
 
 LONGEST_AGE = 10.0
-"""A stamp further behind than this, in seconds, is of another clock and tells no age."""
+"""Age in seconds above which a stamp is taken to be from another clock and ignored."""
 
 
 class Worker:
-    """Takes frames from the mailbox, derains them and publishes what is listened to.
+    """Takes frames from the mailbox, derains them and publishes the outputs with a subscriber.
 
-    ``live`` returns the settings for the next frame, ``wants_intensity`` tells whether somebody
-    listens to the rain intensity of all cameras.
+    ``live`` returns the settings for the next frame; ``wants_intensity`` returns whether the rain
+    intensity over all cameras has a subscriber.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Worker:
         self._memories.clear()
         self._supervisor.cancel(False)
         self._mailbox.open()
-        # A daemon, so that it cannot keep the process from ending.
+        # A daemon thread, so that it cannot keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name='derain', daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Close the mailbox, wait for the frames in work; tell whether the thread has ended."""
+        """Close the mailbox and wait for current frames; return whether the thread has ended."""
         self._stopping = True
         self._supervisor.cancel()
         self._mailbox.close()
@@ -83,7 +83,7 @@ class Worker:
         return True
 
     def demand(self) -> dict[Size, float] | None:
-        """Return the frames a second by the size they are derained in; None while not known."""
+        """Return the frames per second by the size they are derained at; None while unknown."""
         demand = defaultdict(float)
         for camera, size in tuple(self._derained_in.items()):
             if (rate := self._mailbox.rate(camera)) is None:
@@ -114,7 +114,7 @@ class Worker:
             for work in works:
                 self._guarded(self._probe, work)
                 self._guarded(self._publish_intensity, work)
-        except Exception:  # never expected; the counts must add up all the same
+        except Exception:  # never expected, but the counts must still add up
             self._node.get_logger().error(traceback.format_exc())
             for work in works:
                 if work not in finished:
@@ -240,9 +240,9 @@ class Worker:
         self._update_rain(work, work.frame.rain_mask)
 
     def _prepare(self, work: Work, *, patient: bool = False) -> tuple[Size, bool]:
-        """Choose the size that a frame is derained in; tell whether the engine is warm for it.
+        """Return the size to derain a frame at, and whether the engine is warm for it.
 
-        And, with the rain gate, for the patches that it looks at while it is dry.
+        With the rain gate it must also be warm for the patches that are probed while it is dry.
         """
         name = work.camera.name
         self._derained_in[name] = size = self._sizes.choose(
@@ -260,7 +260,7 @@ class Worker:
                 f'{camera.record.rain_intensity:.3f}')
 
     def _until(self, work: Work) -> float:
-        """Return the moment at which a frame is too old."""
+        """Return the ``time.monotonic()`` at which a frame becomes too old."""
         max_age = work.live.max_age_ms / 1e3
         if max_age == 0:
             return float('inf')
@@ -320,9 +320,9 @@ class Worker:
         remembers = info is not None and info.remembers
         if remembers:
             infer = memory.through(infer, _seconds(work))
-        # FaultError is told by the status of the engine.
+        # The status of the engine already reports a FaultError.
         with suppress(FaultError):
-            # Also for the whole frame, so that nothing is to be compiled when the rain comes.
+            # Also for the whole frame, so that nothing has to be compiled when rain begins.
             size, warm = self._prepare(work)
             if warm:
                 patch.derain(infer, patch_size(size))
@@ -343,7 +343,7 @@ class Worker:
     def _lag(self, work: Work) -> float | None:
         stamp = work.frame.message.stamp
         age = self._node.get_clock().now().nanoseconds - stamp
-        # Nothing to learn from a stamp that was left out, or lies ahead after a jump back.
+        # A missing stamp, or one in the future after the clock jumped back, gives no age.
         return age * 1e-9 if stamp > 0 and age >= 0 else None
 
     def _note_fault(self, work: Work) -> None:
@@ -353,7 +353,7 @@ class Worker:
 
     def _failed(self, camera: Camera, error: Exception) -> Outcome:
         if self._stopping:
-            # When the process ends while a frame is in work, the publishers go before it.
+            # If the process exits during a frame, its publishers are destroyed before it is done.
             return Outcome.DROPPED
         topic = camera.image_topic
         if isinstance(error, (ImageFormatError, EngineError)):
@@ -368,11 +368,11 @@ class Worker:
 
 
 def _seconds(work: Work) -> float:
-    """Return the time of a frame, by which the next one follows it."""
+    """Return a frame's time in seconds: its stamp, or its arrival if it has none."""
     stamp = work.frame.message.stamp
     return stamp * 1e-9 if stamp > 0 else work.taken.arrival
 
 
 def patch_size(size: Size) -> Size:
-    """Return height and width of what is looked at of a frame while it is dry."""
+    """Return height and width of the patch that is probed in a frame while it is dry."""
     return min(PROBE_SIDE[0], size[0]), min(PROBE_SIDE[1], size[1])
