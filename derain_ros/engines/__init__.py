@@ -1,4 +1,4 @@
-"""Inference back ends behind one contract."""
+"""Inference back ends behind one interface."""
 
 import importlib
 import logging
@@ -40,21 +40,21 @@ ENGINES = {
 """Back ends by name, best first; each module has ``probe()`` and ``create()``."""
 
 UNPROVEN = frozenset({'tensorrt'})
-"""Back ends that have not been run on a GPU: taken only where they are asked for by name.
+"""Back ends that have not been run on a GPU yet; they are used only if asked for by name.
 
-Each checks what it computes, but a crash of a library takes the whole process along.
+Each verifies its results, but a crash inside a library takes the whole process down.
 """
 
 PRECISIONS = ('auto', 'f32', 'f16', 'bf16')
-"""What ``precision`` may be; ``auto`` is f16 or bf16 where it is fast and agrees with f32."""
+"""Values of ``precision``; ``auto`` is f16 or bf16 where that is fast and agrees with f32."""
 
 
 @dataclass(frozen=True)
 class EngineStatus:
     """Whether a back end can run here.
 
-    ``device`` is what it would run on, empty where it is not available; ``detail`` its version, or
-    what is missing and how to get it.
+    ``device`` is what it would run on, empty if the back end is not available; ``detail`` is its
+    version, or what is missing and how to get it.
     """
 
     engine: str
@@ -96,19 +96,19 @@ def create_engine(
     Parameters
     ----------
     engine
-        Name of a back end, several of which the first is taken that works here, or ``auto`` for
-        :func:`auto_engines`; what was taken and why is logged and stands in ``info.reason``.
+        Name of a back end, or several names of which the first that works here is used, or
+        ``auto`` for :func:`auto_engines`; the choice is logged and explained in ``info.reason``.
     model
         Name in the model zoo, or the path of an ``.onnx`` file.
     precision
         One of :data:`PRECISIONS`.
     options
-        What else back ends may be told.
+        Further options of the back ends.
 
     Raises
     ------
     EngineError
-        A name is not known, or no back end works; the message says what to do.
+        A name is unknown, or no back end works; the message says what to do.
 
     """
     names = [engine] if isinstance(engine, str) else engine

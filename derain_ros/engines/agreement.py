@@ -1,17 +1,17 @@
-"""Whether results can be right: how well two engines agree, and what cannot be that of a frame."""
+"""Checks of results: how well two engines agree, and whether a result is plausible."""
 
 import numpy as np
 
 from derain_ros.engines.contract import Derained
 
 LEAST_DB = 45.0
-"""Least PSNR against the f32 reference for an engine to be used, in dB."""
+"""Minimum PSNR against the f32 reference for an engine to be used, in dB."""
 
 LEAST_MASK_DB = 25.0
-"""The same for rain masks. Odds of one to one tip over at little: masks in f16 on an H100 came to
-32 to 48 dB where the images came to 50 to 67."""
+"""The same for rain masks, which are sensitive to rounding where rain is about as likely as not:
+in f16 on an H100, masks reached 32 to 48 dB and images 50 to 67."""
 
-MOST_DB = 99.0  # what stands for equality, in dB
+MOST_DB = 99.0  # in dB; larger values, as of equal arrays, are cut to it
 
 _STRIDE = 8
 _LEAST_CONTRAST = 8
@@ -28,13 +28,13 @@ def test_frame(height: int = 128, width: int = 192) -> np.ndarray:
     return np.clip(frame, 0, 255).astype(np.uint8)[None]
 
 
-test_frame.__test__ = False  # pytest takes it for a test otherwise
+test_frame.__test__ = False  # otherwise pytest would collect it as a test
 
 
 def state_for(frame: np.ndarray) -> np.ndarray:
     """Return a state that differs from a test frame, uint8, 1×H×W×4.
 
-    A third of it stands, the next has moved, the last is unknown.
+    The left third is static, the middle third has moved, the right third is unknown.
     """
     before = np.roll(frame, 3, 2)
     dryness = np.where(before[..., :1] > 120, 255, 224).astype(np.uint8)
@@ -59,11 +59,11 @@ def _psnr(reference: np.ndarray, found: np.ndarray) -> float:
 
 
 def find_implausible(images: np.ndarray, result: Derained) -> str:
-    """Say what is wrong with what became of ``images``, uint8, N×H×W×3; empty if nothing is.
+    """Say why ``result`` cannot be right for ``images``, uint8, N×H×W×3; empty if it can.
 
-    Rain adds light to some pixels. A flat picture (what becomes of NaN in a network) or one
-    that is :data:`_FAR_APART` grey levels away on average was not made by taking rain out. Each
-    eighth row and column is looked at.
+    Rain brightens some pixels, so removing it leaves neither a flat picture (which NaN in the
+    network does) nor one that differs by more than :data:`_FAR_APART` grey levels on average.
+    Only every eighth row and column is checked.
     """
     if not isinstance(result, Derained):
         return f'the result is {type(result).__name__}, expected Derained'
@@ -77,7 +77,7 @@ def find_implausible(images: np.ndarray, result: Derained) -> str:
     for rainy, derained in zip(images, result.image, strict=True):
         before = rainy[::_STRIDE, ::_STRIDE].astype(np.int16)
         after = derained[::_STRIDE, ::_STRIDE].astype(np.int16)
-        # A flat wall stays one, and a dark patch with a streak in it may well become one.
+        # A flat wall stays flat, and a dark patch with a streak in it may become flat.
         if np.ptp(after) == 0 and np.ptp(before) > _LEAST_CONTRAST and (
                 abs(after.flat[0] - np.median(before)) > _LEAST_CONTRAST):
             return f'the derained picture is flat, {after.flat[0]} everywhere'
@@ -87,6 +87,6 @@ def find_implausible(images: np.ndarray, result: Derained) -> str:
 
 
 def harmless_picture(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a batch of pictures, uint8, N×H×W×3, that no engine has trouble with: a ramp."""
+    """Return a batch of images, uint8, N×H×W×3, that any engine can process: a ramp."""
     ramp = np.linspace(0, 255, shape[2]).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(ramp[:, np.newaxis], shape))

@@ -1,4 +1,4 @@
-"""What every inference back end promises to its callers."""
+"""The interface that every inference back end implements."""
 
 import math
 import os
@@ -17,20 +17,20 @@ MINIMUM_SIDE = 32
 """Shortest image height or width in pixels that the network accepts."""
 
 KEPT_SIZES = 24
-"""Most shapes of batches that an engine keeps ready, as each takes some 40 MB,"""
+"""Largest number of batch shapes that an engine keeps ready; each takes about 40 MB."""
 KEPT_PIXELS = 24_000_000
-"""and most pixels of all of them together, as each takes some 130 bytes,"""
+"""Largest sum of N·H·W over the shapes kept ready; each pixel takes about 130 bytes."""
 FEW_SIZES = 4
-"""unless there are no more shapes than these."""
+"""Up to this many shapes are kept ready whatever their size."""
 
 KERNELS = ('plain', 'fused', 'compiled')
-"""Kernels of the torch engine: those of torch; on a GPU in f16 our own where they work and agree
+"""Kernels of the torch engine: its own; fused ones where they work and agree, on a GPU in f16
 (:mod:`derain_ros.engines.torch.torch_fused`, not run on a GPU yet); or those of ``torch.compile``,
 which takes up to minutes for each frame size. The last two need a C compiler."""
 
 
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
-    """Close and drop what was used longest ago for shapes, N×H×W×3, until the rest may stay."""
+    """Close and drop the least recently used shapes, N×H×W×3, until the limits above hold."""
     while len(kept) > KEPT_SIZES or (len(kept) > FEW_SIZES and (
             sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS)):
         getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
@@ -39,7 +39,7 @@ def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
 def ready_for(
     kept: OrderedDict[tuple[int, ...], Any], shape: tuple[int, ...], make: Callable[[], Any]
 ) -> Any:
-    """Return what is kept ready for a shape, N×H×W×3; where there is nothing, it is made."""
+    """Return what is kept ready for a shape, N×H×W×3, made by ``make`` if there is nothing."""
     if shape not in kept:
         kept[shape] = make()
     kept.move_to_end(shape)
@@ -50,7 +50,7 @@ def ready_for(
 def default_cache() -> Path:
     """Return ``$XDG_CACHE_HOME/derain_ros/engines``; see the XDG Base Directory specification."""
     base = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    if not base.is_absolute():  # to be ignored, says the specification
+    if not base.is_absolute():  # the specification says to ignore it
         base = Path('~/.cache').expanduser()
     return base / 'derain_ros' / 'engines'
 
@@ -74,10 +74,10 @@ class Derained(NamedTuple):
 class EngineInfo:
     """What an engine runs, in the words that logs and ``/diagnostics`` use.
 
-    ``engine`` is the back end, ``tensorrt``, ``openvino`` or ``torch``, and ``device`` named as it
-    reports it; ``model`` a name of the zoo or the path of a file, ``precision`` the arithmetic,
-    ``f32``, ``f16`` or ``bf16``; ``reason`` says why these were taken, in one sentence.
-    ``remembers`` tells that the model looks at the frame before as well: it takes a state.
+    ``engine`` is the back end, ``tensorrt``, ``openvino`` or ``torch``; ``device`` is the name
+    that it reports, ``model`` a name of the zoo or the path of a file, ``precision`` the
+    arithmetic, ``f32``, ``f16`` or ``bf16``; ``reason`` says in one sentence why they were chosen.
+    ``remembers`` is true if the model also uses the previous frame, that is, takes a state.
     """
 
     engine: str
@@ -90,11 +90,11 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine may be told besides model and precision; each takes what concerns it.
+    """Options besides model and precision; each engine uses those that concern it.
 
     Compiled engines are kept in ``cache_directory`` (None: :func:`default_cache`) and may take
-    ``cache_limit`` bytes there. ``threads`` are those of an inference in OpenVINO, 0 for as many
-    as there are cores; ``workspace`` is the most scratch memory of the GPU in bytes, None leaves
+    ``cache_limit`` bytes there. ``threads`` is the number of threads per inference in OpenVINO, 0
+    for one per core; ``workspace`` limits the scratch memory on the GPU, in bytes, None leaves
     it to the back end; ``kernels``, one of :data:`KERNELS`, is for torch on a GPU.
     """
 
@@ -117,10 +117,10 @@ class Engine(ABC):
     """Seconds after which the first inference of a shape, which compiles, counts as stuck."""
 
     activity: str = ''
-    """What is being prepared and how far it is; empty while nothing is."""
+    """What is being prepared and how far it has got; empty while nothing is."""
 
     on_gpu: bool = False
-    """It computes on an NVIDIA GPU, beyond copies to and from it."""
+    """Whether the network runs on an NVIDIA GPU."""
 
     @abstractmethod
     def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
@@ -132,9 +132,9 @@ class Engine(ABC):
             uint8, N×H×W×3, BGR, 0–255, C-contiguous, H and W at least
             :data:`MINIMUM_SIDE`.
         states
-            What is known of the frames before, uint8, N×H×W×4, C-contiguous, see
-            :meth:`derain_ros.images.memory.Memory.recall`; None for frames that stand alone.
-            Only for an engine whose :attr:`info` says that it remembers.
+            State from the previous frames, uint8, N×H×W×4, C-contiguous, see
+            :meth:`derain_ros.images.memory.Memory.recall`; None for independent frames.
+            Only for an engine with ``info.remembers``.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class Engine(ABC):
         Raises
         ------
         ValueError
-            The array has another type, layout or size.
+            An array has the wrong type, layout or size.
         EngineError
             The back end failed.
 
@@ -157,13 +157,13 @@ class Engine(ABC):
     def time_device(self, images: np.ndarray, runs: int) -> list[float]:
         """Time the network alone on the GPU, without the copies to and from it.
 
-        Returns the milliseconds between two events on the GPU around each of so many runs; empty
-        where the engine cannot tell. ``images`` are as for :meth:`infer`.
+        Returns for each of ``runs`` runs the milliseconds between two GPU events around it; empty
+        if the engine cannot measure them. ``images`` are as for :meth:`infer`.
         """
         return []
 
     def cancel(self) -> None:
-        """Abort a preparation that takes long; the one call that any thread may make."""
+        """Abort a long preparation; the only method that any thread may call."""
         return  # most engines have none
 
     @abstractmethod
@@ -174,7 +174,7 @@ class Engine(ABC):
 def check_images(
     images: np.ndarray, states: np.ndarray | None = None, *, remembers: bool = False
 ) -> None:
-    """Raise ValueError unless these are what :meth:`Engine.infer` asks for."""
+    """Raise ValueError unless the arrays are as :meth:`Engine.infer` requires."""
     if states is not None and (not remembers or states.dtype != np.uint8 or (
             states.shape != (*images.shape[:3], 4))):
         raise ValueError(

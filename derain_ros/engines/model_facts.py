@@ -1,4 +1,4 @@
-"""Facts of a model that reports name: file, digest, engine, cost."""
+"""The facts that reports state about a model: file, digest, engine, cost."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from derain_ros.text import printable
 class ModelFacts:
     """A model as an engine runs it.
 
-    ``model`` is the name as it was asked for, printable; ``file`` the one that ran, ``sha256`` its
-    digest, hexadecimal; ``parameters`` and ``flops_per_pixel`` (a multiply-add counts two) are
-    None where unknown; for the others see :class:`derain_ros.engines.EngineInfo`.
+    ``model`` is the requested name, printable; ``file`` is the name of the file that is run, and
+    ``sha256`` its digest, hexadecimal; ``parameters`` and ``flops_per_pixel`` (a multiply-add
+    counts as two) are None if unknown; for the rest see :class:`derain_ros.engines.EngineInfo`.
     """
 
     model: str
@@ -28,9 +28,9 @@ class ModelFacts:
 
 
 def model_facts(name: str, engine: Engine) -> ModelFacts:
-    """Return the facts of a model, by its name or ONNX file, that an engine runs.
+    """Return the facts of a model, given by zoo name or ONNX file, as ``engine`` runs it.
 
-    Raises ModelError where there is no such model.
+    Raises ModelError if there is no such model.
     """
     model, info = find_model(name), engine.info
     file = model.weights if info.engine == 'torch' else model.onnx

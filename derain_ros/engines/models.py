@@ -1,9 +1,9 @@
-"""The model zoo: which networks are there, and what is known of them.
+"""The model zoo: which models there are, and the facts recorded about them.
 
 A model is a set of files in ``models/``: ``<name>.onnx`` (what engines run, float32),
 ``<name>_fp16.onnx`` (the same in float16, for engines that keep the types of the graph),
 ``<name>.safetensors`` (weights, for training and for the torch engine) and ``<name>.json``
-(the facts below and the sha256 of these files). ``<name>.md`` is its card for people.
+(the facts below and the sha256 of these files). ``<name>.md`` is the model card.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ class ModelError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model and its facts; what is unknown is empty, 0 or None.
+    """A model and its facts; unknown values are empty, 0 or None.
 
-    ``name`` is that of the zoo, or the stem of the file. Files are ``onnx`` (float32),
-    ``onnx_fp16`` (the same in float16) and ``weights`` (safetensors); ``sha256`` has the expected
-    digest of each by its name. ``variant`` is that of the network, ``licence`` an SPDX identifier,
-    ``flops_per_pixel`` operations at 640×480, a multiply-add counting two; ``figures`` are
-    measured ones by name, PSNR in dB. For a file given by path ``origin`` tells its real path, its
-    digest, and what that was checked against.
+    ``name`` is the name in the zoo, or the stem of the file. Files are ``onnx`` (float32),
+    ``onnx_fp16`` (the same in float16) and ``weights`` (safetensors); ``sha256`` maps file names
+    to expected digests. ``variant`` is that of the network, ``licence`` an SPDX identifier,
+    ``flops_per_pixel`` the operations at 640×480, a multiply-add counting as two; ``figures`` are
+    measured values by name, PSNR in dB. For a file given by path, ``origin`` states its real path,
+    its digest, and what the digest was checked against.
     """
 
     name: str
@@ -56,10 +56,10 @@ class ModelInfo:
     origin: str = ''
 
     def read(self, file: Path) -> bytes:
-        """Return the content of one of the files, which has the digest recorded for it.
+        """Return the content of one of the files, checked against its recorded digest.
 
         Engines load these bytes and not the file, which may change after the check. Raises
-        ModelError where the file is missing, damaged, or has no digest.
+        ModelError if the file is missing or damaged, or has no recorded digest.
         """
         remedy = 'copy it again' if self.origin else _AGAIN
         try:
@@ -77,7 +77,7 @@ class ModelInfo:
         return content
 
     def problems(self) -> list[str]:
-        """Return a sentence for each of the files that is missing or damaged."""
+        """Return a sentence for each file that is missing or damaged."""
         found = []
         for file in filter(None, (self.onnx, self.onnx_fp16, self.weights)):
             try:
@@ -99,8 +99,8 @@ def digest(file: Path) -> str:
 def share_directory() -> Path:
     """Return the folder that holds ``models/``, ``config/`` and ``launch/``.
 
-    A source checkout comes first, then ``share/derain_ros`` of the prefix that the package is
-    installed under (a colcon workspace, a virtual environment, a system); ModelError without one.
+    A source checkout takes precedence over ``share/derain_ros`` in the prefix that the package is
+    installed in (colcon workspace, virtual environment, system). Raises ModelError without one.
     """
     package = Path(__file__).resolve().parents[1]
     prefixes = [parent for parent in package.parents if (parent / 'lib') in package.parents]
@@ -116,18 +116,18 @@ def share_directory() -> Path:
 
 
 def model_names() -> list[str]:
-    """Return the names of the installed models, sorted, also of those that lack files."""
+    """Return the sorted names of the installed models, including those that lack files."""
     return sorted({file.stem.removesuffix('_fp16' if file.suffix == '.onnx' else '')
                    for file in (share_directory() / 'models').iterdir()
                    if file.suffix in ('.json', '.onnx', '.safetensors')})
 
 
 def find_model(name: str) -> ModelInfo:
-    """Find a model. Its facts are read here; its files are checked when they are loaded.
+    """Find a model and read its facts; files of the zoo are checked when they are loaded.
 
     ``name`` is one of the zoo (``nano``), or the path of a file, which has to end in ``.onnx``.
-    ModelError says that there is no such model or file, and lists the known names, or that its
-    facts are damaged.
+    Raises ModelError if there is no such model or file, if the facts are damaged, or if a file
+    given by path does not match the ``.sha256`` beside it.
     """
     if name.endswith('.onnx'):
         return _find_file(name)
@@ -161,11 +161,11 @@ def _read_facts(path: Path) -> dict:
 
 
 def _find_file(name: str) -> ModelInfo:
-    if not name.isprintable():  # such a path would also forge lines in logs
+    if not name.isprintable():  # such a path could also forge log lines
         raise ModelError(f'{name!a}: control characters in the path; rename the file')
     try:
         path = Path(name).expanduser()
-        # The file itself: a link that is turned elsewhere later changes nothing.
+        # The real path, so that a symbolic link that is redirected later changes nothing.
         real = path.resolve(strict=True)
         if not real.is_file():
             raise FileNotFoundError

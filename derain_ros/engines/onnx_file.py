@@ -1,4 +1,4 @@
-"""A look into an ONNX file before a back end reads it, without the onnx package."""
+"""Checks of an ONNX file before a back end reads it, without the onnx package."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from derain_ros.engines.contract import EngineError
 from derain_ros.engines.models import ModelError
 
-# The messages of onnx.proto that tensors lie in: which field of which holds which other.
+# Messages of onnx.proto that may contain tensors: for each, the fields and their messages.
 _CONTENT = {
     'Model': {7: 'Graph', 20: 'Training', 25: 'Function'},
     'Training': {1: 'Graph', 2: 'Graph'},
@@ -18,16 +18,16 @@ _CONTENT = {
     'SparseTensor': {1: 'Tensor', 2: 'Tensor'},
     'Tensor': {},
 }
-# Of Model, Graph and ValueInfo.
+# Field numbers of Model.graph, Graph.input and ValueInfo.name.
 _GRAPH, _INPUT, _NAME = 7, 11, 1
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> bool:
-    """Tell whether a model takes a state.
+    """Return whether a model takes a state.
 
-    Raises EngineError unless these are the names of what our models take and return.
+    Raises EngineError unless these are the input and output names of a derain_ros model.
     """
     if inputs not in (['image'], ['image', 'state_in']) or (
             sorted(outputs) != ['derained', 'rain_mask']):
@@ -38,7 +38,7 @@ def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> bool:
 
 
 def takes_state(content: bytes) -> bool:
-    """Tell whether a model has an input ``state_in``; ``content`` as :func:`check_one_file`."""
+    """Return whether a model has an input ``state_in``; see :func:`check_one_file`."""
     return any(
         bytes(name) == b'state_in'
         for number, graph in _fields(memoryview(content)) if number == _GRAPH
@@ -47,16 +47,16 @@ def takes_state(content: bytes) -> bool:
 
 
 def check_one_file(file: Path, content: bytes) -> None:
-    """Refuse a model that keeps tensors in other files.
+    """Reject a model that keeps tensors in other files (external data).
 
-    Its digest says nothing of those, and back ends differ in which paths they follow:
-    OpenVINO takes them from the working directory for a model that is loaded from memory, and
-    2025.1 goes after symbolic links out of the folder of the model.
+    The digest does not cover those files, and back ends resolve their paths differently:
+    OpenVINO looks in the working directory if a model is loaded from memory, and 2025.1 follows
+    symbolic links out of the folder of the model.
 
     ``file``: name for the messages. ``content``: the whole file, a serialized ``ModelProto``.
-    Raises ModelError: a tensor refers to another file, or this is no ONNX file.
+    Raises ModelError: a tensor refers to another file, or this is not an ONNX file.
     """
-    # No recursion: how deep graphs are nested is up to who wrote the file.
+    # Not recursive, as a file may nest graphs to any depth.
     waiting: list[tuple[str, memoryview]] = [('Model', memoryview(content))]
     try:
         while waiting:
@@ -75,11 +75,11 @@ def check_one_file(file: Path, content: bytes) -> None:
 
 
 class _MalformedError(Exception):
-    """Bytes that are no protobuf message."""
+    """The bytes are not a protobuf message."""
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field; 0 stands for a number of fixed width."""
+    """Yield number and value of each field; values of fixed width are given as 0."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)

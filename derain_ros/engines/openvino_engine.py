@@ -22,19 +22,19 @@ from derain_ros.engines.onnx_file import check_interface, check_one_file
 from derain_ros.text import why_not_imported
 
 SMALL_PIXELS = 1 << 16
-"""Up to so many pixels one thread is as fast as several, for less CPU time.
+"""Up to this many pixels, one thread is as fast as several and uses less CPU time.
 
-Two cores, 192×256 pixels in bf16: 10 ms of both, against 8 to 11 ms and 13 to 15 ms of CPU time.
+For 192×256 pixels in bf16, one thread took 10 ms; two took 8–11 ms, and 13–15 ms of CPU time.
 """
 
 
 class LayerTime(NamedTuple):
     """A layer as OpenVINO runs it.
 
-    ``kind`` is its type, and ``kernel`` the one that was taken, which names its instruction set;
-    ``ms`` the least time of several runs, ``flops`` the operations of convolutions and linear
-    layers, a multiply-add counting two, 0 of others; ``size`` the bytes of inputs, weights and
-    outputs, each once.
+    ``kind`` is the layer type, ``kernel`` the chosen kernel, which names its instruction set,
+    ``ms`` the shortest time of several runs, ``flops`` the operations of convolutions and linear
+    layers, a multiply-add counting as two, 0 for other layers, and ``size`` the bytes of inputs,
+    weights and outputs, each counted once.
     """
 
     kind: str
@@ -61,19 +61,19 @@ def _import():
     try:
         import openvino
         openvino.Core  # noqa: B018, older releases have it elsewhere
-    except Exception as error:  # of several types, where a library of it does not load
+    except Exception as error:  # of various types if a shared library does not load
         raise EngineError(why_not_imported(error, 'openvino')) from error
     return openvino
 
 
 class OpenVinoEngine(Engine):
-    """Runs an ONNX model on the CPU, compiled for each size that comes along.
+    """Runs an ONNX model on the CPU, compiled for each batch shape when it first occurs.
 
     ``model``: model to load; its file is checked first. ``precision``: ``f32``, ``bf16``, or
-    ``auto``: bf16 where the CPU computes in it and the result agrees with f32 to
-    :data:`derain_ros.engines.agreement.LEAST_DB`. ``threads``: threads of an inference; 0 takes as
-    many as there are cores. Raises EngineError: OpenVINO is missing, cannot read the model, or the
-    CPU lacks bf16. Raises ModelError: the model file is damaged.
+    ``auto``: bf16 if the CPU supports it and the result agrees with f32 to
+    :data:`derain_ros.engines.agreement.LEAST_DB`. ``threads``: threads per inference; 0 takes one
+    per core. Raises EngineError: OpenVINO is missing or cannot read the model, or the CPU lacks
+    bf16. Raises ModelError: the model file is damaged.
     """
 
     def __init__(self, model: ModelInfo, precision: str, threads: int = 0) -> None:
@@ -124,7 +124,7 @@ class OpenVinoEngine(Engine):
         return 'bf16', f'bf16 agrees with f32 to {found:.0f} dB'
 
     def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
-        """Derain a batch; see :meth:`Engine.infer`. A new size compiles first."""
+        """Derain a batch; see :meth:`Engine.infer`. The first batch of a shape compiles."""
         check_images(images, states, remembers=self._remembers)
         shape = images.shape
         request = ready_for(self._requests, shape, lambda: self._compile(shape))
@@ -148,7 +148,7 @@ class OpenVinoEngine(Engine):
     def profile(self, images: np.ndarray, runs: int) -> tuple[float, list[LayerTime]]:
         """Time each layer on one thread; returns the least CPU time of a run, ms, and the layers.
 
-        Of so many runs the least time of each layer counts; ``images`` are as for :meth:`infer`.
+        Each layer has its shortest time of ``runs`` runs; ``images`` are as for :meth:`infer`.
         """
         check_images(images)
         request = self._compile(
@@ -167,7 +167,7 @@ class OpenVinoEngine(Engine):
             for part, ms in zip(parts, np.min(times, 0).tolist(), strict=True)]
 
     def _compile(self, shape: tuple[int, ...], more: dict | None = None):
-        """Return an inference request for one shape, as static shapes run faster."""
+        """Compile for one shape, as static shapes run faster; returns an inference request."""
         if self._model is None:
             raise EngineError('the engine is closed')
         options = {

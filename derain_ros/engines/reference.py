@@ -1,4 +1,4 @@
-"""What a model makes of frames in f32 on the CPU: compiled engines are compared with it."""
+"""Reference results in f32 on the CPU, which compiled engines are compared with."""
 
 import importlib
 
@@ -12,8 +12,8 @@ from derain_ros.text import how_to_install
 class Reference:
     """Derains in f32 on the CPU, by OpenVINO, or by torch where OpenVINO is missing.
 
-    ``name`` is what computes, ``OpenVINO`` or ``torch``, which needs the weights of the model.
-    EngineError says that neither can run here, and how to get one.
+    ``name`` is the library used, ``OpenVINO`` or ``torch``; torch needs the weights of the model.
+    Raises EngineError if neither can run here; the message says how to get one.
     """
 
     def __init__(self, model: ModelInfo):
@@ -25,7 +25,7 @@ class Reference:
             try:
                 for module in modules:
                     importlib.import_module(module)
-            except Exception as error:  # of several types, where a library of it does not load
+            except Exception as error:  # of various types if a shared library does not load
                 missing.append(str(error))
                 continue
             if self.name == 'OpenVINO' or model.weights:

@@ -1,6 +1,6 @@
 """The CUDA runtime through ``cuda-bindings``: the GPU, memory, streams and graphs, errors by name.
 
-Every call is on the thread that owns the engine; none of these objects is for two threads.
+All calls are made on the thread that owns the engine; these objects are not thread-safe.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ BINDINGS = (
 
 @functools.cache
 def cuda() -> ModuleType:
-    """Return the module of the CUDA runtime; raises EngineError where there is none."""
+    """Return the module of the CUDA runtime; raises EngineError if there is none."""
     try:
         try:
             from cuda.bindings import runtime
@@ -37,7 +37,7 @@ def cuda() -> ModuleType:
 
 
 def ask(answer: tuple) -> Any:
-    """Return the value of an answer of CUDA; raises EngineError where it is an error."""
+    """Return the value of a CUDA runtime result; raises EngineError if it is an error."""
     error, *values = answer
     if error != cuda().cudaError_t.cudaSuccess:
         name = getattr(error, 'name', str(error))
@@ -48,10 +48,10 @@ def ask(answer: tuple) -> Any:
 
 @dataclass(frozen=True)
 class GpuIdentity:
-    """A GPU as its driver names it, or why there is none (``missing``).
+    """A GPU as its driver identifies it, or why there is none (``missing``).
 
-    ``compute_capability`` is such as ``8.7``, ``driver`` the CUDA version that the driver
-    supports, such as ``13.0``.
+    ``compute_capability`` is, for example, ``8.7``; ``driver`` is the CUDA version that the driver
+    supports, for example ``13.0``.
     """
 
     name: str = ''
@@ -61,7 +61,7 @@ class GpuIdentity:
 
 
 def find_gpu() -> GpuIdentity:
-    """Return the first GPU, asked of the CUDA runtime through ``cuda-bindings``."""
+    """Return the first GPU that the CUDA runtime reports."""
     try:
         properties = ask(cuda().cudaGetDeviceProperties(0))
         driver = ask(cuda().cudaDriverGetVersion())
@@ -74,7 +74,7 @@ def find_gpu() -> GpuIdentity:
 
 
 class PinnedArray:
-    """Memory of the host that the GPU copies from and to without help of the CPU.
+    """Page-locked host memory, which the GPU copies from and to without the CPU.
 
     ``array``: uint8, of the shape asked for. ``pointer``: its address.
     """
@@ -94,7 +94,7 @@ class PinnedArray:
 class DeviceMemory:
     """Memory of the GPU.
 
-    ``pointer``, ``size``: its address, and how many bytes it has.
+    ``pointer``, ``size``: its address, and its size in bytes.
     """
 
     def __init__(self, size: int):
@@ -107,9 +107,9 @@ class DeviceMemory:
 
 
 class CudaStream:
-    """A queue of work for the GPU.
+    """A CUDA stream: a queue of work for the GPU.
 
-    ``handle``: what other libraries take for it, an integer.
+    ``handle``: the stream as an integer, as other libraries take it.
     """
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class CudaStream:
         try:
             queue()
         except BaseException:
-            # Always ended, or the stream would stay in capture and refuse all else.
+            # Always end the capture, or the stream would refuse all other work.
             error, graph = cuda().cudaStreamEndCapture(self._stream)
             if error == cuda().cudaError_t.cudaSuccess:
                 cuda().cudaGraphDestroy(graph)
@@ -168,7 +168,7 @@ class CudaStream:
 
 
 class Graph:
-    """Recorded work, launched as one; made by :meth:`CudaStream.capture`."""
+    """A CUDA graph, launched as a whole; made by :meth:`CudaStream.capture`."""
 
     def __init__(self, graph: Any, stream: Any):
         self._stream = stream
@@ -178,7 +178,7 @@ class Graph:
             ask(cuda().cudaGraphDestroy(graph))
 
     def launch(self) -> None:
-        """Queue all of it."""
+        """Queue the graph on its stream."""
         ask(cuda().cudaGraphLaunch(self._runnable, self._stream))
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Compiled engines on disk, and what makes the next build or start shorter.
+"""Disk cache of compiled engines, and of data that shortens the next build or start.
 
 An entry is a file, such as ``<digest>.engine``, and a JSON beside it with the key, size and sha256
-of the former. The JSON is written last, so an entry without it does not count. What does not
-agree with its JSON in every byte is removed and built anew: a compiled engine is a program, and
-one that was cut, changed, or made for another GPU or version must not reach the runtime.
+of the file. The JSON is written last, so a file without one is ignored. A file that does not
+match its JSON is removed and built anew: a compiled engine is a program, and one that was
+truncated, changed, or made for another GPU or version must not reach the runtime.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from derain_ros.engines.contract import default_cache
 from derain_ros.replacing import replace_file
 
 FORMAT = 2
-"""Version of the entries; others are built anew."""
+"""Version of the entry format; entries of another version are built anew."""
 
 DEFAULT_LIMIT = 4 << 30  # bytes that all entries together may take
 
@@ -38,7 +38,7 @@ class CacheError(RuntimeError):
 
 
 class CancelledError(RuntimeError):
-    """The wait for another process that builds the same engine was given up."""
+    """The wait for another process that builds the same engine was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class EngineKey:
 
     That is the digest of the ONNX file, hexadecimal, and its arithmetic (``precision``, ``fp32``
     or ``fp16``); ``tensorrt`` or ``tensorrt_rtx`` (``flavour``) and its full version; the GPU as
-    its driver names it, empty without one; the largest batch, height and width (``shape``); and
-    what else the builder was told, by name.
+    its driver identifies it, empty without one; the largest batch, height and width (``shape``);
+    and the other ``options`` of the builder, by name.
     """
 
     model_sha256: str
@@ -70,10 +70,10 @@ class EngineKey:
 class EngineCache:
     """A folder of entries, shared by any number of processes of one user.
 
-    Whatever is wrong with the folder or an entry costs time alone: ``log`` gets a sentence about
-    it, and about what was removed. ``directory`` is made when it is needed, None takes
-    :func:`default_cache`; all entries together may take ``limit`` bytes, and keys used longest ago
-    go first.
+    If the folder or an entry cannot be used, only time is lost: ``log`` gets a sentence about
+    that, and about each removal. ``directory`` is made when it is needed, None takes
+    :func:`default_cache`; all entries together may take ``limit`` bytes, and the least recently
+    used keys are removed first.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class EngineCache:
         Of several processes that ask for the same engine at once, one builds and the others wait.
         If the cache cannot be used, the engine is built without it.
 
-        ``key``: what is wanted. ``build``: makes it; whatever it raises goes to the caller, and
+        ``key``: the engine wanted. ``build``: builds it; whatever it raises is passed on, and
         nothing is kept. ``stop``: ends a wait for another process. ``waiting``: called once before
         such a wait. Returns the serialized engine, and whether it was in the cache. Raises
         CancelledError: ``stop`` was set while another process was building.
@@ -116,7 +116,7 @@ class EngineCache:
             return content, False
 
     def read(self, key: EngineKey, kind: str = ENGINE) -> bytes:
-        """Return the content of an entry, empty where there is none that is sound."""
+        """Return the content of an entry; empty if there is none or it is damaged."""
         path = self.path(key, kind)
         try:
             with self._locked():
@@ -134,7 +134,7 @@ class EngineCache:
             return b''
 
     def write(self, key: EngineKey, content: bytes, kind: str = ENGINE) -> None:
-        """Keep an entry, and remove those used longest ago if that is too much."""
+        """Store an entry; if the cache is then too large, remove the least recently used ones."""
         path = self.path(key, kind)
         try:
             with self._locked():
@@ -151,14 +151,14 @@ class EngineCache:
         return _facts(self.path(key)).get('verified') is True
 
     def mark_verified(self, key: EngineKey) -> None:
-        """Write down that an engine computes what it should, for as long as it is kept."""
+        """Record with the kept engine that its results were verified."""
         path = self.path(key)
         with contextlib.suppress(OSError, CacheError), self._locked():
             if facts := _facts(path):
                 _note(path, {**facts, 'verified': True})
 
     def discard(self, key: EngineKey) -> None:
-        """Remove an engine that turned out to be of no use, and all that belongs to it."""
+        """Remove an engine that cannot be used, and all other entries of its key."""
         with contextlib.suppress(OSError, CacheError), self._locked():
             for path in self.directory.glob(f'{key.digest()}.*'):
                 if path.suffix != '.lock':
@@ -197,11 +197,11 @@ class EngineCache:
         self, name: str = 'room', stop: threading.Event | None = None,
         waiting: Callable[[], None] = lambda: None,
     ) -> Iterator[None]:
-        """Hold a lock of the folder that the kernel lets go of when the process ends."""
+        """Hold a file lock in the folder; the kernel releases it when the process ends."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = self.directory.stat()
         if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            # Who can write there could have this process run a program of theirs.
+            # Whoever can write there could make this process run their code.
             raise CacheError(f'{self.directory}: others may write there; `chmod go-w` it, or name '
                              'a folder of your own')
         with (self.directory / f'{name}.lock').open('ab') as stream:
@@ -231,7 +231,7 @@ def _note(path: Path, facts: dict) -> None:
 
 
 def _facts(path: Path) -> dict:
-    """Return the JSON of an entry, empty where it is missing or damaged."""
+    """Return the JSON of an entry; empty if it is missing or damaged."""
     try:
         found = json.loads(_beside(path).read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Compile an ONNX model by TensorRT.
+"""Compile an ONNX model with TensorRT.
 
-Networks are strongly typed: the precision is that of the ONNX file. (TensorRT 11 has no flags for
-it any more.) So a float16 engine is built from ``<name>_fp16.onnx``.
+Networks are strongly typed: the precision is that of the ONNX file, as TensorRT 11 has no
+precision flags any more. So a float16 engine is built from ``<name>_fp16.onnx``.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from derain_ros.engines.tensorrt.engine_cache import EngineCache, EngineKey
 from derain_ros.engines.tensorrt.tensorrt_library import TROUBLE, Library, LogBook
 
 PRECISIONS = ('fp16', 'fp32')
-"""What an engine may compute in, best first."""
+"""Precisions that an engine may be built in, best first."""
 
-TIMING = '.timing'  # suffix of entries in the cache of engines
+TIMING = '.timing'  # suffix of timing caches in the engine cache
 
 _QUIET_SECONDS = 1.0
 _LOG = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class BuildAbortedError(EngineError):
 class BuildRequest:
     """What to build: a model in one of :data:`PRECISIONS`.
 
-    ``size`` is height and width in pixels of the frames, ``batch`` the most frames at once,
-    ``workspace`` the most bytes of scratch memory on the GPU; None leaves it to TensorRT.
+    ``size`` is the height and width of the frames in pixels, ``batch`` the largest batch size,
+    ``workspace`` the limit of scratch memory on the GPU in bytes; None leaves it to TensorRT.
     """
 
     model: ModelInfo
@@ -59,9 +59,9 @@ class BuildRequest:
                 f'{MINIMUM_SIDE} pixels on each side')
 
     def read(self) -> bytes:
-        """Return the ONNX file, checked.
+        """Return the content of the ONNX file, verified.
 
-        EngineError says that the model has none of this precision, ModelError that it is damaged.
+        Raises EngineError if the model has no file of this precision, ModelError if it is damaged.
         """
         model = self.model
         file = model.onnx if self.precision == 'fp32' else model.onnx_fp16
@@ -74,7 +74,7 @@ class BuildRequest:
         return content
 
     def key(self, content: bytes, library: Library, gpu: GpuIdentity) -> EngineKey:
-        """Return what the engine depends on; ``content`` is that of :meth:`read`."""
+        """Return the cache key of the engine; ``content`` is what :meth:`read` returned."""
         return EngineKey(
             model_sha256=hashlib.sha256(content).hexdigest(),
             flavour=library.flavour, version=library.version,
@@ -86,10 +86,10 @@ class BuildRequest:
 
 
 class Progress(NamedTuple):
-    """How far a build is.
+    """Progress of a build.
 
-    ``phase`` is what is being done, in the words of the builder; ``percent`` never goes back;
-    ``seconds`` are those since the start.
+    ``phase`` is the current phase, as the builder names it; ``percent`` never decreases;
+    ``seconds`` is the time since the start.
     """
 
     phase: str
@@ -105,11 +105,11 @@ class _Phase:
 
 
 class ProgressTree:
-    """Turns nested phases, as an ``IProgressMonitor`` hears of them, into one percentage.
+    """Turns nested phases, as reported to an ``IProgressMonitor``, into one percentage.
 
-    A phase takes the place of the step of its parent that is under way; all steps of a phase
-    count the same, which the builder's own times do not. ``report`` is called with each further
-    percent, and once a second while there is none; ``stop`` may be set to abort the build.
+    A phase refines the current step of its parent. All steps of a phase count the same, although
+    they take different times. ``report`` is called at each further percent, and about once a
+    second in between; ``stop`` may be set to abort the build.
     """
 
     def __init__(self, report: Callable[[Progress], None], stop: threading.Event):
@@ -122,13 +122,13 @@ class ProgressTree:
         self._lock = threading.Lock()
 
     def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-        """Begin a phase of so many steps, within another phase or none."""
+        """Begin a phase of ``steps`` steps, within the phase ``parent`` if there is one."""
         with self._lock:
             self._phases[name] = _Phase(parent, max(1, steps))
             self._tell(name)
 
     def step_complete(self, name: str, step: int) -> bool:
-        """Count a step, from 0, as done; returns whether to go on."""
+        """Mark a step, counted from 0, as done; returns whether the build is to go on."""
         with self._lock:
             phase = self._phases.get(name)
             if phase is not None:
@@ -145,7 +145,7 @@ class ProgressTree:
                 self._tell(name)
 
     def _tell(self, name: str) -> None:
-        # Seen from this phase; no phase is met twice, whatever the builder says.
+        # From this phase up; no phase is visited twice, whatever the builder reports.
         share, above, current = 0.0, dict(self._phases), name
         while (phase := above.pop(current, None)) is not None:
             share, current = min(1.0, (phase.done + share) / phase.steps), phase.parent
@@ -157,9 +157,9 @@ class ProgressTree:
 
 
 def timings_for(cache: EngineCache, library: Library, gpu: GpuIdentity) -> 'TimingCache | None':
-    """Return the timing cache of a library on a GPU; None where it has no use for one.
+    """Return the timing cache of a library on a GPU; None if the library does not use one.
 
-    TensorRT for RTX measures nothing while it builds; it says that its timing cache does nothing.
+    TensorRT for RTX measures nothing during a build and says that its timing cache does nothing.
     """
     if library.flavour == 'tensorrt_rtx' or gpu.missing:
         return None
@@ -167,9 +167,9 @@ def timings_for(cache: EngineCache, library: Library, gpu: GpuIdentity) -> 'Timi
 
 
 class TimingCache:
-    """What one TensorRT measured of its kernels on one GPU in earlier builds, kept in the cache.
+    """Kernel timings of one TensorRT version on one GPU, kept in the engine cache between builds.
 
-    Nothing depends on it: whatever is wrong costs time alone, and it is made anew.
+    It only makes builds faster; if it cannot be used, a new one is started.
     """
 
     def __init__(self, cache: EngineCache, library: Library, gpu: GpuIdentity):
@@ -179,10 +179,10 @@ class TimingCache:
         self._attached: Any = None
 
     def attach(self, config) -> None:
-        """Give a builder configuration what is known."""
+        """Attach the known timings to a builder configuration."""
         try:
             for content in dict.fromkeys((self._cache.read(self.key, TIMING), b'')):
-                # Kept, as the configuration does not own it.
+                # Keep a reference, as the configuration does not own it.
                 self._attached = config.create_timing_cache(content)
                 # False: TensorRT itself checks that the times are of this GPU.
                 if self._attached is not None and config.set_timing_cache(self._attached, False):
@@ -192,7 +192,7 @@ class TimingCache:
         self._attached = None
 
     def keep(self, config) -> None:
-        """Write what is known after a build, with what others have written meanwhile."""
+        """Write the timings after a build, merged with those that others wrote meanwhile."""
         if self._attached is None:
             return
         try:
@@ -215,11 +215,11 @@ def build_engine(
     report: Callable[[Progress], None] = lambda progress: None,
     stop: threading.Event | None = None, timings: TimingCache | None = None,
 ) -> bytes:
-    """Compile a model, whose ONNX file has this content; returns the serialized engine.
+    """Compile a model from the content of its ONNX file; returns the serialized engine.
 
-    ``report`` is called with the progress, from threads of TensorRT; ``stop`` aborts the build
-    when set, with BuildAbortedError; ``timings`` are what earlier builds have measured.
-    EngineError says that TensorRT cannot read or build the model, with its first errors.
+    ``report`` is called with the progress, from threads of TensorRT; setting ``stop`` aborts the
+    build, which raises BuildAbortedError; ``timings`` is the timing cache to use. Raises
+    EngineError with the first errors of TensorRT if it cannot read or build the model.
     """
     trt, book = library.module, LogBook()
     stop = stop or threading.Event()
@@ -236,7 +236,7 @@ def build_engine(
         [network.get_input(number).name for number in range(network.num_inputs)],
         [network.get_output(number).name for number in range(network.num_outputs)])
     config = book.made(builder.create_builder_config, what=what)
-    # So that the inspector can tell what the layers compute in.
+    # So that the inspector reports the types of the layers.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if request.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace)
@@ -269,7 +269,7 @@ def build_engine(
 
 def _network_flags(trt) -> int:
     flags = trt.NetworkDefinitionCreationFlag
-    # Where there is no such flag all networks are strongly typed.
+    # In versions without this flag, all networks are strongly typed.
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, 'STRONGLY_TYPED') else 0
 
 

@@ -44,13 +44,13 @@ from derain_ros.engines.tensorrt.tensorrt_library import (
 )
 from derain_ros.engines.tensorrt.tensorrt_plan import Plan, RuntimeCache
 
-MOST_F32 = 0.5  # share of its layers that may run in f32 without a warning where f16 is wanted
+MOST_F32 = 0.5  # largest share of f32 layers in an f16 engine without a warning
 
 _FILES = {'f16': 'fp16', 'f32': 'fp32'}
 
 
 class DisagreementError(EngineError):
-    """A compiled engine computes something else than the model."""
+    """A compiled engine does not compute what the model does."""
 
 
 def probe() -> tuple[str, str]:
@@ -76,15 +76,15 @@ def _find() -> tuple[GpuIdentity, Library]:
 
 
 class TensorRtEngine(Engine):
-    """Runs a model compiled by TensorRT; a new frame size is compiled first.
+    """Runs a model compiled by TensorRT, separately for each batch shape.
 
-    A freshly compiled engine is compared with the CPU in f32 on a test frame of its size, and
-    neither used nor kept if they agree to less than :data:`derain_ros.engines.agreement.LEAST_DB`.
+    A freshly compiled engine is compared with f32 on the CPU, on a test frame of its size, and
+    neither used nor kept if images agree to less than ``LEAST_DB``, or masks to less than
+    ``LEAST_MASK_DB``, of :mod:`derain_ros.engines.agreement`.
 
-    ``model``: model to load; its file is checked first. ``precision``: ``f16``, ``f32``, or
-    ``auto``: f16 where the model has a file of it. ``options``: where compiled engines are kept,
-    and how much scratch memory they may take. Raises EngineError: there is no GPU or no TensorRT,
-    or it cannot be used. Raises ModelError: the model file is damaged.
+    ``model``: model to load, checked first. ``precision``: ``f16``, ``f32``, or ``auto``: f16 if
+    there is a float16 file. ``options``: cache and scratch memory of engines. Raises EngineError:
+    there is no GPU or no TensorRT, or it cannot be used. Raises ModelError: the file is damaged.
     """
 
     preparation_limit = 1800.0
@@ -119,7 +119,7 @@ class TensorRtEngine(Engine):
             model.name, precision, reason, takes_state(self._content))
 
     def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
-        """Derain a batch; see :meth:`Engine.infer`. A new size compiles first, for minutes."""
+        """Derain a batch; see :meth:`Engine.infer`. A new shape compiles first, for minutes."""
         check_images(images, states, remembers=self.info.remembers)
         return self._plan_for(images.shape).run(images, states)
 
@@ -152,13 +152,13 @@ class TensorRtEngine(Engine):
             workspace=self._workspace)
 
     def _plan(self, shape: tuple[int, ...]) -> Plan:
-        """Make the engine of a shape ready: from the cache, or compiled and verified."""
+        """Load the engine of a shape from the cache, or compile and verify it."""
         request = self._request(shape)
         key = request.key(self._content, self._library, self._gpu)
         ready: list[Plan] = []
 
         def build() -> bytes:
-            reference = Reference(self._model)  # before the minutes that a build may take
+            reference = Reference(self._model)  # fails before a build of minutes
             serialized = build_engine(
                 request, self._content, self._library, report=self._report, stop=self._stop,
                 timings=timings_for(self._cache, self._library, self._gpu))
@@ -172,7 +172,7 @@ class TensorRtEngine(Engine):
             plan = ready[0] if ready else self._load_kept(serialized, shape, key)
             known = self._cache.is_verified(key)
             if found and not known:
-                # `derain build-engine` has built it, which runs nothing.
+                # Built by `derain build-engine`, which does not run what it builds.
                 self._verify(plan, shape)
             if not known:
                 self._cache.mark_verified(key)
@@ -187,7 +187,7 @@ class TensorRtEngine(Engine):
         return plan
 
     def _load_kept(self, serialized: bytes, shape: tuple[int, ...], key: EngineKey) -> Plan:
-        """Load an engine of the cache; one that TensorRT refuses is built anew next time."""
+        """Load an engine from the cache; one that TensorRT refuses is discarded."""
         try:
             return self._load(serialized, shape, key)
         except EngineError:
@@ -206,7 +206,7 @@ class TensorRtEngine(Engine):
     def _verify(
         self, plan: Plan, shape: tuple[int, ...], reference: Reference | None = None
     ) -> None:
-        """Compare a plan with the reference; closes it and raises where they do not agree."""
+        """Compare a plan with the reference; if they disagree, close it and raise."""
         try:
             reference = reference or Reference(self._model)
             self.activity = f'{shape[2]}x{shape[1]}: comparing with the reference'
@@ -231,7 +231,7 @@ class TensorRtEngine(Engine):
             raise
 
     def _tell(self, plan: Plan, shape: tuple[int, ...]) -> None:
-        """Say in the log and in ``info.reason`` what a plan computes in."""
+        """State in the log and in ``info.reason`` the types that a plan computes in."""
         size = f'{shape[2]}x{shape[1]}'
         if plan.not_captured:
             self._log.warning('%s: no CUDA graph (%s)', size, plan.not_captured)
@@ -240,7 +240,7 @@ class TensorRtEngine(Engine):
             logging.WARNING if wrong else logging.INFO, '%s: %s%s', size, plan.layers,
             '; most of an engine in f16 should not run in f32' if wrong else '')
         if plan.layers.counts:
-            # Others may have added to it since the engine was created.
+            # Others may have extended the reason since the engine was created.
             reason = self.info.reason.removesuffix(self._layers)
             self._layers = f'; at {size} {plan.layers}'
             self.info = replace(self.info, reason=f'{reason}{self._layers}')

@@ -1,6 +1,6 @@
-"""TensorRT as it is installed: ``tensorrt`` (Jetson, desktop) or ``tensorrt_rtx`` (RTX GPUs).
+"""The installed TensorRT: ``tensorrt`` (Jetson, desktop) or ``tensorrt_rtx`` (RTX GPUs).
 
-Both have the same Python API, apart from what is told here.
+Both have the same Python API, apart from the differences noted here.
 """
 
 import importlib
@@ -14,13 +14,13 @@ from typing import Any
 from derain_ros.engines.contract import EngineError
 from derain_ros.engines.tensorrt.cuda_runtime import GpuIdentity
 
-FLAVOURS = ('tensorrt', 'tensorrt_rtx')  # Python modules, in the order in which they are taken
+FLAVOURS = ('tensorrt', 'tensorrt_rtx')  # Python modules, in order of preference
 
 _REMEDY = (
     'install TensorRT 10 or 11 (JetPack has it; on a desktop `pip install tensorrt`), or for RTX '
     'GPUs `pip install tensorrt_rtx_cu13`')
 TROUBLE = (AttributeError, RuntimeError, TypeError, ValueError)
-"""What calls of it raise in a version that has them not, or differently."""
+"""Raised by calls that a version of TensorRT lacks or defines differently."""
 
 _OLDEST = 10
 _NEW_RTX = 1
@@ -29,9 +29,9 @@ _KEPT_ERRORS = 20
 
 @dataclass(frozen=True)
 class Library:
-    """A TensorRT that can be imported: one of :data:`FLAVOURS`, and its full version.
+    """An importable TensorRT: one of :data:`FLAVOURS`, with its full version.
 
-    With ``needs_gpu`` it builds for the GPU that is there, and not without one.
+    With ``needs_gpu`` it builds for the GPU that is present, and cannot build without one.
     """
 
     flavour: str
@@ -41,9 +41,9 @@ class Library:
 
 
 def find_library(flavour: str = '') -> Library:
-    """Import TensorRT: one of :data:`FLAVOURS`, empty for the first that is there.
+    """Import TensorRT; ``flavour`` is one of :data:`FLAVOURS`, or empty for the first available.
 
-    EngineError says that there is none, or it is too old, and how to get one.
+    Raises EngineError if there is none, or it is too old; the message says how to get one.
     """
     problems = []
     for name in [flavour] if flavour else FLAVOURS:
@@ -52,7 +52,7 @@ def find_library(flavour: str = '') -> Library:
         except ModuleNotFoundError as error:
             problems.append(f'no module {error.name}')
             continue
-        except Exception as error:  # a library of it that does not load
+        except Exception as error:  # a shared library that does not load
             problems.append(f'{name}: {error}')
             continue
         version = str(getattr(module, '__version__', ''))
@@ -66,9 +66,9 @@ def find_library(flavour: str = '') -> Library:
 
 
 def check_gpu(library: Library, gpu: GpuIdentity) -> None:
-    """Raise EngineError where a library does not list the compute capability of the GPU.
+    """Raise EngineError if a library does not support the compute capability of the GPU.
 
-    TensorRT for RTX lists those that it builds for; TensorRT itself builds for what is there.
+    TensorRT for RTX lists those that it builds for; TensorRT itself builds for the GPU present.
     """
     if library.needs_gpu or gpu.missing:
         return
@@ -76,7 +76,7 @@ def check_gpu(library: Library, gpu: GpuIdentity) -> None:
     # Such as SM89 and SM120: the last digit is the minor version.
     listed = [f'{found[1]}.{found[2]}' for name in names
               if (found := re.fullmatch(r'SM_?(\d+)(\d)', name))]
-    # 7.5 is listed and not built for unless told to; above 12.0 one engine serves all.
+    # 7.5 is listed, but built for only on request; above 12.0 one engine serves all GPUs.
     listed = [one for one in listed if one != '7.5']
     newer = gpu.compute_capability.partition('.')[0]
     if listed and gpu.compute_capability not in listed and not (
@@ -88,7 +88,7 @@ def check_gpu(library: Library, gpu: GpuIdentity) -> None:
 
 
 class LogBook:
-    """Collects what TensorRT says, and passes warnings on.
+    """Collects the errors that TensorRT logs, and passes its warnings to ``logging``.
 
     ``errors``: errors since the last call of :meth:`made`, one line each, at most the last 20.
     """
@@ -97,10 +97,10 @@ class LogBook:
         self.errors: list[str] = []
 
     def made(self, make: Callable[..., Any], *arguments: Any, what: str) -> Any:
-        """Return what a call of TensorRT makes; where that is nothing, raise EngineError.
+        """Return the object that a call of TensorRT makes; raises EngineError if it makes none.
 
-        Where the library returns a null pointer, constructors raise TypeError and methods return
-        None; the reason is in this book.
+        If the library returns a null pointer, constructors raise TypeError and methods return
+        None; the reason is among the logged errors.
         """
         self.errors.clear()
         try:

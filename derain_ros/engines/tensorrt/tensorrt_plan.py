@@ -1,4 +1,4 @@
-"""A compiled engine with its memory for one shape of frames, ready to run."""
+"""A compiled engine with its buffers for one batch shape, ready to run."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from derain_ros.engines.tensorrt.engine_cache import EngineCache, EngineKey
 from derain_ros.engines.tensorrt.tensorrt_library import TROUBLE, LogBook
 
 KERNELS = '.kernels'
-"""Suffix of entries in the cache of engines."""
+"""Suffix of compiled kernels in the engine cache."""
 
 _OUTPUTS = ('derained', 'rain_mask')
 _LOG = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 _IDLE = re.compile(r'reformat|no_?op|constant|shape|signal|wait|copy|train_?station', re.I)
 """Types of layers that compute nothing."""
 
-# The first that is found in a description such as 'Half', or 'Row major linear FP16 format'.
+# The first match in a description counts: 'Half', or 'Row major linear FP16 format'.
 _TYPES = (
     ('bf16', re.compile(r'bf16|bfloat', re.I)),
     ('f16', re.compile(r'fp16|half|float16', re.I)),
@@ -37,10 +37,10 @@ _TYPES = (
 
 
 class RuntimeCache:
-    """Kernels that TensorRT for RTX compiles when an engine of a key first runs, kept in a cache.
+    """Keeps the kernels that TensorRT for RTX compiles when the engine of a key first runs.
 
-    TensorRT itself compiles them while it builds, and its engines have no such cache. It has to
-    live as long as contexts made by it. Whatever is wrong with it costs time alone.
+    TensorRT itself compiles kernels during the build, and its engines have no such cache. This
+    object must outlive the contexts it creates. If the cache cannot be used, only time is lost.
     """
 
     def __init__(self, cache: EngineCache, key: EngineKey):
@@ -49,7 +49,7 @@ class RuntimeCache:
         self._compiled: Any = None
 
     def create_context(self, trt: ModuleType, engine):
-        """Return an execution context of an engine; None where TensorRT makes none."""
+        """Return an execution context of an engine; None if TensorRT creates none."""
         try:
             config = self._config(trt, engine)
         except TROUBLE as error:
@@ -60,13 +60,13 @@ class RuntimeCache:
         return engine.create_execution_context(config)
 
     def _config(self, trt: ModuleType, engine):
-        # TensorRT 10 has runtime configurations from some version on, without such a cache.
+        # Later versions of TensorRT 10 have runtime configurations, but no such cache.
         config = getattr(engine, 'create_runtime_config', lambda: None)()
         if not hasattr(config, 'create_runtime_cache'):
             return None
         strategies = getattr(trt, 'DynamicShapesKernelSpecializationStrategy', None)
         if strategies is not None:
-            # Before the first run ends: a CUDA graph keeps the kernels that it was captured with.
+            # Specialise at once, as a CUDA graph keeps the kernels that it was captured with.
             config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self._compiled = config.create_runtime_cache()
         if self._compiled is None:
@@ -80,7 +80,7 @@ class RuntimeCache:
         return config
 
     def keep(self) -> None:
-        """Write the kernels, after a run; a failure is logged."""
+        """Write the kernels to the cache, after a run; a failure is only logged."""
         if self._compiled is None:
             return
         try:
@@ -96,10 +96,10 @@ class RuntimeCache:
 
 @dataclass(frozen=True)
 class LayerTypes:
-    """How many layers of an engine compute in which type.
+    """The number of layers of an engine that compute in each type.
 
-    ``counts``: number of layers by type: f16, f32, bf16, int8, fp8. A layer counts by what it puts
-    out, or, where that is no arithmetic type, by what it takes. Empty where nothing is told.
+    ``counts``: number of layers by type: f16, f32, bf16, int8, fp8. A layer has the type of its
+    outputs, or of its inputs if that is no arithmetic type. Empty if TensorRT reports nothing.
     """
 
     counts: dict[str, int]
@@ -118,10 +118,10 @@ class LayerTypes:
 
 
 def inspect(trt: ModuleType, engine, context) -> LayerTypes:
-    """Ask TensorRT for the layers of an engine that was built with detailed verbosity."""
+    """Return the layer types of an engine that was built with detailed verbosity."""
     try:
         inspector = engine.create_engine_inspector()
-        # With it the inspector also knows the shapes that are left open in the engine.
+        # With the context, the inspector also knows the dynamic shapes of the engine.
         inspector.execution_context = context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
@@ -131,7 +131,7 @@ def inspect(trt: ModuleType, engine, context) -> LayerTypes:
 
 
 def read_layers(text: str) -> LayerTypes:
-    """Read the JSON of the inspector, in whatever of its shapes; what is unknown is left out."""
+    """Read the inspector's JSON in any of its formats; unknown types are left out."""
     try:
         # Names of layers may hold control characters.
         found = json.loads(text, strict=False)
@@ -148,7 +148,7 @@ def _type_of(layer: dict[str, Any]) -> str:
         names = {_named(str(tensor.get('Format/Datatype', tensor.get('Datatype', ''))))
                  for tensor in _dicts(tensors)} - {''}
         if names:
-            # The most exact one: such a layer cannot compute in less.
+            # The most precise one, as the layer does not compute in less.
             return 'f32' if 'f32' in names else min(names)
     return _named(str(layer.get('Precision', '')))
 
@@ -164,11 +164,11 @@ def _dicts(value: object) -> Iterable[dict[str, Any]]:
 class Plan:
     """Copies a batch to the GPU, infers, and copies the results back, as one CUDA graph.
 
-    ``trt``: module of TensorRT. ``engine``: the engine, deserialized. ``shapes``: of its inputs by
-    name, N×H×W×C. ``stream``: where the work goes. ``book``: where TensorRT tells its errors.
-    ``kernels``: keeps what is compiled when the engine first runs. ``layers``: what the layers
-    compute in. ``not_captured``: why there is no CUDA graph; empty where there is one. Raises
-    EngineError: the engine does not fit, or there is no memory.
+    ``trt``: TensorRT module. ``engine``: the deserialized engine. ``shapes``: shapes of its inputs
+    by name, N×H×W×C. ``stream``: the stream to use. ``book``: collects the errors of TensorRT.
+    ``kernels``: keeps the kernels compiled when the engine first runs. ``layers``: the types of
+    the layers. ``not_captured``: why there is no CUDA graph; empty if there is one. Raises
+    EngineError: the inputs or outputs are not as expected, or there is not enough memory.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Plan:
         return Derained(*(self._memory[name][0].array.copy() for name in _OUTPUTS))
 
     def time(self, runs: int) -> list[float]:
-        """Time the network on the last batch, without copies, in ms between events."""
+        """Time the network on the last batch, without copies: ms between events, per run."""
         execution: Graph | None = None
         if self._graph is not None:
             with contextlib.suppress(EngineError):
@@ -266,6 +266,6 @@ class Plan:
         # The context first: it uses the others.
         self._graph = self._context = None
         self._kernels = self._engine = None
-        # All of them, also where one fails: after a fault of the GPU each does.
+        # Frees all of them even if one fails: after a GPU fault each does.
         with contextlib.suppress(EngineError):
             self._releases.close()

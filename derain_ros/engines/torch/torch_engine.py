@@ -33,9 +33,9 @@ def create(model: ModelInfo, precision: str, options: EngineOptions) -> Engine:
 
 
 def untrained(variant: str, precision: str):
-    """Return a variant as it is deployed, float16 unless ``precision`` is f32, before training.
+    """Return an untrained variant as it is deployed, in float16 unless ``precision`` is f32.
 
-    For what depends on its layers alone, such as its cost. Needs torch.
+    For figures that depend on the layers alone, such as the cost. Needs torch.
     """
     from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
 
@@ -50,7 +50,7 @@ def _import():
         import safetensors.torch  # noqa: F401
     except ModuleNotFoundError as error:
         raise EngineError(f'{error}; {how_to_install("torch", "safetensors")}') from error
-    except Exception as error:  # of several types, where a library of it does not load
+    except Exception as error:  # of various types if a shared library does not load
         raise EngineError(why_not_imported(error, name)) from error
     return torch
 
@@ -83,11 +83,11 @@ def read_network(model: ModelInfo):
 class TorchEngine(Engine):
     """Runs the safetensors weights of a model.
 
-    On a GPU each shape has memory of its own and a CUDA graph of the network, where it can be
-    captured.
+    On a GPU each batch shape has buffers of its own and, if the network can be captured, a CUDA
+    graph.
 
     ``model``: model to load; its file is checked first. ``precision``: ``f32``, ``f16``, ``bf16``
-    (autocast), or ``auto``: on a GPU f16 where the result agrees with f32 to
+    (autocast), or ``auto``: on a GPU f16 if the result agrees with f32 to
     :data:`derain_ros.engines.agreement.LEAST_DB`, on a CPU f32. ``kernels``: on a GPU, one of
     :data:`derain_ros.engines.contract.KERNELS`. Raises EngineError: torch is missing, or the model
     has no weights for it. Raises ModelError: the weights are damaged.
@@ -127,12 +127,12 @@ class TorchEngine(Engine):
         if fused:
             from derain_ros.engines.torch.torch_fused import fuse
 
-            # Our kernels want channels last; those of torch are no faster for it on an H100.
+            # Fused kernels need channels last; those of torch are no faster for it on an H100.
             deployed = deployed.to(memory_format=self._torch.channels_last)
             fuse(deployed.network)
         if compiled:
-            # For each size anew: kernels for any size are slower. torch takes eight sizes and
-            # runs further ones uncompiled.
+            # Compiled for each size, as kernels for any size are slower. torch compiles eight
+            # sizes and runs further ones uncompiled.
             deployed = self._torch.compile(deployed, dynamic=False)
         self._network = deployed
 
@@ -161,12 +161,12 @@ class TorchEngine(Engine):
         return 'f32', reason
 
     def _agreement_fused(self, network, reference: Derained) -> float:
-        """Load the network with fused kernels; returns the agreement in dB, 0 without them."""
+        """Load the network with fused kernels; returns the agreement in dB, 0 if they fail."""
         try:
             self._load(network, 'f16', fused=True)
             return agreement(reference, self._try())
         except Exception as error:
-            # What a compiler of kernels raises is not limited, and without it all goes on.
+            # A kernel compiler may raise anything, and fused kernels are optional.
             logging.getLogger(__name__).warning(
                 'no fused kernels, so slower: %s', (str(error) or repr(error)).splitlines()[0])
             return 0.0
@@ -186,7 +186,7 @@ class TorchEngine(Engine):
                     states = np.zeros((*images.shape[:3], 4), np.uint8)
                 given = (images,) if states is None else (images, states)
                 return Derained(*self._captured_for(images.shape).run(*given))
-            # ROS messages hand out read-only memory, which torch does not take.
+            # Arrays of ROS messages are read-only, which torch does not accept.
             given = (self._torch.from_numpy(np.require(each, requirements='W'))
                      for each in (images, states) if each is not None)
             derained, mask = self._forward(*given)
@@ -214,7 +214,7 @@ class TorchEngine(Engine):
                          lambda: CapturedNetwork(self._forward, shapes, streams()))
 
     def close(self) -> None:
-        """Release the network, and the memory of the GPU that torch would keep for later."""
+        """Release the network, and the GPU memory that torch would keep for reuse."""
         self._captured.clear()
         self._network = None
         if self.on_gpu:

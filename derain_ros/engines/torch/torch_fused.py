@@ -1,9 +1,9 @@
-"""Kernels of our own for the torch network on an NVIDIA GPU, in Triton.
+"""Triton kernels for the torch network on an NVIDIA GPU.
 
 torch runs a gated block as fourteen kernels, most of which only move features through memory:
-biases, bounds, the product, the residual. Here it is a matrix product and one kernel, in which
-the depthwise convolutions, their bounds, their product, the merging convolution and the residual
-meet in registers. Triton comes with torch for CUDA.
+biases, clamps, the product, the residual. Here it is a matrix product and one kernel, which
+computes the depthwise convolutions, their clamps, their product, the merging convolution and the
+residual in registers. Triton comes with torch for CUDA.
 """
 
 import torch
@@ -15,32 +15,32 @@ from torch.nn import functional
 from derain_ros.network.blocks import BOUND, REACH, GatedBlock
 
 MOST_CHANNELS = 128
-"""Above that the merging weights do not fit beside the features; such blocks stay as they are."""
+"""Wider blocks are not fused, as their merging weights do not fit beside the features."""
 
 _TILE = 4096
 _WARPS = 8
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """Put fused modules in the place of gated blocks and 1×1 convolutions; returns ``network``.
+    """Replace gated blocks and 1×1 convolutions with fused modules; returns ``network``.
 
-    ``network``: in the types it shall compute in, on its device, with channels last; changed in
-    place.
+    ``network``: changed in place; it must be in its final types, on its device, and with channels
+    last.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, GatedBlock) and child.value.in_channels <= MOST_CHANNELS:
                 setattr(parent, name, FusedGatedBlock(child))
-            # Not those that do more, such as unfold.
+            # Not subclasses, which do more, such as unfold.
             elif type(child) is nn.Conv2d and child.kernel_size == (1, 1):
                 setattr(parent, name, Pointwise(child))
     return network
 
 
 class Pointwise(nn.Module):
-    """A 1×1 convolution as the matrix product that it is, which adds its bias in passing.
+    """A 1×1 convolution, computed as one matrix product with bias.
 
-    It takes N×C×H×W to N×D×H×W, both with channels last.
+    It maps N×C×H×W to N×D×H×W, both with channels last.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -58,7 +58,7 @@ class Pointwise(nn.Module):
 class FusedGatedBlock(nn.Module):
     """:class:`derain_ros.network.blocks.GatedBlock` in two kernels, for inference.
 
-    It takes N×C×H×W to N×C×H×W, both with channels last.
+    It maps N×C×H×W to N×C×H×W, both with channels last.
     """
 
     def __init__(self, block: GatedBlock) -> None:
@@ -100,7 +100,7 @@ def _gate_and_merge(
     channels: tl.constexpr, bound: tl.constexpr, reach: tl.constexpr, padded: tl.constexpr,
     tile: tl.constexpr,
 ):
-    """Run all of a gated block behind its first convolutions, for ``tile`` pixels.
+    """Run the part of a gated block after its first convolutions, for ``tile`` pixels.
 
     ``both`` is pixels × 2·channels, value and gate side by side; ``features`` and ``result`` are
     pixels × channels; ``taps`` is 2 × 10 × padded, ``merge`` padded × padded.
@@ -111,12 +111,12 @@ def _gate_and_merge(
     there, used = pixel < pixels, channel < channels
     value = tl.zeros((tile, padded), tl.float32) + tl.load(taps + 9 * padded + channel)[None, :]
     gate = tl.zeros((tile, padded), tl.float32) + tl.load(taps + 19 * padded + channel)[None, :]
-    # A loop and not unrolled: nine copies of its body are more code than a GPU keeps at hand.
+    # Not unrolled: nine copies of the body are more code than the GPU caches.
     for tap in range(9):
         down, right = tap // 3 - 1, tap % 3 - 1
         inside = there & (row + down >= 0) & (row + down < height)
         inside = inside & (column + right >= 0) & (column + right < width)
-        # A batch of many large frames has more elements than an int32 counts.
+        # A batch of many large frames has more elements than an int32 can index.
         place = (pixel + down * width + right).to(tl.int64) * (2 * channels)
         source = both + place[:, None] + channel[None, :]
         mask = inside[:, None] & used[None, :]

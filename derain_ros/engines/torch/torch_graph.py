@@ -1,8 +1,8 @@
-"""The torch network on a GPU with memory of its own for one shape, as a CUDA graph.
+"""The torch network on a GPU as a CUDA graph, with buffers of its own for one batch shape.
 
-What may stand between the beginning and the end of a capture: kernels and copies within the
-GPU. A network that makes a tensor on the CPU and moves it, or asks for a value, is not captured;
-``test_torch_graph.py`` looks for that without a GPU.
+A capture may contain only kernels and copies within the GPU. A network that makes a tensor on
+the CPU and moves it, or reads a value back, cannot be captured; ``test_torch_graph.py`` checks
+for that without a GPU.
 """
 
 import functools
@@ -17,10 +17,10 @@ _PIECE = 1 << 20
 
 
 class Streams:
-    """Where engines work, and where they capture.
+    """The CUDA streams on which engines run (``work``) and capture graphs (``capture``).
 
-    They are two because results that a caller drops put events on the stream that they came
-    by, and a capture must not see them.
+    They are two because results that a caller drops record events on the stream that they came
+    from, which must not happen during a capture.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class Streams:
 def streams() -> Streams:
     """Return the streams of this process.
 
-    One pair for all engines: libraries keep scratch memory for each stream that they ever saw,
-    cuBLAS 32 MiB on a Hopper GPU.
+    All engines share one pair, as libraries keep scratch memory for each stream that they have
+    seen: cuBLAS 32 MiB on a Hopper GPU.
     """
     return Streams()
 
 
 def time_queued(work: Callable[[], object], runs: int) -> list[float]:
-    """Time work that is queued on the current stream, in ms between events around each run."""
+    """Queue work on the current stream; returns the ms between events around each run."""
     marks = []
     for _ in range(runs):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -54,12 +54,12 @@ def time_queued(work: Callable[[], object], runs: int) -> list[float]:
 class CapturedNetwork:
     """Copies a batch to the GPU, infers, and copies the results back.
 
-    The graph holds the network alone. The copies are queued around it: so each result lands in
-    memory of its own, which goes to the caller as it is, and the network can be timed.
+    The graph holds the network alone; copies are queued before and after it. So each result has
+    memory of its own, which goes to the caller uncopied, and the network can be timed by itself.
 
-    ``forward``: the network: uint8 tensors of ``shapes`` in, N×H×W×C; uint8 tensors out.
+    ``forward``: the network: takes uint8 tensors of ``shapes``, N×H×W×C, returns uint8 tensors.
     ``streams``: see :func:`streams`. ``not_captured``: why there is no CUDA graph;
-    empty where there is one.
+    empty if there is one.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class CapturedNetwork:
         self._stream.synchronize()
         self._graph, self.not_captured = torch.cuda.CUDAGraph(), ''
         try:
-            # The stream is set around it too: where a capture fails torch leaves its own set.
-            # What other threads do with the GPU meanwhile is no fault of the capture.
+            # The stream is also set outside: after a failed capture torch leaves its own set.
+            # GPU work of other threads must not invalidate the capture.
             with torch.cuda.stream(streams.capture), torch.cuda.graph(
                     self._graph, stream=streams.capture, capture_error_mode='thread_local'):
                 self._outputs = self._forward(*self._inputs)
         except RuntimeError as error:
-            # The end of a capture that failed hides why it failed.
+            # The error from ending a failed capture hides the original one.
             self._graph, self.not_captured = None, str(error.__context__ or error)
             logging.getLogger(__name__).warning(
                 '%dx%d: no CUDA graph (%s)', shapes[0][2], shapes[0][1], self.not_captured)
@@ -99,7 +99,7 @@ class CapturedNetwork:
                     arrays, self._host_inputs, self._inputs, strict=True):
                 self._upload(array, host, target)
             self._infer()
-            # From torch's pool of pinned memory, where it returns when the caller drops it.
+            # From torch's pool of pinned memory, to which it returns when the caller drops it.
             results = [torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
                        for found in self._outputs]
             for result, found in zip(results, self._outputs, strict=True):
@@ -108,13 +108,13 @@ class CapturedNetwork:
         return [result.numpy() for result in results]
 
     def time(self, runs: int) -> list[float]:
-        """Time the network on the last batch, without copies, in ms between events."""
+        """Time the network on the last batch, without copies: ms between events, per run."""
         with torch.cuda.stream(self._stream):
             return time_queued(self._infer, runs)
 
     @staticmethod
     def _upload(array: np.ndarray, pinned: torch.Tensor, device: torch.Tensor) -> None:
-        """Queue the copy to the GPU, one piece while the CPU copies the next to pinned memory."""
+        """Queue the copy to the GPU in pieces, while the CPU copies the next to pinned memory."""
         pieces = [x.reshape(-1) for x in (array, pinned.numpy())]
         host, target = pinned.view(-1), device.view(-1)
         for first in range(0, array.size, _PIECE):
