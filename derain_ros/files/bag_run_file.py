@@ -15,12 +15,12 @@ def bag_figures(
     plan: BagPlan, summary: BagSummary, engine: Engine, *, mask: bool, strength: float,
     workers: int, seconds: float, progress: Callable[[int], Any] = lambda count: None
 ) -> dict[str, Any]:
-    """Return the run file of a bag that has been written in ``seconds``.
+    """Return the content of the run file of a bag that was written in ``seconds``.
 
-    ``plan`` and ``summary`` are what :func:`derain_ros.bags.derain.derain_bag` took and gave;
+    ``plan`` and ``summary`` are argument and result of :func:`derain_ros.bags.derain.derain_bag`;
     ``progress`` is called with the number of bytes read since the last call, as both bags are
-    read in full. Only ``seconds``, ``frames_per_second``, ``workers``, ``resumed_segments`` and
-    ``host`` differ between two runs.
+    read in full for their checksums. Only ``seconds``, ``frames_per_second``, ``workers``,
+    ``resumed_segments`` and ``host`` differ between two runs.
     """
     frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
     damage = asdict(summary.damages[0]) if summary.damages else None

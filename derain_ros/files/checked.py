@@ -1,4 +1,4 @@
-"""YAML files, and of what msgspec refuses which field does not fit, what is there, what would."""
+"""Read YAML files, and explain msgspec validation errors: field, value found, value expected."""
 
 import difflib
 import re
@@ -12,11 +12,11 @@ from msgspec import inspect
 from derain_ros.files import FileError
 from derain_ros.text import printable
 
-# Aliases make small YAML files of huge values.
+# With aliases, even a small YAML file can hold a huge value.
 _short_repr = reprlib.Repr()
 _short_repr.maxlevel = 2
 _LARGE = 2**62
-"""Bounds beyond this are those of the type, and go without saying."""
+"""Bounds beyond this only reflect the range of the type, and are not mentioned."""
 
 _LARGEST_FILE = 1 << 20
 
@@ -31,14 +31,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(content: bytes | str, source: str) -> Any:
-    """Return what stands in YAML 1.2, bytes being UTF-8; FileError begins with ``source``."""
+    """Parse YAML 1.2, bytes being UTF-8; raises FileError, which begins with ``source``."""
     from ruamel.yaml import YAML
 
     try:
         text = content.decode() if isinstance(content, bytes) else content
         return YAML(typ='safe', pure=True).load(text)
     except Exception as error:
-        # ruamel.yaml lets errors of its parts through, and of deep nesting, on a hostile file.
+        # On a hostile file, ruamel.yaml also raises internal errors, and RecursionError.
         reason = ' '.join(str(error).split()).partition(' To suppress')[0]
         raise FileError(printable(f'{source}: no YAML ({reason[:300]})')) from error
 
@@ -46,7 +46,7 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
 def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
     """Return what is wrong with a file, as one printable line.
 
-    ``error`` is what msgspec raised as ``data``, the content of the file, was converted to
+    ``error`` is what msgspec raised while converting ``data``, the content of the file, to
     ``kind``.
     """
     told, _, path = str(error).partition(' - at `$')
@@ -54,7 +54,7 @@ def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
     for name, number in re.findall(r'\.?([^.\[\]`]+)(?=[.\[`])|\[([0-9]+)\]', path):
         key = name or int(number)
         if name and not isinstance(data, dict):
-            break  # a `[...]`, which has no place
+            break  # a `[...]`, which names no field
         where += (f'.{name}' if where else name) if name else f'[{number}]'
         data, info = data[key], _inner(info, key)
     if match := re.fullmatch(r'Object missing required field `(.*)`', told):
@@ -72,7 +72,7 @@ def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
 
 
 def _struct(info: inspect.Type) -> inspect.Type:
-    """Return the part of a union that has fields, or else items; other types as they are."""
+    """Return the member of a union that has fields, or else items; other types unchanged."""
     if isinstance(info, inspect.UnionType):
         return max(info.types, key=lambda one: (hasattr(one, 'fields'), hasattr(one, 'item_type')))
     return info

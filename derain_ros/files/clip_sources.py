@@ -1,4 +1,4 @@
-"""Clips to make a video of: pictures of a folder, views of one picture, image topics of bags."""
+"""Clips to make videos from: images of a folder, a pan over one image, image topics of bags."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,25 +21,25 @@ from derain_ros.files.pairs import BadPair
 from derain_ros.text import printable
 
 PICTURE_RATE = 25.0
-"""Frames a second of pictures, unless another is asked for."""
+"""Default frame rate of a folder of images, Hz."""
 
 PANNED_RATE = Fraction(30)
-"""Frames a second of views of one picture."""
+"""Frame rate of a pan over one image, Hz."""
 
 _PERIODS = (23.0, 31.0, 17.0)
-"""Seconds of the ways across, down and into the picture; no view comes twice within minutes."""
+"""Periods in s of the horizontal, vertical and zoom motion; no view repeats within minutes."""
 _SHARES = (0.62, 0.82)
-"""Narrowest and widest view, as shares of the largest that fits."""
+"""Narrowest and widest view, as fractions of the largest that fits."""
 _SLOWEST, _FASTEST = 0.1, 1000.0
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a clip.
+    """Properties of a clip.
 
-    Its size in pixels, upright; frames a second, the fastest of them where the ``rate`` varies;
-    how many frames there are about, 0 for unknown; its ``length`` in seconds, None for unknown;
-    the seconds that its times are multiples of, None for 1/rate; width of a pixel by its height.
+    ``width`` and ``height`` in pixels, upright; ``rate`` in frames per second, the highest if it
+    varies; ``frames`` is the approximate number of frames, 0 if unknown; ``length`` in seconds,
+    None if unknown; ``time_base`` in seconds, None for 1/rate; ``aspect`` is that of a pixel.
     """
 
     width: int
@@ -53,7 +53,7 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class Sound:
-    """The sound of a video file from ``start`` to ``stop`` in seconds, None being its end."""
+    """The sound of a video file from ``start`` to ``stop`` in seconds, None for its end."""
 
     source: Path
     start: Fraction
@@ -61,10 +61,10 @@ class Sound:
 
 
 class ClipSource(ABC):
-    """Frames one after the other, and what is known of them.
+    """A sequence of frames and its properties.
 
-    ``facts`` tell size, rate and number; ``notes``, printable, are for the user; ``has_derained``
-    and ``has_masks`` say what comes with the frames; ``sound`` is to be heard beside them.
+    ``facts`` holds size, rate and number of frames; ``notes``, printable, are for the user;
+    ``has_derained`` and ``has_masks`` say what comes with the frames; ``sound`` is the soundtrack.
     """
 
     facts: VideoFacts
@@ -74,13 +74,13 @@ class ClipSource(ABC):
 
     @abstractmethod
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames; one that cannot be read gives a BadPair.
+        """Yield the frames, a BadPair for each that cannot be read.
 
-        Raises ValueError where the source is damaged as a whole.
+        Raises ValueError if the source as a whole is damaged.
         """
 
     def _first_size(self, where: str) -> tuple[int, int]:
-        """Return width and height of the first frame that can be read."""
+        """Return width and height of the first readable frame; FileError if there is none."""
         reason = 'there is none'
         for frame in self.read():
             if isinstance(frame, FrameSet):
@@ -90,9 +90,9 @@ class ClipSource(ABC):
 
 
 class PictureClip(ClipSource):
-    """Pictures of a folder by name, from ``start`` on for ``duration`` seconds.
+    """The images of a folder in order of name, from ``start`` on for ``duration`` seconds.
 
-    Raises ValueError where there is no picture that can be read.
+    Raises ValueError if there is no readable image.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class PictureClip(ClipSource):
         self.facts = VideoFacts(*self._first_size(str(folder)), _fraction(rate), count)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the pictures by name."""
+        """Yield the images in order of name."""
         yield from self._frames.read(self._part)
 
 
 class PannedClip(ClipSource):
-    """What a camera sees that pans and zooms over a picture, for ``duration`` seconds.
+    """A pan and zoom over one image, for ``duration`` seconds.
 
-    ``size`` is width and height in pixels. Raises FileError where the picture cannot be read.
+    ``size`` is width and height in pixels. Raises FileError if the image cannot be read.
     """
 
     def __init__(self, picture: Path, duration: float, size: tuple[int, int] = (640, 480)):
@@ -137,7 +137,7 @@ class PannedClip(ClipSource):
             yield FrameSet(f'{self._name} at {time:.1f} s', None, view)
 
     def _view(self, time: float) -> tuple[slice, slice]:
-        """Return the rows and columns that are seen at a time in seconds."""
+        """Return the rows and columns in view at a time in seconds."""
         height, width = self._picture.shape[:2]
         across, down, into = (0.5 + 0.5 * math.sin(2 * math.pi * time / p) for p in _PERIODS)
         largest = min(width / self.facts.width, height / self.facts.height)
@@ -151,13 +151,13 @@ class PannedClip(ClipSource):
 class BagClip(ClipSource):
     """An image topic of a rosbag2, in recorded order.
 
-    ``topic`` is with or without ``/compressed`` and the leading slash; None takes the only one.
-    ``derained_topic`` is where the derained frames are in the bag, empty for the topic of ``derain
-    bag``, None if they are not to be taken from it. ``rate`` in Hz, None for that of the stamps;
-    ``start`` and ``duration`` in seconds from the first frame on, by the time of recording.
+    ``topic`` is with or without ``/compressed`` and the leading slash; None takes the only image
+    topic. ``derained_topic`` has the derained frames; an empty name means the topic of ``derain
+    bag``, None leaves them out. ``rate`` is in Hz, None to estimate it from the stamps; ``start``
+    and ``duration`` are in seconds from the first frame on, by the time of recording.
 
-    Raises BagError where the bag cannot be read or a topic is not an image topic of it, FileError
-    where there is no frame or the rate cannot be told.
+    Raises BagError if the bag cannot be read or a topic is not an image topic of it, FileError if
+    there is no frame or the rate cannot be determined.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class BagClip(ClipSource):
         self.facts = VideoFacts(*self._first_size(f'{bag}: {self._topic}'), _fraction(rate), count)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames, named by their stamps or else the time of recording."""
+        """Yield the frames, named by their stamps, or else by their time of recording."""
         if self._derained is not None:
             yield from (frame for frame in self._derained.read()
                         if frame.name not in self._outside)
@@ -225,7 +225,7 @@ def _fraction(rate: float) -> Fraction:
 
 
 def _rate(steps: np.ndarray, where: str) -> float:
-    """Return frames a second from steps in ns: of the median one, to a hundredth."""
+    """Return the frame rate in Hz, to a hundredth, from the median of time steps in ns."""
     rate = 1e9 / float(np.median(steps)) if len(steps) else math.nan
     if not _SLOWEST <= rate <= _FASTEST:
         raise FileError(f'{where}: the stamps do not tell the rate; name it with --fps')

@@ -1,4 +1,4 @@
-"""Where rainy frames come from, with their derained and clean versions as far as given."""
+"""Sources of rainy frames, with their derained and clean versions where available."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from derain_ros.text import printable
 
 @dataclass(frozen=True)
 class FrameSet:
-    """One frame and its versions, uint8, H×W×3, BGR, of one size; None where not given.
+    """One frame and its versions, uint8, H×W×3, BGR, all of one size; None if not available.
 
-    ``name`` is printable; ``stamp`` is the header's in ns, of a bag; ``rain_mask`` is uint8, H×W,
-    255 = rain; ``position`` counts the frames of the topic, folder or video; ``seconds`` is the
-    time from the start of a video.
+    ``name`` is printable; ``stamp`` is the header stamp in ns, if from a bag; ``rain_mask`` is
+    uint8, H×W, 255 = rain; ``position`` is the frame's index in the topic, folder or video;
+    ``seconds`` is the time from the start of a video.
     """
 
     name: str
@@ -43,9 +43,9 @@ class FrameSet:
 
 
 class FolderFrames:
-    """Pictures of the same name in folders, each with rain, derained and clean or None.
+    """Images of the same name in folders of rainy, derained and clean images, or None.
 
-    Raises FileError where a picture has no partner, or a folder holds none; see
+    Raises FileError if an image has no partner, or a folder holds no images; see
     :func:`derain_ros.files.pairs.match_pictures`.
     """
 
@@ -59,16 +59,16 @@ class FolderFrames:
         return len(self._pictures)
 
     def describe(self) -> dict:
-        """Return the folders."""
+        """Return the folders, as a source description for a run file."""
         return {'kind': 'folders', **{name: path and printable(str(path))
                                       for name, path in self._folders.items()}}
 
     def has(self, version: str) -> bool:
-        """Tell whether the folder of a version is given."""
+        """Return whether the folder of a version is given."""
         return self._folders[version] is not None
 
     def read(self, part: slice = slice(None)) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames by name; a picture that cannot be read gives a BadPair."""
+        """Yield the frames in order of name, a BadPair for each that cannot be read."""
         reader = PictureReader()
         for position, (name, files) in list(enumerate(self._pictures.items()))[part]:
             shown = printable(name.as_posix())
@@ -83,7 +83,7 @@ class FolderFrames:
 
 
 class FolderPairs(FolderFrames):
-    """Pairs of rainy and clean pictures of the same name in two folders, or of two files."""
+    """Pairs of rainy and clean images: of the same name in two folders, or two files."""
 
     def __init__(self, rainy: Path, clean: Path):
         super().__init__(rainy, None, clean)
@@ -96,15 +96,15 @@ class FolderPairs(FolderFrames):
 
 
 class BagFrames:
-    """Frames of image topics of a rosbag2 that bear the same header stamp.
+    """Frames with the same header stamp on several image topics of a rosbag2.
 
-    The bag is read twice: first the stamps alone, then all topics side by side. Topics are with
-    or without ``/compressed`` and the leading slash. Without a derained topic, the one that
-    ``derain bag`` would have added is taken if the bag has it, unless ``take_derained`` is false;
-    an empty name asks for it. ``notes``, printable, tell what was left out or assumed.
+    The bag is read twice: first only the stamps, then all topics in parallel. Topics are with or
+    without ``/compressed`` and the leading slash. If ``derained_topic`` is None, the one that
+    ``derain bag`` would have added is used if present, unless ``take_derained`` is false; an empty
+    name requires that topic. ``notes``, printable, say what was left out or assumed.
 
-    Raises BagError where the bag cannot be read, a topic is not an image topic of it, or no
-    stamps agree.
+    Raises BagError if the bag cannot be read, a topic is not an image topic of it, or the topics
+    have no stamp in common.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class BagFrames:
             self._bits = bits_of(recording, rainy)
             stamps = count_stamps(recording, *names.values(), *filter(None, [self._mask]))
         frames = {topic: counts.total() for topic, counts in stamps.items()}
-        # Those that exactly one frame bears.
+        # Stamps that exactly one frame of the topic has.
         single = {topic: {stamp for stamp, count in counts.items() if count == 1 and stamp}
                   for topic, counts in stamps.items()}
         self._common = set.intersection(*(single[name] for name in names.values()))
@@ -170,18 +170,18 @@ class BagFrames:
                 'left_out': dict(self._left_out)}
 
     def has(self, version: str) -> bool:
-        """Tell whether there is a topic of a version."""
+        """Return whether there is a topic of a version."""
         return version in self._topics
 
     def has_masks(self) -> bool:
-        """Tell whether rain masks lie beside the derained frames."""
+        """Return whether there are rain masks for the derained frames."""
         return bool(self._with_mask)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
         """Yield the frames in the order of the rainy topic, named by their stamp.
 
-        Where the bag is damaged, a BadPair says so at the end. Raises BagError where the frames
-        of a topic are in disorder.
+        If the bag is damaged, BadPairs at the end report it. Raises BagError if the frames of a
+        topic are out of order.
         """
         with Recording(self._bag) as recording:
             partners = {version: PartnerFrames(recording, topic, self._common)
@@ -231,11 +231,11 @@ class BagPairs(BagFrames):
 
 
 FrameSource = FolderFrames | BagFrames
-"""Where frames come from; ``len`` is how many ``read`` yields, of which one is in memory."""
+"""``len`` is the number of frames that ``read`` yields; it holds one of them in memory."""
 
 
 def damages_of(recording: Recording) -> Iterator[BadPair]:
-    """Yield one BadPair for each place where a recording is damaged."""
+    """Yield one BadPair for each damaged place of a recording."""
     for damage in recording.damages:
         yield BadPair(printable(damage.file), printable(
             f'{recording.source}: damaged: {damage}; all else was read'))

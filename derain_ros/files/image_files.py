@@ -1,8 +1,8 @@
 """Derain image files and folders.
 
-Every picture is read as 8-bit BGR, the way a viewer shows it: grey becomes three equal
-channels, of 16-bit samples the upper eight of the bits in use count, an alpha channel is dropped,
-the EXIF orientation is applied, and of an animation or a multi-page file the first picture counts.
+Every image is read as 8-bit BGR, the way a viewer shows it: grey becomes three equal channels,
+16-bit samples are reduced to the upper eight of the bits in use, an alpha channel is dropped, the
+EXIF orientation is applied, and only the first image of an animation or multi-page file is used.
 """
 
 import logging
@@ -25,36 +25,36 @@ from derain_ros.text import natural_key, printable
 
 IMAGE_SUFFIXES = frozenset({
     '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'})
-"""Suffixes, in lower case, that a folder is searched for."""
+"""Lower-case suffixes of the files that are collected from a folder."""
 
 VIDEO_SUFFIXES = frozenset({
     '.3gp', '.avi', '.flv', '.gif', '.h264', '.m2ts', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg',
     '.mpg', '.mts', '.ts', '.webm', '.wmv'})
-"""Suffixes, in lower case, of files that are read as videos."""
+"""Lower-case suffixes of files that are read as videos."""
 
 _KINDS = ', '.join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """A picture to read, and the path of its result in the output folder, without ``.png``."""
+    """An image to read, and the path of its result in the output folder, without ``.png``."""
 
     source: Path
     stem: PurePath
 
     def output_names(self, *, mask: bool, overlay: bool) -> list[PurePath]:
-        """Relative paths of the files this job writes; the image comes first."""
+        """Return the relative paths of the files this job writes; the image comes first."""
         suffixes = ['.png', *['_mask.png'] * mask, *['_overlay.png'] * overlay]
         return [self.stem.with_name(self.stem.name + suffix) for suffix in suffixes]
 
 
 def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
-    """Find the pictures in files and folders, those of a folder by name, numbers as numbers.
+    """Collect images from files and folders, those of a folder in natural order of name.
 
-    Folders are searched recursively for :data:`IMAGE_SUFFIXES`, through links too, each folder
-    once; hidden files are left out, and so are the folders ``apart`` where they lie inside such a
-    folder. A file named by itself is taken whatever its suffix. Which kinds of files were left
-    out is logged. Raises FileError where a path does not exist, or a folder holds no picture.
+    Folders are searched recursively for :data:`IMAGE_SUFFIXES`, following links, each folder
+    once; hidden files are skipped, and so are the folders ``apart`` if they are inside such a
+    folder. A file in ``paths`` is taken whatever its suffix. The kinds of files skipped in folders
+    are logged. Raises FileError if a path does not exist, or a folder holds no image.
     """
     jobs: dict[tuple[Path, PurePath], ImageJob] = {}
     for path in paths:
@@ -68,9 +68,9 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
 
 
 def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay: bool) -> None:
-    """Make sure that no result replaces an input, by whatever link, or another result.
+    """Make sure that no result overwrites an input, even through links, or another result.
 
-    Raises FileError, also where ``output`` is not a folder that can be written to.
+    Raises FileError if one would, or if ``output`` is not a writable folder.
     """
     check_folder(output)
     inputs = {_identity(job.source): job.source for job in jobs if job.source.exists()}
@@ -93,11 +93,11 @@ def derain_images(
     jobs: Iterable[ImageJob], engine: Engine, output: Path, *, strength: float = 1.0,
     mask: bool = False, overlay: bool = False,
 ) -> Iterator[str | None]:
-    """Derain pictures, as :func:`check_outputs` has passed them; see :func:`make_images`.
+    """Derain images, checked by :func:`check_outputs` before; yields as :func:`make_images`.
 
-    ``output`` is the folder of the results, made where it does not exist. ``strength`` is the
-    share of the derained image in the result, 0–1.5; ``mask`` and ``overlay`` write
-    ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png`` too.
+    ``output`` is the folder of the results, created if it does not exist. ``strength`` is the
+    share of the derained image in the result, 0–1.5; ``mask`` and ``overlay`` also write
+    ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png``.
     """
     def make(job: ImageJob, picture: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         frame = Frame(bgr=picture)
@@ -115,9 +115,9 @@ def make_images(
     jobs: Iterable[ImageJob],
     make: Callable[[ImageJob, np.ndarray], Iterable[tuple[Path, np.ndarray]]],
 ) -> Iterator[str | None]:
-    """Read pictures one by one, and write what ``make`` makes of each as PNG, by its file.
+    """Read images one by one, and write the (path, image) pairs that ``make`` returns as PNG.
 
-    Yields None after each, or why it could not be read, worked on (ValueError) or written.
+    Yields None after each, or why it could not be read, processed (ValueError) or written.
     """
     reader = PictureReader()
     for job in jobs:
@@ -135,19 +135,19 @@ def make_images(
 
 
 class PictureReader:
-    """Reads pictures that belong together, so that 16-bit samples all mean the same brightness.
+    """Reads images that belong together, so that all their 16-bit samples have the same scale.
 
-    How many bits are in use is told by the largest sample so far, as the node does, and logged
-    where it is fewer than 16.
+    Like the node, it estimates the number of bits in use from the largest sample so far; a number
+    below 16 is logged.
     """
 
     def __init__(self) -> None:
         self._bits = 8
 
     def read(self, *paths: Path) -> list[np.ndarray]:
-        """Read pictures as uint8, H×W×3, BGR, C-contiguous, upright.
+        """Read images as uint8, H×W×3, BGR, C-contiguous, upright.
 
-        Raises FileError where a file cannot be read, is not a picture, or is damaged.
+        Raises FileError if a file cannot be read, is not an image, or is damaged.
         """
         images = [_decode(path) for path in paths]
         for path, image in zip(paths, images, strict=True):
@@ -175,7 +175,7 @@ def _decode(path: Path) -> np.ndarray:
     if damage:
         raise FileError(f'{path}: damaged in the middle ({damage}); get it again')
     samples = None if image is None else image.dtype
-    if samples == np.float32:  # Radiance, .hdr, can be read with 8 bits
+    if samples == np.float32:  # Radiance files, .hdr, can be read as 8-bit
         image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)
     if image is None or image.dtype not in (np.uint8, np.uint16):
         hint = ''
@@ -189,7 +189,7 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 image (H×W, or H×W×3 BGR) so that ``path`` is never half a file."""
+    """Write a uint8 image (H×W, or H×W×3 BGR) atomically as PNG; raises FileError or OSError."""
     done, data = cv2.imencode('.png', image)
     if not done:
         raise FileError(f'{path}: could not be encoded as PNG')
@@ -224,6 +224,6 @@ def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Tell files apart whatever links lead to them."""
+    """Return device and inode of a file, the same through any link."""
     status = path.stat()
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Which pictures of folders belong together, by their names."""
+"""Match the images of several folders by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class BadPair:
-    """A frame or pair that could not be read or measured, and why; printable."""
+    """A frame or pair that could not be read or evaluated, and why; both printable."""
 
     name: str
     reason: str
 
 
 def match_pictures(rainy: Path, others: Mapping[str, Path]) -> dict[PurePath, dict[str, Path]]:
-    """Match pictures of the same name in folders, searched recursively.
+    """Match images of the same name in folders, searched recursively.
 
-    A name counts with its suffix first (``a.png`` and ``a.png``), then without (``a.jpg`` and
-    ``a.png``). Files in place of folders make one match, whatever their names. ``others`` are by
-    what they are, such as ``clean``.
+    Names are first compared with their suffix (``a.png`` and ``a.png``), then without (``a.jpg``
+    and ``a.png``). Files instead of folders match whatever their names. ``others`` maps versions,
+    such as ``clean``, to folders.
 
-    Returns the files of each picture, ``rainy`` and the others, by its name in the rainy folder,
-    in the order of names. Raises FileError where a picture has no partner, or a folder holds none.
+    Returns the files of each image by version, ``rainy`` included, keyed and ordered by its name
+    in the rainy folder. Raises FileError if an image has no partner, or a folder has no images.
     """
     found = _pictures(rainy, *others.values())
     matches = {name: {'rainy': file} for name, file in found.items()}
@@ -50,7 +50,7 @@ def match_pictures(rainy: Path, others: Mapping[str, Path]) -> dict[PurePath, di
 
 
 def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_name: str) -> None:
-    """Raise FileError, which names both pictures, unless they are of one size."""
+    """Raise FileError, which names both images, unless they have the same size."""
     if rainy.shape != clean.shape:
         sizes = [f'{image.shape[1]}x{image.shape[0]}' for image in (rainy, clean)]
         raise FileError(
@@ -59,7 +59,7 @@ def check_sizes(rainy: np.ndarray, clean: np.ndarray, rainy_name: str, clean_nam
 
 
 def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
-    """Find the pictures of a folder, without those of other folders in it, by relative path."""
+    """Return the images of a folder by relative path, except those in the folders ``apart``."""
     root = path if path.is_dir() else path.parent
     return {job.source.relative_to(root): job.source for job in collect_images([path], *apart)}
 
@@ -67,7 +67,7 @@ def _pictures(path: Path, *apart: Path) -> dict[PurePath, Path]:
 def _match(
     rainy: dict[PurePath, Path], clean: dict[PurePath, Path], rainy_root: Path, clean_root: Path
 ) -> list[tuple[PurePath, Path]]:
-    """Return each rainy picture's name and its partner."""
+    """Return the name of each rainy image and its partner's file; FileError if one is missing."""
     by_stem: dict[PurePath, list[PurePath]] = {}
     for name in clean.keys() - rainy.keys():
         by_stem.setdefault(name.with_suffix(''), []).append(name)

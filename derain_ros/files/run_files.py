@@ -1,4 +1,4 @@
-"""What a measurement leaves: a JSON file that ``derain report`` reads, and what ran where."""
+"""Run files, the JSON results that ``derain report`` reads, with versions and host."""
 
 import hashlib
 import json
@@ -18,17 +18,17 @@ from derain_ros.replacing import replace_file
 from derain_ros.text import printable
 
 FORMAT = 1
-"""Version of the files; it rises when a name changes its meaning or goes away."""
+"""Version of the format, incremented when a field changes its meaning or is removed."""
 
 KINDS = ('bag', 'pairs', 'replay', 'detections')
-"""What is in a file: the work of ``bag``, ``evaluate``, ``replay-bench``, ``detections``."""
+"""Kinds of run files, made by ``bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
 
 _CHUNK = 1 << 20
 _STORAGE_SUFFIXES = frozenset({'.mcap', '.db3', '.zstd'})
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what computes; None where it is not installed."""
+    """Return the versions of Python and the packages that compute; None if not installed."""
     found: dict[str, str | None] = {
         'derain_ros': __version__, 'python': platform.python_version(),
         'numpy': np.__version__, 'opencv': cv2.__version__}
@@ -41,27 +41,27 @@ def versions() -> dict[str, str | None]:
 
 
 def host() -> dict[str, Any]:
-    """Return what is known of this machine: processor, cores, kernel."""
+    """Describe this machine: ``processor``, ``cores``, ``machine`` and ``system`` (kernel)."""
     return {'processor': _processor(), 'cores': os.cpu_count(), 'machine': platform.machine(),
             'system': f'{platform.system()} {platform.release()}'}
 
 
 def run_head(kind: str) -> dict[str, Any]:
-    """Return what every run file begins with: ``format``, ``kind``, ``versions``, ``host``."""
+    """Return the first fields of a run file: ``format``, ``kind``, ``versions``, ``host``."""
     return {'format': FORMAT, 'kind': kind, 'versions': versions(), 'host': host()}
 
 
 def bag_bytes(bag: Path) -> int:
-    """Return how much :func:`bag_facts` reads. Raises OSError as it does."""
+    """Return how many bytes :func:`bag_facts` reads; raises OSError as it does."""
     return sum(path.stat().st_size for path in _storage_files(bag))
 
 
 def bag_facts(bag: Path, progress: Callable[[int], Any] = lambda count: None) -> dict[str, Any]:
-    """Return size and sha256 of the files of a bag, a folder or a bare storage file.
+    """Return size and SHA-256 of the files of a bag, a folder or a bare storage file.
 
     Returns ``path``; ``files``, a list of ``name``, ``bytes`` and ``sha256`` (hexadecimal) of each
-    storage file by name; ``sha256`` of the lines ``<sha256> <name>`` of these files. ``progress``
-    is called with the number of bytes read since the last call. Raises OSError.
+    storage file in order of name; ``sha256`` of the lines ``<sha256> <name>`` of these files.
+    ``progress`` is called with the number of bytes read since the last call. Raises OSError.
     """
     listed = []
     for path in _storage_files(bag):
@@ -84,15 +84,15 @@ def _storage_files(bag: Path) -> list[Path]:
 
 
 def write_run(path: Path, run: dict) -> None:
-    """Write what was measured, with ``format`` and ``kind`` and no NaN, as JSON.
+    """Write a run file atomically, as JSON.
 
-    The file is whole, or as it was; raises OSError where it cannot be written.
+    ``run`` includes the fields of :func:`run_head`, and no NaN (ValueError). Raises OSError.
     """
     replace_file(path, json.dumps(run, indent=2, allow_nan=False) + '\n')
 
 
 def check_output(path: Path) -> None:
-    """Raise FileError or OSError unless a file can be written; its folder is made."""
+    """Raise FileError or OSError unless a file can be written; its folder is created."""
     if path.is_dir():
         raise FileError(f'{path}: is a folder; name a file')
     check_folder(path.parent)
@@ -100,12 +100,12 @@ def check_output(path: Path) -> None:
 
 
 def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
-    """Read a file of :func:`write_run`.
+    """Read a file written by :func:`write_run`.
 
-    ``types`` has by kind the msgspec type to return, with the fields that are needed; without it,
-    the content is a dict, and nothing but format and kind are checked. Raises OSError where it is
-    not there, and FileError, which names file and field, where it is no JSON, not of a known kind
-    and format, or a field is missing or does not fit.
+    ``types`` maps kinds to msgspec types with the fields that are needed; without it, the content
+    is returned as a dict, and only format and kind are checked. Raises OSError if the file cannot
+    be read, and FileError, which names file and field, if it is not JSON, of an unknown kind or
+    format, or a field is missing or invalid.
     """
     import msgspec
 

@@ -1,4 +1,4 @@
-"""Make a video of a clip: of what deraining does, or of anything else made of its frames."""
+"""Write videos from clips: rainy and derained versions in one view, or any other view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from derain_ros.text import printable
 
 @dataclass
 class ClipSummary:
-    """What was written, and the frames that failed, which are left out."""
+    """The video that was written, and the frames that failed, which are not in it."""
 
     video: VideoFile
     failed: list[BadPair] = field(default_factory=list)
@@ -50,16 +50,16 @@ def write_clip(
     source: ClipSource, destination: Path, show: Callable[[FrameSet, float], np.ndarray], *,
     wide: int = 1, progress: Callable[[int], Any] = lambda count: None,
 ) -> ClipSummary:
-    """Write what is shown of each frame of a clip, at its time, with the sound of the clip.
+    """Write the output of ``show`` for each frame of a clip, with its time and the clip's sound.
 
-    The video appears at the end, whole, or not at all; one frame is in memory at a time.
-    :func:`derain_ros.files.video_files.check_destination` has passed ``destination``. ``show``
-    takes a frame and its seconds from the start, and returns uint8, H×W×3, BGR, ``wide`` frames
-    wide; where it raises ValueError the frame has failed. ``progress`` is called with 1 after each
-    frame.
+    The video appears only when it is complete; one frame is in memory at a time. ``destination``
+    must have passed :func:`derain_ros.files.video_files.check_destination`. ``show`` takes a frame
+    and its time in seconds from the start, and returns an image, uint8, H×W×3, BGR, ``wide``
+    frames wide; if it raises ValueError the frame counts as failed. ``progress`` is called with 1
+    for each frame.
 
-    Raises ValueError where the destination cannot be written, the source is damaged, or not one
-    frame could be shown.
+    Raises ValueError if the destination cannot be written, the source is damaged, or every frame
+    failed.
     """
     facts = replace(source.facts, width=source.facts.width * wide)
     with new_video(destination, facts, source.sound) as video:
@@ -87,12 +87,12 @@ def make_video(
     strength: float = 1.0, sweep: float | None = None,
     progress: Callable[[int], Any] = lambda count: None,
 ) -> ClipSummary:
-    """Write a clip with its derained version; see :func:`write_clip` for what is not here.
+    """Write a clip with its derained version; for other arguments and errors see ``write_clip``.
 
     ``view`` is one of :data:`derain_ros.files.views.VIEWS`. ``engine`` derains the frames that
-    come without a derained version; EngineError goes through. ``strength`` is the share of the
-    derained image in the result, 0–1.5; ``sweep`` the seconds in which the divider of ``split``
-    goes to and fro, None to keep it in the middle.
+    come without a derained version; its EngineError is passed on. ``strength`` is the share of the
+    derained image in the result, 0–1.5; ``sweep`` is the period, in seconds, in which the divider
+    of ``split`` moves to and fro, None to keep it in the middle.
     """
     memory = Memory()
 

@@ -1,4 +1,4 @@
-"""Video files, read and written with PyAV: their times, the shape of pixels and sound are kept."""
+"""Read and write video files with PyAV, keeping frame times, pixel aspect ratio and sound."""
 
 import errno
 import logging
@@ -22,19 +22,19 @@ from derain_ros.replacing import replacing
 from derain_ros.text import printable
 
 CODECS = {'.mp4': ('mp4', 'libx264', 'yuv420p'), '.avi': ('avi', 'ffv1', 'bgr0')}
-"""What is written: format, encoder and pixels; H.264, which loses detail, or lossless FFV1."""
+"""Container format, encoder and pixel format by suffix: lossy H.264, or lossless FFV1."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT709, _LIMITED_RANGE = 1, 1  # of FFmpeg's AVCOL_
 _LAYOUTS = {'1 channels': 'mono', '2 channels': 'stereo'}
 _MOST_LOST = 2
-"""Frames by which an announced length may be off, being an estimate in some formats."""
+"""Frames that may be missing at the end, as the length is an estimate in some formats."""
 
 
 class VideoClip(ClipSource):
     """A video file, or the part of it from ``start`` on for ``duration`` seconds.
 
-    Raises FileError where it cannot be read, or ends before ``start``.
+    Raises FileError if it cannot be read, or ends before ``start``.
     """
 
     def __init__(self, source: Path, start: float = 0.0, duration: float | None = None):
@@ -53,15 +53,15 @@ class VideoClip(ClipSource):
             share = (self._stop - self._start) / found.length
             self.facts = replace(found, frames=round(found.frames * share))
         self._cut = stop is not None
-        # Others count the gaps between frames too, or do not know.
+        # Other formats count gaps between frames too, or do not store the number.
         self._count = found.frames * (
             not start and not self._cut and source.suffix.lower() in ('.mp4', '.mov', '.m4v'))
         self.sound = Sound(source, self._start, stop)
 
     def read(self) -> Iterator[FrameSet | BadPair]:
-        """Yield the frames; one that is damaged, and where the file breaks off, is a BadPair.
+        """Yield the frames, a BadPair for each damaged one, and one if the file is truncated.
 
-        Those behind it that are coded from it are logged.
+        Frames that are predicted from a damaged one are logged.
         """
         number, time = -1, Fraction(-1)
         torn: int | None = None
@@ -100,7 +100,7 @@ class VideoClip(ClipSource):
 
 @contextmanager
 def open_video(source: Path) -> Iterator[av.container.InputContainer]:
-    """Open a video to read; raises FileError."""
+    """Open a video for reading; raises FileError."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(source.open('rb'))
@@ -114,19 +114,19 @@ def open_video(source: Path) -> Iterator[av.container.InputContainer]:
 
 
 def _name_for_ffmpeg(file: BinaryIO) -> str:
-    """Name an open file in ASCII: FFmpeg takes no names that are not UTF-8."""
+    """Return an ASCII path to an open file, as FFmpeg rejects names that are not UTF-8."""
     return f'/proc/self/fd/{file.fileno()}'
 
 
 def probe_video(source: Path) -> VideoFacts:
-    """Return what is known of a video; raises FileError."""
+    """Return the properties of a video; raises FileError."""
     with open_video(source) as container:
         first = next(filter(None, read_frames(container)), None)
         if first is None:
             raise FileError(f'{source}: not one frame can be read; it may be damaged')
         height, width = first[1].shape[:2]
         stream = container.streams.video[0]
-        # FFmpeg's guess is the clock's frequency where the times of frames fit no rate.
+        # If the frame times fit no rate, FFmpeg guesses the frequency of the clock instead.
         mean, rate = stream.average_rate, stream.guessed_rate
         if mean and (not rate or rate > 4 * mean):
             rate = mean
@@ -150,9 +150,9 @@ def probe_video(source: Path) -> VideoFacts:
 def read_frames(
     container: av.container.InputContainer
 ) -> Iterator[tuple[Fraction, np.ndarray, bool] | None]:
-    """Yield seconds from the start, and the frame, uint8, H×W×3, BGR, upright; None if damaged.
+    """Yield the frames of a video as (seconds, image, is_key), or None for a damaged one.
 
-    Last comes whether it is a key frame, which is coded from no other.
+    Times are from the start; images are uint8, H×W×3, BGR, upright; is_key marks key frames.
     """
     stream = container.streams.video[0]
     origin, time = (stream.start_time or 0) * stream.time_base, Fraction(0)
@@ -176,7 +176,7 @@ def read_frames(
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Turn or mirror a frame by its display matrix: x' = ax + cy, y' = bx + dy."""
+    """Rotate or mirror a frame by its display matrix: x' = ax + cy, y' = bx + dy."""
     image = frame.to_ndarray(format='bgr24')
     matrix = frame.side_data.get('DISPLAYMATRIX')
     if matrix is None:
@@ -188,7 +188,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def check_destination(destination: Path) -> None:
-    """Raise FileError unless a video of this name can be written, and none is there."""
+    """Raise FileError unless a video of this name can be written, and does not exist yet."""
     if destination.suffix.lower() not in CODECS:
         kinds = ' or '.join(CODECS)
         raise FileError(
@@ -203,12 +203,12 @@ def check_destination(destination: Path) -> None:
 def new_video(
     destination: Path, facts: VideoFacts, sound: Sound | None = None
 ) -> Iterator['VideoFile']:
-    """Write a video, which appears when the block is left, whole, or not at all.
+    """Write a video, which appears under its name only once the block has ended without error.
 
-    :func:`check_destination` has passed ``destination``; of the ``facts`` size, rate, time base
-    and aspect count, and ``sound`` is copied beside the frames. Odd sides get a row or column
-    more; an .avi has times that are multiples of 1/rate. Raises FileError where it cannot be
-    written, or has appeared meanwhile.
+    ``destination`` must have passed :func:`check_destination`; ``facts`` gives size, rate, time
+    base and pixel aspect, and ``sound`` is copied without re-encoding. Odd sides are padded by a
+    row or column; times in an .avi are rounded to multiples of 1/rate. Raises FileError if the
+    video cannot be written, or the destination exists by then.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -233,9 +233,9 @@ def new_video(
 class VideoFile:
     """A video that is being written; see :func:`new_video`.
 
-    ``facts`` are those given, with the even sides and the time base of the file; ``frames`` were
-    written, of which ``resized`` were of another size and scaled; ``gaps`` are steps between them
-    that are longer than at the rate; ``notes`` tell the user what could not be kept.
+    ``facts`` are those given, with the even sides and the time base of the file; ``frames`` is the
+    number written, ``resized`` how many of them had another size and were scaled, ``gaps`` how
+    many steps between them exceed 1.5/rate; ``notes`` tell the user what could not be kept.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class VideoFile:
             self.notes.append('a side of the frames is odd; the last row or column is there '
                               'twice, because a video has even sides')
         if encoder == 'libx264':
-            # Later frames first would leave the length of a clip of varying rate wrong.
+            # With B-frames, the length of a clip with a varying rate would be wrong.
             stream.options = {'crf': '18', 'bf': '0'}
             stream.codec_context.sample_aspect_ratio = facts.aspect
             stream.codec_context.color_range = _LIMITED_RANGE
@@ -272,12 +272,12 @@ class VideoFile:
                 'high; name an .mp4 to keep that')
 
     def add_sound(self, source: av.container.InputContainer, sound: Sound) -> None:
-        """Copy the first sound of a video beside the frames; before the first of these."""
+        """Copy the first audio stream of a video; to be called before the first frame."""
         found = next(iter(source.streams.audio), None)
         if found is None:
             return
         name = found.codec_context.codec.canonical_name if found.codec_context else 'unknown'
-        # An .avi does not say what its channels are, and an .mp4 must.
+        # An .avi has no channel layout, but an .mp4 needs one.
         layout = _LAYOUTS.get(found.layout.name, found.layout.name) if found.layout else ''
         if name not in self._output.supported_codecs or (
                 name.startswith('pcm') and layout.endswith(' channels')):
@@ -292,7 +292,7 @@ class VideoFile:
         self._sound = _cut(source, found, stream, origin, sound)
 
     def write(self, frame: np.ndarray, seconds: Fraction) -> None:
-        """Add a frame, uint8, H×W×3, BGR, that is shown from so many seconds on."""
+        """Add a frame, uint8, H×W×3, BGR, to be shown from a time in seconds on."""
         frame, scaled = fit(frame, self.facts.width, self.facts.height)
         self.resized += scaled
         self.frames += 1
@@ -306,7 +306,7 @@ class VideoFile:
         self._copy_sound(seconds)
 
     def finish(self) -> None:
-        """Write what waits: the encoder's last frames, and the rest of the sound."""
+        """Write what is left: the frames in the encoder, and the rest of the sound."""
         self._output.mux(self._stream.encode())
         self._copy_sound(None)
 
@@ -326,12 +326,12 @@ def _cut(
     source: av.container.InputContainer, found: av.AudioStream, stream: av.AudioStream,
     origin: Fraction, sound: Sound,
 ) -> Iterator[av.Packet]:
-    """Yield the packets of a stretch of sound, counted from its start, for another stream."""
+    """Yield the packets of ``sound``, with times from its start, for another stream."""
     for packet in source.demux(found):
         if packet.pts is None or packet.dts is None:
             continue
         at = packet.pts * packet.time_base - origin
-        # What comes before 0 fills the decoder.
+        # Packets before 0 only prime the decoder; they are kept if the sound starts at 0.
         if at < sound.start > 0:
             continue
         if sound.stop is not None and at >= sound.stop:
@@ -342,10 +342,10 @@ def _cut(
 
 
 def fit(image: np.ndarray, width: int, height: int) -> tuple[np.ndarray, bool]:
-    """Bring an image to a size, and tell whether it was scaled.
+    """Fit an image into a size in pixels, and return whether it was scaled.
 
-    Where a row or column is missing, the last is repeated; any other image is scaled as a whole
-    and put between black bars.
+    If one row or column is missing, the last one is repeated; any other image of another size is
+    scaled, keeping its aspect ratio, and padded with black bars.
     """
     right, bottom = width - image.shape[1], height - image.shape[0]
     if right in (0, 1) and bottom in (0, 1):

@@ -1,4 +1,4 @@
-"""Rainy and derained frames in one picture: divided, side by side, or the rain tinted."""
+"""Show a rainy and a derained frame in one image: split, side by side, or with tinted rain."""
 
 import math
 
@@ -19,11 +19,11 @@ def compose(
     view: str, rainy: np.ndarray, derained: np.ndarray, rain_mask: np.ndarray | None = None, *,
     divider: float = 0.5,
 ) -> np.ndarray:
-    """Make one picture of a frame, uint8, H×W×3, BGR, its derained version and its rain mask.
+    """Combine a rainy frame, uint8, H×W×3, BGR, and its derained version into one image.
 
     ``view`` is one of :data:`VIEWS`; ``rain_mask``, uint8, H×W, 255 = rain, is for ``mask`` only;
-    ``divider`` is where ``split`` divides, as a share of the width. Returns uint8, BGR, H×W×3, or
-    H×2W×3 for ``side-by-side``; labels are left out where they would not fit.
+    ``divider`` is the position of the divider of ``split``, as a fraction of the width. Returns
+    uint8, BGR, H×W×3, or H×2W×3 for ``side-by-side``; labels that would not fit are left out.
     """
     if view == 'derained':
         return derained
@@ -41,12 +41,12 @@ def compose(
 
 
 def swept_divider(seconds: float, period: float) -> float:
-    """Return where the divider is at a time: from a tenth to nine tenths and back in a period."""
+    """Return the divider position at a time: it moves from 0.1 to 0.9 and back in each period."""
     return 0.5 - 0.4 * math.cos(2 * math.pi * seconds / period)
 
 
 def _label(image: np.ndarray, text: str, *, right: bool) -> np.ndarray:
-    """Return a copy with white text in a lower corner."""
+    """Return a copy of an image with a white label in a lower corner, if it fits."""
     image = image.copy()
     height, width = image.shape[:2]
     scale, thickness = max(0.4, height / 900), _thickness(image)
@@ -55,7 +55,7 @@ def _label(image: np.ndarray, text: str, *, right: bool) -> np.ndarray:
     if text_width + 2 * margin > width // 2 or 3 * text_height > height // 4:
         return image
     left = width - margin - text_width if right else margin
-    # A dark plate keeps it legible in any rain.
+    # A darkened background keeps the label legible.
     plate = image[height - 2 * margin - text_height // 2:height - margin // 2,
                   left - margin // 2:left + text_width + margin // 2]
     plate[:] = plate // 4
