@@ -1,10 +1,10 @@
 """Decides whether it rains, from the rain masks of the network.
 
-While it is wet the network runs on every frame, and its mask tells whether the rain has
-stopped. While it is dry the network is bypassed but for a *probe*: a few times a second it
-runs on one patch of the frame, and the mask of that patch tells whether rain has started. What
-looks like rain there, a network that remembers looks at again in the next frame: rain is gone
-from where it was, and a fence stays.
+While it is wet the network runs on every frame, and its mask shows whether the rain has
+stopped. While it is dry the network is bypassed except for *probes*: a few times a second it
+runs on one patch of the frame, whose mask shows whether rain has started. If the patch looks
+like rain, a network with memory looks at it again in the next frame: rain has moved on by
+then, whereas a fence has not.
 """
 
 import math
@@ -23,7 +23,7 @@ DRY_AFTER = 5.0
 """Default of :attr:`GateSettings.dry_after`, seconds."""
 
 PROBE_SECONDS = 0.2
-"""How often a probe is due while it is dry."""
+"""Interval between probes while it is dry."""
 
 PROBE_SIDE = (192, 256)
 """Height and width of a probe's patch in pixels; a smaller frame is taken whole."""
@@ -35,29 +35,29 @@ SLOW_SECONDS = 2.0
 """Time constant of the average that closes the gate: a passing tree does not hold it open."""
 
 ONE_PROBE = 1.75
-"""What a probe counts for at most, in multiples of ``wet_above``.
+"""Upper limit of the response of a probe, in multiples of ``wet_above``.
 
 Its weight after 0.2 s is 0.39: one patch with a fence in it does not open the gate, two with
 rain do.
 """
 
 SECOND_LOOK = 3.0
-"""What a probe counts for at most if a second look at the next frame has confirmed it.
+"""The same limit for a probe that a second look at the next frame has confirmed.
 
 One patch with rain then opens the gate.
 """
 
 LONGEST_STEP = 1.0
-"""Seconds that one frame counts for at most on the way to dry: a gap is no proof."""
+"""Most seconds that one frame adds to the dry time: a gap between frames proves nothing."""
 
 FORGET_SECONDS = 30.0
-"""After so long without a mask nothing is known any more, and the gate starts anew."""
+"""Seconds without a mask after which the gate starts anew."""
 
-# An unsure mask (below an eighth) counts for nothing: dry scenes have it all over.
+# Uncertain mask values (below an eighth) count as 0: dry scenes are full of them.
 _SURE = np.rint(np.clip((np.arange(256) - 32) / 128, 0, 1) * 255).astype(np.uint8)
 
 MASK_THRESHOLD = 128
-"""Least value of a rain mask that counts as rain."""
+"""Lowest value of a rain mask that counts as rain."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GateSettings:
     """When the gate opens and closes.
 
     It rains above the rain intensity ``wet_above``, 0–1, and is dry below ``dry_below``; between
-    the two the state stays. The gate closes after ``dry_after`` seconds below. Raises ValueError
+    the two the state is kept. The gate closes after ``dry_after`` dry seconds. Raises ValueError
     unless ``0 < dry_below <= wet_above <= 1`` and ``dry_after`` is finite and not negative.
     """
 
@@ -88,11 +88,11 @@ class GateSettings:
 
 
 def mask_response(mask: np.ndarray) -> float:
-    """Return how much of a mask is rain, 0–1: of a frame or of a patch of it.
+    """Return how much of a mask, of a frame or of a patch, is rain, 0–1.
 
-    That is the mean over the pixels of a uint8 H×W mask (0 = dry, 255 = rain), a pixel counting
-    for nothing up to 32 and fully from 160 on. Raises ValueError where the mask has another type
-    or layout, or no pixels.
+    That is the mean over the pixels of a uint8 H×W mask (0 = dry, 255 = rain), with a weight that
+    rises from 0 at 32 to 1 at 160. Raises ValueError if the mask has another type or layout, or no
+    pixels.
     """
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
         raise ValueError(
@@ -101,23 +101,23 @@ def mask_response(mask: np.ndarray) -> float:
 
 
 def mask_coverage(mask: np.ndarray) -> float:
-    """Return the share of pixels, 0–1, that a uint8 H×W mask calls rain."""
+    """Return the share of pixels, 0–1, that a uint8 H×W mask marks as rain."""
     return np.count_nonzero(mask >= MASK_THRESHOLD) / mask.size
 
 
 class RainGate:
-    """Knows whether it rains in front of one camera.
+    """Decides whether it rains in front of one camera.
 
     It starts wet: frames are derained until proven dry. It opens (becomes wet) as soon as
     :attr:`intensity` is above ``wet_above``, and closes (becomes dry) when a slower average has
     been below ``dry_below`` for ``dry_after`` seconds and the intensity is below it too. One
-    caller at a time; other threads may read the attributes. ``settings`` may be replaced, for the
-    next :meth:`update` on.
+    caller at a time; other threads may read the attributes. ``settings`` may be replaced, with
+    effect from the next :meth:`update`.
 
-    ``wet`` tells that it rains, or is not yet known not to; ``intensity`` is 0–1:
+    ``wet`` is true if it rains or is not yet known to be dry; ``intensity`` is 0–1:
     :func:`mask_response` smoothed over about :data:`FAST_SECONDS`, NaN before the first mask.
-    While dry it ends at :data:`SECOND_LOOK` × ``wet_above``. ``looks_again`` tells that the next
-    probe is a second look.
+    While dry it is limited to :data:`SECOND_LOOK` × ``wet_above``. ``looks_again`` is true if the
+    next probe is a second look.
     """
 
     settings: GateSettings
@@ -130,7 +130,7 @@ class RainGate:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all masks: wet, as at the start."""
+        """Forget all masks; the gate is then wet, as at the start."""
         self.wet = True
         self.intensity = self._slow = math.nan
         self._time: float | None = None
@@ -142,10 +142,10 @@ class RainGate:
         self.looks_again = False
 
     def probe_due(self, now: float) -> bool:
-        """Say whether the frame that came ``now``, in monotonic seconds, is to be probed.
+        """Return whether to probe the frame that arrived at ``now``, in monotonic seconds.
 
-        False while wet. While dry, once in :data:`PROBE_SECONDS` on average, or every frame
-        where frames are rarer; and for a second look. To be asked for every frame.
+        Call it for every frame. False while wet. While dry, true once in :data:`PROBE_SECONDS` on
+        average, or for every frame if frames are rarer, and for a second look.
         """
         if self.wet:
             return False
@@ -153,10 +153,10 @@ class RainGate:
         return self.looks_again or now >= self._due or now < self._time
 
     def doubts(self, mask: np.ndarray) -> bool:
-        """Say whether the mask of a probe calls for a second look, and is no news before that.
+        """Return whether the mask of a probe needs a second look before any :meth:`update`.
 
-        That is for a network that remembers: the next probe then is of the same patch, in the next
-        frame. Not where frames are rarer than probes, as that would take too long.
+        For a network with memory: the next probe is then of the same patch, in the next frame.
+        False if frames are rarer than probes, as a second look would take too long.
         """
         if self.wet or self.looks_again or not 0 < self._gap <= PROBE_SECONDS:
             return False
@@ -166,9 +166,9 @@ class RainGate:
     def next_patch(self, height: int, width: int) -> tuple[slice, slice]:
         """Return rows and columns to probe in a frame of ``height`` × ``width`` pixels.
 
-        Patches are of :data:`PROBE_SIDE`, or of the frame's side where that is smaller.
-        Successive ones lie far apart; as many as it takes to cover the frame do cover it.
-        A second look is at the one before.
+        Patches have the size :data:`PROBE_SIDE`, or that of the frame where it is smaller.
+        Successive ones are far apart, and the frame is covered in the fewest possible patches.
+        A second look gets the previous patch.
         """
         size, patch = self._place
         if self.looks_again and size == (height, width):
@@ -186,11 +186,11 @@ class RainGate:
         return patch
 
     def update(self, mask: np.ndarray, now: float) -> bool:
-        """Take in a mask, and return :attr:`wet` from this frame on.
+        """Process a mask; returns :attr:`wet` from this frame on.
 
         ``mask`` is as for :func:`mask_response`: of the whole frame while wet, of the patch of a
         probe while dry. ``now`` is in monotonic seconds; time that does not advance gives the mask
-        no weight. Raises ValueError as :func:`mask_response` does; nothing has changed then.
+        no weight. Raises ValueError as :func:`mask_response` does, without changing anything.
         """
         response = mask_response(mask)
         elapsed = 0.0 if self._time is None else max(0.0, now - self._time)
@@ -219,7 +219,7 @@ class RainGate:
 
     def _schedule(self, now: float) -> None:
         self._time = now
-        # From when it was due, not from now: else whole frame periods would be lost.
+        # From when it was due, not from now; otherwise whole frame periods would be lost.
         self._due += PROBE_SECONDS
         if not now < self._due <= now + PROBE_SECONDS:
             self._due = now + PROBE_SECONDS

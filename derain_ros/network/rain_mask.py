@@ -1,12 +1,12 @@
 """Stage 1, first half: find the rain.
 
-A rain streak is bright, thin across and long along. Morphology says so without a
-single weight: a white top-hat across the streak keeps what is bright and thin, an
+A rain streak is bright, thin and long. Mathematical morphology finds it without any
+weights: a white top-hat across the streak keeps what is bright and thin, an
 opening along the streak keeps what is long (Soille, *Morphological Image Analysis*,
 2nd ed., 2003, chapters 4 and 8). A small learned head refines the response.
 
 All operators are built from max-pool, min, max, pad and slice, so that they carry
-gradients and export to ONNX as they stand.
+gradients and export to ONNX unchanged.
 """
 
 import math
@@ -38,7 +38,7 @@ def _dilate_rows(image: Tensor, length: int) -> Tensor:
 
 
 def halve(image: Tensor) -> Tensor:
-    """Halve N×C×H×W by the maximum of 2×2 pixels, with pairs of rows as channels; see above."""
+    """Max-pool N×C×H×W by 2×2, with pairs of rows as channels; see :func:`_dilate_rows`."""
     batch, channels, height, width = image.shape
     pairs = image.reshape(batch, channels * height // 2, 2, width)
     return functional.max_pool2d(pairs, 2).reshape(batch, channels, height // 2, width // 2)
@@ -52,19 +52,19 @@ def erode(image: Tensor, size: tuple[int, int]) -> Tensor:
 def white_top_hat(image: Tensor, width: int) -> Tensor:
     """Keep what is bright and thinner than ``width`` in some direction.
 
-    The opening by a square leaves what a square of that side fits into; lines of every
-    direction and dots thinner than it remain in the difference.
+    The opening by a square leaves what the square fits into; thinner lines of any
+    direction, and smaller dots, remain in the difference.
 
     ``image``: float in 0–1, N×C×H×W. ``width``: odd side of the square, in pixels. Returns
     ``image`` − opening(``image``), N×C×H×W, never negative.
     """
-    # A square is a row of columns.
+    # The square is decomposed into a column and a row.
     eroded = erode(erode(image, (width, 1)), (1, width))
     return image - dilate(dilate(eroded, (1, width)), (width, 1))
 
 
 def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
-    """Row and column offsets whose sums draw a digital line.
+    """Row and column offsets whose sums form a digital line.
 
     ``angle``: from the vertical, degrees, −90 to 90, positive leaning right at the foot.
     ``length``: rows covered up to 45°, columns beyond; a power of two. Returns offsets (2^k,
@@ -84,8 +84,8 @@ def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
 def open_along(image: Tensor, angle: float, length: int) -> Tensor:
     """Grey opening by a digital line: what is shorter than the line disappears.
 
-    ``image``: float in 0–1, N×C×H×W. Pixels outside the image support a line that leaves it, so
-    that streaks survive at the border. ``angle``, ``length``: the line, as in :func:`line_steps`.
+    ``image``: float in 0–1, N×C×H×W. Pixels outside the image count as 1, so that
+    streaks survive at the border. ``angle``, ``length``: the line, as in :func:`line_steps`.
     Returns N×C×H×W, never above ``image``.
     """
     steps = line_steps(angle, length)
@@ -101,7 +101,7 @@ def open_along(image: Tensor, angle: float, length: int) -> Tensor:
 
 
 def _shifted_pair(image: Tensor, step: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two views, one ``step`` apart; both lose the rows and columns that only one has."""
+    """Two views, one ``step`` apart, both cropped to the rows and columns they share."""
     row, column = step
     height, width = image.shape[-2:]
     first, second = image[..., : height - row, :], image[..., row:, :]
@@ -116,17 +116,17 @@ def _shifted_pair(image: Tensor, step: tuple[int, int]) -> tuple[Tensor, Tensor]
 class StreakResponse(nn.Module):
     """Oriented morphological response to rain streaks, at half resolution.
 
-    Brightness is halved in size by its 2×2 maximum, which keeps streaks of one pixel at full
-    contrast. Streaks that a moving camera sees lean in every direction: the directions are evenly
+    Brightness is downsampled by 2×2 max-pooling, which keeps streaks of one pixel at full
+    contrast. To a moving camera, streaks lean in every direction, so the directions are evenly
     spaced, and rows and columns are treated alike. ``angles`` are degrees from the vertical, see
-    :func:`line_steps`; ``widths`` the sides of the squares of the top-hats: a streak or dot
-    thinner than one of them answers; ``length`` is that of the line that a streak holds; both in
+    :func:`line_steps`; ``widths`` are the sides of the squares of the top-hats, which respond to
+    thinner streaks and dots; ``length`` is that of the line that must fit into a streak; both in
     half-resolution pixels.
 
-    ``unit`` is that of :class:`derain_ros.network.dual_stage.DualStageConfig`, here and below 1.
+    ``unit`` is that of :class:`derain_ros.network.dual_stage.DualStageConfig`; shapes are for 1.
 
     Input: BGR in 0–1, N×3×H×W with even H and W. Output: N×(1 + len(angles))×H/2×W/2 in 0–1: the
-    top-hat, which dashes and dots answer to as well, then its openings along each direction.
+    top-hat, which also responds to dashes and dots, then its openings along each direction.
     """
 
     def __init__(
@@ -152,8 +152,8 @@ class StreakResponse(nn.Module):
         brightness = cells.amax(1, keepdim=True)
         hats = [white_top_hat(brightness, width) for width in self.widths]
         thin = sum(hats[1:], hats[0]) / len(hats)
-        # A real streak seldom meets the very pixels of a digital line: look for the line
-        # among the neighbours across it too, and keep what was there before.
+        # A real streak seldom covers the exact pixels of a digital line, so neighbours across
+        # the line count too; the result is limited to the top-hat itself.
         upright, lying = dilate(thin, (1, 3)), dilate(thin, (3, 1))
         oblique = torch.maximum(upright, lying)
         lines = torch.cat([
@@ -165,7 +165,7 @@ class StreakResponse(nn.Module):
 
 
 class DryFill(nn.Module):
-    """Fill what rain covers from the dry cells about it, at a quarter of the resolution.
+    """Fill what rain covers from the dry cells around it, at a quarter of the resolution.
 
     A normalised mean, pool(x·d)/pool(d) with d = 1 − m, over a wide and a tall window, 3 cells of
     4×4 pixels broad and ``reach`` (odd) long: the partial convolution of Liu et al. (arXiv
@@ -173,7 +173,7 @@ class DryFill(nn.Module):
 
     Input: BGR in 0–1, N×3×H×W with H and W multiples of 4; thin N×1×H/4×W/4, the top-hat of
     :class:`StreakResponse` at a quarter of the resolution. Output: N×3×H/4×W/4: the filled picture
-    less the picture.
+    minus the picture.
     """
 
     def __init__(self, reach: int = 9, unit: int = 1) -> None:
@@ -196,11 +196,11 @@ class DryFill(nn.Module):
 
 
 class RainMaskHead(nn.Module):
-    """Refine the streak response to a rain mask.
+    """Refine the streak response into a rain mask.
 
     The strongest orientation passes a soft threshold and a dilation that adds the soft margin of a
-    streak; 1×1 convolutions then weigh it against the features, which alone are looked at without
-    ``use_response``. The mask is held folded: one channel for each of the 4×4 pixels of a cell of
+    streak; 1×1 convolutions then combine it with the features, which are used alone without
+    ``use_response``. The mask is kept folded: one channel for each of the 4×4 pixels of a cell of
     the quarter-resolution feature map, which :func:`torch.nn.functional.pixel_shuffle` unfolds.
 
     Input: features N×channels×H/4×W/4, response N×K×H/2×W/2. Output: logits N×16×H/4×W/4.

@@ -1,4 +1,4 @@
-"""What the camera adds after the rain: a tone curve, noise, lost resolution, compression."""
+"""Camera effects applied after the rain: tone curve, noise, lost resolution, compression."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class CameraEffects:
     """Effects of a camera on a picture.
 
     ``gamma`` is the exponent of the tone curve, 1 for none; above 1 darkens. ``noise`` is the
-    standard deviation at white, in levels of 255, of noise that grows with the root of the
+    standard deviation at white, in levels of 255, of noise that grows with the square root of the
     brightness, as shot noise does. ``jpeg`` is the quality of JPEG compression, 1–100, or None for
-    no compression, and ``resolution`` the share of the pixels of a row or column that the camera
-    or its video really has, 0–1.
+    no compression, and ``resolution`` the true resolution of the camera or its video, as a share
+    of the width and height, 0–1.
     """
 
     gamma: float = 1.0
@@ -25,8 +25,8 @@ class CameraEffects:
     def capture(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Apply the effects.
 
-        ``image``: uint8, H×W×3, BGR. ``seed``: of the noise. A rainy picture and its truth taken
-        with the same seed carry the same noise, so that a network learns to leave it alone.
+        ``image``: uint8, H×W×3, BGR. ``seed``: of the noise. A rainy picture and its truth get
+        the same noise if given the same seed, so that a network learns to leave noise alone.
         Returns uint8, H×W×3, BGR.
         """
         if self.gamma != 1:
@@ -48,7 +48,7 @@ class CameraEffects:
 
 
 def sample_camera(rng: np.random.Generator) -> CameraEffects:
-    """Draw a camera: half without noise, a quarter enlarged, two fifths compressed."""
+    """Draw a camera: half have no noise, a quarter are upscaled, two fifths compress."""
     gamma = float(np.exp(0.2 * rng.standard_normal()))
     noise = max(0.0, float(rng.uniform(-5, 5)))
     resolution = float(rng.uniform(0.35, 1)) if rng.random() < 0.25 else 1.0

@@ -1,12 +1,12 @@
-"""Rain as a camera in motion sees it: a volume of drops, each seen along its way.
+"""Rain as a moving camera sees it: a volume of drops, each traced through the exposure.
 
-A drop at (X, Y, Z) of the camera's axes (REP 103, optical frame: right, down, ahead) that
-falls at v_t before a camera that moves ahead at v has the image velocity
+A drop at (X, Y, Z) in the camera's axes (REP 103, optical frame: right, down, ahead) that
+falls at v_t in front of a camera moving ahead at v has, at (x, y) in the image, the velocity
 (x·v, f·v_t + y·v)/Z: streaks radiate from the focus of expansion, near ones are long, wide
-and out of focus, far ones short and thin. What a drop hides of the scene at a pixel is the
-share of the exposure during which it covers it, so that short exposures make short, strong
-dashes and long ones make long, faint streaks (Garg and Nayar, "Vision and Rain", IJCV
-75(1), 2007). Nothing here is random but the drops themselves.
+and out of focus, far ones short and thin. The opacity of a drop at a pixel is the
+share of the exposure during which it covers the pixel, so that short exposures make short,
+strong dashes and long ones make long, faint streaks (Garg and Nayar, "Vision and Rain", IJCV
+75(1), 2007). Only the drops themselves are random.
 """
 
 import itertools
@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 
 MOUNTS = {'front': 0.0, 'left': 90.0, 'rear': 180.0, 'right': -90.0}
-"""Heading of a camera on its vehicle by its place, degrees to the left of straight on."""
+"""Heading of a camera by its place on the vehicle, degrees to the left of straight ahead."""
 
 BLURS = (0.45, 0.75, 1.2, 2.0, 3.2, 5.2, 8.5)
-"""Standard deviations, pixels, of which each drop takes the nearest."""
+"""Standard deviations of the blur, pixels; each drop takes the nearest."""
 
 SPLAT_VARIANCE = 1 / 6
-"""Square pixels by which a point is spread as it is drawn, mean over its places."""
+"""Variance that drawing a point bilinearly adds, square pixels, mean over its positions."""
 
 _SMALLEST, _LARGEST = 0.8, 6.0
 _MOST_DROPS = 150_000
@@ -33,22 +33,22 @@ _FAINTEST = 0.003
 
 @dataclass(frozen=True)
 class DropVolume:
-    """Drops before a camera, and what the camera does while it exposes.
+    """Drops in front of a camera, and what the camera does during the exposure.
 
     The rain has a ``rate`` in mm/h. The camera has a ``focal_length`` in pixels and the ``offset``
     of the middle of the picture from the principal point, pixels right and down; it exposes each
     row for ``exposure`` seconds, ``readout`` seconds after the one before (rolling shutter), 0 for
-    a global shutter. The vehicle drives at ``speed``, m/s straight on, and turns at ``yaw_rate``,
+    a global shutter. The vehicle drives ahead at ``speed``, m/s, and turns at ``yaw_rate``,
     rad/s, positive to the left; ``mount`` is one of :data:`MOUNTS`. ``wind`` is the velocity of
     the air, m/s to the right and ahead of the camera. ``aperture`` is the diameter of the entrance
     pupil, 0 for no defocus, and ``focus`` the distance in focus, metres.
 
-    ``opacity`` is a factor on what a drop hides; 1 as physics has it, more makes faint rain plain.
+    ``opacity`` is a factor on the opacity of a drop; 1 is physical, more makes faint rain visible.
     Drops nearer than a metre are ``near_gain`` times as frequent as elsewhere; ``nearest`` and
-    ``farthest`` are the range of distances, metres, None being as far as drops show.
+    ``farthest`` are the range of distances, metres, None being as far as drops are visible.
     ``brightness`` is the radiance of a drop relative to the light that falls on it, mean and
     spread; ``beads`` the depth of the modulation by oscillating drops, 0–1; ``ground`` the share
-    of a drop's light that it takes from the picture about it, 0–1.
+    of a drop's light that comes from the surrounding picture, 0–1.
     """
 
     rate: float
@@ -72,11 +72,11 @@ class DropVolume:
 
 
 class Drops(NamedTuple):
-    """Drops of one exposure; arrays of one value a drop, float32.
+    """Drops of one exposure; float32 arrays with one value per drop.
 
-    ``start``, ``velocity``: where a drop is when its exposure begins, metres, and its velocity
-    against the camera, m/s; 3×N: right, down, ahead. ``diameter``: metres. ``duration``: seconds
-    for which it is exposed. ``radiance``: relative to the light that falls on it. ``frequency``,
+    ``start``, ``velocity``: position of a drop when its exposure begins, metres, and velocity
+    relative to the camera, m/s; 3×N: right, down, ahead. ``diameter``: metres. ``duration``: of
+    its exposure, seconds. ``radiance``: relative to the light that falls on it. ``frequency``,
     ``phase``: of its oscillation, rad/s and rad.
     """
 
@@ -90,11 +90,11 @@ class Drops(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Points along the ways of drops, one value a point, float32 (``blur``: int64).
+    """Points along the paths of drops; one value per point, float32 (``blur``: int64).
 
-    ``column``, ``row``: in the picture, pixels. ``mass``: area that the drop hides there, pixels,
-    times the share of the exposure. ``radiance``: relative to the light that falls on the drop.
-    ``blur``: index into :data:`BLURS`.
+    ``column``, ``row``: in the picture, pixels. ``mass``: area that the drop hides there, square
+    pixels, times the share of the exposure. ``radiance``: relative to the light that falls on the
+    drop. ``blur``: index into :data:`BLURS`.
     """
 
     column: np.ndarray
@@ -131,7 +131,7 @@ def drops_per_cubic_metre(rate: float) -> float:
 
 
 def relative_velocity(volume: DropVolume, fall: np.ndarray) -> np.ndarray:
-    """Velocity of drops against the camera, without its rotation, m/s.
+    """Velocity of drops relative to the camera, without its rotation, m/s.
 
     ``volume``: how the camera moves. ``fall``: terminal speeds, m/s, N. Returns 3×N: right, down,
     ahead.
@@ -144,9 +144,9 @@ def relative_velocity(volume: DropVolume, fall: np.ndarray) -> np.ndarray:
 
 
 def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Generator) -> Drops:
-    """Draw the drops that an exposure may see; those too small or too far to show are left out.
+    """Draw the drops that an exposure may see, without those too small or too far to be visible.
 
-    ``volume``: what falls, and what sees it. ``height``, ``width``: size of the picture, pixels.
+    ``volume``: the rain and the camera. ``height``, ``width``: size of the picture, pixels.
     ``rng``: source of all randomness.
     """
     focal, exposure = volume.focal_length, volume.exposure
@@ -165,7 +165,7 @@ def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Gen
     reach = np.array([max(abs(column), abs(width - column)), max(abs(row), abs(height - row))])
     parts = []
     for near, far in itertools.pairwise(edges):
-        # Middles of streaks that reach into the picture from beside it.
+        # For streaks whose middle lies outside the picture, but which reach into it.
         turn = abs(volume.yaw_rate) * focal
         blur = focal * (0.003 / near + volume.aperture * abs(1 / near - 1 / volume.focus))
         margin = np.minimum(
@@ -201,9 +201,9 @@ def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Gen
 
 
 def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
-    """Follow drops through the exposure; points at equal steps of time.
+    """Trace drops through the exposure; returns points at equal steps of time.
 
-    ``drops``: of :func:`sample_drops`. ``volume``, ``height``, ``width``: as there.
+    ``drops``: from :func:`sample_drops`. ``volume``, ``height``, ``width``: as there.
     """
     focal = np.float32(volume.focal_length)
     column, row = width / 2 - volume.offset[0], height / 2 - volume.offset[1]
@@ -226,7 +226,7 @@ def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
     seen = ahead & ((high > 0) & (low < size)).all(0)
     stride = np.maximum(0.7, 0.8 * sigma)
     length = np.hypot(*(last - first))
-    # What no pixel would show is left out.
+    # Drops too faint to show in any pixel are left out.
     plain = volume.opacity * wide**2 / ((length + wide) * np.maximum(wide, sigma)) > _FAINTEST
     seen &= plain
     number = np.clip(np.ceil(length / stride) + 1, 1, _MOST_POINTS).astype(np.int64) * seen
@@ -245,9 +245,9 @@ def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
 
 
 def splat(points: Points, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points; each hides the scene by its mass, blurred.
+    """Draw points, each as a blurred dot that covers the scene by its mass.
 
-    ``points``: of :func:`trace`. ``height``, ``width``: size of the picture, pixels. Returns
+    ``points``: from :func:`trace`. ``height``, ``width``: size of the picture, pixels. Returns
     ``cover``, ``radiance`` (ndarray): share of the scene that drops hide, 0–1, and the mean
     radiance of those that hide it, float32, H×W.
     """
@@ -275,7 +275,7 @@ def splat(points: Points, height: int, width: int) -> tuple[np.ndarray, np.ndarr
         planes = cv2.GaussianBlur(planes, (0, 0), blur)[edge:-edge, edge:-edge]
         cover += planes[..., 0]
         glow += planes[..., 1]
-    # Drops that hide a pixel hide each other as well.
+    # Drops that cover the same pixel also hide each other.
     return 1 - np.exp(-cover), glow / np.maximum(cover, 1e-6)
 
 
@@ -290,12 +290,12 @@ def draw_drops(
 def refract(
     image: np.ndarray, cover: np.ndarray, radiance: np.ndarray, light: np.ndarray, ground: float
 ) -> np.ndarray:
-    """Show drops before a scene: (1 − α)·B + α·E, with E what the drop refracts.
+    """Blend drops over a scene: (1 − α)·B + α·E, with E the light that the drop refracts.
 
-    A drop sees nearly all about it (Garg and Nayar 2007): E mixes the light of the sky with
-    the wide surroundings of the pixel.
+    A drop refracts light from nearly all directions (Garg and Nayar 2007): E mixes the light
+    of the sky with the wide surroundings of the pixel.
 
-    ``image``: scene B, uint8, H×W×3, BGR. ``cover``, ``radiance``: α and the factor of E, of
+    ``image``: scene B, uint8, H×W×3, BGR. ``cover``, ``radiance``: α and the factor of E, from
     :func:`splat`. ``light``: of the sky, B, G, R, 0–1, float32. ``ground``: share of the
     surroundings in E, 0–1. Returns uint8, H×W×3, BGR.
     """

@@ -1,4 +1,4 @@
-"""Put rain into a picture or a clip."""
+"""Render rain into a picture or a clip."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -25,12 +25,12 @@ _GUST_PERIODS = (3.1, 7.7)
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """How a camera moves through rain, and what it sees; ValueError where a value is out of range.
+    """How a camera moves through rain, and its view; ValueError if a value is out of range.
 
-    ``speed`` is that of the vehicle, m/s straight on, 0–100; ``mount`` one of
+    ``speed`` is that of the vehicle, m/s straight ahead, 0–100; ``mount`` one of
     :data:`derain_ros.rain.drops.MOUNTS`; ``fov`` the horizontal field of view, degrees, 10–150;
-    ``rate`` the rain rate, mm/h, 0–300, shown as plainly as physics makes it; None: the intensity
-    tells how much rain there is, and it is plain to see.
+    ``rate`` the rain rate, mm/h, 0–300, rendered at its physical opacity; with None the amount
+    of rain follows the intensity, and it is made clearly visible.
     """
 
     speed: float = 0.0
@@ -49,10 +49,10 @@ class CameraMotion:
 
 
 class RainyImage(NamedTuple):
-    """A rendered picture, ``image``, uint8, H×W×3, BGR, and its truth.
+    """A rendered picture, ``image``, uint8, H×W×3, BGR, and its ground truth.
 
-    ``streaks`` is the brightness by which streaks change the scene where it shows, float32, H×W,
-    0–1; 0 where no streak is visible.
+    ``streaks`` is the visible change in brightness that streaks cause, float32, H×W, 0–1; 0 where
+    no streak is visible.
     """
 
     image: np.ndarray
@@ -77,7 +77,7 @@ def add_rain(
 
 
 def render(image: np.ndarray, shower: Shower, rng: np.random.Generator) -> RainyImage:
-    """Let a shower fall on a picture; ``rng`` places its drops. Else as :func:`add_rain`."""
+    """Render a shower over a picture; ``rng`` places its drops. See :func:`add_rain`."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'expected uint8 H×W×3, got {image.dtype} of shape {image.shape}')
     if not shower.layers and not shower.drops and not shower.mist:
@@ -104,8 +104,8 @@ class RainClip:
     ``model`` and ``mist`` are as for :func:`derain_ros.rain.shower.sample_shower`; the same
     ``seed``, not negative, gives the same rain on every run. ``wind`` is the mean inclination of
     the rain, degrees from the vertical, ±90, positive leaning right at the foot; by default drawn
-    from the seed. With ``camera``, which is how it moves and looks, all rain is a volume of drops
-    (:mod:`derain_ros.rain.drops`); by default layers of streaks fall past a camera that stands.
+    from the seed. With ``camera``, its motion and view, all rain is a volume of drops
+    (:mod:`derain_ros.rain.drops`); by default it is layers of streaks before a static camera.
     Raises ValueError where an argument is out of its range.
     """
 
@@ -126,7 +126,7 @@ class RainClip:
             drops = replace(
                 drops, speed=camera.speed, mount=camera.mount, yaw_rate=0.0, wind=(side, 0.0))
             if camera.rate is not None:
-                # As much rain as falls, as plain as physics makes it.
+                # The given rain rate, at physical opacity.
                 drops = replace(drops, rate=camera.rate, opacity=1.0, near_gain=1.0, farthest=None)
             self.shower = replace(self.shower, layers=(), drops=drops)
         self._gusts = rng.uniform(0.5, 2.5, len(_GUST_PERIODS))
@@ -136,7 +136,7 @@ class RainClip:
         self, image: np.ndarray, index: int, time: float | None = None, *,
         speed: float | None = None, yaw_rate: float | None = None
     ) -> RainyImage:
-        """Render frame ``index`` of the clip, from 0, which places the drops.
+        """Render frame ``index`` of the clip, from 0; the index determines where the drops are.
 
         ``image`` is a dry frame, uint8, H×W×3, BGR; ``time`` the seconds since the clip began, for
         the wind, by default at 30 frames a second; ``speed`` and ``yaw_rate`` those of the vehicle
@@ -151,7 +151,7 @@ class RainClip:
         drops = self.shower.drops
         if drops:
             width, fov = image.shape[1], np.deg2rad(self.camera.fov)
-            # Drops of a picture of few pixels are fainter than intensity tells.
+            # In a small picture, drops would be fainter than the intensity implies.
             plain = max(1.0, 640 / width) if self.camera.rate is None else 1.0
             side, along = drops.wind
             gust = float(terminal_speed(2.0) * np.tan(np.deg2rad(lean)))
@@ -170,14 +170,14 @@ class RainClip:
 
 
 def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) -> np.ndarray:
-    """Veil a scene, the more the farther off it is.
+    """Add mist to a scene, the more the farther away it is.
 
     I = B·t + A·(1 − t) with t = exp(−β·z) (Koschmieder, "Theorie der horizontalen
-    Sichtweite", 1924). The distance z of a row is that of a flat ground, relative to the
-    horizon's; above the horizon z = 1 and t = 1 − ``mist``.
+    Sichtweite", 1924). The distance z of a row is that of flat ground, relative to that of
+    the horizon; above the horizon z = 1 and t = 1 − ``mist``.
 
     ``image``: uint8, H×W×3, BGR. ``mist``: 1 − t at the horizon, 0–1. ``horizon``: row of the
-    horizon as a share of the height. ``light``: a, airlight B, G, R, 0–1. Returns uint8, H×W×3,
+    horizon as a share of the height. ``light``: airlight A as B, G, R, 0–1. Returns uint8, H×W×3,
     BGR.
     """
     height = image.shape[0]
@@ -190,16 +190,16 @@ def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) 
 
 
 def compose(image: np.ndarray, streaks: np.ndarray, light: np.ndarray, model: str) -> np.ndarray:
-    """Lay streaks over a picture.
+    """Composite streaks over a picture.
 
     With scene B, streaks S and the light A that drops refract, all 0–1:
     ``additive`` B + A·S (Li et al., "Rain Streak Removal Using Layer Priors", CVPR
     2016), ``screen`` 1 − (1 − B)(1 − A·S), ``occlusion`` (1 − S)·B + S·A (a drop
     hides what is behind it).
 
-    ``image``: uint8, H×W×3, BGR. ``streaks``: float32, H×W, 0–1. ``light``: a as B, G, R, float32,
+    ``image``: uint8, H×W×3, BGR. ``streaks``: float32, H×W, 0–1. ``light``: A as B, G, R, float32,
     0–1. ``model``: one of :data:`LAYER_MODELS`. Returns uint8, H×W×3, BGR. Raises ValueError:
-    ``model`` is not known.
+    ``model`` is unknown.
     """
     scene = image.astype(np.float32) / 255
     rain = streaks[:, :, None]

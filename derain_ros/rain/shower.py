@@ -1,4 +1,4 @@
-"""What a shower is: layers of streaks, wind, light, mist; drawn at random or given.
+"""Parameters of a shower: layers of streaks, wind, light, mist; drawn at random or given.
 
 A drop of diameter d falls at its terminal speed v, is smeared by the exposure T and
 projected from the distance Z with a focal length of f pixels: its streak is f·v·T/Z
@@ -14,22 +14,22 @@ import numpy as np
 from derain_ros.rain.drops import MOUNTS, DropVolume, terminal_speed
 
 LAYER_MODELS = ('additive', 'screen', 'occlusion')
-"""How streaks meet the scene, see :func:`derain_ros.rain.renderer.compose`."""
+"""How streaks are blended with the scene, see :func:`derain_ros.rain.renderer.compose`."""
 
 STYLES = ('drawn', 'smeared', 'filtered')
-"""How streaks are made, see :mod:`derain_ros.rain.streaks`."""
+"""How streaks are drawn, see :mod:`derain_ros.rain.streaks`."""
 
 LONGEST = 130.0
-"""Mean length in pixels beyond which no layer is drawn."""
+"""Largest mean length of the streaks of a drawn layer, in pixels."""
 
 
 @dataclass(frozen=True)
 class StreakLayer:
-    """Streaks of about one distance.
+    """Streaks at about one distance.
 
-    ``density`` is streaks per square pixel times their length: the mean number of streaks that a
-    row of one pixel's width meets, 0 for none, 0.1 for dense rain. ``length`` is the mean of them
-    and ``width`` that of each, pixels; ``angle`` the inclination from the vertical, degrees,
+    ``density`` is streaks per square pixel times their length: the mean number of streaks that
+    cross a row per pixel of its width, 0 for none, 0.1 for dense rain. ``length`` and ``width``
+    are means, pixels; ``angle`` is the inclination from the vertical, degrees,
     positive leaning right at the foot, and ``angle_spread`` its standard deviation. ``brightness``
     is the range of peak brightness, 0–1, ``softness`` the standard deviation of the defocus,
     pixels, and ``style`` one of :data:`STYLES`.
@@ -47,12 +47,12 @@ class StreakLayer:
 
 @dataclass(frozen=True)
 class Shower:
-    """Rain of one picture or clip, less the places of its drops.
+    """The rain of one picture or clip, without the positions of its drops.
 
-    There are ``layers`` of streaks, which meet the scene by ``model``, one of
-    :data:`LAYER_MODELS`, and beside them ``drops`` in a volume. ``light`` is what drops refract,
+    ``layers`` of streaks are blended with the scene by ``model``, one of :data:`LAYER_MODELS`;
+    ``drops`` is a volume of drops, drawn in addition. ``light`` is the light that drops refract,
     B, G, R, 0–1; ``mist`` the share of the scene that mist replaces at the horizon, 0–1;
-    ``horizon`` its row as a share of the height, 0 at the top.
+    ``horizon`` the row of the horizon as a share of the height, 0 at the top.
     """
 
     layers: tuple[StreakLayer, ...]
@@ -83,10 +83,10 @@ def sample_shower(
 
     ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene. ``wind``
     is the inclination of the rain of the layers from the vertical, degrees, positive leaning right
-    at the foot; by default drawn about 0. ``model`` is one of :data:`LAYER_MODELS`, by default
+    at the foot; by default drawn around 0. ``model`` is one of :data:`LAYER_MODELS`, by default
     drawn, mostly additive; ``mist`` see :class:`Shower`, by default none in most showers.
-    ``moving`` is for cameras that may move: half of the showers of layers lean anywhere, and over
-    half of all showers have drops in a volume, alone or beside layers. Raises ValueError where
+    ``moving`` is for cameras that may move: half of the showers lean at any angle, and over half
+    of all showers have a volume of drops, alone or together with layers. Raises ValueError where
     ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model`` is not known.
     """
     if not 0 <= intensity <= 1:
@@ -121,10 +121,10 @@ def sample_shower(
 
 
 def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
-    """Draw a volume of drops and a camera, to be seen in a picture of any size.
+    """Draw a volume of drops and a camera, for a picture of any size.
 
-    Ranges are wider than any one camera has. Rain as physics shows it to a wide lens is
-    mostly too faint to see; what this draws is plainer, by ``opacity``.
+    Ranges are wider than those of any one camera. Physically, rain is mostly too faint to
+    see through a wide lens; here ``opacity`` makes it more visible.
 
     ``intensity``: above 0 to 1. ``rng``: source of randomness.
     """
@@ -136,7 +136,7 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
     moves = rng.random() < 0.7
     exposure = between(1 / 2000, 1 / 40)
     near = rng.random() < 0.35
-    # Longer exposures dim streaks; cameras of the night and near lamps make up for it.
+    # Longer exposures dim streaks; night cameras and near lamps make up for it.
     opacity = between(2, 8) * (exposure * 1000) ** 0.6 if rng.random() < 0.8 else between(1, 4)
     return DropVolume(
         rate=1.5 + 120 * intensity**1.6,
@@ -170,7 +170,7 @@ def sample_layers(
     """Draw layers from far to near; more intensity means more, denser, brighter ones.
 
     ``intensity``, ``wind``: as for :func:`sample_shower`. ``moving``: three in ten exposures may
-    be as short as 1/1500 s, in place of 1/250 s: dashes. ``rng``: source of randomness.
+    be as short as 1/1500 s instead of 1/250 s, for dashes. ``rng``: source of randomness.
     """
     if intensity == 0:
         return []

@@ -9,7 +9,7 @@ from derain_ros.rain.shower import StreakLayer
 def draw_streaks(
     height: int, width: int, layer: StreakLayer, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw one layer of streaks of a size in pixels; the same state of ``rng`` draws the same.
+    """Draw one layer of streaks, ``height`` × ``width`` pixels, reproducibly for a given ``rng``.
 
     Returns the brightness that the streaks add, float32, H×W, 0–1.
     """
@@ -69,7 +69,7 @@ def filter_streaks(
 ) -> np.ndarray:
     """Draw one layer of streaks by smearing noise and keeping its crests.
 
-    Streaks come in all lengths, beaded and with soft ends, as rain does where drops of
+    Streaks have various lengths, beads and soft ends, as in rain where drops at
     many distances blend. Arguments and result are those of :func:`draw_streaks`;
     ``angle_spread`` is not used, and the brightest crests have the upper ``brightness``.
     """

@@ -1,6 +1,6 @@
-"""Rain in a recorded rosbag2: on the topics that a detector listens to, ground truth beside them.
+"""Render rain into a recorded rosbag2: on the image topics, with ground truth on others.
 
-Rain is a function of seed, camera and stamp alone. So all cameras of a bag stand in one
+Rain depends only on seed, camera and stamp. So all cameras of a bag share one
 shower and one wind, each sees drops of its own, and the raw and the compressed topic of
 one camera show the same drops.
 """
@@ -60,9 +60,9 @@ def rain_bag(
 
     Every message of the source is kept byte for byte, on its topic or, where that is an
     image topic of the plan, on its :func:`dry_topic`. The image topic itself gets the rainy
-    message, of the same type, encoding, header and time. A frame that cannot be read stays
-    on both as it is. ``plan`` is from :func:`plan_rainy_bag`; ``speed_topic`` is that of the
-    vehicle's speed, see :class:`VehicleMotion`, None for the one of the weather.
+    message, of the same type, encoding, header and time. A frame that cannot be read is kept
+    unchanged on both. ``plan`` is from :func:`plan_rainy_bag`; ``speed_topic`` has the
+    vehicle's speed, see :class:`VehicleMotion`; None takes the speed of the weather.
     """
     with Recording(plan.source) as reader:
         motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
@@ -75,7 +75,7 @@ def rain_bag(
 
 @dataclass(frozen=True)
 class _Rainmaker:
-    """Rainy frames, see :class:`derain_ros.bags.segment_work.Maker`."""
+    """Makes rainy frames; see :class:`derain_ros.bags.segment_work.Maker`."""
 
     fallback: ClassVar = True
     lead_in: ClassVar = 0
@@ -92,16 +92,16 @@ class _Rainmaker:
         return nullcontext(self)
 
     def end_segment(self) -> None:
-        """Rain of one frame says nothing of the next."""
+        """Do nothing: frames do not depend on each other."""
 
     def read(self, camera: CameraWork, time: int, message: Any) -> tuple:
         return camera, time, message
 
     def make(self, frame: tuple) -> tuple:
         camera, time, message = frame
-        # Drivers that set no stamp leave the time of recording.
+        # If the driver sets no stamp, the time of recording is used.
         instant = message.stamp if message.stamp > 0 else time
-        # Tells frames of all cameras and times apart, the same on every run.
+        # Differs for all cameras and times, and is the same on every run.
         index = zlib.crc32(camera.topic.removesuffix(_COMPRESSED).encode()) << 64 | instant
 
         speed, yaw_rate = self.motion.at(instant) if self.motion else (None, None)

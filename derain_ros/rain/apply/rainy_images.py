@@ -1,4 +1,4 @@
-"""Rain on image files: results are PNG, so that nothing but rain is added."""
+"""Render rain into image files; results are PNG, so that nothing but rain is added."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ def rain_images(
 ) -> Iterator[str | None]:
     """Render rain over pictures one by one; each picture has rain of its own.
 
-    :func:`derain_ros.files.image_files.check_outputs` has passed ``jobs``; see
+    ``jobs`` have passed :func:`derain_ros.files.image_files.check_outputs`; see
     :func:`derain_ros.files.image_files.make_images`. The rainy pictures ``<stem>.png`` go to the
     folder ``output``, the true streaks (:func:`streak_picture`) to ``streaks``; both are made
-    where they do not exist. For the rain see :meth:`Weather.for_picture`.
+    if they do not exist. For the rain see :meth:`Weather.for_picture`.
     """
     def make(job: ImageJob, dry: np.ndarray) -> Iterator[tuple[Path, np.ndarray]]:
         name = job.stem.with_name(job.stem.name + '.png')

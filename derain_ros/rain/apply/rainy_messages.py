@@ -1,8 +1,8 @@
-"""Rain on camera messages, with everything but the pixels kept.
+"""Render rain into camera messages; everything but the pixels is kept.
 
-What rain changes in the picture, as 8-bit BGR, is added to the samples of the message in
-their own encoding. So a sample that no rain meets keeps its value to the last bit, also
-where the encoding has more bits than the picture, is a Bayer mosaic or YUV.
+The change that rain makes to the picture, as 8-bit BGR, is added to the samples of the
+message in their own encoding. So samples without rain keep their exact value, even if the
+encoding has more bits than the picture, is a Bayer mosaic or YUV.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ Renderer = Callable[[np.ndarray], np.ndarray]
 def rain_on_image(message: Any, render: Renderer, bits: int = 16) -> Any:
     """Put rain into a ``sensor_msgs/Image``.
 
-    ``message`` is one of rosbags in one of :data:`derain_ros.images.codec.SUPPORTED_ENCODINGS`,
-    whose samples use ``bits`` of 16; ``render`` puts rain into its picture. Returns the message
-    with other ``data``; size, encoding, byte order, padding, alpha and header are the same. Raises
+    ``message``, from rosbags, is in one of :data:`derain_ros.images.codec.SUPPORTED_ENCODINGS`;
+    16-bit samples use ``bits`` bits; ``render`` puts rain into its picture. Returns the message
+    with new ``data``; size, encoding, byte order, padding, alpha and header are the same. Raises
     ImageFormatError where it cannot be read, see :func:`derain_ros.images.codec.decode_image`.
     """
     _check(message)
@@ -76,7 +76,7 @@ def rain_on_image(message: Any, render: Renderer, bits: int = 16) -> Any:
 def rain_on_compressed(message: Any, render: Renderer, bits: int = 16) -> Any:
     """Put rain into a ``sensor_msgs/CompressedImage``, as :func:`rain_on_image` does.
 
-    Returns the message with other ``data``: PNG as PNG of the same channels and bits, JPEG as JPEG
+    Returns the message with new ``data``: PNG as PNG of the same channels and bits, JPEG as JPEG
     of quality :data:`JPEG_QUALITY`. Raises ImageFormatError where it cannot be read, see
     :func:`derain_ros.images.codec.decode_compressed`.
     """
@@ -111,15 +111,15 @@ def _change(dry: np.ndarray, render: Renderer) -> np.ndarray:
 
 
 def _add(samples: np.ndarray, change: np.ndarray, bits: int = 16) -> None:
-    """Add to unsigned samples in place, clipped; 16 bits are 257 times what 8 bits are."""
+    """Add to unsigned samples in place, clipped; a level of 8 bits is 257 of 16 bits."""
     most = 2**min(bits, 8 * samples.dtype.itemsize) - 1
     total = samples + change * (most // 255)
-    # A sample beyond the bits in use stays what it is unless it is changed.
+    # A sample beyond the bits in use keeps its value unless rain changes it.
     samples[...] = np.clip(total, 0, np.maximum(samples, most))
 
 
 def _one_channel(change: np.ndarray, encoding: str) -> np.ndarray:
-    """Return the grey of a change, or what a Bayer filter lets through at each pixel."""
+    """Return a change as grey, or as the Bayer filter at each pixel sees it."""
     if not encoding.startswith(_BAYER):
         return _rounded(change @ _LUMA_BGR)
     mosaic = np.empty(change.shape[:2], np.int32)

@@ -1,4 +1,4 @@
-"""Rain on video files."""
+"""Render rain into video files."""
 
 from collections.abc import Callable
 from pathlib import Path

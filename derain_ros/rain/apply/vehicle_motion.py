@@ -1,4 +1,4 @@
-"""How fast the vehicle drove and turned, from a topic of a bag."""
+"""Speed and yaw rate of the vehicle, read from a topic of a bag."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _TWIST = {
 class VehicleMotion:
     """Speed and yaw rate of a vehicle over time.
 
-    ``rows`` are time, ns, speed straight on, m/s, and yaw rate, rad/s to the left; by time.
+    ``rows`` are time (ns), forward speed (m/s) and yaw rate (rad/s to the left), sorted by time.
     """
 
     rows: tuple[tuple[int, float, float], ...]
@@ -29,9 +29,9 @@ class VehicleMotion:
     def read(cls, reader: Recording, topic: str) -> 'VehicleMotion':
         """Read the motion from a topic of an open bag.
 
-        That is of nav_msgs/Odometry or geometry_msgs/TwistStamped: ``linear.x`` and ``angular.z``
-        of the twist, in the vehicle's axes (REP 103). Raises BagError where it is missing, of
-        another type, or has no readable message.
+        Its type is nav_msgs/Odometry or geometry_msgs/TwistStamped, of which ``linear.x`` and
+        ``angular.z`` of the twist are used, in the vehicle's axes (REP 103). Raises BagError if
+        the topic is missing, of another type, or has no readable message.
         """
         types = {connection.topic: connection.msgtype for connection in reader.connections}
         fitting = ', '.join(sorted(t for t, kind in types.items() if kind in _TWIST)) or 'none'
@@ -43,7 +43,7 @@ class VehicleMotion:
                 f'geometry_msgs/msg/TwistStamped; topics of these types: {fitting}')
         rows, store = [], message_types()
         chosen = {c.id: c.msgtype for c in reader.connections if c.topic == name}
-        # What is damaged is told when the bag is copied.
+        # Damage is reported when the bag is copied.
         with suppress(DamageError):
             for number, time, data, *_ in reader.messages(0, 2**63 - 1, set(chosen)):
                 with suppress(SerdeError):
@@ -60,7 +60,7 @@ class VehicleMotion:
     def at(self, instant: int) -> tuple[float, float]:
         """Interpolate speed and yaw rate at a time in ns.
 
-        Before the first message and after the last their values hold.
+        Before the first message and after the last, their values are held.
         """
         times = [row[0] - instant for row in self.rows]
         return tuple(

@@ -1,4 +1,4 @@
-"""The rain that a user asks for, and how files and cameras share it."""
+"""The rain that a user requests, and how files and cameras share it."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ class Weather:
 
     ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour; the same ``seed``, not
     negative, gives the same rain. ``wind`` is the lean of the rain, degrees from the vertical, −90
-    to 90, positive leaning right at the foot; ``model`` is how streaks meet the scene:
+    to 90, positive leaning right at the foot; ``model`` is how streaks are blended:
     ``additive``, ``screen`` or ``occlusion``; ``mist`` is the share of the scene that mist
     replaces at the horizon, 0–1; ``camera`` is how the camera moves.
     """
@@ -29,10 +29,10 @@ class Weather:
         return RainClip(**vars(self))
 
     def for_picture(self, name: str) -> 'Weather':
-        """Return the weather of one picture among many: whatever is not given is its own.
+        """Return the weather of one picture among many; what is not given is drawn for it.
 
-        The seed is made of this one and the name, so that a picture keeps its rain
-        whatever pictures lie beside it.
+        Its seed derives from this seed and the name, so that a picture keeps its rain
+        whatever other pictures there are.
         """
         key = f'{self.seed}/{name}'.encode(errors='surrogateescape')
         digest = hashlib.blake2b(key, digest_size=8).digest()
