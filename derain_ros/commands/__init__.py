@@ -1,9 +1,9 @@
-"""The sub-commands of ``derain``, and what they share.
+"""The subcommands of ``derain``, and what they share.
 
-The docstring of each module is its help: the line of the list of commands, the description,
-and from ``examples:`` on what stands behind the options. It has ``add_arguments(parser)`` and
-``run(args) -> int``. It is imported only when its command is given; what needs ROS or torch is
-imported when it runs, so that its help can be read without.
+The docstring of each command's module is its help: the line in the list of commands, the
+description, and, from ``examples:`` on, the text after the options. The module defines
+``add_arguments(parser)`` and ``run(args) -> int``. It is imported only when its command is given,
+and imports ROS and torch only when the command runs, so that its help needs neither.
 """
 
 import argparse
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from derain_ros.engines import Engine
 
 QUIET_SECONDS = 2.0
-"""Work that is done in less shows no bar."""
+"""Work that takes less than this shows no progress bar."""
 
 _SHOWN = 10
 _CLIP = Path('test') / 'data' / 'driving_rain'
 
 
 class UsageError(UserError):
-    """Arguments of a command are wrong, alone or together."""
+    """Arguments of a command are invalid, individually or in combination."""
 
     exit_code = 2
 
@@ -52,7 +52,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model`` and ``--engine`` of a node that the command starts."""
+    """Add ``--model`` and ``--engine`` for a node that the command starts."""
     parser.add_argument('--model', default='nano', metavar='NAME',
                         help='model of the node (default: nano)')
     parser.add_argument('--engine', default='auto', metavar='NAME',
@@ -68,7 +68,7 @@ def add_strength_option(parser: argparse.ArgumentParser) -> None:
 
 
 def told(error: Exception) -> str:
-    """Return what an error tells the user; what fails while it runs may bring lines of a log."""
+    """Return an error's message for the user; that of a RuntimeError may have several lines."""
     if isinstance(error, OSError) and error.filename is not None:
         return printable(f'{error.filename}: {error.strerror}')
     lines = str(error).split('\n') if isinstance(error, RuntimeError) else [error]
@@ -77,7 +77,7 @@ def told(error: Exception) -> str:
 
 @contextmanager
 def refusing(*errors: type[Exception]) -> Iterator[None]:
-    """Let errors, all that users can put right or those named, blame the arguments."""
+    """Treat errors in the block as wrong arguments: by default UserError and OSError."""
     errors = errors or (UserError, OSError)
     try:
         yield
@@ -87,13 +87,13 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 
 
 def print_notes(*notes: str) -> None:
-    """Print what the user should know."""
+    """Print notes for the user to stderr."""
     for note in notes:
         _say(f'derain: note: {note}')
 
 
 def print_error(text: object) -> None:
-    """Print what went wrong."""
+    """Print an error message to stderr."""
     _say(f'derain: error: {text}')
 
 
@@ -104,9 +104,9 @@ def _say(line: str) -> None:
 
 
 def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
-    """Print why frames or the like (``what``) failed, ten at most; returns the exit status.
+    """Print why frames or other items (``what``) failed, ten at most; return the exit status.
 
-    ``more`` is said of those that are not shown.
+    ``more`` is appended to the line that counts those not shown.
     """
     for reason in reasons[:_SHOWN]:
         print_error(printable(reason))
@@ -116,7 +116,7 @@ def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
 
 
 def require_ros() -> None:
-    """Raise UserError where rclpy is missing."""
+    """Raise UserError if rclpy is not installed."""
     if util.find_spec('rclpy') is None:
         raise UserError(
             'rclpy is not installed; source a ROS 2 installation, or run `make setup` in the '
@@ -124,7 +124,7 @@ def require_ros() -> None:
 
 
 def find_clip() -> Path:
-    """Return the clip of a source checkout, from the working directory or the package."""
+    """Return the clip of a source checkout: that in the working directory, or around this file."""
     for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
         if (root / _CLIP).is_dir():
             return root / _CLIP
@@ -134,7 +134,7 @@ def find_clip() -> Path:
 
 
 def progress_bar(total: float | None, unit: str, **options: Any) -> 'tqdm':
-    """Return a progress bar on stderr; in a log it moves every ten seconds only."""
+    """Return a progress bar on stderr; if that is no terminal it updates every ten seconds."""
     from tqdm import tqdm
 
     interval = 0.1 if sys.stderr.isatty() else 10.0
@@ -142,10 +142,10 @@ def progress_bar(total: float | None, unit: str, **options: Any) -> 'tqdm':
 
 
 def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
-    """Return a bar that is seen only once the work has taken two seconds, and while it does."""
+    """Return a progress bar that appears after two seconds, and disappears at the end."""
     from tqdm import tqdm
 
-    # Ubuntu 22.04 has tqdm 4.57, which knows no delay.
+    # tqdm 4.57 of Ubuntu 22.04 has no delay option.
     quiet = {'delay': QUIET_SECONDS} if 'delay' in inspect.signature(
         tqdm.__init__).parameters else {}
     return progress_bar(total, unit, desc=f'derain: {what}', unit_scale=True, leave=False, **quiet)
@@ -153,7 +153,7 @@ def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
 
 @contextmanager
 def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
-    """Create the engine that the options ask for, and close it at the end."""
+    """Create the engine that the options request, and close it at the end."""
     from derain_ros.engines import create_engine
 
     with closing(create_engine(args.engine, args.model, precision=args.precision)) as engine:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and score as ``args`` say."""
+    """Train and score the variants of the network according to ``args``."""
     from derain_ros.network.dual_stage import DualStageConfig
     from derain_ros.replacing import replace_file
     from derain_ros.training.ablation import run_ablation, table

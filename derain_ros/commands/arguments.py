@@ -1,4 +1,4 @@
-"""What the text of an option has to be; each raises ``argparse.ArgumentTypeError`` otherwise."""
+"""Types of command line options, which raise ``argparse.ArgumentTypeError`` on invalid text."""
 
 import argparse
 import math
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def between(least: float, most: float, expected: str) -> Callable[[str], float]:
-    """Return what reads a number from ``least`` to ``most``; ``expected`` says so in words."""
+    """Return a parser of numbers from ``least`` to ``most``; errors say ``expected``."""
     def read(text: str) -> float:
         try:
             value = float(text)
@@ -19,9 +19,9 @@ def between(least: float, most: float, expected: str) -> Callable[[str], float]:
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return what reads a whole number from ``least`` on, or to ``most``."""
+    """Return a parser of integers from ``least`` on, or from ``least`` to ``most``."""
     def read(text: str) -> int:
-        # Ten digits are enough; Python refuses to read thousands of them.
+        # Ten digits are enough; int() refuses text with thousands of them.
         if (text.isascii() and text.isdigit() and len(text) <= 10
                 and least <= int(text) <= (math.inf if most is None else most)):
             return int(text)
@@ -41,7 +41,7 @@ count_or_none = whole(0)
 
 
 def size_in_pixels(text: str) -> tuple[int, int]:
-    """Read width and height, such as 640x480."""
+    """Parse width and height in pixels, such as 640x480."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f'{text!r} is not a size such as 640x480')

@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Derain the bag, or all bags, that ``args`` names; 1 if a frame or a bag failed."""
+    """Derain the bag or bags given in ``args``; return 1 if a frame or a bag failed, else 0."""
     keep_large_buffers()
     with refusing():
         bags = Bags(args, partial(
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _derain(args: argparse.Namespace, plan: BagPlan, engine: Engine, pool: Pool | None) -> int:
-    """Derain one bag and say what came of it."""
+    """Derain one bag and report the result; return the exit status."""
     begun = time.monotonic()
     summary = write_bag(plan, partial(
         derain_bag, plan, engine, mask=not args.no_mask, strength=args.strength, bits=args.bits,

@@ -1,4 +1,4 @@
-"""What the commands share that make bags: processes, many bags, work that goes on."""
+"""Shared by the commands that make bags: worker pools, folders of bags, resuming."""
 
 import argparse
 import builtins
@@ -34,10 +34,10 @@ def add_pool_options(parser: argparse.ArgumentParser) -> None:
 
 
 class Bags:
-    """The bags that IN names, and the outputs that OUT names for them.
+    """The bags given by IN, and their outputs given by OUT.
 
-    ``planned`` plans the work on a bag; ``plan`` is that of IN where it is one bag and no folder
-    of bags. Raises BagError where there is none, FileError where OUT cannot be written.
+    ``planned`` plans the work on a bag; ``plan`` is the plan for IN if that is a single bag, None
+    if it is a folder of bags. Raises BagError if there is none, FileError if OUT is not writable.
     """
 
     def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):
@@ -50,9 +50,9 @@ class Bags:
     def work(
         self, work: Callable[[BagPlan, Pool | None], int], engine: EngineInfo | None, done: str
     ) -> int:
-        """Work on each bag, by the processes that the options ask for; returns the exit status.
+        """Process each bag, with the workers that the options request; return the exit status.
 
-        ``engine`` is the one that each process has, ``done`` what becomes of a bag.
+        ``engine`` is the engine of each process, ``done`` what happens to a bag: "derained".
         """
         if not self.plan:
             return work_on_bags(
@@ -67,10 +67,10 @@ def work_on_bags(
     work: Callable[[Path, Path, Pool | None], int], engine: EngineInfo | None, done: str,
     *, whole: bool = False
 ) -> int:
-    """Work on bags whose result is not there yet, and name those that fail; the exit status.
+    """Process the bags that have no result yet, and report failures; return the exit status.
 
-    ``work`` takes a bag, its result and the pool, and returns 0 if all went well. With ``whole``
-    a process of the pool is given a bag, else its segments.
+    ``work`` takes a bag, its destination and the pool, and returns 0 on success. With ``whole``,
+    bags are distributed to the workers of the pool, otherwise segments of bags.
     """
     failed: dict[Path, str] = {}
     with _open_pool(args, engine, 0 if whole else None) as pool:
@@ -90,7 +90,7 @@ def work_on_bags(
             for _ in (threads if side_by_side > 1 else builtins).map(one, jobs):
                 pass
         finally:
-            # After an interruption nobody waits: the work of the others ends with the pool.
+            # After an interruption, do not wait: the other jobs end with the pool.
             threads.shutdown(wait=False, cancel_futures=True)
     for source, reason in failed.items():
         said = reason if str(source) in reason else f'{source}: {reason}'
@@ -103,7 +103,7 @@ def work_on_bags(
 def _open_pool(
     args: argparse.Namespace, engine: EngineInfo | None, frames: int | None
 ) -> Iterator[Pool | None]:
-    """Start or find the processes that the options ask for; None for this one alone."""
+    """Start or connect to the workers that the options request; None is this process alone."""
     number = args.workers or usual_workers(frames, engine)
     if not args.scheduler and number == 1:
         yield None
@@ -118,10 +118,10 @@ def _open_pool(
 def write_bag(
     plan: BagPlan, make: Callable[..., BagSummary], line: str, failed: str, failure: str
 ) -> BagSummary:
-    """Make a bag with a progress bar, and tell what became of it.
+    """Make a bag with a progress bar, and report the result.
 
-    ``make`` takes ``progress`` and ``resumed``. ``line`` is said of each camera, with ``failed``
-    of its frames that failed; ``failure`` is said of those that are not named.
+    ``make`` takes ``progress`` and ``resumed``. ``line`` is printed for each camera, with the text
+    ``failed`` for its failed frames; ``failure`` is the text for those not listed one by one.
     """
     print_notes(*plan.notes)
     try:
@@ -130,11 +130,11 @@ def write_bag(
                 if count:
                     bar.write(f'derain: resuming; {count} frames are done already',
                               file=sys.stderr)
-                    bar.initial = bar.n = count  # they are left out of the rate
+                    bar.initial = bar.n = count  # exclude them from the rate
                     bar.refresh()
 
             summary = make(progress=bar.update, resumed=resumed)
-            # A damaged bag has fewer frames than it lists.
+            # A damaged bag may have fewer frames than it lists.
             bar.total = bar.n
             bar.refresh()
     except KeyboardInterrupt:
@@ -151,7 +151,7 @@ def write_bag(
 
 
 def _report(plan: BagPlan, summary: BagSummary, failure: str) -> None:
-    """Name what was noted, damaged or failed in a bag."""
+    """Print the notes on a bag, its damage, and the frames that failed."""
     print_notes(*summary.notes, *(
         f'the bag holds no definition of {msgtype}; its messages are kept all the same'
         for msgtype in summary.undefined_types))

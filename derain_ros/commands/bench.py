@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the scenarios and print their results."""
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise UserError('--skip-node leaves none of the scenarios of --only')

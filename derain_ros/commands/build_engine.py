@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build as ``args`` say, one engine for each size."""
+    """Build one engine for each size in ``args``."""
     with refusing():
         requests = [
             BuildRequest(
@@ -88,14 +88,14 @@ def run(args: argparse.Namespace) -> int:
 def _build(
     request: BuildRequest, content: bytes, library: Library, gpu: GpuIdentity, cache: EngineCache
 ) -> None:
-    """Build or find one engine, and print where it is."""
+    """Build one engine, or take it from the cache, and print where it is."""
     def show(progress: Progress) -> None:
         bar.set_postfix_str(progress.phase, refresh=False)
         bar.update(round(progress.percent) - bar.n)
 
     stop, start = threading.Event(), time.monotonic()
     key = request.key(content, library, gpu)
-    # In a thread, as Ctrl-C would otherwise be raised within a callback of TensorRT.
+    # In a thread, as KeyboardInterrupt would otherwise be raised within a TensorRT callback.
     with slow_bar(100, '%', 'building') as bar, ThreadPoolExecutor(1) as pool:
         job = pool.submit(
             cache.get_or_build, key,

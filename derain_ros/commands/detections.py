@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare as ``args`` say; 1 if a frame failed."""
+    """Compare the detections according to ``args``; return 1 if a frame failed, else 0."""
     source, detector, labels, classes = _open(args)
     with ExitStack() as stack:
         engine = model = None
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 def _open(
     args: argparse.Namespace,
 ) -> tuple[FrameSource, Detector, Labels | None, frozenset[int] | None]:
-    """Open everything that can be wrong before the work begins."""
+    """Open all inputs and check the outputs before the work begins."""
     check_sources(args, _VERSIONS, ['rainy'])
     if not (args.labels or args.clean or args.clean_topic):
         other = '--clean' if args.bag is None else '--clean-topic'
@@ -126,7 +126,7 @@ def _open(
 
 
 def _describe(args: argparse.Namespace) -> Description:
-    """Read the description that is named by its path, or by its name if it is shipped."""
+    """Read the detector description given by its path, or by the name of a shipped one."""
     path = Path(args.detector)
     if not path.suffix and not path.exists():
         shipped = share_directory() / 'config' / 'detectors'
@@ -152,7 +152,7 @@ def _classes(args: argparse.Namespace, description: Description) -> frozenset[in
 
 
 def _report(comparison: Comparison) -> None:
-    """Tell which frames were left out, and stop where none is left."""
+    """Report frames that were left out; raises UserError if none is left."""
     report_failed([bad.reason for bad in comparison.failed], 'frames', '; --json names them')
     unlabelled = comparison.unlabelled
     if unlabelled:

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate as ``args`` say; 1 if a pair failed."""
+    """Evaluate according to ``args``; return 1 if a pair failed, else 0."""
     if args.sweep:
         return _sweep(args)
     if args.output:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate_bags(args: argparse.Namespace) -> int:
-    """Evaluate every bag of a folder, in this process or several; 1 if one or a pair failed."""
+    """Evaluate every bag of a folder, in one or several processes; return the exit status."""
     if args.bag is None or args.json or args.html:
         raise UsageError('-o is for a folder of bags, whose run files go there; --json and '
                          '--html are for one evaluation')
@@ -144,7 +144,7 @@ def _evaluate_bags(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    """Measure models on rain rendered over dry pictures, along one axis."""
+    """Evaluate models on dry pictures with rendered rain, varying one rain parameter."""
     if args.clean is None or args.rainy or args.bag:
         raise UsageError('--sweep renders rain itself: give dry pictures with --clean, and '
                          'neither --rainy nor a bag')
@@ -185,7 +185,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Find out before the work that its results can be written."""
+    """Check, before the work begins, that its results can be written."""
     check_outputs(args.json, args.html)
     if args.json and args.html and args.json.absolute() == args.html.absolute():
         raise UsageError(f'--json and --html both name {args.json}; give two names')
@@ -241,7 +241,7 @@ def _write_outputs(args: argparse.Namespace, figures: dict, page: Callable[[], s
 
 
 def _page(figures: dict, evaluation: Evaluation) -> str:
-    """Return the page of what has been measured, with its worst pictures."""
+    """Return the HTML page of an evaluation, with its worst pictures."""
     import msgspec
 
     from derain_ros.report.page import make_page

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the run that ``args`` name."""
+    """Export the training run given in ``args``."""
     from derain_ros.network.dual_stage import VARIANTS
     from derain_ros.training.checkpoint import load_checkpoint
     from derain_ros.training.config import ConfigError, TrainingConfig

@@ -1,4 +1,4 @@
-"""Where the commands that look at frames take them from: pairs of versions, and clips."""
+"""Options for the sources of frames: matching rainy, derained and clean frames, and clips."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _HELP = {'rainy': 'with rain', 'derained': 'derained', 'clean': 'without rain'}
 
 
 def add_source_options(parser: argparse.ArgumentParser, *versions: str) -> None:
-    """Add BAG, and for each version ``--<version>-topic`` of it and ``--<version>``, a folder."""
+    """Add BAG, and for each version ``--<version>-topic`` and the folder ``--<version>``."""
     parser.add_argument('bag', nargs='?', type=Path, metavar='BAG',
                         help='rosbag2 folder (or a bare .mcap or .db3 file)')
     for version in versions:
@@ -34,7 +34,7 @@ def add_source_options(parser: argparse.ArgumentParser, *versions: str) -> None:
 def check_sources(
     args: argparse.Namespace, versions: Sequence[str], required: Sequence[str]
 ) -> None:
-    """Refuse options for pictures with a bag, those for a bag without, and missing ones."""
+    """Reject picture options with a bag, bag options without one, and missing options."""
     given, other = ('_topic', '') if args.bag else ('', '_topic')
     choose = ('name the pictures with ' + ' and '.join(f'--{one}' for one in required)
               + ', or a bag with ' + ' and '.join(f'--{one}-topic' for one in required))
@@ -56,14 +56,14 @@ def _topics(bag: Path) -> str:
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """Find out before the work that its results can be written."""
+    """Check, before the work begins, that its results can be written."""
     with refusing():
         for path in filter(None, paths):
             check_output(path)
 
 
 def write_figures(path: Path | None, figures: dict) -> None:
-    """Write the file of ``--json``, if it is asked for."""
+    """Write the run file of ``--json``, if requested."""
     if path:
         write_run(path, figures)
         print(f'{printable(path)} written')
@@ -85,10 +85,10 @@ def add_clip_options(parser: argparse.ArgumentParser, duration: str = 'all') -> 
 def open_clip(
     path: Path, args: argparse.Namespace, derained_topic: str | None = None
 ) -> ClipSource:
-    """Open a video, a folder of pictures, or an image topic of a rosbag2, told by what lies there.
+    """Open a video, a folder of pictures, or an image topic of a rosbag2, whichever it is.
 
-    ``args`` has the options of :func:`add_clip_options`. Raises UserError where there is
-    nothing, or an option does not fit what there is, ValueError where it cannot be read.
+    ``args`` has the options of :func:`add_clip_options`. Raises UserError if there is nothing
+    there, or an option does not apply to it, ValueError if it cannot be read.
     """
     if not path.exists():
         raise UsageError(f'{path}: no such file or folder')

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Try the gate as ``args`` say; 1 if a clip or a frame failed."""
+    """Try the rain gate according to ``args``; return 1 if a clip or a frame failed, else 0."""
     check_outputs(args.json)
     try:
         settings = GateSettings(**{
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     trials: dict[str, GateTrial] = {}
     broken = []
     seed = args.seed
-    # What is wrong with the arguments is told before an engine is loaded.
+    # Report wrong arguments before an engine is loaded.
     clips = list(_clips(args))
     with open_engine(args) as engine:
         for name, open_source in clips:
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ClipSource]]]:
-    """Yield what each clip is called and what opens it."""
+    """Yield the name of each clip, and a function that opens it."""
     for path in args.sources:
         if not path.exists():
             raise UsageError(f'{path}: no such file or folder')

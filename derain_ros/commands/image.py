@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Derain what ``args`` names; 1 if an image failed."""
+    """Derain the images given in ``args``; return 1 if an image failed, else 0."""
     with refusing():
         jobs = collect_images(args.paths, args.output)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report_images(results: Iterable[str | None], count: int) -> int:
-    """Show how far the work has come and what has failed; return how much has."""
+    """Show the progress and print errors; return the number of images that failed."""
     failed = 0
     with progress_bar(count, 'image') as bar:
         for error in results:

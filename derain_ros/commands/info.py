@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is found."""
+    """Print the models, engines and versions found."""
     found = {'models': _models(), 'engines': _engines(), 'versions': _versions()}
     if args.json:
         print(json.dumps(found, indent=2))

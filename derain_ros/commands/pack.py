@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pack as ``args`` say."""
+    """Write the pack of pictures given in ``args``."""
     from derain_ros.training.picture_pack import PackError, write_pack
 
     if args.output.exists():

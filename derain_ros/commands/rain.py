@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Put rain into what ``args`` names; 1 if a frame failed."""
+    """Render rain into the input given in ``args``; return 1 if a frame failed, else 0."""
     kind = _kind(args.source)
     if _same(args.source, args.output):
         raise UsageError(f'{args.output}: is the input; name another output')
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kind(source: Path):
-    """Tell what the input is by what lies there: the function that works on it."""
+    """Return the function that processes the input, chosen by the kind of file or folder."""
     if not source.exists():
         raise UsageError(f'{source}: no such file or folder')
     if holds_bags(source):

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the bag and print what came of it."""
+    """Play the bag and print the figures."""
     require_ros()
 
     from derain_ros.live.played import scan
@@ -140,7 +140,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
 
 
 def _reading(messages: Iterable, total: int) -> Iterator:
-    """Show how much of a bag is read."""
+    """Yield messages, and show how much of the bag has been read."""
     with slow_bar(total, ' messages', 'reading') as bar:
         for message in messages:
             yield message
@@ -148,13 +148,13 @@ def _reading(messages: Iterable, total: int) -> Iterator:
 
 
 class _Playing:
-    """Shows how much of a run is played."""
+    """Shows how much of a run has been played."""
 
     def __init__(self) -> None:
         self._bar = None
 
     def show(self, played: float, seconds: float) -> None:
-        """Take note of how long a bag has been played, of how long it will be."""
+        """Update the bar: ``played`` of ``seconds`` have been played."""
         self._bar = self._bar or slow_bar(round(seconds, 1), 's', 'playing')
         self._bar.update(round(played - self._bar.n, 1))
         if played >= seconds:
@@ -163,7 +163,7 @@ class _Playing:
 
 
 def _parameters(given: list[str]) -> dict[str, str]:
-    """Read ``--param`` options; raises UserError for what the node does not have."""
+    """Parse ``--param`` options; raises UserError for parameters that the node does not have."""
     from derain_ros.node.parameters import NODE_RULES, rule_of
 
     found = {}

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page that ``args`` ask for."""
+    """Write the HTML page for the run files in ``args``."""
     if len(args.label) > len(args.runs):
         raise UsageError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
                          'give at most one for each')

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the soak and print what it found."""
+    """Run the soak test and print its result."""
     require_ros()
     bag = find_clip()
 

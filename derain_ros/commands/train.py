@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train as ``args`` say, from the last checkpoint on."""
+    """Train according to ``args``, resuming from the last checkpoint if there is one."""
     from tqdm import tqdm
 
     from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_config
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         bar.total = steps if steps < UNKNOWN_STEPS else None
         bar.update(step - bar.n)
 
-    # On a terminal only: in a log the lines of the trainer say as much.
+    # On a terminal only: in a log, the lines of the trainer show the same.
     hidden = not sys.stderr.isatty() or os.environ.get('RANK', '0') != '0'
     with (
         tqdm(total=config.steps, unit='step', disable=hidden) as bar,

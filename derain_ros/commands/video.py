@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the video that ``args`` ask for; 1 if a frame failed."""
+    """Make the video described by ``args``; return 1 if a frame failed, else 0."""
     if args.sweep and args.view != 'split':
         raise UsageError(f'--sweep moves the divider of split; {args.view} has none')
     with refusing():
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def report_video(
     output: Path, source: ClipSource, make: Callable[[Callable[[int], object]], ClipSummary]
 ) -> int:
-    """Make a video with a progress bar, and tell what became of it; return the exit status."""
+    """Make a video with a progress bar, and report the result; return the exit status."""
     print_notes(*source.notes)
     with progress_bar(source.facts.frames, 'frame') as bar:
         summary = make(bar.update)
