@@ -1,1 +1,1 @@
-"""Frames between ROS messages and uint8 arrays; needs no ROS."""
+"""Conversion of frames between ROS messages and uint8 arrays; needs no ROS."""

@@ -1,15 +1,15 @@
-"""Serialized image messages: read in place, written with one copy of the pixels.
+"""Serialized image messages, read in place and written with one copy of the pixels.
 
 A serialized message starts with four bytes of encapsulation (its kind and two bytes of
 options), then the fields in the order of the ``.msg`` file. Kinds 0 and 1 are plain CDR,
-big-endian and little-endian (OMG DDS-XTypes, XCDR version 1): numbers lie at multiples of
-their own size, counted from behind the encapsulation; a string or sequence is a uint32 count
-and that many bytes, for strings with a NUL at the end.
+big-endian and little-endian (OMG DDS-XTypes, XCDR version 1): numbers are aligned to their own
+size, counted from the end of the encapsulation; a string or sequence is a uint32 count followed
+by that many bytes, which for a string include a NUL at the end.
 
-What is accepted is what rclpy accepts: strings without a NUL or of no bytes at all, a second
-string behind a NUL (ignored), bytes that are not UTF-8 (U+FFFD in their place), and bytes
-behind the end of the message, as Fast DDS pads small ones to a multiple of four. The padding
-between fields, which rclpy leaves as it finds it in memory, is written as zeros.
+The reader accepts what rclpy accepts: strings without a NUL or of no bytes at all, text after
+a NUL (ignored), bytes that are not UTF-8 (replaced by U+FFFD), and bytes after the end of the
+message, as Fast DDS pads small ones to a multiple of four. The padding between fields, which
+rclpy leaves uninitialized, is written as zeros.
 """
 
 import struct
@@ -25,12 +25,12 @@ _LARGEST_COUNT = 2**32 - 1
 
 
 class CdrUnsupportedError(ValueError):
-    """Another encapsulation than plain CDR, which rclpy may still read."""
+    """The encapsulation is not plain CDR; rclpy may still be able to read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """A ``sensor_msgs/Image`` whose pixels stay where they are in the message.
+    """A ``sensor_msgs/Image`` whose pixels are not copied out of the serialized message.
 
     ``header`` is as :func:`encode_header` writes it, ``stamp`` in nanoseconds since the epoch;
     ``data`` is a read-only view into the message, which it keeps alive.
@@ -49,7 +49,7 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class CompressedImageView:
-    """A ``sensor_msgs/CompressedImage`` whose data stay in the message, as :class:`ImageView`."""
+    """A ``sensor_msgs/CompressedImage`` whose data are not copied, as in :class:`ImageView`."""
 
     header: bytes
     stamp: int
@@ -59,14 +59,14 @@ class CompressedImageView:
 
 
 View = ImageView | CompressedImageView
-"""An image message that came in."""
+"""A received image message."""
 
 
 def read_stamp(message: bytes | memoryview) -> tuple[int, int] | None:
     """Return ``header.stamp`` of any message that starts with a header.
 
-    ``sec`` may be negative. None stands for a message that is too short, or of another
-    encapsulation than plain CDR.
+    It is ``(sec, nanosec)``; ``sec`` may be negative. Returns None for a message that is too
+    short or not plain CDR.
     """
     order = _BYTE_ORDERS.get(bytes(message[:2]))
     if order is None or len(message) < _ENCAPSULATION_BYTES + 8:
@@ -75,9 +75,9 @@ def read_stamp(message: bytes | memoryview) -> tuple[int, int] | None:
 
 
 def restamped(message: bytes, stamp: int) -> bytes | None:
-    """Return a message that starts with a header, under another stamp in ns since the epoch.
+    """Return a message that starts with a header with its stamp set, in ns since the epoch.
 
-    Nothing but the eight bytes of the stamp is changed. None where the message ends before.
+    Only the eight bytes of the stamp are changed. Returns None if the message is too short.
     """
     end = _ENCAPSULATION_BYTES + 8
     if len(message) < end:
@@ -90,9 +90,9 @@ def restamped(message: bytes, stamp: int) -> bytes | None:
 def read_image(message: bytes | memoryview) -> ImageView:
     """Read a serialized ``sensor_msgs/Image`` without copying its pixels.
 
-    Whether size, encoding, step and data fit each other is for
-    :func:`derain_ros.images.codec.decode_image` to tell. Raises ImageFormatError where the message
-    ends before its fields do, and CdrUnsupportedError for another encapsulation than plain CDR.
+    Whether size, encoding, step and data are consistent is checked by
+    :func:`derain_ros.images.codec.decode_image`. Raises ImageFormatError if the message is
+    truncated, and CdrUnsupportedError if its encapsulation is not plain CDR.
     """
     reader = _Reader(message, 'sensor_msgs/Image')
     header, stamp, frame_id = reader.header()
@@ -115,10 +115,10 @@ def read_compressed_image(message: bytes | memoryview) -> CompressedImageView:
 
 @dataclass(frozen=True, slots=True)
 class CameraInfoView:
-    """What a ``sensor_msgs/CameraInfo`` says of the images that it belongs to.
+    """What a ``sensor_msgs/CameraInfo`` says about the images that it belongs to.
 
-    ``sizes`` are the heights and widths in pixels that they may have, of the whole view or of
-    the region of interest, binned or not; empty where the camera is not calibrated.
+    ``sizes`` are the possible heights and widths of the images in pixels: of the full resolution
+    or the region of interest, binned or not; empty if the message gives no size.
     """
 
     frame_id: str
@@ -126,10 +126,10 @@ class CameraInfoView:
 
 
 def read_camera_info(message: bytes) -> CameraInfoView:
-    """Read a serialized ``sensor_msgs/CameraInfo`` as far as rclpy could.
+    """Read a serialized ``sensor_msgs/CameraInfo``, and check that all its fields are there.
 
-    Trying rclpy would leave a line of the middleware's on stderr for each one that it cannot.
-    Errors are those of :func:`read_image`.
+    If rclpy tried instead, the middleware would print a line on stderr for each damaged message.
+    Raises the errors of :func:`read_image`.
     """
     reader = _Reader(message, 'sensor_msgs/CameraInfo')
     _, _, frame_id = reader.header()
@@ -151,8 +151,8 @@ def encode_header(sec: int, nanosec: int, frame_id: str) -> bytes:
     """Serialize a ``std_msgs/Header``.
 
     The result is little-endian CDR, without encapsulation and without padding at the end. As
-    with rclpy, ``frame_id`` ends at its first NUL. Raises struct.error where a number does not
-    fit, UnicodeEncodeError for a lone surrogate.
+    with rclpy, ``frame_id`` ends at its first NUL. Raises struct.error for a number out of
+    range, UnicodeEncodeError for a lone surrogate.
     """
     return struct.pack('<iI', sec, nanosec) + _encode_text(frame_id)
 
@@ -163,11 +163,11 @@ def write_image(
 ) -> bytes:
     """Serialize a ``sensor_msgs/Image`` to little-endian CDR, copying its pixels once.
 
-    ``header`` is from :func:`encode_header` or a view's, ``data`` anything with the buffer
-    protocol, of any shape; the other fields are as in the message, and are not checked against
-    each other. The result is ready for ``Publisher.publish``. Raises struct.error for a number
-    that does not fit its field, and ValueError for data that are not C-contiguous or longer than a
-    message can hold.
+    ``header`` is from :func:`encode_header` or a view, ``data`` any object with the buffer
+    protocol, of any shape; the other fields are as in the message and are not checked for
+    consistency. The result is ready for ``Publisher.publish``. Raises struct.error for a number
+    that does not fit its field, and ValueError for data that are not C-contiguous or are too long
+    for a message.
     """
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
@@ -182,7 +182,7 @@ def write_image(
 def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  # noqa: A002
     """Serialize a ``sensor_msgs/CompressedImage``, copying its data once.
 
-    Parameters and errors are as of :func:`write_image`.
+    Parameters and errors are those of :func:`write_image`.
     """
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
@@ -212,7 +212,7 @@ class _Reader:
         return encode_header(sec, nanosec, frame_id), sec * 10**9 + nanosec, frame_id
 
     def unpack(self, kinds: str, field: str) -> tuple[Any, ...]:
-        """Read numbers of one size, by their letters in :mod:`struct`."""
+        """Read numbers of one size, given by their :mod:`struct` format characters."""
         kinds = self._order + kinds
         start = self._at + (_ENCAPSULATION_BYTES - self._at) % struct.calcsize(kinds[-1])
         self._at = start + struct.calcsize(kinds)
@@ -251,12 +251,12 @@ def _encode_text(text: str) -> bytes:
 
 
 def _align(message: bytearray) -> None:
-    """Pad to where a number of four bytes may start; the encapsulation is as long as one."""
+    """Pad to a multiple of four bytes; the encapsulation, of four bytes, keeps the alignment."""
     message += bytes(-len(message) % 4)
 
 
 def _with_sequence(message: bytearray, data: Any) -> bytes:
-    """Return the message with a sequence of bytes at its end."""
+    """Return the message with a sequence of bytes appended."""
     view = memoryview(data)
     if not view.c_contiguous or view.nbytes > _LARGEST_COUNT:
         raise ValueError(

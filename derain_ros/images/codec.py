@@ -1,8 +1,8 @@
-"""Camera messages to BGR arrays and back, by the fields of the message alone.
+"""Conversion of camera messages to BGR arrays and back, from the fields of the message alone.
 
-Works on rclpy and rosbags messages alike. Arrays are uint8, H×W×3, BGR, 0–255. Samples of 16
-bits are taken to use their whole range, unless another number of bits is given: ``value >> 8``
-on the way in, ``value * 257`` on the way out. YUV is limited-range BT.601.
+It works with rclpy and rosbags messages. Arrays are uint8, H×W×3, BGR, 0–255.
+16-bit samples are assumed to use the full range, unless another number of bits is given:
+``value >> 8`` when reading, ``value * 257`` when writing. YUV is limited-range BT.601.
 """
 
 import functools
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SUPPORTED_ENCODINGS = frozenset(PIXEL_FORMATS)
-"""Encodings of ``sensor_msgs/Image`` that are read without cv_bridge."""
+"""Encodings of ``sensor_msgs/Image`` that can be read without cv_bridge."""
 
 _WRITERS = {
     'bgr8': None,
@@ -49,12 +49,12 @@ _CHECK_SIZE = 'check the size that the camera driver publishes'
 def decode_image(msg: Any, bits: Bits = 16) -> np.ndarray:
     """Read a ``sensor_msgs/Image`` to uint8, H×W×3, BGR, C-contiguous.
 
-    For ``bgr8`` without padding that is a read-only view of ``data``, else a new array. ``data``
-    (anything with the buffer protocol) must hold exactly ``step * height`` bytes
+    For ``bgr8`` without padding the result is a read-only view of ``data``, else a new array.
+    ``data`` (any object with the buffer protocol) must hold exactly ``step * height`` bytes
     (``step * height * 3 / 2`` for nv12 and nv21, whose chroma plane follows the luma plane); only
-    the padding of the last row may be missing. Encodings outside :data:`SUPPORTED_ENCODINGS` go
-    through cv_bridge where it is installed. ``bits`` are for encodings of 16 bits, see
-    :data:`derain_ros.images.pixel_formats.Bits`. Raises ImageFormatError where the fields
+    the padding of the last row may be missing. Encodings outside :data:`SUPPORTED_ENCODINGS` are
+    read with cv_bridge if it is installed. ``bits`` applies to 16-bit encodings, see
+    :data:`derain_ros.images.pixel_formats.Bits`. Raises ImageFormatError if the fields
     contradict each other, a side is 0 or above :data:`MAXIMUM_SIDE`, or the encoding is unknown.
     """
     rows = _rows(msg)
@@ -65,13 +65,13 @@ def decode_image(msg: Any, bits: Bits = 16) -> np.ndarray:
 
 
 def check_image(msg: Any) -> None:
-    """Raise ImageFormatError unless :func:`decode_image` can read a message's fields."""
+    """Raise ImageFormatError unless :func:`decode_image` can read the message."""
     if _rows(msg) is None:
         _decode_with_cv_bridge(msg)
 
 
 def extract_samples(msg: Any) -> np.ndarray | None:
-    """Return the samples of an image of 16 bits, uint16, H rows, a copy; None of others.
+    """Return a copy of the samples of a 16-bit image, uint16, H rows; None for others.
 
     Raises ImageFormatError as :func:`decode_image` does.
     """
@@ -91,11 +91,11 @@ def extract_alpha(msg: Any) -> np.ndarray | None:
 
 
 def output_encoding(input_encoding: str, choice: str) -> str:
-    """Choose the encoding of a derained image, one that :func:`arrange_pixels` writes.
+    """Return the encoding of a derained image, one that :func:`arrange_pixels` can write.
 
     ``input_encoding`` is that of the received image, ``bgr8`` for a compressed one. ``choice`` is
-    ``bgr8`` or ``rgb8``, or ``same`` to keep the input's where it can be written, and ``bgr8`` for
-    Bayer, YUV and whatever cv_bridge read; ValueError for another.
+    ``bgr8``, ``rgb8`` or ``same``, which keeps the input encoding if it can be written, and gives
+    ``bgr8`` for Bayer, YUV and what cv_bridge has read. Raises ValueError for any other choice.
     """
     if choice in ('bgr8', 'rgb8'):
         return choice
@@ -107,12 +107,12 @@ def output_encoding(input_encoding: str, choice: str) -> str:
 def arrange_pixels(
     bgr: np.ndarray, encoding: str, *, alpha: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the pixels of an image as they lie in a ``sensor_msgs/Image``.
+    """Return the pixels of an image in the memory layout of a ``sensor_msgs/Image``.
 
-    They are uint8, C-contiguous, H rows; for ``bgr8`` the image itself where it is contiguous. The
+    They are uint8, C-contiguous, H rows; for ``bgr8`` the image itself if it is contiguous. The
     image is uint8, H×W×3, BGR; ``encoding`` is one of those that :func:`output_encoding` returns;
-    ``alpha``, uint8, H×W, is for bgra8 and rgba8, where None stands for 255 everywhere. Raises
-    ImageFormatError for arrays and encodings that are none of these.
+    ``alpha``, uint8, H×W, is for bgra8 and rgba8, where None means 255 everywhere. Raises
+    ImageFormatError for any other array or encoding.
     """
     if encoding not in _WRITERS:
         refuse('encoding', shown(encoding), ', '.join(sorted(_WRITERS)), 'choose one of these')
@@ -136,9 +136,9 @@ def _check_array(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _rows(msg: Any) -> np.ndarray | None:
-    """Return the image as read-only uint8 rows×row bytes without padding, never copied.
+    """Return a read-only uint8 view of the image, rows×row bytes, without padding.
 
-    None where only cv_bridge may know its encoding.
+    Returns None if the encoding is not supported here, but may be by cv_bridge.
     """
     height, width = (integer_field(msg, field, 1, MAXIMUM_SIDE, _CHECK_SIZE)
                      for field in ('height', 'width'))
@@ -173,12 +173,12 @@ def _rows(msg: Any) -> np.ndarray | None:
 
 @functools.cache
 def _cv_bridge() -> Any:
-    """Return a bridge, or what to do to get one."""
+    """Return a CvBridge, or a string that says how to get one."""
     try:
         from cv_bridge import CvBridge
     except ModuleNotFoundError:
         return 'install cv_bridge'
-    except Exception as error:  # one built for another NumPy or OpenCV fails in many ways
+    except Exception as error:  # a build for another NumPy or OpenCV fails in many ways
         return f'install a cv_bridge that works here ({ascii(str(error))[:80]})'
     return CvBridge()
 
@@ -200,7 +200,7 @@ def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
     try:
         depth, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
         pixel_bytes = np.dtype(depth).itemsize * channels
-        whole = step % pixel_bytes == 0  # cv_bridge would shift each row by the rest
+        whole = step % pixel_bytes == 0  # else cv_bridge would shift each row by the remainder
         image = np.asarray(bridge.imgmsg_to_cv2(msg, 'bgr8')) if whole else None
     except Exception as error:
         raise ImageFormatError(

@@ -1,4 +1,4 @@
-"""JPEG and PNG camera messages to BGR arrays, checked before they are unfolded."""
+"""Conversion of JPEG and PNG messages to BGR arrays, with checks before decompression."""
 
 import re
 import struct
@@ -25,14 +25,14 @@ from derain_ros.images.pixel_formats import (
     eight_bits,
 )
 
-MAXIMUM_COMPRESSED_PIXELS = 64_000_000  # most pixels that a compressed image may unfold to
+MAXIMUM_COMPRESSED_PIXELS = 64_000_000  # most pixels that a compressed image may decode to
 MAXIMUM_COMPRESSED_BYTES = 128 * 2**20  # longest ``data`` of a compressed image, in bytes
 
 MAXIMUM_SCANS = 64
-"""Most scans of a JPEG, each of which may go over all pixels; encoders make up to about 15."""
+"""Most scans of a JPEG, as each may cover all pixels; encoders write up to about 15."""
 
 MAXIMUM_EXTRA_BYTES = 256 * 2**10
-"""Most bytes of a PNG outside its pixels: texts, colour profile, frames of an animation."""
+"""Most bytes of a PNG besides its pixels: texts, colour profile, frames of an animation."""
 
 _JPEG_START = b'\xff\xd8\xff'
 _JPEG_END = b'\xff\xd9'
@@ -41,31 +41,31 @@ _PNG_END = b'IEND\xaeB`\x82'
 _PNG_GREY = 0
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _MOST_CHUNKS = 65536
-# Deflate unfolds to at most 1032 times its length: 4 MiB take a few seconds. Checking doubles the
-# time that decoding takes, so images of usual length are spared it.
+# Deflate expands data by at most 1032 times, so 4 MiB take a few seconds. The check doubles the
+# decoding time, so images of usual length skip it.
 _UNCHECKED_DEFLATE = 4 * 2**20
 
 _START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 _START_OF_SCAN = 0xDA
 _FIRST_ARITHMETIC = 0xC8
-# A Huffman code has a bit at least, and each block of 8x8 pixels has a code.
+# A Huffman code has at least one bit, and each block of 8x8 pixels has at least one code.
 _MOST_PIXELS_PER_BYTE = 8 * 64
 _SCAN_MARKER = b'\xff\xda'
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 _MOST_MARKERS = 4096
 
 _SAMPLES = re.compile(r'(8|16|32|64)[USF]C\d+')
-"""Encodings that name samples and no colours, as those of depth."""
+"""Encodings that give a sample type but no colours, such as those of depth images."""
 
 _CHECK_LINK = 'check the publisher and the link'
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What the data announce: size in pixels as stored, one channel or more, samples of 16 bits.
+    """What the header of the data says; the size is in pixels as stored, before rotation.
 
-    ``least_bytes`` are the fewest that this size can take.
+    ``deep`` means 16-bit samples; ``least_bytes`` is the least that this size can take.
     """
 
     codec: str
@@ -77,12 +77,12 @@ class _Header:
 
 
 def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's name
-    """Tell whether a ``CompressedImage.format`` announces a JPEG or PNG of a camera.
+    """Return whether a ``CompressedImage.format`` announces a JPEG or PNG of a camera.
 
-    True for ``jpeg``, ``jpg``, ``png``, these behind ``image/``, the empty string (the data
-    decide) and what image_transport writes, ``<encoding>; jpeg compressed <encoding>``. False for
-    compressedDepth, of depth that is compressed as a picture (``16UC1; png compressed``), and of
-    video.
+    True for ``jpeg``, ``jpg`` and ``png``, also with the prefix ``image/``, for the empty string
+    (the data decide) and for what image_transport writes, ``<encoding>; jpeg compressed
+    <encoding>``. False for compressedDepth, for depth that is compressed like a colour image
+    (``16UC1; png compressed``), and for video.
     """
     if not isinstance(format, str):
         return False
@@ -94,17 +94,17 @@ def is_compressed_supported(format: str) -> bool:  # noqa: A002 - the field's na
 
 
 def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.ndarray:
-    """Read a ``sensor_msgs/CompressedImage`` of a JPEG or PNG to a new array, uint8, H×W×3, BGR.
+    """Read a JPEG or PNG ``sensor_msgs/CompressedImage`` to a new array, uint8, H×W×3, BGR.
 
-    The codec is told by the data (anything with the buffer protocol), so a JPEG announced as PNG
-    is read. Bayer mosaics that were compressed as they are (``bayer_rggb8; png compressed ``) are
-    interpolated. EXIF orientation is ignored: the size is that of ``camera_info``. ``bits`` are
-    for a PNG of 16 bits, see :data:`derain_ros.images.pixel_formats.Bits`. ``whole`` refuses a
+    The data (any object with the buffer protocol) decide on the codec, so a JPEG announced as PNG
+    is read. Bayer mosaics that were compressed unchanged (``bayer_rggb8; png compressed ``) are
+    demosaiced. EXIF orientation is ignored, so the size is that of ``camera_info``. ``bits``
+    applies to 16-bit PNGs, see :data:`derain_ros.images.pixel_formats.Bits`. ``whole`` refuses a
     JPEG in which the decoder notices damage, see :mod:`derain_ros.images.decoder_warnings`.
 
     Raises ImageFormatError for another format, damaged or truncated data, a side above
-    :data:`MAXIMUM_SIDE`, more than :data:`MAXIMUM_COMPRESSED_PIXELS` pixels (told from the header,
-    before decoding), or data made to take long: see the other limits of this module.
+    :data:`MAXIMUM_SIDE`, more than :data:`MAXIMUM_COMPRESSED_PIXELS` pixels (checked before
+    decoding, in the header), or data crafted to take long: see the other limits of this module.
     """
     if not is_compressed_supported(msg.format):
         refuse(
@@ -149,7 +149,7 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
                      else np.ascontiguousarray(image[..., :3]))
     if mosaic:
         return _interpolate(image, encoding)
-    if 'compressed rgb' in target:  # red and blue were exchanged before compression
+    if 'compressed rgb' in target:  # red and blue were swapped before compression
         return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return image
 
@@ -208,7 +208,7 @@ def _read_jpeg_header(data: bytes) -> _Header:
             header = _Header('JPEG', height, width, channels == 1, least)
             sequential = marker in _SEQUENTIAL
         elif marker == _START_OF_SCAN:
-            # Inside a scan ff is followed by 00 or a restart number.
+            # Inside a scan, ff is always followed by 00 or a restart number.
             if header is not None and data.rfind(_JPEG_END, position) < 0:
                 found = f'a JPEG cut off at {len(data)} bytes'
                 refuse('data', found, 'an end marker', _CHECK_LINK)
@@ -219,7 +219,7 @@ def _read_jpeg_header(data: bytes) -> _Header:
         header = None
     if header is None:
         refuse('data', 'a JPEG without a readable frame header', 'a whole JPEG', _CHECK_LINK)
-    # Inside a scan the marker of another cannot occur, so this misses none.
+    # The start marker cannot occur inside a scan, so this counts every scan.
     scans = 1 if one_scan else 1 + data.count(_SCAN_MARKER, position)
     if scans > MAXIMUM_SCANS:
         refuse('data', f'a JPEG of {scans} scans', f'at most {MAXIMUM_SCANS}',
@@ -243,13 +243,13 @@ def _read_png_header(data: bytes) -> _Header:
         refuse('data', f'a PNG with {extra} bytes beside its pixels',
                f'at most {MAXIMUM_EXTRA_BYTES}', 'set the publisher to write plain images')
     row = 1 + (width * depth * _PNG_CHANNELS.get(colour, 4) + 7) // 8
-    # Interlaced images have more and shorter rows, never twice as many bytes.
+    # Interlaced images have more but shorter rows, and never twice as many bytes.
     _check_deflate(data, pixels, 2 * row * height)
     return _Header('PNG', height, width, colour == _PNG_GREY, deep=depth == 16)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, and start and end of the content, of the chunks after IHDR."""
+    """Yield the type of each chunk after IHDR, and the start and end of its content."""
     position = 33
     for _ in range(_MOST_CHUNKS):
         if position + 12 > len(data):
@@ -263,7 +263,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_deflate(data: bytes, parts: list[tuple[int, int]], most: int) -> None:
-    """Refuse a long deflate stream that goes on after ``most`` bytes: libpng unfolds all of it."""
+    """Refuse a deflate stream of over ``most`` bytes, as libpng would decompress all of it."""
     if sum(end - start for start, end in parts) <= _UNCHECKED_DEFLATE:
         return
     stream, unfolded = zlib.decompressobj(), 0

@@ -1,4 +1,4 @@
-"""Damage that OpenCV's JPEG decoder notices: it returns the picture and tells standard error."""
+"""Captures the warnings of damage that OpenCV's JPEG decoder prints on standard error."""
 
 import ctypes
 import functools
@@ -12,21 +12,21 @@ import numpy as np
 
 _CLOSE_RANGE_UNSHARE = 2  # of linux/close_range.h
 _DAMAGE = re.compile(r'Corrupt JPEG data: .*|Premature end of JPEG file')
-# Webcams pad their frames by a few bytes, which changes no pixel.
+# Webcams pad their frames with a few bytes, which changes no pixel.
 _PADDING = re.compile(r'.* [1-8] extraneous bytes before marker .*')
 _thread = threading.local()
 
 
 def decode_noting_damage(data: np.ndarray, flags: int) -> tuple[np.ndarray | None, str | None]:
-    """Decode a picture, and return what its JPEG decoder has noticed of damage.
+    """Decode an image, and return the damage that the JPEG decoder noticed.
 
-    What is damaged in the middle is decoded all the same, often in false colours from there on.
-    Of random damage of a VGA picture the decoder noticed 4 in 5 overwritten stretches and 1 in 5
-    flipped bits, as most patterns of bits are a valid JPEG. Before Linux 5.9 it is not heard.
+    The decoder also decodes a file that is damaged in the middle, often in false colours from
+    there on. Of random damage to a VGA image it noticed 4 in 5 overwritten ranges and 1 in 5
+    flipped bits, as most bit patterns are a valid JPEG. Before Linux 5.9 no warning is captured.
 
-    ``data``, the file as uint8, and ``flags`` are those of ``cv2.imdecode``, and so is the
-    picture, None where it cannot be decoded; beside it comes the decoder's first warning, such as
-    ``Corrupt JPEG data: premature end of data segment``, None where there is none.
+    ``data``, the file as uint8, ``flags`` and the returned image, None if it cannot be decoded,
+    are those of ``cv2.imdecode``. The second value is the decoder's first warning, such as
+    ``Corrupt JPEG data: premature end of data segment``, or None.
     """
     return _threads().submit(_decode, data, flags).result()
 
@@ -54,9 +54,9 @@ os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _open_ear() -> None:
-    """Give this thread file descriptors of its own, whose standard error is a file in memory.
+    """Give this thread its own file descriptor table, with a file in memory as standard error.
 
-    So the process and its other threads keep theirs.
+    The standard error of the other threads is not affected.
     """
     _thread.heard = None
     close_range = getattr(ctypes.CDLL(None), 'close_range', None)

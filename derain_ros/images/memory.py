@@ -1,9 +1,9 @@
-"""What a camera showed a moment ago, moved to where things are now.
+"""The previous result of a camera, aligned with its current frame.
 
-A network for streams looks at the frame before as well. What it is given of it, the state, is
-made here from the last result by dense optical flow between small pictures, which costs little
-beside the network and follows parallax and moving things. Rain is gone from one frame to the
-next, and a small picture holds little of it.
+A recurrent network also uses the previous frame. Its input from there, the state, is made here:
+the last result is warped by dense optical flow between downscaled frames, which is cheap next
+to the network and follows parallax and moving objects. Rain streaks do not last from one frame
+to the next, and little of them is left in a downscaled frame.
 """
 
 from collections import deque
@@ -14,47 +14,47 @@ import cv2
 import numpy as np
 
 SHRINK = 4
-"""Side of a pixel of the small picture, in pixels of the frame."""
+"""Factor by which a frame is downscaled to the small image used for optical flow."""
 
 LEAST_KNOWN, MOVED = 160, 64
 """See :data:`derain_ros.network.second_look.LEAST_KNOWN`."""
 
 LEAST_ALIKE = 0.72
-"""Correlation below which two aligned pictures, of means over 24×24 pixels, show two scenes.
+"""Correlation of 24×24 block means below which two aligned images show different scenes.
 
-It was 0.71 at most over 60 cuts; one frame in twenty was below in heavy rain (intensity 0.8), and
-more in a downpour that hides the scene; these get what a single frame tells.
+Over 60 cuts it was at most 0.71. In heavy rain (intensity 0.8) one frame in twenty was below the
+limit, more in a downpour that hides the scene; such frames are derained as single frames.
 """
 
 LEAST_SIDE = 16
-"""Shortest side of a small picture, in pixels, in which motion is looked for."""
+"""Shortest side of a small image, in pixels, for which motion is estimated."""
 
 LONGEST_GAP = 1.0
-"""Seconds between two frames beyond which the second one stands alone."""
+"""Longest time between two frames, in seconds, for the first to be used for the second."""
 
 STANDING_SECONDS = 0.4
-"""How far back a camera must have stood: a vehicle that drives has left the scene by then."""
+"""Seconds a camera must have been static: a moving vehicle has left the scene by then."""
 
 MOST_CHANGED = 0.12
-"""Share of what has structure that may have changed since then before a camera that stands.
+"""Largest share of the textured area that may have changed since then for a static camera.
 
-It was 0.03 at most in a clip of real rain and in dry ones of photographs, 0.23 and more on
-motorways, 0.54 in a side view, and 0.87 and more in pans. In rain that hides the scene, and where
-cars are most of the structure, it is above too: these get what a moving camera gets.
+It was at most 0.03 in a clip of real rain and in dry clips made of photographs, at least 0.23 on
+motorways, 0.54 in a side view, and at least 0.87 in pans. It is also exceeded in rain that hides
+the scene and where cars are most of the texture; these are treated like a moving camera.
 """
 
 
 def shrink(bgr: np.ndarray) -> np.ndarray:
-    """Return the grey small picture of a frame: uint8, H×W×3, to uint8, H/4×W/4, rounded up."""
+    """Return the small grey image of a frame: uint8, H×W×3 to uint8, H/4×W/4, rounded up."""
     height, width = ((side + SHRINK - 1) // SHRINK for side in bgr.shape[:2])
     small = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
 
 
 def make_flow() -> cv2.DISOpticalFlow:
-    """Return an estimator of motion: fast, and as good in rain as slower settings were.
+    """Return an optical flow estimator that is fast, and in rain as accurate as slower settings.
 
-    Of a panned frame with rain the last dry one, moved, agreed to 34 to 38 dB.
+    In a pan with rain, the last dry frame warped by it agreed with the present one to 34–38 dB.
     """
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)
@@ -65,23 +65,23 @@ def make_flow() -> cv2.DISOpticalFlow:
 def find_motion(
     flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find how things moved between two small pictures, uint8, H×W.
+    """Estimate the motion between two small images, uint8, H×W.
 
-    Returns where in ``before`` each pixel of ``now`` comes from, less where it is, pixels, x and
-    y, float32, H×W×2, 0 where that explains ``now`` about as well; and ``before``, moved by flow.
+    Returns the flow from ``now`` to ``before`` in pixels, x and y, float32, H×W×2, set to 0 where
+    no motion explains ``now`` about as well; and ``before`` warped to ``now`` by the full flow.
     """
     found = flow.calc(now, before, None)
     aligned = cv2.remap(before, found + _places(*now.shape), None, cv2.INTER_LINEAR,
                         borderMode=cv2.BORDER_REPLICATE)
-    # Rain makes the flow of plain things wander; none is truer where it explains as much.
+    # Rain disturbs the flow in untextured areas; zero is better where it fits about as well.
     found[mean_error(before, now) <= 1.1 * mean_error(aligned, now) + 0.5] = 0
     return found, aligned
 
 
 def find_standing(before: np.ndarray, now: np.ndarray) -> np.ndarray | None:
-    """Find what stands where it was a while ago, or None if the camera moved.
+    """Return where the scene is as it was a while ago, bool, H×W; None if the camera moved.
 
-    ``before``, ``now``: small pictures, uint8, H×W, the first one without rain. Returns bool, H×W.
+    ``before``, ``now``: small images, uint8, H×W, the first one derained.
     """
     then, present = (one - cv2.blur(one, (15, 15))
                      for one in (before.astype(np.float32), now.astype(np.float32)))
@@ -95,12 +95,12 @@ def find_standing(before: np.ndarray, now: np.ndarray) -> np.ndarray | None:
 def move(
     state: np.ndarray, flow: np.ndarray, standing: np.ndarray | None = None
 ) -> np.ndarray:
-    """Move a state to where things are in the next frame.
+    """Warp a state to the next frame.
 
-    ``state``: uint8, H×W×4. ``flow``: float32, h×w×2, of the small pictures, from the next one to
-    this one, pixels. ``standing``: bool, h×w, as of :func:`find_standing`. Returns uint8, H×W×4,
-    0 for what comes from beyond the border; the fourth channel is less by :data:`MOVED` but where
-    things stand, without motion near them.
+    ``state``: uint8, H×W×4. ``flow``: float32, h×w×2, of the small images, from the next one to
+    this one, pixels. ``standing``: bool, h×w, from :func:`find_standing`. Returns uint8, H×W×4,
+    0 for what comes from beyond the border; the fourth channel is reduced by :data:`MOVED` except
+    where the scene is static and there is no motion nearby.
     """
     height, width = state.shape[:2]
     full = cv2.resize(flow, (SHRINK * flow.shape[1], SHRINK * flow.shape[0]))[:height, :width]
@@ -116,10 +116,10 @@ def move(
 
 
 class Memory:
-    """Remembers the last frame of one camera; for one thread at a time.
+    """Remembers the last frame of one camera; not thread-safe.
 
-    It forgets where the next frame does not go on from it: after a cut, at another size, when
-    stamps go back or jump, and when told to. Frames of less than 64 pixels on a side stand alone.
+    The memory is not used if the next frame does not continue the last one: after a cut, at
+    another size, if stamps go back or jump, after :meth:`forget`, or if a side is below 61 pixels.
     """
 
     def __init__(self) -> None:
@@ -127,18 +127,18 @@ class Memory:
         self.forget()
 
     def forget(self) -> None:
-        """Take the next frame for the first one."""
+        """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
         self._seen: tuple[float, np.ndarray] | None = None
-        # Small results of a while ago, the older one first.
+        # Earlier results, as small images, the older one first.
         self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=2)
 
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
-        """Return the state for a frame, or None where it has to stand alone.
+        """Return the state for a frame, or None if it has to be derained as a single frame.
 
-        ``bgr`` is uint8, H×W×3, BGR; ``time`` that of its stamp in seconds. The state is uint8,
-        H×W×4: the last result as B, G, R, and how dry it was: 255 for dry, 224 for rain, both less
-        :data:`MOVED` where things move, and less than :data:`LEAST_KNOWN` where nothing is known.
+        ``bgr`` is uint8, H×W×3, BGR; ``time`` is its stamp in seconds. The state is uint8, H×W×4:
+        B, G, R of the last result, and its dryness: 255 for dry, 224 for rain, both reduced by
+        :data:`MOVED` where things move, and below :data:`LEAST_KNOWN` where nothing is known.
         """
         small = shrink(bgr)
         self._seen = time, small
@@ -154,7 +154,7 @@ class Memory:
         return None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
-        """Keep the result of the frame that :meth:`recall` was called with last.
+        """Store the result of the frame last passed to :meth:`recall`.
 
         ``derained``: uint8, H×W×3, BGR. ``rain_mask``: uint8, H×W, 255 = rain.
         """
@@ -163,16 +163,16 @@ class Memory:
         self._kept = *self._seen, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
     def _standing(self, small: np.ndarray, time: float) -> np.ndarray | None:
-        """Return what stands, see :func:`find_standing`; None before that can be known."""
+        """Return the static part, see :func:`find_standing`; None while that is unknown."""
         if not self._past or time - self._past[0][0] < STANDING_SECONDS:
             return None
         return find_standing(self._past[0][1], small)
 
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
-        """Return what infers one frame of a stamp, in seconds, with what is remembered.
+        """Return a function that infers one frame, of a stamp in seconds, with its state.
 
-        ``infer``: :meth:`derain_ros.engines.contract.Engine.infer`; its errors are let through,
-        and what was remembered then stays.
+        ``infer``: :meth:`derain_ros.engines.contract.Engine.infer`; its errors are passed on and
+        leave the memory of the last result unchanged.
         """
         def remembering(images: np.ndarray) -> Any:
             state = self.recall(images[0], time)
@@ -185,12 +185,12 @@ class Memory:
 
 
 def mean_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the mean difference of two small pictures, uint8, about each pixel, float32."""
+    """Return the mean absolute difference of two uint8 images around each pixel, float32."""
     return cv2.blur(cv2.absdiff(one, other).astype(np.float32), (9, 9))
 
 
 def alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Tell whether two small pictures, uint8, show one scene."""
+    """Return whether two small images, uint8, show the same scene."""
     height, width = (max(4, side // 6) for side in one.shape)
     means = (cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
              for picture in (one, other))
@@ -200,7 +200,7 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _places(height: int, width: int) -> np.ndarray:
-    """Return the place of each pixel, float32, height×width×2, x then y."""
+    """Return the coordinates of each pixel, float32, height×width×2, x then y."""
     columns, rows = np.meshgrid(
         np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return np.dstack([columns, rows])

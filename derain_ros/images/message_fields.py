@@ -1,4 +1,4 @@
-"""Reading the fields of image messages, and the error for those that cannot be read."""
+"""Validated access to the fields of image messages, and the error for invalid ones."""
 
 import operator
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ class ImageFormatError(ValueError):
 
 
 def refuse(field: str, found: str, expected: str, remedy: str) -> NoReturn:
-    """Raise :class:`ImageFormatError`."""
+    """Raise an :class:`ImageFormatError` with a message from these parts."""
     raise ImageFormatError(f'{field} is {found}, expected {expected}; {remedy}')
 
 
@@ -35,7 +35,7 @@ def integer_field(msg: Any, field: str, smallest: int, largest: int, remedy: str
 
 
 def byte_view(msg: Any) -> memoryview:
-    """Return ``msg.data`` as a flat read-only view of bytes, never copied."""
+    """Return ``msg.data`` as a flat read-only view of bytes; raises ImageFormatError."""
     try:
         view = memoryview(msg.data)
         return view.cast('B').toreadonly() if view.nbytes else memoryview(b'')

@@ -1,25 +1,25 @@
-"""Pictures made of a frame and its result: rain tinted, and two images mixed."""
+"""Images made from a frame and its result: an overlay of the rain, and a blend of both."""
 
 import cv2
 import numpy as np
 
 TINT_BGR = (255, 0, 255)
-"""Colour of full rain. Magenta is rare on roads, so that it reads as rain at once."""
+"""Colour of full rain: magenta, which is rare on roads and so easy to recognise."""
 
 TINT_OPACITY = 0.75  # share of the tint in full rain; below 1 so that the streak stays visible
 
 STRONGEST = 1.5
 """Largest strength of :func:`blend`."""
 
-# Below a quarter nothing is tinted, or a mask that is faintly unsure would dye the whole frame.
+# Mask values below a quarter are not tinted, else a slightly unsure mask would tint everything.
 _RAMP = np.clip((np.arange(256, dtype=np.float32) - 64) / 128, 0, 1) * TINT_OPACITY
 
 
 def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
     """Tint the rainy parts of a frame: not at all up to mask 64, fully from 192 on.
 
-    The frame is uint8, H×W×3, BGR, its mask uint8, H×W, 0 = dry, 255 = rain; ValueError for
-    others. The result is a new image, whose dry pixels are those of the frame.
+    The frame is uint8, H×W×3, BGR, its mask uint8, H×W, 0 = dry, 255 = rain. Returns a new image,
+    whose dry pixels are those of the frame. Raises ValueError for other arrays.
     """
     _check_image('bgr', bgr)
     if rain_mask.dtype != np.uint8 or rain_mask.shape != bgr.shape[:2]:
@@ -33,11 +33,11 @@ def draw_overlay(bgr: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
 
 
 def blend(rainy: np.ndarray, derained: np.ndarray, strength: float) -> np.ndarray:
-    """Mix a frame with its derained version, both uint8, H×W×3, BGR, 0–255.
+    """Blend a frame with its derained version, both uint8, H×W×3, BGR, 0–255.
 
-    ``strength`` is the share of the derained image, 0 to 1.5. Above 1 the difference of the two is
-    overdone: more of faint rain goes, and more of fine detail. At 1 ``derained`` itself is
-    returned, at 0 ``rainy`` itself; nothing is copied. Raises ValueError for another strength, or
+    ``strength`` is the share of the derained image, 0 to 1.5. Above 1 their difference is
+    extrapolated, which removes more faint rain and more fine detail. At 1 ``derained`` itself is
+    returned, at 0 ``rainy`` itself, without a copy. Raises ValueError for another strength or for
     arrays that do not match.
     """
     if not 0 <= strength <= STRONGEST:

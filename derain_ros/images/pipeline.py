@@ -1,7 +1,7 @@
-"""The way of a frame: decoded, derained, blended with what came in, encoded.
+"""The processing steps of a frame: decode, derain, blend with the input, encode.
 
-The node, bags, pictures and videos all go this way; it needs neither ROS nor an engine of its
-own. Each step is taken only where its result is asked for, and copies no pixels that it need not.
+The node and the tools for bags, images and videos all use it; it needs neither ROS nor a
+particular engine. Each step runs only if its result is requested, and avoids copies of pixels.
 """
 
 import functools
@@ -24,21 +24,21 @@ from derain_ros.images.overlay import blend, draw_overlay
 from derain_ros.images.pixel_formats import Bits
 
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""``Engine.infer``: a batch of frames to derained frames and rain masks."""
+"""``Engine.infer``: maps a batch of frames to derained frames and rain masks."""
 
 
 class Frame:
-    """A frame and what has been made of it; for one thread at a time.
+    """A frame and its results; not thread-safe.
 
     It is given as a message with the fields of a ``sensor_msgs/Image``, or ``CompressedImage``
-    where ``compressed`` is set (of rclpy or rosbags, or a view of :mod:`derain_ros.images.cdr`),
-    or by its pixels ``bgr``, uint8, H×W×3, BGR, which are None before :meth:`decode` otherwise.
-    With ``whole``, a JPEG in which the decoder notices damage is refused.
+    if ``compressed`` is set (of rclpy or rosbags, or a view of :mod:`derain_ros.images.cdr`),
+    or by its pixels ``bgr``, uint8, H×W×3, BGR; for a message, ``bgr`` is None before
+    :meth:`decode`. With ``whole``, a JPEG in which the decoder notices damage is refused.
 
     ``bits``, see :data:`derain_ros.images.pixel_formats.Bits`, may be set until :meth:`decode`,
-    and is a number then. ``encoding`` is the one that came in, ``bgr8`` for compressed images and
-    pictures. ``derained``, uint8, H×W×3, BGR, and ``rain_mask``, uint8, H×W, 255 = rain, are the
-    result of the engine, None before :meth:`derain`; they may be set to results from elsewhere.
+    after which it is a number. ``encoding`` is that of the input, ``bgr8`` for compressed images
+    and ``bgr``. ``derained``, uint8, H×W×3, BGR, and ``rain_mask``, uint8, H×W, 255 = rain, hold
+    the engine's result, None before :meth:`derain`; they may be set to results from elsewhere.
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Frame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels; of a compressed image once it is decoded."""
+        """Height and width in pixels; for a compressed image only after :meth:`decode`."""
         if self.bgr is not None:
             return self.bgr.shape[:2]
         return self.message.height, self.message.width
@@ -84,17 +84,17 @@ class Frame:
         return self.bits
 
     def check(self) -> None:
-        """Raise ImageFormatError unless :meth:`decode` can read the frame, decoding if it must."""
+        """Raise ImageFormatError if the frame cannot be read; decodes only if necessary."""
         if self.compressed:
             self.decode()
         else:
             check_image(self.message)
 
     def derain(self, infer: Infer, size: tuple[int, int] | None = None) -> None:
-        """Run an engine on the frame; lets its errors through, and those of :meth:`decode`.
+        """Run an engine on the frame; raises its errors and those of :meth:`decode`.
 
-        A frame that is smaller than ``size``, height and width, is mirrored at its lower and
-        right edge up to it, and the result cropped.
+        A frame smaller than ``size``, height and width, is padded to it by mirroring at the lower
+        and right edges, and the result is cropped.
         """
         bgr = self.decode()
         height, width = bgr.shape[:2]
@@ -106,19 +106,19 @@ class Frame:
         self.rain_mask = np.ascontiguousarray(masks[0, :height, :width])
 
     def untouched(self, strength: float) -> bool:
-        """Tell whether the picture to show is the one that came in."""
+        """Return whether the output image is the input image."""
         return self.derained is None or strength == 0
 
     def repeats(self, strength: float, choice: str = 'same') -> bool:
-        """Tell whether :meth:`image` would return what the message has, which can be sent on."""
+        """Return whether :meth:`image` would equal the message, which can then be forwarded."""
         return (not self.compressed and self.message is not None and self.untouched(strength)
                 and output_encoding(self.encoding, choice) == self.encoding)
 
     def blended(self, strength: float = 1.0) -> np.ndarray:
-        """Return the picture to show, uint8, H×W×3, BGR.
+        """Return the output image, uint8, H×W×3, BGR.
 
-        It is the derained frame at strength 1, and the frame as it came in, not copied, at
-        strength 0 or where it was not derained.
+        At strength 1 it is the derained frame; at strength 0, or if the frame was not derained,
+        it is the input, not copied.
         """
         if self.untouched(strength):
             return self.decode()
@@ -127,11 +127,11 @@ class Frame:
         return self._blended[1]
 
     def image(self, strength: float = 1.0, choice: str = 'same') -> tuple[np.ndarray, str]:
-        """Encode the picture to show for a ``sensor_msgs/Image`` of an :func:`output_encoding`.
+        """Return the output image for a ``sensor_msgs/Image``, and its :func:`output_encoding`.
 
-        Returns pixels as they lie in the message, uint8, C-contiguous, H rows, and their encoding.
-        The alpha channel of the input is kept, and so are the grey levels and the range of mono16
-        of fewer bits: what deraining has changed, in steps of 8 bits, is added.
+        The pixels are in the layout of the message, uint8, C-contiguous, H rows. The alpha channel
+        of the input is kept. For mono16 of fewer than 16 bits the change made by deraining, with
+        8-bit resolution, is added to the input samples, which keeps their levels and range.
         """
         encoding = output_encoding(self.encoding, choice)
         if encoding == self.encoding == 'mono16':
@@ -147,13 +147,13 @@ class Frame:
         grey, before = (cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.int32)
                         for image in (self.blended(strength), self.decode()))
         samples = extract_samples(self.message)
-        # A sample beyond the bits stays what it is unless it is changed.
+        # A sample above the range of the bits is kept unless deraining changes it.
         most = np.maximum(samples, (1 << self.bits) - 1)
         changed = samples + ((grey - before) << (self.bits - 8))
         return np.clip(changed, 0, most).astype('<u2').view(np.uint8)
 
     def mask(self) -> np.ndarray:
-        """Return the rain mask, uint8, H×W, 255 = rain; 0 everywhere where it was not derained."""
+        """Return the rain mask, uint8, H×W, 255 = rain; all 0 if the frame was not derained."""
         return _dry_mask(*self.size) if self.rain_mask is None else self.rain_mask
 
     def overlay(self) -> np.ndarray:
@@ -161,7 +161,7 @@ class Frame:
         return draw_overlay(self.decode(), self.mask())
 
     def jpeg(self, strength: float, quality: int) -> np.ndarray:
-        """Return the picture to show as JPEG, uint8, of a quality from 1 to 100."""
+        """Return the output image as a JPEG file, uint8, with a quality from 1 to 100."""
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]
         return cv2.imencode('.jpg', self.blended(strength), options)[1]
 

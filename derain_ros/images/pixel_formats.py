@@ -18,18 +18,18 @@ _BAYER_CODES = {
 BAYER_PATTERNS = tuple(_BAYER_CODES)
 
 Bits = int | Callable[[np.ndarray], int]
-"""How many bits of a sample of 16 are used, from the lowest: 8 to 16, or a choice by samples."""
+"""Low-order bits in use of 16-bit samples: 8 to 16, or a function of the samples."""
 
 
 @dataclass(frozen=True)
 class PixelFormat:
     """Memory layout of one encoding.
 
-    ``to_bgr`` turns the rows of a message (uint8, rows×row bytes, any row stride) into uint8 H×W×3
-    BGR; its second argument says whether samples of 16 bits are big-endian. ``pixel_bytes`` are
-    those of a pixel in a row (of the luma plane, where planes are separate). Where chroma is
+    ``to_bgr`` converts the rows of a message (uint8, rows×row bytes, any row stride) to uint8
+    H×W×3 BGR; its second argument says whether 16-bit samples are big-endian. ``pixel_bytes`` is
+    the size of a pixel in a row (of the luma plane, if planes are separate). If chroma is
     shared by pairs of columns or rows, the width or height must be even; with
-    ``half_height_chroma`` an interleaved plane of it, of half the height, follows the luma plane.
+    ``half_height_chroma`` an interleaved chroma plane, of half the height, follows the luma plane.
     Sides shorter than ``smallest_side`` cannot be converted.
     """
 
@@ -46,9 +46,9 @@ class PixelFormat:
 
 
 def demosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
-    """Interpolate a Bayer mosaic, uint8, H×W, sides at least 2, bilinearly to H×W×3, BGR.
+    """Demosaic a Bayer image, uint8, H×W, sides at least 2, bilinearly to uint8, H×W×3, BGR.
 
-    ``pattern`` has the colours of the top left 2×2 pixels, row by row: ``rggb``, for example.
+    ``pattern`` gives the colours of the top left 2×2 pixels, row by row, such as ``rggb``.
     """
     code = _BAYER_CODES[pattern]
     if min(mosaic.shape) > 2:
@@ -65,25 +65,25 @@ def _high_bytes(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
 
 
 def eight_bits(samples: np.ndarray, bits: Bits) -> np.ndarray:
-    """Return the upper 8 of the bits that are used of uint16 samples, those beyond as 255."""
+    """Return the upper 8 of the bits in use of uint16 samples; larger samples become 255."""
     shifted = samples >> ((bits(samples) if callable(bits) else bits) - 8)
     return np.minimum(shifted, 255, out=shifted).astype(np.uint8)
 
 
 def bits_in_use(largest: int) -> int:
-    """Tell by the largest sample of 16 bits how many a camera uses: 8, 10, 12, 14 or 16."""
+    """Return the bits a camera uses, 8, 10, 12, 14 or 16, given its largest 16-bit sample."""
     return next(bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
 
 
 def samples_16(rows: np.ndarray, big_endian: bool) -> np.ndarray:
-    """Return samples of 16 bits, a new uint16 array, of rows of bytes."""
+    """Return the 16-bit samples of rows of bytes as a new uint16 array."""
     return np.ascontiguousarray(rows).view('>u2' if big_endian else '<u2').astype(np.uint16)
 
 
 def _format(
     code: int | str | None, channels: int, *, deep: bool = False, **more: Any
 ) -> PixelFormat:
-    """Return a format by its conversion of OpenCV, or Bayer pattern; ``deep`` is of 16 bits."""
+    """Return a format from an OpenCV conversion or a Bayer pattern; ``deep`` means 16 bits."""
     def to_bgr(rows: np.ndarray, big_endian: bool, bits: Bits) -> np.ndarray:
         pixels = _high_bytes(rows, big_endian, bits) if deep else rows
         pixels = pixels.reshape(len(rows), -1, channels)
