@@ -1,1 +1,1 @@
-"""Processes that drive a node and listen to it: demo, replay, ``derain top``."""
+"""Processes that feed a node and listen to its output: demo, replay, ``derain top``."""

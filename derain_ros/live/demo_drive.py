@@ -1,4 +1,4 @@
-"""The demo: a short rainy drive through the real node, recorded, shown and measured."""
+"""The demo: plays a short rainy drive into the real node, records and scores the results."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ _PICTURES = 4
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo measured: counts of the node, how many of each output came, and a table."""
+    """Results of the demo: the node's counts, messages recorded per output, and table rows."""
 
     counts: Mapping[str, int]
     recorded: Mapping[str, int]
     rows: Mapping[str, str]
 
     def problems(self) -> list[str]:
-        """Say what does not add up; empty if all is well."""
+        """Return the counts that are inconsistent, a sentence each; empty if none are."""
         found = []
         done = sum(self.counts[key] for key in COUNTS if key != 'received')
         if self.counts['received'] != done:
@@ -46,17 +46,17 @@ class DemoReport:
             for kind, count in self.recorded.items() if count != self.counts['published']]
 
     def table(self) -> str:
-        """Return the report for a terminal."""
+        """Return the report as text for a terminal."""
         width = max(map(len, self.rows))
         return '\n'.join(f'  {name:<{width}}  {value}' for name, value in self.rows.items())
 
 
 def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
-    """Play the rainy clip of ``bag`` through the node, and compare with its clean clip.
+    """Play the rainy clip of ``bag`` into the node, and compare the result with the clean clip.
 
-    Leaves ``bag/`` (what the node published, mcap), ``frame_*.png`` and logs in ``output``.
-    LiveRunError says that a process failed, or nothing came out; ValueError or OSError that the
-    bag does not fit, or the output cannot be written.
+    Writes ``bag/`` (the node's output, as mcap), ``frame_*.png`` and logs to ``output``. Raises
+    LiveRunError if a process fails or nothing is published, ValueError or OSError if the bag
+    is unsuitable or the output cannot be written.
     """
     rainy, clean = load_frames(bag, RAINY_TOPIC), load_frames(bag, CLEAN_TOPIC)
     if len(rainy) != len(clean):
@@ -102,7 +102,7 @@ def _compare(
     rainy: Sequence[np.ndarray], clean: Sequence[np.ndarray], played: Played,
     recorded: Mapping[str, Sequence[Recorded]], output: Path,
 ) -> np.ndarray:
-    """Score each derained frame and draw some; rows of PSNR and SSIM, rainy then derained."""
+    """Score all derained frames, draw some; return mean PSNR, SSIM, rainy then derained."""
     images, masks = (
         {found.stamp: decode_image(read_image(found.data)) for found in recorded[kind]}
         for kind in ('image', 'rain_mask'))

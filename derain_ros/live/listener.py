@@ -1,4 +1,4 @@
-"""Listens to what the node publishes, and to what it says of itself."""
+"""Listens to the outputs of the node, its frame statuses and its diagnostics."""
 
 import threading
 import time
@@ -23,15 +23,15 @@ COUNTS = ('received', 'published', 'dropped', 'failed', 'idle')
 
 
 def output_topics(camera: str, outputs: Iterable[str] = tuple(_TYPES)) -> dict[str, type]:
-    """Return topics and types of a camera's outputs, under its default namespace."""
+    """Return the topics of a camera's outputs in its default namespace, with their types."""
     return {f'{camera}/derained/{output}': _TYPES[output] for output in outputs}
 
 
 class Recorded(NamedTuple):
-    """A message as it came in.
+    """A received message.
 
-    ``time`` is that of the arrival and ``stamp`` that of the header, ns since the epoch; ``data``
-    is the serialized message, empty where contents are not kept.
+    ``time`` is its arrival and ``stamp`` that of its header, in ns since the epoch; ``data`` is
+    the serialized message, empty if contents are not kept.
     """
 
     topic: str
@@ -41,10 +41,10 @@ class Recorded(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What ``<camera>/derained/status`` says of a frame.
+    """The status of a frame on ``<camera>/derained/status``.
 
     ``message`` is ``derained``, ``bypassed``, ``dropped`` or ``fault``; ``values`` are those of
-    the status, of which the plain node of the benchmarks has some of its own.
+    the status, to which the plain node of the benchmarks adds some of its own.
     """
 
     message: str
@@ -57,7 +57,7 @@ def values_of(status: DiagnosticStatus) -> dict[str, str]:
 
 
 def number(values: Mapping[str, str], key: str) -> float:
-    """Return a value of a status as a number; NaN where it is missing or is none."""
+    """Return a value of a status as a number; NaN if it is missing or not a number."""
     try:
         return float(values.get(key, 'nan'))
     except ValueError:
@@ -65,10 +65,10 @@ def number(values: Mapping[str, str], key: str) -> float:
 
 
 class Listener(Node):
-    """Subscribes to the node's outputs, to its word on each frame, and to its diagnostics.
+    """Subscribes to the node's outputs, to its status of each frame, and to its diagnostics.
 
     ``topics`` are the outputs to listen to with their types, ``cameras`` the namespaces of the
-    cameras; messages of the topics of ``keep`` are kept, of the others arrival and stamp alone.
+    cameras. On the topics in ``keep`` whole messages are kept, on others only arrival and stamp.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Listener(Node):
         self._reports: list[dict[str, DiagnosticStatus]] = []
         self._topics = tuple(topics)
         self.report_count = 0
-        # Deep enough that the listener itself never drops what the node has published.
+        # Deep enough that the listener itself never drops a message of the node.
         qos = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
         for topic, message_type in topics.items():
             self.create_subscription(
@@ -119,29 +119,29 @@ class Listener(Node):
         self._keep.add(topic)
 
     def recorded(self, topic: str) -> list[Recorded]:
-        """Messages of a topic so far, in order of arrival."""
+        """Return a topic's messages since the last :meth:`drain`, in order of arrival."""
         with self._lock:
             return [found for found in self._recorded if topic == found.topic]
 
     def wait_for(self, topic: str, stamp: int, timeout: float) -> Recorded | None:
-        """Wait for the message with a stamp; None after ``timeout`` seconds."""
+        """Wait for the message with a stamp; return None after ``timeout`` seconds."""
         with self._lock:
             return self._lock.wait_for(lambda: next((
                 last for last in reversed(self._recorded)
                 if (last.topic, last.stamp) == (topic, stamp)), None), timeout)
 
     def wait_until_told(self, stamp: int, timeout: float, camera: str = CAMERA) -> Told | None:
-        """Wait for the word on the frame with a stamp; None after ``timeout`` seconds."""
+        """Wait for the status of the frame with a stamp; return None after ``timeout`` seconds."""
         with self._lock:
             return self._lock.wait_for(lambda: self._told[camera].get(stamp), timeout)
 
     def told(self, camera: str = CAMERA) -> dict[int, Told]:
-        """Return what was said of each frame, by its stamp; empty where nothing is said."""
+        """Return the statuses of frames since the last :meth:`drain`, by stamp."""
         with self._lock:
             return dict(self._told[camera])
 
     def drain(self) -> list[Recorded]:
-        """Return all messages since the last call, and let go of all but the newest report."""
+        """Return all messages since the last call; discard statuses and all older reports."""
         with self._lock:
             drained, self._recorded = self._recorded, []
             for told in self._told.values():
@@ -150,26 +150,26 @@ class Listener(Node):
         return drained
 
     def reports(self, name: str) -> list[Mapping[str, str]]:
-        """Return the values of a status in every message on /diagnostics that had it."""
+        """Return the values of a status from every message on /diagnostics that contained it."""
         with self._lock:
             return [values_of(report[name]) for report in self._reports if name in report]
 
     def status(self, name: str) -> DiagnosticStatus:
-        """Return the newest status of a name on /diagnostics; an empty one before the first."""
+        """Return the newest status with a name on /diagnostics; an empty one before the first."""
         with self._lock:
             return next((report[name] for report in reversed(self._reports) if name in report),
                         DiagnosticStatus())
 
     def values(self, name: str) -> dict[str, str]:
-        """Return the newest values of a status of /diagnostics; empty before the first."""
+        """Return the newest values of a status on /diagnostics; empty before the first."""
         return values_of(self.status(name))
 
     def outputs_found(self) -> bool:
-        """Whether the node offers every output that is listened to."""
+        """Return whether every output to listen to has a publisher."""
         return all(self.count_publishers(topic) for topic in self._topics)
 
     def node_state(self) -> str:
-        """Lifecycle state of the node, ``unknown`` while it does not answer."""
+        """Return the lifecycle state of the node, ``unknown`` if it does not answer."""
         if not self._state.service_is_ready():
             return 'unknown'
         answer = self._state.call_async(GetState.Request())

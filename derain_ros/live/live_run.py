@@ -1,6 +1,6 @@
-"""Run the node as its own process, play messages into it, and listen to what comes out.
+"""Run the node in its own process, play messages into it, and listen to its output.
 
-Everything goes over DDS between processes, in a domain of its own on this host alone.
+All messages go over DDS between processes, in a separate domain limited to this host.
 """
 
 import subprocess
@@ -36,15 +36,15 @@ _WARM_UP_TIMEOUT = 180.0
 _ANSWER_TIMEOUT = 60.0
 
 Watch = Callable[[bool], None]
-"""Called some twenty times a second while messages are played, and with True as they begin and
-as they end."""
+"""Called with False about twenty times a second while messages are played, and with True when
+playback begins and when it ends."""
 
 
 class LiveRun:
     """A running node with its listener and its player; made by :func:`live_run`.
 
-    ``pid`` is that of the node's process, ``before`` all values of each camera in /diagnostics as
-    they are now, by namespace. Where a process fails or is stuck, methods raise LiveRunError.
+    ``pid`` is that of the node's process; ``before`` has the current values of each camera in
+    /diagnostics, by namespace. Methods raise LiveRunError if a process fails or hangs.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class LiveRun:
     def play(
         self, seconds: float, factor: float = 1.0, watch: Watch = lambda begins_or_ends: None
     ) -> Played:
-        """Play the source into the node, so much faster than recorded.
+        """Play the source into the node, ``factor`` times as fast as recorded.
 
-        For so many seconds: a bag is repeated or cut, a clip ends by its plan. ``watch`` is a
-        :data:`Watch`.
+        A bag is repeated or cut to last ``seconds``; a clip may end earlier, by its plan.
+        ``watch`` is a :data:`Watch`.
         """
         def look() -> None:
             self.check()
@@ -97,7 +97,7 @@ class LiveRun:
             seconds=report['seconds'], late_ns=report['late_ns'], starved=report['starved'])
 
     def step(self, topics: Collection[str], timeout: float) -> PlayedFrame:
-        """Send the next frame of the first camera and wait until it has come out on the topics."""
+        """Send each camera's next frame, and wait for the first one's output on the topics."""
         self._player.send(('step',))
         topic, namespace = next(iter(self._topics.items()))
         sent = self._player.receive(timeout, self.check)[topic]
@@ -109,7 +109,7 @@ class LiveRun:
         return self._frames(namespace, [sent])[0]
 
     def _frames(self, namespace: str, sent: Iterable[tuple[int | None, int]]) -> list[PlayedFrame]:
-        """Put together what was sent with what came of it."""
+        """Match the frames sent with their outputs and statuses."""
         came = reversed(self.listener.recorded(f'{namespace}/derained/image'))
         images, told = {found.stamp: found for found in came}, self.listener.told(namespace)
         return [
@@ -118,7 +118,7 @@ class LiveRun:
             for stamp, handed_over in sent for image in (images.get(stamp),)]
 
     def wait_until_active(self, *, managed: bool) -> None:
-        """Wait for the node's outputs to be found and, if managed, for it to be active."""
+        """Wait until the node's outputs are discovered and, if managed, the node is active."""
         def state() -> str:
             return self.listener.node_state() if managed else 'not managed'
 
@@ -132,9 +132,9 @@ class LiveRun:
             f'the node did not become active within {_START_TIMEOUT:g} s (state: {state()})'))
 
     def attach(self, player: Helper, sizes: int) -> None:
-        """Take a player, and let it send frames of each size until the engine is ready for it.
+        """Set the player, and let it send frames of each size until the engine is ready for them.
 
-        So loading and compiling are over when something is measured.
+        This completes loading and compiling before anything is measured.
         """
         self._player = player
         for size in range(sizes):
@@ -150,15 +150,15 @@ class LiveRun:
                     f'{self._engine_state()})'))
 
     def _engine_state(self) -> str:
-        """Return the state of the engine by its newest status; ``ready`` where it does not say."""
+        """Return the engine's state from its newest status; ``ready`` if that has none."""
         return self.listener.values('/derain: engine').get('state', 'ready')
 
     def _settle(self, received: int = 0) -> dict[str, Mapping[str, str]]:
-        """Wait until each camera has received more, and the node has nothing left to do.
+        """Wait until cameras have more than ``received`` frames and the node is idle again.
 
         Returns all values of each camera in /diagnostics, by its namespace.
         """
-        # The next message may have been made before the last frame was done.
+        # The next message may have been created before the last frame was finished.
         seen = self.listener.report_count + 1
         previous: list[list[int]] = []
 
@@ -179,7 +179,7 @@ class LiveRun:
             f'{_SETTLE_TIMEOUT:g} s'))
 
     def _wait(self, ready: Callable[[], Any], timeout: float, problem: Callable[[], str]) -> Any:
-        """Return what ``ready`` does once that is true; LiveRunError after ``timeout`` seconds."""
+        """Return the first true result of ``ready``; raises LiveRunError after the timeout."""
         deadline = time.monotonic() + timeout
         while not (found := ready()):
             self.check()
@@ -199,13 +199,13 @@ def live_run(
     keep: bool = False,
     plain: bool = False,
 ) -> Iterator[LiveRun]:
-    """Start a node, a listener and a player; every process is gone when the context ends.
+    """Start a node, a listener and a player; all processes are terminated when the context ends.
 
-    The node has ``parameters`` besides those of the cameras, is active and, if it is managed, its
-    engine ready for every frame size; LiveRunError says that it did not start. ``logs`` is the
-    folder for ``node.log`` and ``replay.log``. Of each camera the ``outputs`` are listened to, and
-    with ``keep`` the messages are kept and not their times alone. ``plain`` runs the plain node of
-    the benchmarks, unmanaged and without the environment that our launch file sets.
+    The node gets ``parameters`` besides those of the cameras; it is active and, if managed, its
+    engine is ready for every frame size. Raises LiveRunError if it does not start. ``logs`` is
+    the folder for ``node.log`` and ``replay.log``. The listener subscribes to the ``outputs`` of
+    each camera; with ``keep`` it keeps whole messages, not only times. ``plain`` runs the plain
+    node of the benchmarks, unmanaged and without the environment that our launch file sets.
     """
     logs.mkdir(parents=True, exist_ok=True)
     domain = isolate(profile=not plain)
@@ -218,12 +218,12 @@ def live_run(
     for key, value in parameters.items():
         arguments += ['-p', f'{key}:={value}']
     with ExitStack() as stack:
-        # Without this a SIGTERM would leave the other processes behind.
+        # Otherwise a SIGTERM would leave the other processes running.
         stack.enter_context(terminate_cleanly())
         log = logs / 'node.log'
         node = stack.enter_context(child(arguments, log, environment=None if plain else ALLOCATOR))
         context = Context()
-        # Not the arguments of this process: what looks like NAME:=VALUE there is for the node.
+        # Not this process's own arguments: those like NAME:=VALUE are meant for the node.
         context.init(args=[], domain_id=domain)
         stack.callback(context.try_shutdown)
         listener = Listener(
@@ -245,7 +245,7 @@ def _spinning(listener: Listener, executor: Executor) -> Iterator[None]:
     stop = threading.Event()
 
     def spin() -> None:
-        # Not spin(): without a timeout, that of EventsExecutor burns a core on some builds.
+        # Not spin(): EventsExecutor's burns a core on some builds if it has no timeout.
         with suppress(ExternalShutdownException):
             while not stop.is_set():
                 executor.spin_once(timeout_sec=0.2)
@@ -256,5 +256,5 @@ def _spinning(listener: Listener, executor: Executor) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(30.0)  # an executor that still spins must not be shut down
+        thread.join(30.0)  # an executor that is still spinning must not be shut down
         executor.shutdown()

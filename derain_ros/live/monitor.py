@@ -28,28 +28,28 @@ from derain_ros.live.processes import signals_noted
 TOPIC = '/diagnostics'
 REFRESH_SECONDS = 0.5
 SHORTEST_INTERVAL = 0.5
-"""Rates are taken over no less; a node reports at once when a camera falls silent."""
+"""Shortest time to compute rates over: nodes also report when a camera falls silent."""
 
 FORGET_SECONDS = 60.0
-OTHER_NODES_SECONDS = 1.5  # how long a single picture waits for further nodes after the first
+OTHER_NODES_SECONDS = 1.5  # how long show_once() waits for further nodes after the first
 
 _MOST_STATUSES = 64
 
 SILENT_SECONDS = 3.0
-"""A node that has not reported for longer is shown as silent; it reports once a second."""
+"""A node without a report for longer is shown as silent; nodes report once a second."""
 
 RATES = {
     'derained': 'derained', 'bypassed': 'bypassed', 'passed_through': 'passed',
     'dropped': 'dropped', 'failed': 'failed',
 }
-"""Counts of a camera that are shown a second, and the heads of their columns."""
+"""Counts of a camera that are shown as rates per second, and their column headers."""
 
 STAGES = ('wait', 'decode', 'infer', 'encode', 'publish')
 BAR_CELLS = 6
 NAME_CELLS = 11
 LONGEST_TEXT = 300
 LONGEST_AGE_MS = 3.6e6
-"""An image that is older is of a recording whose stamps lie far from the clock of the node."""
+"""Age above which stamps are taken to be from a recording, not from the node's clock."""
 
 _LEVELS = (('OK', 'green'), ('WARN', 'yellow'), ('ERROR', 'bold red'))
 _SILENT = ('GONE', 'bold red')
@@ -58,12 +58,12 @@ _EIGHTHS = ' ▏▎▍▌▋▊▉█'
 
 @dataclass
 class NodeReport:
-    """The last words of one node, by its full name.
+    """The last report of one node, which is identified by its full name.
 
-    ``statuses`` are its last ones, the engine's among them; ``previous`` the values of an earlier
-    report by name of the status, empty after the first report, ``seconds`` before; and
-    ``silent_seconds`` the time since. ``last_problems`` has time of day and status of the last
-    problem under each name that has had one, ``reports`` the values that rates are taken from.
+    ``statuses`` are the latest ones, including the engine's; ``previous`` are the values of a
+    report ``seconds`` earlier, by status name, empty after the first report; ``silent_seconds``
+    is the time since the last report. ``last_problems`` maps status names to time of day and
+    status of their last problem; ``reports`` holds the values that rates are computed from.
     """
 
     name: str
@@ -76,15 +76,15 @@ class NodeReport:
 
     @property
     def silent(self) -> bool:
-        """The node should have reported since."""
+        """Whether the node has not reported for too long."""
         return self.silent_seconds > SILENT_SECONDS
 
     def take(self, statuses: Sequence[DiagnosticStatus], now: float, clock: str) -> None:
-        """Take in a report that came ``now``, in seconds, at a time of day."""
+        """Store a report that arrived ``now``, monotonic seconds; ``clock``: time of day."""
         values = {status.name: values_of(status) for status in statuses}
         self.statuses = statuses
         self.reports.append((now, values))
-        # Keep the newest that is old enough to compare with, and what came after.
+        # Keep the newest report that is old enough for rates, and all later ones.
         while len(self.reports) > 2 and now - self.reports[1][0] >= SHORTEST_INTERVAL:
             del self.reports[0]
         before, earlier = self.reports[0]
@@ -95,12 +95,12 @@ class NodeReport:
 
 
 def level_of(status: DiagnosticStatus) -> int:
-    """Return the level as a number; what ROS has no name for counts as an error."""
+    """Return the level as a number from 0 to 2; STALE and unknown levels count as errors."""
     return min(int.from_bytes(status.level, 'little'), DiagnosticStatus.ERROR[0])
 
 
 def render(nodes: Sequence[NodeReport], clock: str) -> RenderableType:
-    """Return the picture of some nodes, in their order, at a time of day."""
+    """Return the view of some nodes, in their order; ``clock`` is the time of day."""
     return Group(*(part for node in nodes for part in _node_parts(node, clock)))
 
 
@@ -114,7 +114,7 @@ def _node_parts(node: NodeReport, clock: str) -> Iterator[RenderableType]:
     for status in node.statuses:
         if status.name == f'{node.name}: engine':
             yield _engine_line(status, node)
-    # Before the tables, whose end may be below that of the terminal.
+    # Before the tables, which may extend below the end of the terminal.
     yield from _notes(node)
     if cameras:
         yield Text()
@@ -138,7 +138,7 @@ def _engine_line(status: DiagnosticStatus, node: NodeReport) -> Text:
 
 
 class _Row:
-    """What the tables say of a camera."""
+    """The cells of a camera in the tables."""
 
     def __init__(self, status: DiagnosticStatus, node: NodeReport):
         self._node, self._status = node, status
@@ -146,7 +146,7 @@ class _Row:
 
     def name(self) -> str:
         name = clean(self._status.name.removeprefix(f'{self._node.name}: '))
-        # Cameras differ at the end more often than not: front_stereo_left, front_stereo_right.
+        # Camera names usually differ at the end: front_stereo_left, front_stereo_right.
         return name if len(name) <= NAME_CELLS else f'{name[:NAME_CELLS - 6]}…{name[-5:]}'
 
     def state(self) -> Text:
@@ -156,7 +156,7 @@ class _Row:
         intensity = _number(self._values, 'rain_intensity')
         if intensity is None:
             return Text(f'{"-":>{BAR_CELLS + 6}}')
-        # By the root: the gate opens at 0.025 of the picture, and a downpour covers a third.
+        # Square root scale: the gate opens at 0.025 of the image, and a downpour covers a third.
         eighths = round(8 * BAR_CELLS * math.sqrt(min(max(intensity, 0.0), 1.0)))
         bar = '█' * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else '')
         return Text.assemble((f'{bar:<{BAR_CELLS}}', 'blue on grey30'), f' {intensity:.3f}')
@@ -164,7 +164,7 @@ class _Row:
     def rate(self, key: str) -> Text | str:
         now = _number(self._values, key)
         before = _number(self._node.previous.get(self._status.name, {}), key)
-        # Counts begin anew after a reset.
+        # Counts restart from zero after a reset.
         if now is None or before is None or now < before or self._node.seconds <= 0:
             return '-'
         rate = (now - before) / self._node.seconds
@@ -195,7 +195,7 @@ _TABLES: tuple[dict[str, Callable[[_Row], Text | str]], ...] = (
      **{head: partial(_Row.text, key=key) for head, key in (
          ('topic', 'image_topic'), ('size', 'size'), ('encoding', 'encoding'),
          ('group', 'sync_group'))}})
-# Columns of words, and the most that each takes of a line.
+# Columns of text, and the maximum width of each in cells.
 _WORDS = {'camera': NAME_CELLS, 'ms': NAME_CELLS, 'input': NAME_CELLS, 'state': 5, 'gate': 4,
           'rain': BAR_CELLS + 6, 'topic': 35, 'size': 11, 'encoding': 11, 'group': 8}
 
@@ -213,7 +213,7 @@ def _table(columns: Mapping[str, Callable[[_Row], Text | str]], rows: Sequence[_
 
 
 def _notes(node: NodeReport) -> Iterator[Text]:
-    """Yield what is the matter, and what was last."""
+    """Yield lines about current and past problems, idle cameras and stamps far off the clock."""
     now = {status.name for status in node.statuses if level_of(status)}
     for status in node.statuses:
         name = clean(status.name.removeprefix(f'{node.name}: '))
@@ -255,17 +255,17 @@ def _counted(number: object, noun: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text of somebody else without what would steer the terminal, and not too long."""
+    """Return a foreign text without control characters, cut to :data:`LONGEST_TEXT`."""
     text = ''.join(letter if letter.isprintable() else ' ' for letter in text[:LONGEST_TEXT + 1])
     return text if len(text) <= LONGEST_TEXT else f'{text[:LONGEST_TEXT - 1]}…'
 
 
 class Reports:
-    """What the nodes have reported.
+    """The reports of the nodes.
 
-    ``node`` keeps one node only, by its full name or the last part of it; empty keeps all.
-    ``others`` are names of the derain nodes that were left out, ``foreign`` counts messages of no
-    derain node.
+    ``node`` restricts them to one node, given by its full name or the last part of it; empty
+    keeps all. ``others`` are the names of ignored derain nodes, ``foreign`` counts messages that
+    are not from a derain node.
     """
 
     def __init__(self, node: str = ''):
@@ -275,9 +275,9 @@ class Reports:
         self._heard: dict[str, NodeReport] = {}
 
     def add(self, message: DiagnosticArray, now: float, clock: str) -> None:
-        """Take in a message from /diagnostics; ``now`` in seconds, ``clock`` for people."""
+        """Process a /diagnostics message; ``now``: monotonic seconds, ``clock``: time of day."""
         statuses = message.status[:_MOST_STATUSES]
-        # The status of the engine is named after its node, and so are those of its cameras.
+        # The statuses of the engine and the cameras are named after their node.
         named = ((status.name, values_of(status).get('node')) for status in statuses)
         name = next((node for status, node in named if status == f'{node}: engine'), None)
         if name is None:
@@ -289,11 +289,11 @@ class Reports:
             self.others.add(name)
 
     def wants(self, name: str) -> bool:
-        """Tell whether a node of this full name is kept."""
+        """Return whether reports of the node with this full name are kept."""
         return not self._wanted or self._wanted in (name, name.rpartition('/')[2])
 
     def nodes(self, now: float) -> list[NodeReport]:
-        """Return the last report of each node, by name."""
+        """Return the last report of each node, sorted by name."""
         for name, heard in list(self._heard.items()):
             heard.silent_seconds = now - heard.reports[-1][0]
             if heard.silent_seconds >= FORGET_SECONDS:
@@ -302,7 +302,7 @@ class Reports:
 
 
 def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
-    """Say why no node has been heard for so long, with so many publishers on /diagnostics."""
+    """Return why no node was heard for ``seconds``; ``publishers`` counts those of the topic."""
     if reports.others:
         return f'not among the derain nodes heard: {", ".join(sorted(reports.others))}'
     domain = os.environ.get('ROS_DOMAIN_ID') or '0'
@@ -320,15 +320,15 @@ def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
 
 
 def show_once(console: Console, node: str, seconds: float) -> int:
-    """Print one picture of all nodes that are heard; returns the exit status.
+    """Print the view of all nodes once; returns the exit status.
 
-    Waits for the second report of each node, which rates need, and for the first one of every
-    derain node that is found, ``seconds`` at most.
+    Waits at most ``seconds``, for two reports of each node, which rates need, and for the first
+    report of every derain node that is discovered.
     """
     reports = Reports(node)
     with _listener(reports) as listener, signals_noted() as stopped:
         heard_at, missing = None, set()
-        start = time.monotonic()  # to get here takes seconds on a busy machine
+        start = time.monotonic()  # only now, as startup takes seconds on a busy machine
         while not stopped and time.monotonic() < start + seconds:
             listener.spin()
             nodes = reports.nodes(time.monotonic())
@@ -377,25 +377,25 @@ def show_live(console: Console, node: str) -> int:
 
 
 class _Listener(Node):
-    """Hands the messages of /diagnostics to the reports."""
+    """Passes the messages on /diagnostics to the reports."""
 
     def __init__(self, context: Context, reports: Reports):
         super().__init__('derain_top', context=context, enable_rosout=False,
                          start_parameter_services=False)
         self._spinner = SingleThreadedExecutor(context=context)
         self._spinner.add_node(self)
-        # Fits every publisher, and a slow link keeps none of them waiting.
+        # Compatible with every publisher, and a slow link does not block any of them.
         qos = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(
             DiagnosticArray, TOPIC, lambda message: reports.add(
                 message, time.monotonic(), time.strftime('%H:%M:%S')), qos)
 
     def spin(self) -> None:
-        """Wait for a message for a moment."""
+        """Process one message, waiting at most 0.1 s for it."""
         self._spinner.spin_once(timeout_sec=0.1)
 
     def derain_nodes(self) -> set[str]:
-        """Return the full names of the nodes on /diagnostics that tell the rain intensity."""
+        """Return the full names of nodes publishing on /diagnostics and the rain intensity."""
         names = {f'{found.node_namespace.rstrip("/")}/{found.node_name}'
                  for found in self.get_publishers_info_by_topic(TOPIC)}
         return {name for name in names if self.count_publishers(f'{name}/rain_intensity')}
@@ -415,7 +415,7 @@ def _listener(reports: Reports) -> Iterator[_Listener]:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[], str]]:
-    """Yield what returns the key pressed since, if any, without waiting for Enter."""
+    """Yield a function that returns the next key pressed, or ``''``, without waiting."""
     if not sys.stdin.isatty():
         yield lambda: ''
         return

@@ -1,6 +1,6 @@
-"""A JSON schema of parameter files, made of the declarations of the parameters.
+"""A JSON schema of parameter files, generated from the parameter declarations.
 
-``python -m derain_ros.live.parameter_schema > config/derain.schema.json`` writes it anew.
+``python -m derain_ros.live.parameter_schema > config/derain.schema.json`` regenerates it.
 """
 
 import json
@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
             'type': 'object',
             'properties': {**parameters, 'use_sim_time': {'type': 'boolean'},
                            'qos_overrides': {'type': 'object'}},
-            # Whatever else there is, is a camera.
+            # Any other key is the name of a camera.
             'additionalProperties': camera}}}
     return {
         '$schema': 'https://json-schema.org/draft/2020-12/schema',
@@ -48,7 +48,7 @@ def _property(rule: Rule) -> dict[str, Any]:
 
 
 def to_text() -> str:
-    """Return the schema as it lies in config/."""
+    """Return the text of the schema file in config/."""
     return json.dumps(schema(), indent=2) + '\n'
 
 

@@ -1,4 +1,4 @@
-"""What is played into a node, a clip or a bag, and what became of it."""
+"""The source that is played into a node, a clip or a bag, and the results."""
 
 import logging
 import re
@@ -44,17 +44,17 @@ CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 FRAME_ID = 'camera_optical_frame'
 
 Read = tuple[Connection, int, bytes]
-"""Topic, time (ns) and serialized message, as a bag gives them."""
+"""Connection, time (ns) and serialized message, as read from a bag."""
 
-_MOST_SIZES = 10  # the node keeps its engine ready for so many frame sizes
-_LONE_FRAME = 10**8  # nanoseconds that the only frame of a camera stands for
+_MOST_SIZES = 10  # the node keeps its engine ready for at most so many frame sizes
+_LONE_FRAME = 10**8  # nanoseconds assumed as the duration of a camera's only frame
 
 
 @dataclass(frozen=True)
 class PlayedCamera:
-    """An image topic, the camera of the node that it becomes, and the camera_info beside it.
+    """An image topic, its camera_info topic, and the camera that the node makes of them.
 
-    Its outputs are in ``<namespace>/derained``.
+    The outputs are in ``<namespace>/derained``.
     """
 
     name: str
@@ -65,7 +65,7 @@ class PlayedCamera:
     namespace: str
 
     def parameters(self) -> dict[str, str]:
-        """Return its parameters of the node."""
+        """Return the node's parameters for this camera."""
         compressed = self.msgtype == COMPRESSED_IMAGE
         base = self.topic.removesuffix('/compressed') if compressed else self.topic
         return {
@@ -81,10 +81,10 @@ Plan = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True)
 class PlayedClip:
-    """Frames of a .npy file, uint8, N×H×W×3, BGR, sent raw by a plan; serialized before the start.
+    """Frames of a .npy file, uint8, N×H×W×3, BGR, sent raw by a plan and serialized beforehand.
 
-    Cameras of these ``names`` publish them as ``/<name>/image_raw``, with ``infos`` an
-    uncalibrated camera_info beside each frame.
+    Cameras of these ``names`` publish them as ``/<name>/image_raw``; with ``infos`` each frame
+    is accompanied by an uncalibrated camera_info.
     """
 
     path: Path
@@ -116,7 +116,7 @@ class PlayedClip:
 
     @property
     def samples(self) -> dict[str, list[bytes]]:
-        """The first messages of each topic."""
+        """The first message of each topic."""
         return {topic: [data] for topic, data in self._messages(self.plan[0][0])}
 
     def messages(self, end: float) -> Iterator[tuple[int, str, bytes]]:
@@ -136,12 +136,12 @@ class PlayedClip:
 
 @dataclass
 class PlayedBag:
-    """What is played of a bag, again and again; times in nanoseconds.
+    """The part of a bag that is played in a loop; times in nanoseconds.
 
-    ``start`` is when the first message that is played was recorded, ``period`` the time from a
-    message to its repetition. ``counts`` are frames by image topic, ``samples`` the first
-    camera_info and the first message of each frame size, by topic; ``damages`` say where the bag
-    is damaged: what can be read is played.
+    ``start`` is when the first played message was recorded, ``period`` the time from a
+    message to its repetition. ``counts`` are the numbers of frames by image topic; ``samples`` has
+    the first camera_info and the first message of each frame size, by topic; ``damages`` describe
+    where the bag is damaged: whatever can be read is played.
     """
 
     bag: Path
@@ -167,8 +167,8 @@ class PlayedBag:
 PlayedSource = PlayedClip | PlayedBag
 """What the player publishes; can be pickled.
 
-``samples`` are serialized messages for the warm-up by topic, camera_infos first: of an image topic
-one for each frame size.
+``samples`` are serialized messages for the warm-up by topic, camera_infos first, with one for each
+frame size of an image topic.
 """
 
 
@@ -176,11 +176,11 @@ def scan(
     bag: Path, topics: Sequence[str] | None,
     watch: Callable[[Iterable[Read], int], Iterable[Read]] = lambda messages, total: messages,
 ) -> PlayedBag:
-    """Read through a bag: which cameras there are, when they sent, and frames of every size.
+    """Read through a bag, and find its cameras, its timing and a frame of every size.
 
-    ``topics`` are image topics; None takes all but the ground truth of rainy ones, and those
-    without a frame. ``watch`` takes the messages of the bag, and how many it lists, and gives
-    them on. BagError says that the bag cannot be read, or a topic cannot be played.
+    ``topics`` are image topics; None selects all except the ground truth of rainy ones and those
+    without a frame. ``watch`` gets the messages of the bag and how many it lists, and passes them
+    on. Raises BagError if the bag cannot be read or a topic cannot be played.
     """
     with Recording(bag) as reader:
         cameras = _cameras(reader, topics)
@@ -198,7 +198,7 @@ def scan(
             recording.counts[topic] = recording.counts.get(topic, 0) + 1
             known = sizes.setdefault(topic, set())
             if images[topic].msgtype == COMPRESSED_IMAGE and known - {None}:
-                continue  # to look at each would be to decode it
+                continue  # checking each one would mean decoding it
             size = _size(images[topic].msgtype, data)
             if size not in known and len(known) < _MOST_SIZES:
                 known.add(size)
@@ -215,7 +215,7 @@ def scan(
 
 
 def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
-    """Return the frames of an image topic, uint8, H×W×3, BGR; BagError where one is bad."""
+    """Return the frames of an image topic, uint8, H×W×3, BGR; raises BagError for a bad one."""
     frames = list(BagClip(bag, topic).read())
     for frame in frames:
         if isinstance(frame, BadPair):
@@ -224,11 +224,11 @@ def load_frames(bag: Path, topic: str) -> list[np.ndarray]:
 
 
 def loop_period(times: Sequence[Sequence[int]], start: int) -> int:
-    """Return after how long a recording may begin again, so that no topic becomes faster, ns.
+    """Return the ns after which a recording may repeat without a higher rate on any topic.
 
-    That is the longest, over the topics, of the time from first to last and one mean interval
-    more; and long enough for the order of all messages to stay. ``times`` of each topic ascend,
-    ``start`` is the earliest.
+    That is the maximum over the topics of the time from first to last message plus one mean
+    interval, and at least long enough to keep all messages in order. ``times`` of each topic
+    ascend, ``start`` is the earliest.
     """
     natural = [
         (found[-1] - found[0]) * len(found) // (len(found) - 1) if len(found) > 1 else _LONE_FRAME
@@ -253,7 +253,7 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
     if topics is None:
         images = [topic for topic, msgtype in listed if msgtype in (IMAGE, COMPRESSED_IMAGE)]
         truths = {dry_topic(topic) for topic in images}
-        # Without any left, choose_cameras() says what there is.
+        # If none is left, choose_cameras() reports which topics there are.
         why = {topic: why_no_picture(reader, topic) for topic in images
                if topic not in truths and counts[topic]}
         told = [printable(f'{topic}: {reason}; it is not played')
@@ -283,7 +283,7 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
 
 
 def camera_name(namespace: str, taken: Sequence[str] = ()) -> str:
-    """Return a name that the node takes for a camera.
+    """Return a name for a camera that the node accepts and that is not ``taken``.
 
     >>> camera_name('/front/left'), camera_name(''), camera_name('/front', ['front'])
     ('front_left', 'camera', 'front_2')
@@ -309,15 +309,15 @@ def _size(msgtype: str, data: bytes) -> tuple[int, int] | None:
         return None
 
 
-# What became of it
+# Results
 
 class PlayedFrame(NamedTuple):
     """A frame from end to end; times in nanoseconds since the epoch.
 
-    ``stamp`` is that of its header (None where the message is too short to have one), and
-    ``handed_over`` when the message was handed to the middleware, after the stamp was written;
-    ``arrival`` when its derained image came in, ``told`` what the node said of it, None where that
-    did not happen; ``data`` the image as it came in, serialized, empty where it was not kept.
+    ``stamp`` is that of its header (None if the message is too short to have one);
+    ``handed_over`` is when the message was passed to the middleware, after the stamp was written;
+    ``arrival`` is when its derained image was received and ``told`` the node's status of it, each
+    None if there was none; ``data`` is that image, serialized, empty if it was not kept.
     """
 
     stamp: int | None
@@ -328,33 +328,33 @@ class PlayedFrame(NamedTuple):
 
     @property
     def outcome(self) -> str | None:
-        """``derained``, ``bypassed``, ``fault`` or ``dropped``, the node's word, if any."""
+        """``derained``, ``bypassed``, ``fault`` or ``dropped``; None without a status."""
         return None if self.told is None else self.told.message
 
     @property
     def infer_ms(self) -> float:
-        """Time of the inference in ms; NaN where the network did not run, or it is not told."""
+        """Time of the inference in ms; NaN if the network did not run or there is no status."""
         return float('nan') if self.told is None else number(self.told.values, 'infer_ms')
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds from handing over to arrival; NaN if it did not arrive."""
+        """Milliseconds from ``handed_over`` to arrival; NaN if the image did not arrive."""
         return float('nan') if self.arrival is None else (self.arrival - self.handed_over) / 1e6
 
     @property
     def age_ms(self) -> float:
-        """Milliseconds from the stamp to arrival; NaN if it did not arrive."""
+        """Milliseconds from the stamp to arrival; NaN if the image did not arrive."""
         return float('nan') if self.arrival is None else (self.arrival - self.stamp) / 1e6
 
 
 @dataclass(frozen=True)
 class Played:
-    """What was sent into the node, and what came of it, by the namespaces of the cameras.
+    """The frames sent to the node and the results, by the namespaces of the cameras.
 
-    ``frames`` are in the order of sending; ``before`` and ``after`` all values of each camera in
-    /diagnostics, before the first frame and after the last; ``reports`` those of every message on
-    /diagnostics meanwhile. It took so many ``seconds``; ``late_ns`` is how late each message was
-    let go, ``starved`` how many the disk had not given in time.
+    ``frames`` are in the order of sending; ``before`` and ``after`` are all values of each camera
+    in /diagnostics before the first frame and after the last, ``reports`` those of every message
+    on /diagnostics in between. Playback took ``seconds``; ``late_ns`` is the delay of each message
+    after its due time, ``starved`` the number of messages that were not read from disk in time.
     """
 
     frames: Mapping[str, Sequence[PlayedFrame]]
@@ -366,11 +366,11 @@ class Played:
     starved: int
 
     def arrived(self, camera: str) -> list[PlayedFrame]:
-        """Return the frames that came out, in order of arrival."""
+        """Return the frames whose derained image arrived, in order of arrival."""
         return sorted((frame for frame in self.frames[camera] if frame.arrival is not None),
                       key=lambda frame: frame.arrival)
 
     def counts(self, camera: str, keys: Sequence[str] = COUNTS) -> dict[str, int]:
-        """Return how many of the frames the node counts under each key."""
+        """Return how many of the frames the node has counted under each key."""
         before, after = self.before[camera], self.after[camera]
         return {key: int(after[key]) - int(before[key]) for key in keys}

@@ -1,7 +1,7 @@
-"""Publish messages as cameras do, in a process of its own; see :func:`serve`.
+"""Publish messages like cameras do, in a separate process; see :func:`serve`.
 
-Messages go out byte for byte as they were recorded or prepared, but for the stamp, which becomes
-the time of sending.
+Messages are sent byte for byte as they were recorded or prepared, except for the stamp, which is
+set to the time of sending.
 """
 
 import threading
@@ -25,7 +25,7 @@ from derain_ros.node.process_memory import keep_large_buffers
 Message = tuple[int, str, bytes]
 """Time from the start (ns), topic, serialized message."""
 
-LIMIT_BYTES = 256 << 20  # how much is read ahead of publishing: some 40 frames of 1080p raw
+LIMIT_BYTES = 256 << 20  # size of the read-ahead buffer: some 40 raw frames of 1080p
 
 _SUBSCRIBER_SECONDS = 30.0
 _FILL_SECONDS = 10.0
@@ -34,12 +34,12 @@ _ACKNOWLEDGE_SECONDS = 2
 
 
 def serve(pipe: Connection, source: PlayedSource) -> None:
-    """Publish what the commands ask for, until the pipe ends.
+    """Execute commands from a pipe until it is closed.
 
     ``('sample', N)`` sends the N-th sample of each camera. ``('step',)`` sends the next frame of
-    each camera and answers with what :meth:`Player.send` returned, by topic. ``('play', FACTOR,
-    SECONDS)`` plays, and answers ``playing``, ``played`` and what :meth:`Player.play` returned.
-    LiveRunError says that nobody subscribes, BagError that the bag is damaged.
+    each camera and answers with the results of :meth:`Player.send`, by topic. ``('play', FACTOR,
+    SECONDS)`` plays, and answers ``playing``, ``played`` and the result of :meth:`Player.play`.
+    Raises LiveRunError if nobody subscribes, BagError if the bag is damaged.
     """
     keep_large_buffers()  # else page faults take 9 ms of each frame of 1920x1080
     rclpy.init(args=[])
@@ -59,7 +59,7 @@ def serve(pipe: Connection, source: PlayedSource) -> None:
 
 
 class Player(Node):
-    """Publishes the image topics of a source and the camera_info beside them."""
+    """Publishes the image topics of a source and their camera_info topics."""
 
     def __init__(self, source: PlayedSource):
         super().__init__('player')
@@ -77,7 +77,7 @@ class Player(Node):
         self._steps = self._endless()
 
     def wait_for_subscriber(self, timeout: float) -> None:
-        """Wait until someone listens to every topic; LiveRunError after ``timeout`` seconds."""
+        """Wait until every topic has a subscriber; LiveRunError after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         publishers = {**self._images, **self._infos}
         while missing := [topic for topic, publisher in publishers.items()
@@ -86,16 +86,16 @@ class Player(Node):
                 raise LiveRunError(
                     f'nobody subscribed to {", ".join(missing)} within {timeout:g} s')
             time.sleep(0.05)
-        # The other side may not have found us yet.
+        # The subscribers may not have discovered this node yet.
         time.sleep(_SETTLE_SECONDS)
 
     def sample(self, number: int) -> None:
-        """Send a frame of the size of a number on every camera, and its camera_info ahead."""
+        """Send the camera_info and then the frame of the size with this index of every camera."""
         for topic, messages in self._source.samples.items():
             self.send(topic, messages[min(number, len(messages) - 1)])
 
     def step(self) -> dict[str, tuple[int | None, int]]:
-        """Send the next frame of each camera, without regard to its time."""
+        """Send the next frame of each camera at once; return :meth:`send`'s result by topic."""
         sent = {}
         for _, topic, data in self._steps:
             frame = self.send(topic, data)
@@ -106,13 +106,13 @@ class Player(Node):
         raise AssertionError('a source has messages')
 
     def play(self, pipe: Connection, factor: float, seconds: float) -> dict:
-        """Play the source from its start, so much faster than recorded.
+        """Play the source from its start, ``factor`` times as fast as recorded.
 
-        For so many seconds: a recording is repeated or cut, a clip ends by its plan. The pipe is
-        told ``playing`` before the first message and ``played`` after the last. Returns what
-        :meth:`send` returned for each frame, by topic (``sent``), the ``seconds`` it took, how
-        late each message was (``late_ns``), and how many the disk had not given in time
-        (``starved``).
+        A recording is repeated or cut to last ``seconds``; a clip may end earlier, by its plan.
+        Sends ``playing`` through the pipe before the first message and ``played`` after the last.
+        Returns the results of :meth:`send` for each frame, by topic (``sent``), the ``seconds`` it
+        took, how late each message was (``late_ns``), and how many messages were not read from
+        disk in time (``starved``).
         """
         sent: dict[str, list[tuple[int | None, int]]] = {topic: [] for topic in self._images}
         starved = 0
@@ -133,10 +133,10 @@ class Player(Node):
                 'starved': starved}
 
     def send(self, topic: str, data: bytes) -> tuple[int | None, int]:
-        """Publish a message, stamped now, but later than the last one of its topic.
+        """Publish a message, stamped with the current time, but after the last of its topic.
 
-        Returns the stamp (None where the message is too short for one) and the time of handing
-        the message over to the middleware, ns since the epoch.
+        Returns the stamp (None if the message is too short to have one) and the time at which
+        the message was passed to the middleware, in ns since the epoch.
         """
         publisher = self._images.get(topic) or self._infos[topic]
         stamp = max(time.time_ns(), self._last.get(topic, 0) + 1)
@@ -152,9 +152,9 @@ class Player(Node):
 
 
 class Pacer:
-    """Waits until messages are due; ``late`` is how long after that each was let go, ns.
+    """Waits until messages are due; ``late`` is how long after that each wait returned, in ns.
 
-    Plays ``factor`` times as fast as recorded, by a clock of monotonic nanoseconds.
+    Messages are due ``factor`` times as fast as recorded, by a clock of monotonic nanoseconds.
     """
 
     def __init__(
@@ -178,10 +178,10 @@ class Pacer:
 
 
 class ReadAhead:
-    """Messages of an iterator, read by a thread into a buffer; a context manager.
+    """A context manager that reads the messages of an iterator into a buffer, in a thread.
 
-    Iterating yields each message and whether it had to be waited for; what the iterator raises
-    comes after the messages before it. Holds ``limit`` bytes at most, but one message always.
+    Iterating yields each message and whether it had to be waited for. An exception of the iterator
+    is raised after the messages before it. Reading stops once the buffer holds ``limit`` bytes.
     """
 
     def __init__(self, source: Iterator[Message], limit: int = LIMIT_BYTES):
@@ -205,7 +205,7 @@ class ReadAhead:
         self._thread.join()
 
     def wait_until_full(self, timeout: float) -> None:
-        """Wait until the buffer is full, or holds everything, or ``timeout`` seconds."""
+        """Wait, at most ``timeout`` seconds, until the buffer is full or holds everything."""
         with self._condition:
             self._condition.wait_for(lambda: self._ended or self._bytes >= self._limit, timeout)
 

@@ -1,7 +1,7 @@
-"""Processes that belong together: a ROS domain of their own, their logs, and their end.
+"""Child processes that share a separate ROS domain: start, communication, logs and shutdown.
 
-``python -m derain_ros.live.processes MODULE:FUNCTION FD`` is a :func:`helper`: it takes the
-arguments of the function from the pipe, and calls it with the pipe before them.
+``python -m derain_ros.live.processes MODULE:FUNCTION FD`` is a :func:`helper`: it receives the
+arguments of the function from the pipe, and calls it with the pipe followed by these.
 """
 
 import importlib
@@ -26,26 +26,26 @@ from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
 from derain_ros.text import UserError
 
 ALLOCATOR = {name: str(size) for name, size in KEPT_BYTES.items()}
-"""What the launch file sets for the node: keep the memory of a frame for the next one."""
+"""Variables the launch file also sets, so that glibc reuses the memory of large buffers."""
 
 _DOMAINS = 101
 _claims: deque[socket.socket] = deque(maxlen=30)
 _LOG_TAIL = 12
 _LOOK_SECONDS = 0.05
-# What the Fast DDS profile takes: a segment each for node, replay and listener.
+# Needed by the Fast DDS profile: one segment each for node, player and listener.
 _SHARED_MEMORY = 3 * 80 << 20
 
 
 class LiveRunError(UserError, RuntimeError):
-    """A process of the run failed; the message holds the end of its log."""
+    """A process of the run failed; the message usually has the end of its log."""
 
 
 def isolate(*, profile: bool = True) -> int:
-    """Keep this process, and those it starts from now on, in a ROS domain that nobody else uses.
+    """Move this process, and those it starts from now on, to a ROS domain that nobody else uses.
 
-    It is on this host alone, and its number is returned. With ``profile`` they use the Fast DDS
-    profile of this package, where shared memory has room for it; else none, whatever the
-    environment says.
+    Discovery is limited to this host. With ``profile`` they use the Fast DDS profile of this
+    package, if shared memory has room for it; otherwise no profile, even if the environment
+    names one. Returns the number of the domain.
     """
     domain = claim_domain(os.getpid())
     os.environ['ROS_DOMAIN_ID'] = str(domain)
@@ -67,18 +67,18 @@ def isolate(*, profile: bool = True) -> int:
 
 
 def claim_domain(first: int) -> int:
-    """Return a ROS domain from 1 to 101, ``first`` or a later one, that nobody on this host is in.
+    """Return a ROS domain from 1 to 101 unused on this host, the next free one after ``first``.
 
-    It is kept from other callers, here and in other processes, until the next thirty were claimed.
+    It is reserved, also against other processes, until this process has claimed thirty more.
     """
     for step in range(_DOMAINS):
         domain = 1 + (first + step) % _DOMAINS
         claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                # The first port is used by nobody, the second by the first participant of a
-                # domain; see the DDSI-RTPS specification on well-known ports. A participant
-                # takes seconds to come, so looking for it is not enough.
+                # The first port is not used by DDS and serves as a lock; the second is that of a
+                # domain's first participant, see the well-known ports of the DDSI-RTPS
+                # specification. A participant takes seconds to start, so probing is not enough.
                 claim.bind(('', 7405 + 250 * domain))
                 probe.bind(('', 7410 + 250 * domain))
             except OSError:
@@ -101,15 +101,15 @@ def child(
     arguments: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (), stop_timeout: float = 5.0,
 ) -> Iterator[subprocess.Popen]:
-    """Run a Python module as a process, which is gone when the context ends.
+    """Run a Python module as a process, which is terminated when the context ends.
 
-    ``arguments`` are the module and its own, ``environment`` variables beside those of this
-    process; what it prints goes to ``log``. It is ended by SIGINT, and after ``stop_timeout``
-    seconds by SIGKILL.
+    ``arguments`` are the module and its arguments, ``environment`` variables in addition to those
+    of this process; its output goes to ``log``. It is terminated by SIGINT, and after
+    ``stop_timeout`` seconds by SIGKILL.
     """
     process = None
     try:
-        # A signal in between would leave a process that nobody knows.
+        # A signal during Popen() could leave a process that nobody would terminate.
         with log.open('wb') as sink, signals_noted() as came:
             process = subprocess.Popen(
                 [sys.executable, '-m', *arguments], env={**os.environ, **(environment or {})},
@@ -130,7 +130,7 @@ def child(
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in the list that is yielded, and do nothing else by them."""
+    """Append SIGINT and SIGTERM to the list that is yielded, without their usual effect."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _frame: came.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}
@@ -143,7 +143,7 @@ def signals_noted() -> Iterator[list[int]]:
 
 @contextmanager
 def terminate_cleanly() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that no process is left behind."""
+    """Turn SIGTERM into SystemExit, so that contexts terminate their processes."""
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
@@ -155,14 +155,14 @@ def terminate_cleanly() -> Iterator[None]:
 
 
 def tail(log: Path) -> str:
-    """Return the last lines of a log, and the path of a copy: the run may clear up its own."""
+    """Return the end of a log and the path of a copy, as the log itself may be deleted."""
     copy = shutil.copy(log, tempfile.mkdtemp(prefix='derain_log_'))
     lines = log.read_text(errors='replace').splitlines()[-_LOG_TAIL:]
     return '\n'.join(['  ' + line for line in lines] + [f'(whole log: {copy})'])
 
 
 class Helper:
-    """A function of this package in a process of its own, talked to by objects over a pipe."""
+    """A function of this package that runs in its own process and exchanges objects by pipe."""
 
     def __init__(self, name: str, process: subprocess.Popen, pipe: Connection, log: Path):
         self._name = name
@@ -173,21 +173,21 @@ class Helper:
     def check(self) -> None:
         """Raise LiveRunError if the process has ended."""
         if self._process.poll() is not None:
-            # What it has said of an error is the better message.
+            # An error that it has sent is the better message.
             self.receive(0.0)
 
     def send(self, message: Any) -> None:
-        """Send an object; LiveRunError says that the process has ended."""
+        """Send an object; raises LiveRunError if the process has ended."""
         try:
             self._pipe.send(message)
         except OSError:
             self._ended()
 
     def receive(self, timeout: float, watch: Callable[[], None] = lambda: None) -> Any:
-        """Wait for the next object for so many seconds, while ``watch`` is called now and then.
+        """Wait at most ``timeout`` seconds for the next object, calling ``watch`` meanwhile.
 
-        LiveRunError says that the function has raised an error, the process has ended, or the
-        time is over.
+        Raises LiveRunError if the function has raised an error, the process has ended, or the
+        time is up.
         """
         deadline = time.monotonic() + timeout
         while not self._pipe.poll(_LOOK_SECONDS):
@@ -212,12 +212,12 @@ class Helper:
 def helper(
     name: str, function: str, log: Path, *arguments: Any, stop_timeout: float = 5.0,
 ) -> Iterator[Helper]:
-    """Run a function in a process, which is gone when the context ends.
+    """Run a function in a process, which is terminated when the context ends.
 
     ``function``, as ``module:function``, is called with a
-    :class:`multiprocessing.connection.Connection` and the arguments, which can be pickled; it has
-    to return when the pipe ends (:func:`commands`). ``name`` is what messages call it, and ``log``
-    gets what it prints; ``stop_timeout`` seconds after SIGINT, which ends it, SIGKILL follows.
+    :class:`multiprocessing.connection.Connection` and the arguments, which must be picklable; it
+    must return when the pipe is closed (:func:`commands`). ``name`` is its name in messages, and
+    ``log`` gets its output. It is terminated as by :func:`child`.
     """
     ours, theirs = Pipe()
     with ours, child(['derain_ros.live.processes', function, str(theirs.fileno())], log,
@@ -229,7 +229,7 @@ def helper(
 
 
 def commands(pipe: Connection) -> Iterator[Any]:
-    """Yield what comes through a pipe until its other end is closed."""
+    """Yield the objects received from a pipe until its other end is closed."""
     while True:
         try:
             yield pipe.recv()
@@ -238,7 +238,7 @@ def commands(pipe: Connection) -> Iterator[Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Run a function; an error that is a message for users goes through the pipe."""
+    """Run a function; errors meant for users are sent through the pipe. Returns exit status."""
     module, _, function = argv[0].partition(':')
     pipe = Connection(int(argv[1]))
     try:
@@ -252,5 +252,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    # Of the module that the functions know, whose LiveRunError is theirs.
+    # Import the module by name, so that LiveRunError is the class that the functions raise.
     sys.exit(importlib.import_module('derain_ros.live.processes').main(sys.argv[1:]))

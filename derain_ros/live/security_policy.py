@@ -1,4 +1,4 @@
-"""The SROS2 policy of the node: what it needs with given parameters, and nothing else."""
+"""The SROS2 policy of the node: the minimal permissions for given parameters."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,16 @@ from derain_ros.node.parameters import ParameterError, Settings
 from derain_ros.text import UserError
 
 SCHEMA = '0.2.0'
-"""Version of the policy schema of sros2."""
+"""Version of the sros2 policy schema."""
 
 NODE_NAME = 'derain'
 
 PUBLISHED = (
     '/diagnostics', '/parameter_events', '/rosout', '~/rain_intensity', '~/transition_event')
-"""Topics that the node publishes beside those of its cameras."""
+"""Topics that the node publishes besides those of its cameras."""
 
 SUBSCRIBED = ('/clock',)
-"""Topics that the node subscribes to beside those of its cameras; this one in simulated time."""
+"""Topics that the node subscribes to besides those of its cameras; /clock in simulated time."""
 
 SERVICES = (
     '~/change_state', '~/get_available_states', '~/get_available_transitions', '~/get_state',
@@ -35,22 +35,22 @@ SERVICES = (
     '~/get_type_description',
     '~/reset', '~/set_enabled',
 )
-"""Services that the node offers: lifecycle, parameters, types (since Jazzy), its own."""
+"""Services that the node offers: lifecycle, parameters, types (since Jazzy), and its own."""
 
 _ALONE = {
-    # For the node that only reads the file: seen by nobody, and without keys of its own.
+    # For the temporary node that reads the file: not discoverable, and without security keys.
     'ROS_AUTOMATIC_DISCOVERY_RANGE': 'OFF',
     'ROS_SECURITY_ENABLE': 'false',
 }
 
 
 class PolicyError(UserError, ValueError):
-    """There is no policy for a parameter file; the message says why and what to do."""
+    """No policy can be generated for a parameter file; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What the node in a namespace may do: topics it uses, services it offers, full and sorted."""
+    """Permissions of the node in a namespace: topics and services, sorted full names."""
 
     namespace: str
     publish: tuple[str, ...]
@@ -59,7 +59,7 @@ class Policy:
 
 
 def policy_of(settings: Settings, namespace: str) -> Policy:
-    """Return the policy for settings, whose topic names are full."""
+    """Return the policy for settings, which have full topic names, and a namespace."""
     def full(names: Iterable[str]) -> tuple[str, ...]:
         own = f'{namespace.rstrip("/")}/{NODE_NAME}'
         return tuple(sorted({name.replace('~', own, 1) for name in names}))
@@ -75,12 +75,12 @@ def policy_of(settings: Settings, namespace: str) -> Policy:
 def read_policy(config: Path, namespace: str = '/') -> Policy:
     """Return the policy of the node in a namespace with a parameter file (YAML).
 
-    PolicyError says that the file cannot be read, holds nothing for this node, or the node would
-    refuse it.
+    Raises PolicyError if the file cannot be read, has no parameters for this node, or would be
+    refused by the node.
     """
     if not config.is_file():
         raise PolicyError(f'{config}: no such file; give the parameter file of the node')
-    # ROS itself reads the file: which sections are meant, and what the values are.
+    # ROS itself parses the file and selects the sections that apply to the node.
     with _alone():
         context = Context()
         context.init(args=[], initialize_logging=False, domain_id=0)
@@ -101,7 +101,7 @@ def read_policy(config: Path, namespace: str = '/') -> Policy:
             raise PolicyError(f'{config}: {error}') from error
         except rclpy.exceptions.InvalidNamespaceException as error:
             raise PolicyError(f'{namespace!a} is not a namespace; use one like /car') from error
-        except RuntimeError as error:  # of rcl, which cannot parse the file
+        except RuntimeError as error:  # from rcl, which cannot parse the file
             reason = str(error).splitlines()[0]
             raise PolicyError(f'{config}: no parameter file of ROS: {reason}') from error
         finally:
@@ -109,7 +109,7 @@ def read_policy(config: Path, namespace: str = '/') -> Policy:
 
 
 def to_xml(policy: Policy) -> str:
-    """Return a policy in the format of sros2."""
+    """Return a policy as XML in the format of sros2."""
     root = ElementTree.Element('policy', version=SCHEMA)
     enclave = ElementTree.SubElement(
         ElementTree.SubElement(root, 'enclaves'), 'enclave',
