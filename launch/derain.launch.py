@@ -1,4 +1,4 @@
-"""Start derain_node with a configuration file."""
+"""Start derain_node with a parameter file."""
 
 import signal
 import time
@@ -22,13 +22,13 @@ from launch import LaunchDescription
 NODE_NAME = 'derain'
 RESPAWN_DELAY_SECONDS = 1.0
 
-# A node that ends so often in a row, each time so soon after its start, will not do better.
+# A node that ends so often in a row, each time so soon after its start, is not respawned again.
 MOST_EARLY_DEATHS = 5
 EARLY_SECONDS = 10.0
 
 
-# By the start of the RMW's name: the shipped profile, what goes before its path, the variable for
-# it, and what in the environment says that the user has chosen.
+# By prefix of the RMW's name: the shipped profile, the URI scheme before its path, the variable
+# that takes it, and the variables by which the user may have chosen another one.
 PROFILES = {
     'rmw_fastrtps': (
         'fastdds.xml', '', profile_variable(),
@@ -39,7 +39,7 @@ PROFILES = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the node and what can be chosen on the command line."""
+    """Return the node and the launch arguments."""
     return LaunchDescription([
         DeclareLaunchArgument(
             name='config',
@@ -99,14 +99,14 @@ def _node(context) -> list:
     def given(name: str) -> str:
         return LaunchConfiguration(variable_name=name).perform(context)
 
-    # The last file or value for a parameter wins, so only what was given overrides the config.
+    # The last file or value for a parameter wins, so only arguments given override the config.
     chosen = {name: ParameterValue(given(name), value_type=str)
               for name in ('model', 'engine', 'precision', 'device') if given(name)}
     chosen |= {name: given(name) == 'true' for name in ('use_sim_time', 'build_only')
                if given(name)}
     if given('image_topic'):
         chosen |= {'cameras': ['camera'], 'camera.image_topic': given('image_topic')}
-    # As launch_ros puts it together: a launch file that includes this one may push a namespace.
+    # Composed as in launch_ros: a launch file that includes this one may push a namespace.
     full_name = make_namespace_absolute(prefix_namespace(
         context.launch_configurations.get('ros_namespace'), given('namespace')) or '')
     full_name = f'{full_name.rstrip("/")}/{NODE_NAME}'
@@ -122,7 +122,7 @@ def _node(context) -> list:
         name=NODE_NAME,
         namespace=given('namespace'),
         parameters=[_config(config, full_name), *([chosen] if chosen else [])],
-        # A node's logger has dots for the slashes of its name.
+        # The name of a node's logger has dots in place of slashes.
         arguments=['--ros-args', '--log-level',
                    f'{full_name[1:].replace("/", ".")}:={given("log_level")}'],
         additional_env=_environment(given('dds_profile'), context),
@@ -134,7 +134,7 @@ def _node(context) -> list:
 
 
 def _give_up_on(node: Node) -> list[RegisterEventHandler]:
-    """Return what ends the respawning of a node that never gets going."""
+    """Return handlers that stop respawning a node that repeatedly ends soon after its start."""
     started, deaths = 0.0, 0
 
     def on_start(event, context) -> None:
@@ -161,7 +161,7 @@ def _give_up_on(node: Node) -> list[RegisterEventHandler]:
 
 
 def _config(text: str, full_name: str) -> str:
-    """Return the path of a parameter file that has something for the node."""
+    """Return the absolute path of a parameter file; raises RuntimeError if it does not fit."""
     path = Path(text).expanduser().absolute()
     if not path.is_file():
         raise RuntimeError(
@@ -180,7 +180,7 @@ def _config(text: str, full_name: str) -> str:
 
 
 def _environment(dds_profile: str, context) -> dict[str, str]:
-    """Return what to add to the environment of the node's process."""
+    """Return the variables to add to the environment of the node's process."""
     present = context.environment
     found = {}
     if 'glibc.malloc.' not in present.get('GLIBC_TUNABLES', ''):

@@ -1,12 +1,12 @@
 """Play a recorded bag into derain_node with ``ros2 bag play --clock``.
 
-``ros2 launch derain_ros evaluate_bag.launch.py bag:=drive output:=drive_live``: the node runs on
-the time of the bag, and what it publishes is recorded where ``output`` names a folder. When the
-bag has been played, all is shut down. ``derain replay-bench`` measures the same without a ROS
+``ros2 launch derain_ros evaluate_bag.launch.py bag:=drive output:=drive_live``: the node runs in
+the bag's time, and its outputs are recorded if ``output`` names a folder. After the bag has been
+played, everything is shut down. ``derain replay-bench`` measures the same without a ROS
 installation.
 
-Not run with ``ros2 bag`` itself, which cannot be installed where this was written; the tests put
-a stand-in for ``ros2`` in its place.
+Not run with ``ros2 bag`` itself so far, which could not be installed where this was written; the
+tests replace ``ros2`` by a stand-in.
 """
 
 import importlib.util
@@ -35,18 +35,18 @@ from launch_ros.substitutions import FindPackageShare
 from derain_ros.node.parameter_store import check_launch_arguments
 from launch import LaunchDescription
 
-# The age of frames is told to the resolution of /clock; the default of ros2 bag is 40.
+# The resolution of /clock limits that of the frames' age; the default of ros2 bag is 40 Hz.
 CLOCK_HZ = 200
 
-# What ros2 bag may end with after SIGINT.
+# Exit statuses of ros2 bag after SIGINT.
 INTERRUPTED = (0, signal.SIGINT, -signal.SIGINT)
 
-# Frames on their way when the last one has been played.
+# Time for the frames still in the pipeline when the last one has been played.
 DRAIN_SECONDS = 2.0
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe node, player and recorder, and what can be chosen on the command line."""
+    """Return the node, the player, the recorder and the launch arguments."""
     return LaunchDescription([
         DeclareLaunchArgument(
             name='bag', description='The rosbag2 to play: a folder, or a bare storage file.'),
@@ -125,7 +125,7 @@ def _recorder(ros2: str, output: str, topics: str) -> list[ExecuteProcess]:
 
 
 def _ended(event, context, play: ExecuteProcess) -> list:
-    """Go on to the end when the bag has been played; fail if anything else ended by itself."""
+    """Shut down after the bag has been played; fail if another process ends by itself."""
     if context.is_shutdown:
         if event.process_name.startswith('record') and event.returncode not in INTERRUPTED:
             raise RuntimeError(
