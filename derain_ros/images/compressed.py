@@ -65,7 +65,7 @@ _CHECK_LINK = 'check the publisher and the link'
 class _Header:
     """What the header of the data says; the size is in pixels as stored, before rotation.
 
-    ``deep`` means 16-bit samples; ``least_bytes`` is the least that this size can take.
+    ``grey`` means one channel, ``deep`` 16-bit samples; ``least_bytes`` is the fewest possible.
     """
 
     codec: str
@@ -263,7 +263,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_deflate(data: bytes, parts: list[tuple[int, int]], most: int) -> None:
-    """Refuse a deflate stream of over ``most`` bytes, as libpng would decompress all of it."""
+    """Refuse a long deflate stream that expands to over ``most`` bytes: libpng expands it all."""
     if sum(end - start for start, end in parts) <= _UNCHECKED_DEFLATE:
         return
     stream, unfolded = zlib.decompressobj(), 0

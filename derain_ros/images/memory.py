@@ -54,7 +54,7 @@ def shrink(bgr: np.ndarray) -> np.ndarray:
 def make_flow() -> cv2.DISOpticalFlow:
     """Return an optical flow estimator that is fast, and in rain as accurate as slower settings.
 
-    In a pan with rain, the last dry frame warped by it agreed with the present one to 34–38 dB.
+    In pans with rain, the last dry frame warped by its flow agreed with the next to 34–38 dB.
     """
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)
