@@ -1,1 +1,1 @@
-"""Pages and plots of what was measured."""
+"""HTML reports and plots of measurements."""

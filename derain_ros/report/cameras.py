@@ -1,4 +1,4 @@
-"""Which runs are of the same camera: bags by their source, ground truth by topic and stamps."""
+"""Group runs by camera: bags by their source bag, ground truth by topic and header stamps."""
 
 import re
 from collections import Counter
@@ -14,12 +14,12 @@ _STAMP = re.compile(r'(-?[0-9]{1,10})\.([0-9]{9})', re.ASCII)
 
 @dataclass(frozen=True)
 class Take:
-    """A camera as one run, of kind ``bag``, derained it; ``camera`` is its part of the run file.
+    """The frames of one camera derained by one ``bag`` run; ``camera`` is from the run file.
 
-    ``places`` has the position of each frame in the run file, by what identifies it: the header
-    stamp, or the time of recording where all stamps are one (``by_time``). ``psnr`` has that
-    of the rainy and of the derained frame against the truth, dB, by header stamp in ns; it is
-    empty where no ``pairs`` run of the same model knows these frames.
+    ``places`` maps the key of each frame to its index in the run file; the key is the header
+    stamp, or the time of recording if all stamps are equal (``by_time``), in ns. ``psnr`` maps
+    header stamps in ns to the PSNR of the rainy and of the derained frame, dB; it is empty if no
+    ``pairs`` run of the same model covers these frames.
     """
 
     entry: Entry
@@ -41,12 +41,12 @@ class CameraTakes:
 
     @property
     def judge(self) -> Take:
-        """The take whose figures say which frames are the worst: the first with PSNR, if any."""
+        """The take by which frames are ranked: the first with PSNR, else the first."""
         return next((take for take in self.takes if take.psnr), self.takes[0])
 
     @property
     def start(self) -> int:
-        """Time of the first frame of any take, ns; 0 where there is none."""
+        """Recording time of the first frame of any take, ns; 0 if there are no frames."""
         return min((take.camera.frames.time[0] for take in self.takes if take.camera.frames.time),
                    default=0)
 
@@ -76,13 +76,13 @@ def match_cameras(entries: Sequence[Entry]) -> list[CameraTakes]:
 
 
 def _take(entry: Entry, camera: Any, truths: Sequence[Entry]) -> Take:
-    """Find the figures of the same model, best on the same engine, on the same frames."""
+    """Return a take, with the PSNR of the same model, preferably of the same engine."""
     by_time = len(camera.frames.stamp) > 1 == len(set(camera.frames.stamp))
     keys = camera.frames.time if by_time else camera.frames.stamp
     counts = Counter(keys)
     places = {key: place for place, key in enumerate(keys) if counts[key] == 1}
     psnr = {}
-    # With another strength the frames are others than those that were measured.
+    # PSNR is measured at strength 1; the frames of another strength differ from those.
     if not by_time and entry.run.strength == 1:
         wanted = entry.facts
         for truth in sorted(_related(entry, truths), key=lambda one: (
@@ -95,9 +95,9 @@ def _take(entry: Entry, camera: Any, truths: Sequence[Entry]) -> Take:
 
 
 def _related(entry: Entry, truths: Sequence[Entry]) -> list[Entry]:
-    """Return what was measured on a bag of the same name as that of a run, or else all.
+    """Return the ``pairs`` runs on a bag of the same name as that of a run, or else all.
 
-    Rain may have been put into one drive twice, with the same topics and stamps.
+    Rain may have been rendered into one drive twice, with the same topics and stamps.
     """
     names = {PurePath(bag.path).name for bag in (entry.run.source, entry.run.output)}
     same = [truth for truth in truths if PurePath(truth.run.source.bag or '').name in names]
@@ -105,6 +105,6 @@ def _related(entry: Entry, truths: Sequence[Entry]) -> list[Entry]:
 
 
 def _pair_stamps(truth: Entry) -> dict[int, Any]:
-    """Return the pictures of a ``pairs`` run on a bag by header stamp, ns."""
+    """Return the scores of the images of a ``pairs`` run on a bag by header stamp, ns."""
     return {int(match[1]) * 10**9 + int(match[2]): image for image in truth.data.images
             if (match := _STAMP.fullmatch(image.name))}

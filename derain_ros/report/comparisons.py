@@ -1,4 +1,4 @@
-"""The summary of the report: the figures that decide, one table for each kind of run."""
+"""The summary of the report: the most important figures, one table for each kind of run."""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -15,7 +15,7 @@ _ONE = decimals(1)
 
 
 class RunTable(NamedTuple):
-    """Runs of one kind beside each other, and which measured the same as the first."""
+    """A table of runs of one kind; ``comparable`` marks those on the same data as the first."""
 
     title: str
     caption: str
@@ -25,7 +25,7 @@ class RunTable(NamedTuple):
 
     @property
     def repeated(self) -> bool:
-        """Whether a run measured what the first one did."""
+        """Whether another run is comparable with the first one."""
         return sum(self.comparable) > 1
 
 
@@ -42,7 +42,7 @@ def compare_runs(entries: Sequence[Entry]) -> list[RunTable]:
 
 
 def cost_of(entry: Entry) -> float | None:
-    """Return the cost of the model of a ``pairs`` entry in kFLOP per pixel, if it is known."""
+    """Return the cost of the model of a ``pairs`` entry in kFLOP per pixel; None if unknown."""
     flops = entry.data.flops_per_pixel
     return flops / 1e3 if flops else None
 
@@ -52,7 +52,7 @@ def _read(value: str | Callable[[Entry], Any], entry: Entry) -> Any:
 
 
 def _basis(entry: Entry) -> tuple:
-    """Return what was measured, whatever measured it; equal where figures can be compared."""
+    """Return the data and settings of a measurement; figures with equal ones are comparable."""
     run = entry.run
     if entry.kind == 'bag':
         return (run.source.sha256, run.start_s, run.duration_s, run.every,
@@ -61,7 +61,7 @@ def _basis(entry: Entry) -> tuple:
         first = run.runs[0]
         return run.bag.sha256, first.factor, *(camera.topic for camera in first.cameras)
     source = run.source
-    # The same bag may be named from another working directory.
+    # Only the name: the path of a bag depends on the working directory.
     read = (PurePath(source.bag or '').name, source.rainy_topic, source.clean_topic,
             source.rainy, source.clean)
     if entry.kind == 'pairs':
@@ -107,8 +107,8 @@ def _gain(key: str) -> Callable[[Entry], str]:
 
 
 _OF_RAIN = 'of the rainy frames themselves'
-# Kind, title, caption; rows: label, what to read, form, 1 where more is better and -1 where less
-# is, meaning, and what to read for a note below the figure.
+# Kind, title, caption, rows. Each row: label, attribute or function to read, format, 1 if higher
+# is better and -1 if lower is, meaning, and attribute or function for a note below the figure.
 _TABLES = (
     ('pairs', 'Quality against ground truth',
      'Quality of the derained pictures against the clean ones', (

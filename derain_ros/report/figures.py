@@ -1,4 +1,4 @@
-"""What the plots of the report show, and the figures behind each as a table."""
+"""The plots of the report, each with a description and a table of its values."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ _PERCENT, _GAIN = decimals(1, ' %'), '{:+.2f} dB'.format
 class PlotFigure:
     """A plot with its legend, and what it shows in words and as a table.
 
-    ``description`` is the text in place of the plot; ``table`` has the figures behind it, if
-    they stand nowhere else.
+    ``description`` is the alternative text of the plot; ``table`` holds the plotted values, unless
+    the page shows them elsewhere.
     """
 
     title: str
@@ -38,9 +38,9 @@ class PlotFigure:
 def lines(
     title: str, x: Axis, y: Axis, series: Sequence[Series], form: Form, table: Table | None = None
 ) -> list[PlotFigure]:
-    """Return a figure of lines, of which each has a finite value; none without any line.
+    """Return a line plot as a list of one figure, or an empty list without any series.
 
-    ``form`` writes values of y. Without a table it is made from the lines, by stretches of time.
+    Each series needs a finite value. ``form`` formats y; the default table is of the series.
     """
     if not series:
         return []
@@ -51,7 +51,7 @@ def lines(
 
 
 def timing_figures(entries: Sequence[Entry]) -> list[PlotFigure]:
-    """Return latency, losses, processor and memory of replayed bags."""
+    """Return plots of latency, inference, dropped frames, CPU and memory of replayed bags."""
     replays = of_kind(entries, 'replay')
     time = Axis('time, s', 0.0, least_span=0.1)
 
@@ -83,7 +83,7 @@ def timing_figures(entries: Sequence[Entry]) -> list[PlotFigure]:
 def rain_figures(
     entries: Sequence[Entry], cameras: Sequence[CameraTakes]
 ) -> list[list[PlotFigure]]:
-    """Return rain over time, and what deraining gained on the same axis, by camera."""
+    """Return plots of rain intensity over time and, on the same axis, PSNR gain, by camera."""
     found = [_of_camera(camera) for camera in cameras]
     topics: dict[str, list[Series]] = {}
     for entry in of_kind(entries, 'replay'):
@@ -102,7 +102,7 @@ def rain_figures(
 
 
 def quality_figures(entries: Sequence[Entry]) -> tuple[list[PlotFigure], list[PlotFigure]]:
-    """Return quality against cost, and each picture, of the runs of ``derain evaluate``."""
+    """Return plots of quality against cost, and of PSNR by image, of ``derain evaluate`` runs."""
     costs, changes = [], []
     for _, group in groupby(of_kind(entries, 'pairs'), key=lambda entry: id(entry.run)):
         models = list(group)
@@ -132,7 +132,7 @@ def quality_figures(entries: Sequence[Entry]) -> tuple[list[PlotFigure], list[Pl
 
 def _of_camera(camera: CameraTakes) -> list[PlotFigure]:
     rain, gain = [], []
-    # Takes of one colour are told apart by their dashes.
+    # Takes of the same colour differ in their dash pattern.
     for _, group in groupby(sorted(camera.takes, key=lambda take: take.entry.colour),
                             key=lambda take: take.entry.colour):
         for dash, take in enumerate(group):
@@ -157,7 +157,7 @@ def _of_camera(camera: CameraTakes) -> list[PlotFigure]:
 
 
 def _cameras(entry: Entry) -> Iterable[tuple[str, int, Any]]:
-    """Yield label, number of the dash, and frames of each camera."""
+    """Yield label, dash pattern number, and frames of each camera."""
     cameras = entry.run.runs[0].cameras
     for number, camera in enumerate(cameras):
         name = f', {printable(camera.camera or camera.topic)}' if len(cameras) > 1 else ''
@@ -181,7 +181,7 @@ def _distribution(replays: Sequence[Entry]) -> list[PlotFigure]:
 
 
 def _drops(replays: Sequence[Entry]) -> Iterable[Series]:
-    """Sum up the frames that were sent and never came back."""
+    """Yield the cumulative number of frames that were sent but never received, by camera."""
     for entry in replays:
         for label, dash, frames in _cameras(entry):
             lost, times, counts = 0, [], []
@@ -198,7 +198,7 @@ def _drops(replays: Sequence[Entry]) -> Iterable[Series]:
 def _ordered(
     label: str, colour: int, times: Sequence[float], values: Sequence[float | None], dash: int = 0
 ) -> Series | None:
-    """Return a line by time, with gaps for None; nothing where no value is known."""
+    """Return a series sorted by time, with gaps for None; None if no value is known."""
     order = sorted(range(len(times)), key=times.__getitem__)
     drawn = [math.nan if values[place] is None else values[place] for place in order]
     if not any(map(math.isfinite, drawn)):
@@ -209,7 +209,7 @@ def _ordered(
 def _stretches(
     x: Axis, series: Sequence[Series], form: Form
 ) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Return the values of each line; of many their median and highest, by stretches of time."""
+    """Return heads and rows of a table of values; if too many, median and highest by interval."""
     times = sorted({time for one in series for time in one.times})
     short = len(times) <= _ROWS
     edges = times if short else [

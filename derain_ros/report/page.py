@@ -1,8 +1,8 @@
 """The page of ``derain report`` and of ``derain evaluate --html``, from its templates.
 
-The page loads nothing: pictures and plots lie in it, and its security policy allows only those
-and the one style and the one script that it is made with. Names of files and models are taken
-to be hostile: jinja2 escapes all that a template writes.
+The page is self-contained: images and plots are embedded, and its content security policy allows
+only these and its own style sheet and script, by hash. Names of files and models are untrusted
+input: jinja2 escapes everything that a template outputs.
 """
 
 import base64
@@ -44,10 +44,10 @@ def make_page(
 ) -> tuple[str, list[str]]:
     """Return the page, an HTML document, and notes for the terminal on what is not shown.
 
-    There is at least one entry; see :func:`derain_ros.report.runs.load_entries`. Bags are looked
-    for in ``bag_root`` too, and so many ``pictures`` of each camera are shown; ``exhibits`` are
-    pictures of the pairs of the first entry, which is of kind ``pairs``. ``progress`` is called
-    with the number of bytes read since the last call, as bags are checked.
+    ``entries`` must not be empty; see :func:`derain_ros.report.runs.load_entries`. Bags are also
+    looked for in ``bag_root``. ``pictures`` is the number of frames shown of each camera;
+    ``exhibits`` are pictures of the first entry, which must then be of kind ``pairs``. While bags
+    are checked, ``progress`` is called with the number of bytes read since the last call.
     """
     cameras = match_cameras(entries)
     groups, notes = read_pictures(
@@ -71,7 +71,7 @@ def make_page(
 def make_sweep_page(sweep: Sweep, runs: Mapping[str, Sequence[SweepPoint]], pictures: int) -> str:
     """Return the page of ``derain evaluate --sweep --html``.
 
-    ``runs`` has the points of each model, means over so many ``pictures``.
+    ``runs`` holds the points by model name; each point is a mean over ``pictures`` images.
     """
     axis = f'{sweep.title}, {sweep.unit}'
     first = next(iter(runs.values()))
@@ -117,7 +117,7 @@ def _environment() -> Environment:
 
 
 def _clean(text: str) -> str:
-    """Escape controls and halves of surrogates, of which a run file may be full."""
+    """Escape control characters and lone surrogates, which a run file may contain."""
     return '\N{NO-BREAK SPACE}'.join(map(printable, text.split('\N{NO-BREAK SPACE}')))
 
 
@@ -126,7 +126,7 @@ def _base64(data: bytes) -> str:
 
 
 def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
-    """Return tables of cameras at the rate that was played first, of all rates, of the search."""
+    """Return tables of cameras in the first run, of runs by factor, and of the search trials."""
     cameras = [(f'{entry.letter}: {camera.camera or camera.topic}', camera)
                for entry in replays for camera in entry.run.runs[0].cameras]
     counts = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
@@ -164,7 +164,7 @@ def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
 
 
 def _image_table(entry: Entry) -> Table:
-    """Return the figures of each pair; of very many those of the worst."""
+    """Return a table with the figures of each pair; if there are too many, of the worst."""
     images = entry.data.images
     caption = f'{entry.short}: each of {len(images)}'
     if len(images) > _IMAGES:
@@ -179,7 +179,7 @@ def _image_table(entry: Entry) -> Table:
 
 
 def _detector_tables(entry: Entry) -> Iterable[Table]:
-    """Yield inputs, classes, sizes, and the frames that gain and lose most."""
+    """Yield tables of inputs, classes, sizes, and the frames with most gain and loss in F1."""
     run, letter = entry.run, entry.letter
     yield Table(
         f'{letter}: all classes',

@@ -1,4 +1,4 @@
-"""The pictures of the report: worst, median and best frames of each camera, from their bags."""
+"""The pictures of the report: worst, median and best frames of each camera, read from bags."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ from derain_ros.report.tables import decibel, share, ssim
 from derain_ros.text import printable
 
 ALL_BYTES = 6_400_000
-"""Most bytes of all JPEGs of a page, which base64 makes a third more: 8.5 MB."""
+"""Maximum total size of the JPEGs of a page, bytes; base64 adds a third: 8.5 MB."""
 
 _LEAST_BYTES = 16 * 1024
 _NEARBY = 5 * 10**9
-"""How far from a frame, in ns of recording, its truth may lie."""
+"""Maximum difference in time of recording between a frame and its ground truth, ns."""
 
 
 @dataclass(frozen=True)
 class Article:
     """A frame with its pictures, JPEGs of one size.
 
-    ``views`` has them by name: ``rainy``, ``clean``, and for each of the runs its letter
-    (derained) and ``mask-`` with its letter (the rainy frame with the mask tinted).
+    ``views`` holds them by name: ``rainy``, ``clean``, and for each run its letter (derained) and
+    ``mask-`` followed by its letter (the rainy frame with the mask tinted).
     """
 
     title: str
@@ -46,7 +46,7 @@ class Article:
 
 
 class Group(NamedTuple):
-    """Frames that are shown together: heading, what orders them, and the frames."""
+    """Frames that are shown together: heading, how they are ordered, and the frames."""
 
     title: str
     about: str
@@ -54,7 +54,7 @@ class Group(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A frame to show: why, its key in :attr:`Take.places`, and its time of recording, ns."""
+    """A frame to show: title, key in :attr:`Take.places`, and time of recording, ns."""
 
     title: str
     key: int
@@ -63,10 +63,10 @@ class Choice(NamedTuple):
 
 @dataclass
 class BagFinder:
-    """Finds the output bag of a run, in ``root`` first, and makes sure that it has not changed.
+    """Finds the output bag of a run, in ``root`` first, and checks that it has not changed.
 
-    ``progress`` is called with the number of bytes read since the last call, for a bag is read
-    in full; ``notes`` tell why bags were not found, once for each.
+    ``progress`` is called with the number of bytes read since the last call, as a bag is read in
+    full for its checksum; ``notes`` say why bags were not found, one note for each.
     """
 
     root: Path | None = None
@@ -75,7 +75,7 @@ class BagFinder:
     _known: dict[tuple[Path, str], Path | None] = field(default_factory=dict)
 
     def find(self, entry: Entry) -> Path | None:
-        """Return the bag of an entry of kind ``bag``; None where it is missing or has changed."""
+        """Return the bag of an entry of kind ``bag``; None if it is missing or has changed."""
         key = entry.file, entry.run.output.path
         if key not in self._known:
             self._known[key] = self._search(
@@ -104,9 +104,9 @@ class BagFinder:
 
 
 def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
-    """Choose ``count`` frames, at equal distances in the order from the worst to the best.
+    """Choose ``count`` frames, evenly spaced in the ranking from worst to best.
 
-    Returns them, and whether they are ordered by PSNR; else by rain intensity.
+    Returns them, and whether they are ranked by PSNR rather than by rain intensity.
     """
     judge = camera.judge
     frames, places = judge.camera.frames, judge.places
@@ -125,10 +125,10 @@ def choose(camera: CameraTakes, count: int) -> tuple[list[Choice], bool]:
 def read_pictures(
     cameras: Sequence[CameraTakes], finder: BagFinder, count: int
 ) -> tuple[list[Group], list[str]]:
-    """Read the frames to show, ``count`` of each camera, reduced so that the page stays small.
+    """Read the frames to show, at most ``count`` of each camera, to fit :data:`ALL_BYTES`.
 
-    Cameras that are the truth of another are left out. Returns the frames by camera, and notes
-    for the reader.
+    Cameras that are the ground truth of another are left out. Returns one group for each camera,
+    and notes for the reader.
     """
     shown = [camera for camera in cameras if not camera.is_truth]
     notes: list[str] = []
@@ -160,7 +160,7 @@ def read_pictures(
 
 
 def show_exhibits(entry: Entry, exhibits: Sequence[Exhibit], total: int) -> list[Group]:
-    """Return the worst pairs of an evaluation, of ``total``, as its entry derained them."""
+    """Return a group of the worst of ``total`` pairs of an evaluation; empty without exhibits."""
     if not exhibits:
         return []
     articles = [Article(
@@ -179,7 +179,7 @@ def show_exhibits(entry: Entry, exhibits: Sequence[Exhibit], total: int) -> list
 def _read(
     camera: CameraTakes, finder: BagFinder, choices: Sequence[Choice]
 ) -> tuple[dict[tuple[str, int], np.ndarray], list[str]]:
-    """Read all versions of the frames, rainy and clean ones from the first bag that is there."""
+    """Read all versions of the frames; rainy and clean ones are from the first bag found."""
     found: dict[tuple[str, int], np.ndarray] = {}
     notes: list[str] = []
     for take in camera.takes:
@@ -217,7 +217,7 @@ def _read(
 def _article(
     camera: CameraTakes, choice: Choice, frames: dict[tuple[str, int], np.ndarray], budget: int
 ) -> Article | None:
-    """Return the pictures of a frame; None where not even one result can be shown."""
+    """Return the pictures of a frame; None if no derained version can be shown."""
     rainy = frames.get(('rainy', choice.key))
     if rainy is None:
         return None
@@ -251,7 +251,7 @@ def _title(rank: int, total: int, by_psnr: bool) -> str:
 
 
 def _told(take: Take, key: int) -> str:
-    """Return what is known of a frame of a take."""
+    """Describe a frame of a take: PSNR, rain intensity and mask coverage, if known."""
     told = []
     if key in take.psnr:
         before, after = take.psnr[key]

@@ -1,6 +1,6 @@
-"""All plots, drawn by matplotlib as SVG that is legible in light and in dark.
+"""All plots, drawn with matplotlib as SVG that is legible in light and dark mode.
 
-matplotlib is imported where a plot is drawn. The same figures give the same bytes.
+matplotlib is imported only when a plot is drawn. The same data gives the same bytes.
 """
 
 import io
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ('#0a5bb5', '#b8480a', '#1a7f37', '#7b3fd0', '#7d5400', '#b0277a')
-"""Of lines, on a light ground; the style of the page has the same."""
+"""Line colours on a light background; the style sheet of the page has the same ones."""
 
 _TEXT, _GROUND, _LINE, _SOFT, _LOSS = '#1b1f24', '#ffffff', '#d0d7de', '#57606a', '#b3261e'
 _DARK = dict(zip(
@@ -50,8 +50,8 @@ _INPUT, _BEFORE = {'color': _SOFT, 'linestyle': (0, (6, 4))}, {
 class Series:
     """A line of a plot; NaN leaves a gap.
 
-    ``colour`` is its number in :data:`COLOURS`, ``dash`` 0 for a solid line, and up to 3 for
-    lines of the same colour.
+    ``colour`` is an index into :data:`COLOURS`; ``dash`` is 0 for a solid line, 1 to 3 for dash
+    patterns of further lines of the same colour.
     """
 
     label: str
@@ -63,7 +63,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: name with the unit, and the range that it spans at least."""
+    """An axis: name with unit, and the minimum range and span that it covers."""
 
     name: str
     low: float | None = None
@@ -75,8 +75,8 @@ class Axis:
 class Panel:
     """Series that share an axis of :func:`time_plot`: values by label, NaN leaves a gap.
 
-    ``from_zero`` begins the axis at 0, which spans ``least_span`` at least, so that noise does
-    not fill it.
+    ``from_zero`` starts the axis at 0; it spans at least ``least_span``, so that noise does not
+    fill it.
     """
 
     name: str
@@ -87,10 +87,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """A row of :func:`speed_plot`; times in ms, NaN where there is none.
+    """A row of :func:`speed_plot`; times in ms, NaN if unknown.
 
-    ``label`` has engine, model, precision and size; ``whole`` is from uint8 to uint8,
-    ``network`` the network alone, ``ideal`` and ``layers`` are lower bounds of the former.
+    ``label`` has engine, model, precision and size; ``whole`` is the time from uint8 to uint8,
+    ``network`` that of the network alone; ``ideal`` and ``layers`` are lower bounds of ``whole``.
     """
 
     label: str
@@ -101,24 +101,24 @@ class SpeedRow:
 
     @property
     def times(self) -> list[float]:
-        """Return the times that are known."""
+        """The times that are known, ms."""
         return [time for time in (self.whole, self.network, self.ideal, self.layers)
                 if math.isfinite(time)]
 
 
 def require() -> None:
-    """Raise ModuleNotFoundError where plots cannot be drawn: now, not after hours of work."""
+    """Raise ModuleNotFoundError if matplotlib is missing, to fail before hours of work."""
     import matplotlib.style  # noqa: F401
 
 
 def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
-    """Draw lines with a finite value each in one pair of axes, without a legend, as SVG."""
+    """Draw lines, each with a finite value, in one pair of axes, without a legend, as SVG."""
     def draw(figure: 'Figure') -> None:
-        # A layout that is computed takes twice as long.
+        # Fixed axes, as an automatic layout takes twice as long.
         axes = figure.add_axes((0.13, 0.2, 0.85, 0.77))
         for one in series:
             known = [False, *map(math.isfinite, one.values), False]
-            # Between two gaps a line shows nothing.
+            # A single value between two gaps is invisible as a line, so it gets a marker.
             alone = [place for place in range(len(one.values))
                      if known[place:place + 3] == [False, True, False]]
             axes.plot(one.times, one.values, color=COLOURS[one.colour], marker='o', markersize=4,
@@ -137,8 +137,8 @@ def line_plot(x: Axis, y: Axis, series: Sequence[Series]) -> str:
 def cost_plot(points: Sequence[tuple[str, float, float, int]], input_psnr: float) -> str:
     """Draw PSNR against cost on a logarithmic axis, as SVG.
 
-    ``points`` are model, cost in kFLOP per pixel (above 0), PSNR in dB and number of the colour;
-    the PSNR of the rainy pictures is drawn as a line.
+    ``points`` are model, cost in kFLOP per pixel (above 0), PSNR in dB and index of the colour;
+    ``input_psnr``, that of the rainy images in dB, is drawn as a line.
     """
     def draw(figure: 'Figure') -> None:
         axes = figure.subplots()
@@ -161,9 +161,9 @@ def cost_plot(points: Sequence[tuple[str, float, float, int]], input_psnr: float
 
 
 def change_plot(rows: Sequence[tuple[str, float, float]], colour: int = 0) -> str:
-    """Draw a row for each picture, as SVG: name, PSNR of the input and of the result in dB.
+    """Draw a row for each image, as SVG: name, PSNR of the input and of the result in dB.
 
-    ``colour`` is the number of that of the results, but for those that are worse than the input.
+    ``colour`` is the index of the colour of results that are not worse than the input.
     """
     def draw(figure: 'Figure') -> None:
         axes = _rows(figure, [shorten(name, 26) for name, _, _ in rows])
@@ -181,10 +181,10 @@ def change_plot(rows: Sequence[tuple[str, float, float]], colour: int = 0) -> st
 def time_plot(
     title: str, times: Sequence[float], panels: Sequence[Panel], mark: tuple[float, str]
 ) -> str:
-    """Draw panels above each other, as an SVG file of its own.
+    """Draw panels above each other, as a stand-alone SVG file.
 
-    ``times`` are seconds, ascending, at least two; ``mark`` is the time of a vertical line in
-    seconds, and what it stands for.
+    ``times`` are in seconds, ascending, at least two; ``mark`` is the time of a vertical line in
+    seconds, and its label.
     """
     def draw(figure: 'Figure') -> None:
         minutes = times[-1] - times[0] > 240
@@ -200,7 +200,7 @@ def time_plot(
             low, high = _span(Axis('', 0.0 if panel.from_zero else None,
                                    least_span=panel.least_span), found)
             spare = 0.05 * (high - low)
-            if not panel.from_zero:  # the noise lies in the middle
+            if not panel.from_zero:  # centre the values
                 top = max(filter(math.isfinite, found), default=high)
                 low, high = low - (high - top) / 2 - spare, high - (high - top) / 2
             axes.set_ylim(low, high + spare)
@@ -218,7 +218,7 @@ def time_plot(
 
 
 def speed_plot(rows: Sequence[SpeedRow], title: str) -> str:
-    """Draw times of engines on a logarithmic axis, as an SVG file of its own."""
+    """Draw times of engines on a logarithmic axis, as a stand-alone SVG file."""
     def draw(figure: 'Figure') -> None:
         axes = _rows(figure, [shorten(row.label, 40) for row in rows])
         times = [time for row in rows for time in row.times]
@@ -242,7 +242,7 @@ def speed_plot(rows: Sequence[SpeedRow], title: str) -> str:
 
 
 def shorten(words: str, length: int) -> str:
-    """Return the end of a text, where names of files differ."""
+    """Shorten a text at its beginning, as file names usually differ at the end."""
     return words if len(words) <= length else '…' + words[1 - length:]
 
 
@@ -250,14 +250,14 @@ def _svg(
     width: int, height: int, draw: Callable[['Figure'], None], title: str | None = None,
     layout: str | None = 'constrained',
 ) -> str:
-    """Return what ``draw`` draws; with a title it has a ground, and is a file of its own."""
+    """Return a drawing as SVG; with a title it has a background, for a stand-alone file."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     sink = io.StringIO()
-    # A matplotlibrc of the user does not count.
+    # Ignore the user's matplotlibrc.
     with style.context(['default', _SETTINGS], after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph')  # names in letters that the font has not
+        warnings.filterwarnings('ignore', 'Glyph')  # names with letters missing in the font
         figure = Figure((width / 72, height / 72), layout=layout)
         draw(figure)
         figure.savefig(
@@ -279,7 +279,7 @@ def _rows(figure: 'Figure', labels: Sequence[str]) -> 'Axes':
 
 
 def _logarithmic(axes: 'Axes', low: float, high: float) -> None:
-    """Give x a logarithmic scale with ticks at 1, 2 and 5, or at powers of ten if it is long."""
+    """Make the x axis logarithmic, with ticks at 1, 2 and 5, or at powers of ten if it is long."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axes.set_xscale('log')
@@ -290,9 +290,9 @@ def _logarithmic(axes: 'Axes', low: float, high: float) -> None:
 
 
 def _span(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
-    """Return what an axis spans: all finite values, and the range that it is to span."""
+    """Return the limits of an axis: all finite values, and the minimum range of the axis."""
     found = [value for value in values if math.isfinite(value)] or [0.0]
     low = min(found) if axis.low is None else min(axis.low, *found)
     high = max(found) if axis.high is None else max(axis.high, *found)
-    # Of large numbers a small difference is lost in the axis.
+    # At large values, tick labels cannot show a span that is relatively tiny.
     return low, max(high, low + axis.least_span, low + 1e-6 * max(abs(low), abs(high)))

@@ -15,24 +15,24 @@ from derain_ros.text import printable
 class Entry:
     """One model in one run file: a column of a table, a line of a plot.
 
-    ``kind`` is that of the run file; ``facts`` tell what is known of the model, ``run`` is all
-    of the run file, both as :data:`derain_ros.report.schemas.SCHEMAS` has them, and ``data`` is
-    what belongs to the entry: of ``pairs`` one of ``models``, else ``run``.
+    ``kind`` is that of the run file; ``facts`` describes the model, and ``run`` is the whole run
+    file, both of the types in :data:`derain_ros.report.schemas.SCHEMAS`; ``data`` is the entry's
+    part of it: one of ``models`` for the kind ``pairs``, else ``run`` itself.
     """
 
-    letter: str  # what it is called all over the page: A, B, … Z, AA, …
+    letter: str  # its name throughout the page: A, B, … Z, AA, …
     kind: str
     file: Path
-    name: str  # what the user calls it, or else the name of the file
+    name: str  # label given by the user, or else the name of the file
     about: str  # model, engine and precision, as far as known
     facts: Any
     run: Any
     data: Any
-    colour: int  # the same model has the same one in all plots where that is clear
+    colour: int  # the same for one model in all plots, unless that would be ambiguous
 
     @property
     def model(self) -> str:
-        """Name of the model, or of the run where it is not known."""
+        """Name of the model, or of the run if the model is unknown."""
         return printable(self.facts.model or self.name)
 
     @property
@@ -42,10 +42,10 @@ class Entry:
 
 
 def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entry]:
-    """Read run files, at least one, and check all that the report takes from them.
+    """Read run files, at least one, and validate everything that the report uses.
 
-    ``labels`` say what to call the first files. Raises FileError, which names file and
-    field, where a file cannot be read or is none of ours, or a field is missing or does not fit.
+    ``labels`` name the first files. Raises OSError if a file cannot be read, and FileError, which
+    names file and field, if it is not a run file, or a field is missing or invalid.
     """
     names = [*labels, *(file.name for file in files[len(labels):])]
     return make_entries([(file, name, read_run(file, SCHEMAS))
@@ -53,7 +53,7 @@ def load_entries(files: Sequence[Path], labels: Sequence[str] = ()) -> list[Entr
 
 
 def make_entries(runs: Sequence[tuple[Path, str, Any]]) -> list[Entry]:
-    """Return the entries of runs: file, what to call it or else its model, and the content."""
+    """Return the entries of runs: tuples of file, name (if empty, its model is used), content."""
     found = []
     makers = [(run, run.model) for _, _, run in runs if isinstance(run, SCHEMAS['bag'])]
     for file, name, run in runs:
@@ -78,7 +78,7 @@ def of_kind(entries: Sequence[Entry], kind: str) -> list[Entry]:
 
 
 def _maker(source: Any, makers: Sequence[tuple[Any, Any]]) -> Any:
-    """Return what is known of the model that made the frames of a bag; None if that is unclear."""
+    """Return the facts of the model that derained a topic of a bag; None if ambiguous."""
     bag = PurePath(source.bag or '').name
     found = [facts for run, facts in makers
              if bag == PurePath(run.output.path).name and source.derained_topic in [
@@ -91,7 +91,7 @@ def _letter(number: int) -> str:
 
 
 def _colours(entries: Sequence[tuple[str, Any]]) -> list[int]:
-    """Give the same model the same colour, but two entries of one kind never, while they last."""
+    """Choose colours: one per model, but distinct within a kind as long as there are enough."""
     known: dict[tuple, int] = {}
     used: dict[str, set[int]] = {}
     chosen: list[int] = []
@@ -102,7 +102,7 @@ def _colours(entries: Sequence[tuple[str, Any]]) -> list[int]:
         taken = used.setdefault(kind, set())
         colour = known.get(system)
         if colour is None or colour in taken:
-            # Best one that no entry has; where all are taken, one after the other.
+            # Prefer a colour that no entry has; if all are taken, cycle through them.
             free = sorted(set(range(len(COLOURS))) - taken, key=lambda one: one in chosen)
             colour = free[0] if free else number % len(COLOURS)
         known.setdefault(system, colour)

@@ -1,10 +1,10 @@
-"""What the report needs to find in a run file of each kind; other fields are passed over."""
+"""The fields of each kind of run file that the report needs; other fields are ignored."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, defstruct
 
-# Sums and squares of such numbers stay finite, and times in ns have 64 bits.
+# Bounds that keep sums and squares finite, and times in ns within 64 bits.
 _Number = Annotated[float, Meta(ge=-1e19, le=1e19)]
 _Whole = Annotated[int, Meta(ge=-2**63, le=2**63 - 1)]
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -23,7 +23,7 @@ class _Columns(Struct):
 
 
 def _record(name: str, /, *bases: type, **fields: Any) -> type[Struct]:
-    """Return a class with these fields; a tuple is a type and its default."""
+    """Create a Struct class with these fields: types, or tuples of type and default."""
     return defstruct(
         name, [(field, *(kind if isinstance(kind, tuple) else (kind,)))
                for field, kind in fields.items()], bases=bases or None, kw_only=True)
@@ -40,7 +40,7 @@ _Run = _record(
     host=_record('Host', processor=str | None, cores=_Count | None, system=str | None,
                  machine=str | None))
 Facts = _record('Facts', **dict.fromkeys(_FACTS, (str | None, None)))
-"""A model and what ran it, as far as known."""
+"""A model and the engine that ran it, as far as known."""
 
 _KnownFacts = _record('KnownFacts', Facts, **dict.fromkeys(_FACTS, str))
 _Failures = list[_record('Failure', name=str, reason=str)]
@@ -111,7 +111,7 @@ _ReplayRun = _record(
 
 
 class _Found(Struct):
-    """What was found in a frame: true and false positives, and misses."""
+    """Detections in a frame: true positives, false positives, and false negatives."""
 
     tp: _Count
     fp: _Count
@@ -119,7 +119,7 @@ class _Found(Struct):
 
     @property
     def f1(self) -> float:
-        """F1; 1 where there is nothing to find and nothing was found."""
+        """F1 score; 1 if there are neither objects nor detections."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else 1.0
 
@@ -141,4 +141,4 @@ _DetectionsRun = _record(
     **dict.fromkeys(('helped', 'hurt', 'same'), _Count))
 
 SCHEMAS = {'bag': _BagRun, 'pairs': _PairsRun, 'replay': _ReplayRun, 'detections': _DetectionsRun}
-"""By kind of run file; see :data:`derain_ros.files.run_files.KINDS`."""
+"""Types by kind of run file; see :data:`derain_ros.files.run_files.KINDS`."""

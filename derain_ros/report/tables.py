@@ -1,4 +1,4 @@
-"""Tables of the report: figures in columns, with what changes from the first one."""
+"""Tables of the report: one column for each run, with the difference from the first one."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ Form = Callable[[float | None], str]
 
 
 def decimals(places: int, unit: str = '', scale: float = 1.0) -> Form:
-    """Return what writes a number with so many decimals, or a dash for None."""
+    """Return a function that formats a number with fixed decimals, and None as a dash."""
     def write(value: float | None) -> str:
         return '–' if value is None else f'{scale * value:.{places}f}{unit}'
     return write
@@ -15,11 +15,11 @@ def decimals(places: int, unit: str = '', scale: float = 1.0) -> Form:
 
 whole, decibel, ssim = decimals(0), decimals(2), decimals(4)
 share = decimals(1, '\N{NO-BREAK SPACE}%', 100)
-"""Writes a share, 0–1, in percent."""
+"""Formats a fraction, 0–1, in percent."""
 
 
 class Cell(NamedTuple):
-    """A figure, how it differs from that of the first column, whether for the better, a note."""
+    """A figure, its change from the first column, whether that is better or worse, and a note."""
 
     text: str
     change: str = ''
@@ -28,10 +28,10 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One figure of all columns; None where it is not known.
+    """One figure for all columns; None where it is unknown.
 
-    ``label`` says what it is, with the unit, ``meaning`` in a few words; ``better`` is 1 where
-    more is better, -1 where less is, else 0; ``notes`` stand below the values.
+    ``label`` is its name with the unit, ``meaning`` a short explanation; ``better`` is 1 if higher
+    is better, -1 if lower is, else 0; ``notes`` are shown below the values.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     meaning: str = ''
 
     def cells(self, comparable: Sequence[bool]) -> list[Cell]:
-        """Return the cells; ``comparable`` tells which columns measured what the first one did."""
+        """Return the cells; ``comparable`` marks columns of the same data as the first one."""
         return [
             Cell(self.form(value), *(self._change(value) if number and comparable[number]
                                      else ('', '')), self.notes[number] if self.notes else '')
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of texts; the first column names the rows."""
+    """A table of text; the first column names the rows."""
 
     caption: str
     heads: Sequence[str]
