@@ -1,4 +1,4 @@
-"""What each part of the network is worth: the same training without it, at equal cost."""
+"""Ablation study: trains the network without each of its parts, at equal cost."""
 
 import json
 import statistics
@@ -27,10 +27,10 @@ PARTS = {
 def ablations(config: DualStageConfig) -> dict[str, DualStageConfig]:
     """Networks without each part, at the cost of the full one.
 
-    What a part would have cost goes into convolution blocks after the attention of the
+    The cost of the missing part is spent on convolution blocks after the attention of the
     token level, as many as bring the FLOPs nearest to those of the full network.
 
-    ``config``: the full network. Returns configuration by the names of :data:`PARTS`.
+    ``config``: the full network. Returns configurations by the names of :data:`PARTS`.
     """
     target = flops_per_pixel(DualStageNetwork(config).eval())
     return {name: _match(replace(config, **off), target) for name, off in PARTS.items()}
@@ -62,9 +62,9 @@ def run_ablation(
 ) -> list[dict]:
     """Train and score the network and each ablation of it, once for each seed.
 
-    A run that was finished before is read back, one that was interrupted goes on. ``config`` is
-    that of every run; its ``out`` is the folder of all, ``validation`` must be given. ``log`` is
-    called with a line for each run. Returns for each ``part``, ``seed``, ``steps``, ``batch``,
+    A finished run is read back, an interrupted one is resumed. ``config`` applies to
+    every run; its ``out`` is the folder of all, ``validation`` must be set. ``log`` is
+    called with a line for each run. Returns for each run ``part``, ``seed``, ``steps``, ``batch``,
     ``size``, ``parameters``, ``flops_per_pixel`` and the figures of
     :func:`derain_ros.training.validation.score`. Raises ConfigError: the folder holds results of
     other settings; KeyboardInterrupt: after SIGINT or SIGTERM, when the run is saved.

@@ -1,4 +1,4 @@
-"""On what device and in what arithmetic the network is trained."""
+"""The device and the arithmetic in which the network is trained."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``.
 
     ``name``: ``auto`` takes CUDA where there is one. ``local_rank``: number of this process among
-    those of its machine, and of its GPU. Raises ConfigError: CUDA was asked for and is not there,
-    or has too few GPUs.
+    those of its machine, and of its GPU. Raises ConfigError: CUDA was requested but is not
+    available, or there are too few GPUs.
     """
     if name == 'cpu' or (name == 'auto' and not torch.cuda.is_available()):
         return torch.device('cpu')
@@ -30,7 +30,7 @@ def choose_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     """Return the type that the network computes in under autocast, None for float32.
 
     ``auto`` is bf16 on CUDA and on a CPU that computes in it: with AMX tiles a step of nano took
-    62 ms in place of 70, with avx512_bf16 alone (AMD EPYC, one core) 88 in place of 148.
+    62 ms instead of 70, with avx512_bf16 alone (AMD EPYC, one core) 88 instead of 148.
     """
     if amp == 'auto':
         amp = 'bf16' if device.type == 'cuda' or _cpu_has_bf16() else 'off'

@@ -1,4 +1,4 @@
-"""Where a run takes its batches from."""
+"""Opens the data of a training run as batches."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ def batches(
 
     ``config``: what to render, and where. ``device``: where batches are wanted. ``ranks``: which
     of the batches this process takes, see :mod:`derain_ros.training.ranks`. ``step``: step at
-    which the run goes on. Returns ``samples`` (Batch): the same in every session of a run, for
+    which the run resumes. Returns ``samples`` (Batch): the same in every session of a run, for
     sample grids; ``config.samples`` crops, at least one. Returns ``batches`` (iterator of Batch):
     those of this process, ``config.accumulate`` to a step, on ``device``. Raises
     FileNotFoundError, PackError: the data cannot be used.
@@ -79,7 +79,7 @@ def batches(
 
 
 def _echoed(rendered: Iterator[Batch], echo: int, used: int) -> Iterator[Batch]:
-    """Hand out each batch ``echo`` times, the first one ``used`` times less."""
+    """Yield each batch ``echo`` times, every second time mirrored; the first ``used`` less."""
     for batch in rendered:
         for turn in range(used, echo):
             yield _mirrored(batch) if turn % 2 else batch
@@ -88,5 +88,5 @@ def _echoed(rendered: Iterator[Batch], echo: int, used: int) -> Iterator[Batch]:
 
 def _mirrored(batch: Batch) -> Batch:
     rainy, dry, streaks, *flow = (plane.flip(-1) for plane in batch)
-    # Of a clip; what moved to the right moves to the left.
+    # The flow of a clip: motion to the right becomes motion to the left.
     return rainy, dry, streaks, *(each * each.new_tensor([-1, 1]).view(2, 1, 1) for each in flow)

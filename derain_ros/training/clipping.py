@@ -1,7 +1,7 @@
 """Gradient clipping that follows the usual size of the gradients.
 
 A fixed limit is a compromise: norms fall by an order of magnitude in the course of a run, and a
-batch of ten times the usual one, rare as it is, can throw a deep network off for good. After
+batch of ten times the usual one, rare as it is, can ruin a deep network for good. After
 Seetharaman et al., *AutoClip: Adaptive Gradient Clipping for Source Separation Networks*, MLSP
 2020, the limit follows the norms seen; here their median, and a fixed limit stays the largest.
 """
@@ -10,18 +10,18 @@ import statistics
 from collections.abc import Collection
 
 LARGER_THAN_USUAL = 1.5
-"""A gradient is cut at so many times the median norm of the last ones."""
+"""Gradients are clipped at this multiple of the median norm of the last ones."""
 
 REMEMBERED = 200
 FEWEST = 50
-"""Norms that the median is taken of, and before which only the fixed limit holds."""
+"""Number of norms in the median; with fewer than FEWEST, only the fixed limit holds."""
 
 
 def clipping_limit(largest: float, norms: Collection[float]) -> float:
     """Return the largest norm that the next gradient may have.
 
     ``largest``: the fixed limit. ``norms``: norms, finite, that the last :data:`REMEMBERED`
-    gradients had before they were cut.
+    gradients had before clipping.
     """
     if len(norms) < FEWEST:
         return largest

@@ -1,7 +1,7 @@
-"""Short rainy clips, rendered on the CPU: for networks that look at the frame before as well.
+"""Short rainy clips, rendered on the CPU, for networks that also use the previous frame.
 
-Rain is new in each frame; the scene moves as a camera or a vehicle makes it, with parallax, and
-things cross it. Frames are made of single photographs, or taken from dry videos.
+Rain is new in each frame; the scene moves as a moving camera or vehicle sees it, with parallax
+and crossing objects. Frames are cut from single photographs, or taken from dry videos.
 """
 
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ from derain_ros.training.dry_pictures import sample_blur, sample_exposure
 from derain_ros.training.patterns import add_pattern
 
 FRAMES = 4
-"""Frames of a clip; the last ones see a result that had seen one itself."""
+"""Frames of a clip; in the last ones, the previous result itself used an earlier one."""
 
 MARGIN = 64
-"""Pixels around a crop from which frames may come that are cut from one photograph."""
+"""Pixels around a crop into which frames cut from one photograph may move."""
 
 _VIDEO_WIDTH = 640
 
@@ -32,7 +32,7 @@ class Motion:
     """How a scene moves from frame to frame.
 
     ``shift``: pixels, x and y. ``spread``: 2×2, pixels per pixel from the centre. ``parallax``:
-    pixels, x and y, of what is nearest. ``depth``: nearness of each pixel, float32, H×W, 0–1.
+    pixels, x and y, of the nearest pixels. ``depth``: nearness of each pixel, float32, H×W, 0–1.
     """
 
     shift: np.ndarray
@@ -41,7 +41,7 @@ class Motion:
     depth: np.ndarray
 
     def places(self, time: float) -> np.ndarray:
-        """Where each pixel of a frame comes from, pixels, float32, H×W×2."""
+        """Return where each pixel of frame ``time`` comes from, pixels, float32, H×W×2."""
         height, width = self.depth.shape
         columns, rows = np.meshgrid(np.arange(width) - width / 2, np.arange(height) - height / 2)
         centred = np.stack([columns, rows], -1)
@@ -52,7 +52,7 @@ class Motion:
 
 
 def sample_motion(size: int, rng: np.random.Generator) -> Motion:
-    """Draw a motion: a camera that stands, pans, or drives past things near and far."""
+    """Draw a motion: of a camera that stands still, pans, or drives past near and far objects."""
     def direction(low: float, high: float) -> np.ndarray:
         angle = rng.uniform(0, 2 * np.pi)
         length = np.exp(rng.uniform(np.log(low), np.log(high)))
@@ -68,7 +68,7 @@ def sample_motion(size: int, rng: np.random.Generator) -> Motion:
         zoom, turn = 0.03 * rng.standard_normal(), 0.01 * rng.standard_normal()
         spread = np.array([[zoom, -turn], [turn, zoom]]) + 0.005 * rng.standard_normal((2, 2))
         parallax = direction(0.5, 14)
-    # Nearer towards the foot of the picture, and things that stand before the ground.
+    # Nearer towards the bottom of the picture, and objects in front of the background.
     low = rng.standard_normal((1, 1, 5, 5)).astype(np.float32)
     smooth = cv2.resize(low[0, 0], (size, size), interpolation=cv2.INTER_CUBIC)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)[:, None] * rng.uniform(0, 1.5)
@@ -80,14 +80,14 @@ def sample_motion(size: int, rng: np.random.Generator) -> Motion:
 
 @dataclass(eq=False)
 class RainyClips(RainyCrops):
-    """Renders clips; like :class:`RainyCrops` but for what is told here.
+    """Renders clips; like :class:`RainyCrops` except for the following.
 
     Batches are tensors rainy, dry (uint8, N×T×3×H×W, BGR), streaks (float32, N×T×1×H×W, 0–1) and
     flow (float32, N×(T−1)×2×H/4×W/4, as :func:`derain_ros.network.second_look.warp` takes it),
     with T = :data:`FRAMES`.
 
-    ``videos``: dry clips to cut frames from, in place of photographs in two of five clips; the
-    last quarter of each is left out, to be judged on.
+    ``videos``: dry videos to cut frames from, instead of photographs, in two of five clips; the
+    last quarter of each is held out for evaluation.
     """
 
     videos: list[Path] = field(default_factory=list)
@@ -104,7 +104,7 @@ class RainyClips(RainyCrops):
     def render(self, index: int) -> tuple[torch.Tensor, ...]:
         """Render batch ``index``; see the class for shapes."""
         rng = np.random.default_rng((self.seed, index))
-        # Made where it is used: it does not pass to another process.
+        # Made on first use, as it cannot be passed to another process.
         self._flow = self._flow or make_flow()
         clips = [self._clip(rng) for _ in range(self.batch)]
         rainy, dry, streaks, flow = (np.stack(planes) for planes in zip(*clips, strict=True))
@@ -158,7 +158,7 @@ class RainyClips(RainyCrops):
         return frames
 
     def _cross(self, frames: list[np.ndarray], rng: np.random.Generator) -> None:
-        """Let a thing cross the scene, bright or dark, in place."""
+        """Let an object, bright or dark, cross the scene, in place."""
         size = self.size
         height, width = (int(rng.uniform(8, 0.6 * size)) for _ in range(2))
         if rng.random() < 0.3:
@@ -181,7 +181,7 @@ class RainyClips(RainyCrops):
             frame[:] = np.clip(frame + cover * (moved - frame), 0, 255)
 
     def _film(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """Take a clip from a video, at times with frames left out between."""
+        """Take a clip from a video, sometimes skipping frames."""
         video = self._videos[rng.integers(len(self._videos))]
         stride = int(rng.choice((1, 1, 2, 3)))
         first = rng.integers(len(video) - (FRAMES - 1) * stride)
@@ -197,7 +197,7 @@ class RainyClips(RainyCrops):
 def read_video(path: Path) -> list[np.ndarray]:
     """Read the first three quarters of a dry video, uint8, H×640×3, BGR.
 
-    Raises FileNotFoundError: it cannot be read, or is too short.
+    Raises FileNotFoundError if it cannot be read or is too short.
     """
     video, frames = cv2.VideoCapture(str(path)), []
     while (read := video.read())[0]:

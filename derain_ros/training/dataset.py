@@ -1,4 +1,4 @@
-"""Rainy crops of dry pictures, rendered on the CPU as they are needed."""
+"""Rainy crops of dry pictures, rendered on the CPU on the fly."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -14,15 +14,15 @@ from derain_ros.training.patterns import add_pattern
 
 @dataclass(eq=False)
 class Crops:
-    """What makes endless batches of rainy crops with their truth.
+    """Parameters of endless batches of rainy crops with their ground truth.
 
     Batches are tensors rainy, dry (uint8, N×3×H×W, BGR) and streaks (float32, N×1×H×W, 0–1). Batch
     ``i`` depends on the seed and ``i`` alone, so that a resumed run sees what an uninterrupted one
-    would have seen. Patterns and camera effects are in the truth as well; streaks and mist are to
-    be removed.
+    would have seen. Patterns and camera effects are in the ground truth as well; only streaks and
+    mist are to be removed.
 
-    ``first`` is the index of the first batch, ``stride`` how much it grows from one to the next;
-    ``skew`` is the power of uniform numbers that intensities are drawn as, over the range. All
+    ``first`` is the index of the first batch, ``stride`` the difference from one to the next;
+    intensities are drawn over their range as uniform numbers to the power ``skew``. All
     else is as in :class:`derain_ros.training.config.TrainingConfig`.
     """
 

@@ -1,6 +1,6 @@
 """Camera effects over a whole batch, in torch: tone curve, noise, compression.
 
-Compression follows JPEG: YCbCr, colour halved in size, cosine transform of 8×8 blocks,
+Compression follows JPEG: YCbCr, chroma at half resolution, DCT of 8×8 blocks,
 quantisation with the tables of ITU-T T.81, annex K, scaled by quality as libjpeg does.
 """
 
@@ -31,7 +31,7 @@ _YCBCR = (
 def capture(
     pictures: Sequence[Tensor], cameras: Sequence[CameraEffects], generator: torch.Generator
 ) -> list[Tensor]:
-    """Take batches of pictures with cameras, see :meth:`derain_ros.rain.CameraEffects.capture`.
+    """Apply cameras to batches of pictures, see :meth:`derain_ros.rain.CameraEffects.capture`.
 
     ``pictures``: batches of one shape, uint8, N×3×H×W, BGR, H and W multiples of 16. Noise is the
     same in all of them. ``cameras``: one for each picture of a batch. ``generator``: of the noise,
@@ -69,7 +69,7 @@ def _enlarge(levels: Tensor, resolution: float) -> Tensor:
 
 
 def _compress(levels: Tensor, quality: Tensor) -> Tensor:
-    """Go through JPEG and back; levels 0–255, quality N×1×1×1."""
+    """Compress as JPEG and decompress; levels 0–255, quality N×1×1×1."""
     device = levels.device
     matrix = torch.tensor(_YCBCR, device=device)
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)

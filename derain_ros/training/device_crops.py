@@ -1,4 +1,4 @@
-"""Rainy crops made on the device, from pictures that stay there."""
+"""Rainy crops rendered on the device, from pictures that are kept there."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from derain_ros.training.patterns import Pattern, lay, sample_pattern
 class DevicePictures:
     """All sizes of all dry pictures in one tensor on a device.
 
-    ``pictures``: whose pixels to take. ``device``: where they go, as uint8.
+    ``pictures``: pictures to copy. ``device``: where to keep them, as uint8.
     """
 
     def __init__(self, pictures: DryPictures, device: torch.device) -> None:
@@ -44,8 +44,8 @@ class DevicePictures:
     def choose(self, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
         """Choose a square of ``size`` pixels as :meth:`DryPictures.crop` does.
 
-        Returns the place of its first pixel, pixels to the next row, and those to the
-        next column, which are −1 for a mirrored crop.
+        Returns the index of its first pixel, and the index steps to the next row and to the
+        next column, the latter being −1 for a mirrored crop.
         """
         scene = self.scenes[rng.integers(len(self.scenes))]
         sizes = scene[rng.integers(len(scene))]
@@ -67,7 +67,7 @@ class DevicePictures:
 
 
 class _Plan(NamedTuple):
-    """What a batch will be, less what the device draws."""
+    """The random choices for a batch, except for those made on the device."""
 
     chosen: list[tuple[int, int, int]]
     exposures: list[float]
@@ -83,16 +83,16 @@ class DeviceCrops(Crops):
     """Endless batches of rainy crops with their truth, made on :attr:`device`.
 
     They are those of :class:`derain_ros.training.dataset.Crops`, with these differences: the
-    batches are on the device; dry crops are dealt out so that of the first n batches together
-    exactly ``dry_share`` are dry, to the nearest whole number; and two kinds of device make
-    different batches of one seed.
+    batches are on the device; dry crops are spread so that in the first n batches together
+    exactly ``dry_share`` are dry, to the nearest whole number; and different kinds of device make
+    different batches from one seed.
     """
 
     pictures: DryPictures | DevicePictures
     device: torch.device = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        """Take the pictures to the device, unless they are there."""
+        """Copy the pictures to the device, unless they are already there."""
         if isinstance(self.pictures, DryPictures):
             self.pictures = DevicePictures(self.pictures, self.device)
 

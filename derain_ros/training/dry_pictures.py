@@ -1,4 +1,4 @@
-"""Dry pictures to cut crops from, out of a folder or a pack."""
+"""Dry pictures to cut crops from, read from a folder or a pack."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ _HALVINGS = 2
 
 
 def sample_exposure(rng: np.random.Generator) -> float:
-    """Draw a factor on the brightness of a crop; one in four is dark, where rain shows most."""
+    """Draw a factor on the brightness of a crop; one in four is dark, where rain stands out."""
     low, high = (-1.8, -0.4) if rng.random() < 0.25 else (-0.4, 0.25)
     return float(np.exp(rng.uniform(low, high)))
 
@@ -20,7 +20,7 @@ def sample_exposure(rng: np.random.Generator) -> float:
 def sample_blur(share: float, rng: np.random.Generator) -> float:
     """Draw the blur of a dry crop, pixels; 0 for all but a ``share`` of them.
 
-    Rain before plain grounds teaches what rain looks like, textures what it is mistaken for.
+    Smooth backgrounds teach a network what rain looks like, textures what is mistaken for it.
     """
     return float(np.exp(rng.uniform(np.log(0.5), np.log(4)))) if rng.random() < share else 0.0
 
@@ -28,7 +28,7 @@ def sample_blur(share: float, rng: np.random.Generator) -> float:
 class DryPictures:
     """Dry pictures in memory, each at several sizes.
 
-    ``source``: folder, searched for pictures not recursively, or a pack
+    ``source``: folder of pictures, not searched recursively, or a pack
     (:mod:`derain_ros.training.picture_pack`). ``shortest``: halve a picture as long as its short
     side stays at least this many pixels. ``scenes``: for each scene its pictures, for each picture
     its sizes: uint8, H×W×3, BGR. Raises FileNotFoundError: the folder or pack is missing or holds

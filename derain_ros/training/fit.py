@@ -8,24 +8,24 @@ from derain_ros.training.config import ConfigError, TrainingConfig
 
 _FIRST, _LAST = 20, 400
 _FEWEST = 100
-# What the end takes, and by how much the speed may fall.
+# Time that the end of a run takes, and by how much the speed may drop.
 _RESERVE_SECONDS, _RESERVE_SHARE = 8.0, 0.02
 
 
 class Fit:
-    """Finds out, in the warm-up of a run, how many steps its time has room for.
+    """Finds out, during the warm-up of a run, how many steps fit into its time.
 
-    Within the warm-up the learning rate does not depend on the number of steps yet.
+    During the warm-up the learning rate does not depend on the number of steps yet.
 
-    ``minutes``: what the run may take from now on. ``config``: of the run. ``clock``: seconds, of
-    any origin. Raises ConfigError: the warm-up is too short to measure in.
+    ``minutes``: time that the run may take from now on. ``config``: of the run. ``clock``: returns
+    seconds from any origin. Raises ConfigError: the warm-up is too short to measure in.
     """
 
     def __init__(
         self, minutes: float, config: TrainingConfig,
         clock: Callable[[], float] = time.monotonic
     ) -> None:
-        # Batches that workers have rendered beforehand say nothing of how fast they are.
+        # Batches that workers have rendered in advance do not show how fast they are.
         self._first = _FIRST + config.workers * PREFETCHED * config.echo // config.accumulate
         fewest = self._first + _FEWEST
         if config.warm_up < fewest:

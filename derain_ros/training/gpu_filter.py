@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from derain_ros.rain import StreakLayer
 
-# Canvases grow in steps: Fourier transforms of each new size must be planned first.
+# Canvases grow in steps, as the FFT of each new size must be planned first.
 _STEP = 64
 
 
@@ -31,7 +31,7 @@ def filter_noise(
 ) -> Tensor:
     """Draw layers of streaks as :func:`derain_ros.rain.streaks.filter_streaks` does.
 
-    ``layers``: what to draw, at least one layer; their ``style`` is not looked at. ``height``,
+    ``layers``: what to draw, at least one layer; their ``style`` is ignored. ``height``,
     ``width``: size in pixels. ``generator``: source of all randomness, on its device. Returns
     brightness that the streaks add, float32, layers×H×W, 0–1, on the device of ``generator``.
     """
@@ -61,7 +61,7 @@ def _smeared_noise(
 ) -> Tensor:
     """Average white noise along a line for each layer; float32, L×``size``."""
     layer, row, column = _lines(lengths, angles)
-    # The transform joins opposite borders: the canvas is longer than the picture by the
+    # The FFT joins opposite borders: the canvas is longer than the picture by the
     # longest line, so that no line reaches from one side of the picture to the other.
     torus = [
         -(-(side + int(np.ptp(line))) // _STEP) * _STEP
@@ -80,12 +80,12 @@ def _smeared_noise(
 def _lines(lengths: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """List the pixels of the digital lines that OpenCV draws into the kernels of streaks.
 
-    In pixels from the middle: number of the layer, row and column, each line by itself. A
+    Returns for each pixel its layer, and its row and column from the middle of the line. A
     pixel halfway between two columns may be in the other one, as in the line turned by 180
-    degrees: noise smeared along either has one spectrum.
+    degrees; noise smeared along either line has the same spectrum.
     """
-    # OpenCV antialiases lines in pictures of whole numbers only; in others it rounds the
-    # ends, here in sixteenths of a pixel, and takes a pixel for each step between them.
+    # OpenCV antialiases lines in 8-bit pictures only; in others it rounds the
+    # ends, here in sixteenths of a pixel, and sets one pixel for each step between them.
     half = np.where(lengths > 1, lengths, 0) / 2
     radians = np.deg2rad(angles)
     ends = np.rint(16 * half * np.stack([np.cos(radians), np.sin(radians)])) / 16
@@ -100,7 +100,7 @@ def _lines(lengths: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _quantiles(values: Tensor, shares: np.ndarray) -> Tensor:
     """Compute one quantile, between 0 and 1, of each row, as ``numpy.quantile`` does."""
-    # torch.quantile takes the same shares of all rows, and no large ones.
+    # torch.quantile takes the same shares for all rows, and no large inputs.
     ranks = torch.from_numpy(shares * (values.shape[1] - 1)).to(values.device).unsqueeze(1)
     rising = values.sort(1).values
     below = rising.gather(1, ranks.floor().long())

@@ -3,11 +3,11 @@
 The showers are those of :func:`derain_ros.rain.sample_shower`; what
 :mod:`derain_ros.rain.streaks` draws with OpenCV, streak after streak, is computed here
 for all streaks of a batch together: for each row that a streak crosses, the few pixels
-about its axis, each with its distance from the axis and along it. Profiles follow what
+around its axis, each with its distance from the axis and along it. Profiles match what
 OpenCV was measured to draw (its lines of thickness 1, 2, 3, 4, 5 are 1.4, 3.4, 5.4, 5.4
 and 7.4 pixels wide). Streaks of the style ``filtered`` are made of noise, in
-:mod:`derain_ros.training.gpu_filter`. Single pixels differ from the other renderer,
-statistics agree.
+:mod:`derain_ros.training.gpu_filter`. Single pixels differ from those of the CPU renderer,
+but the statistics agree.
 
 The same arguments give the same batch on the same kind of device.
 """
@@ -33,17 +33,17 @@ STEEPEST = 75.0
 
 # Half width and softness, pixels, of OpenCV's antialiased line of thickness 1.
 _EDGE, _EDGE_SCALE = 0.69, 2.0
-# Variance across that OpenCV's smearing kernel, a digital line, adds on average; that of
-# specks is in the rounding of their pixels.
+# Variance that OpenCV's smearing kernel, a digital line, adds across the streak on average;
+# for specks it comes with the rounding of their pixels.
 _KERNEL_VARIANCE = {'drawn': 0.05, 'smeared': 0.0}
 # Chords of OpenCV's discs of 1, 3 and 5 pixels at 0, 1, 2, ... pixels from the centre.
 _CHORDS = ((1.0, 0.0, 0.0, 0.0), (3.0, 1.0, 0.0, 0.0), (5.0, 3.0, 3.0, 0.0))
-# Sums are taken in whole numbers, whose order does not matter.
+# Sums are taken in fixed point, so that their order does not matter.
 _FIXED_POINT = 2**16
 
 
 class _Streaks(NamedTuple):
-    """Streaks in one canvas each, a value per streak, lengths in pixels."""
+    """Streaks, one value per streak, lengths in pixels; each is drawn into one canvas."""
 
     canvas: Tensor
     row: Tensor
@@ -68,11 +68,11 @@ def draw_layers(
     ``layers``: what to draw; None leaves a layer empty. ``height``, ``width``: size in pixels.
     ``rng``: draws how many streaks there are. ``generator``: draws all else, on its device.
     Returns brightness that the streaks add, float32, layers×H×W, 0–1, on the device of
-    ``generator``. Raises ValueError: the style of a layer is not known.
+    ``generator``. Raises ValueError: the style of a layer is unknown.
     """
     lying = [i for i, k in enumerate(layers) if k is not None and abs(k.angle) > 45]
     if lying:
-        # Streaks are drawn row by row: those that lie are drawn in the picture's transpose.
+        # Streaks are drawn row by row, so flat ones are drawn in the transposed picture.
         upright = [None if i in lying else layer for i, layer in enumerate(layers)]
         turned = [replace(layers[i], angle=wrap_angle(90 - layers[i].angle)) for i in lying]
         drawn = draw_layers(upright, height, width, rng=rng, generator=generator)
@@ -123,13 +123,13 @@ def render(
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Let a shower fall on each picture.
+    """Render a shower over each picture.
 
-    ``images`` are dry, uint8, N×3×H×W, BGR, on the device of ``generator``; where the shower of
-    one has no layers and no mist, it stays as it is. ``rng`` and ``generator`` are as for
-    :func:`draw_layers`. Returns ``rainy``, uint8, N×3×H×W; ``scene``, the pictures with the mist
-    of their showers, without streaks, like it; and ``streaks``, the brightness that streaks add to
-    the scene where it shows, float32, N×1×H×W, 0–1.
+    ``images`` are dry, uint8, N×3×H×W, BGR, on the device of ``generator``; one whose shower has
+    no layers, drops or mist stays as it is. ``rng`` and ``generator`` are as for
+    :func:`draw_layers`. Returns ``rainy``, uint8, N×3×H×W; ``scene``, like it, the pictures with
+    the mist of their showers but without streaks; and ``streaks``, the visible change in
+    brightness that streaks cause, float32, N×1×H×W, 0–1.
     """
     count, _, height, width = images.shape
     depth = max(1, *(len(shower.layers) for shower in showers))
@@ -175,7 +175,7 @@ def draw_volumes(
     """Draw the drops of one exposure each, as :func:`derain_ros.rain.drops.draw_drops` does.
 
     ``volumes``: one for each picture. ``height``, ``width``: size in pixels. ``rng``: draws the
-    drops: the same state gives those of the other renderer. ``device``: where to draw. Returns
+    drops: the same state gives those of the CPU renderer. ``device``: where to draw. Returns
     ``cover``, ``radiance`` (Tensor): float32, N×1×H×W.
     """
     traced = [trace(sample_drops(v, height, width, rng), v, height, width) for v in volumes]
@@ -206,7 +206,7 @@ def draw_volumes(
 def refract(
     images: Tensor, cover: Tensor, radiance: Tensor, light: Tensor, ground: Tensor
 ) -> Tensor:
-    """Show drops before pictures, as :func:`derain_ros.rain.drops.refract` does.
+    """Blend drops over pictures, as :func:`derain_ros.rain.drops.refract` does.
 
     ``images`` is uint8 N×3×H×W; ``light`` is N×3×1×1, ``ground`` N×1×1×1.
     """
@@ -220,7 +220,7 @@ def refract(
 
 
 def add_mist(images: Tensor, mist: Tensor, horizon: Tensor, light: Tensor) -> Tensor:
-    """Veil pictures as :func:`derain_ros.rain.renderer.add_mist` does.
+    """Add mist to pictures as :func:`derain_ros.rain.renderer.add_mist` does.
 
     ``images`` is uint8 N×3×H×W; ``mist`` and ``horizon`` are N×1×1×1, ``light`` N×3×1×1.
     A picture whose mist is 0 stays as it is.
@@ -234,7 +234,7 @@ def add_mist(images: Tensor, mist: Tensor, horizon: Tensor, light: Tensor) -> Te
 
 
 def _compose(scene: Tensor, rain: Tensor, light: Tensor, models: Tensor) -> Tensor:
-    """Lay streaks over scenes, 0–1; see :func:`derain_ros.rain.renderer.compose`."""
+    """Composite streaks over scenes, 0–1; see :func:`derain_ros.rain.renderer.compose`."""
     lit = light * rain
     mixed = torch.where(models == LAYER_MODELS.index('screen'), lit * (1 - scene), lit)
     occluded = rain * (light - scene)
@@ -289,8 +289,8 @@ def _scatter(
     core = torch.where(thick > 1, ((thick + 1) / 2).floor(), torch.zeros_like(thick))
     half = 0.5 * length * (0.5 + random[4])
     half = half + torch.where(core > 0, 0.65 + 0.45 * core, torch.zeros_like(core))
-    # Drawn streaks are smeared along the angle of their layer, which spreads those that
-    # are turned against it.
+    # Drawn streaks are smeared along the angle of their layer, which widens those at
+    # another angle.
     own, smear = 2 * (core + _EDGE), length / 4 * torch.deg2rad(turn).sin().abs()
     level = level * broad.clamp(max=1) * (own / smear.clamp(min=1e-6)).clamp(max=1)
     across = torch.maximum(own, smear) / 2 - _EDGE

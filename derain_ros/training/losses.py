@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The loss that training minimises."""
 
 import torch
 from torch import Tensor
@@ -28,19 +28,19 @@ def charbonnier(restored: Tensor, truth: Tensor, epsilon: float = 1e-3) -> Tenso
 def veil_error(restored: Tensor, truth: Tensor, cell: int = 8) -> Tensor:
     """Charbonnier loss of the means over cells of ``cell``×``cell`` pixels.
 
-    An error of one sign over an area, as a veil of dense streaks leaves it, then counts
-    beyond its share in the mean over pixels.
+    An error of one sign over an area, such as the veil that dense streaks leave, then
+    counts for more than in the mean over pixels.
     """
     pool = functional.avg_pool2d
     return charbonnier(pool(restored, cell), pool(truth, cell))
 
 
 def structure_error(restored: Tensor, truth: Tensor) -> Tensor:
-    """One less the mean structural similarity of the luma, on a scale of 0–1.
+    """One minus the mean structural similarity (SSIM) of the luma of images in 0–1.
 
     Wang et al., *Image quality assessment: from error visibility to structural
     similarity*, IEEE TIP 13(4), 2004; here over uniform windows of 8×8 pixels, 4 apart,
-    which costs a sixteenth of a window at every pixel.
+    at a sixteenth of the cost of a window at every pixel.
     """
     x, y = (
         0.114 * image[:, :1] + 0.587 * image[:, 1:2] + 0.299 * image[:, 2:]
@@ -61,12 +61,12 @@ def mask_truth(streaks: Tensor) -> Tensor:
 def restoration_loss(
     output: Restoration, truth: Tensor, streaks: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Deep supervision of both stages and of both masks.
+    """Compute the loss, with deep supervision of both stages and of both masks.
 
     ``output`` is what the network returned, float32, ``truth`` the dry image, 0–1, N×3×H×W,
     ``streaks`` the true streak layer, 0–1, N×1×H×W. Returns the sum of the terms weighted by
     :data:`WEIGHTS`, a scalar, and the terms by name, unweighted: Charbonnier loss of the result
-    (``restored``) and of the coarse background (``coarse``), ``veil`` (of both, the second by
+    (``restored``) and of the coarse background (``coarse``), ``veil`` (of both, the latter times
     0.3), ``structure`` of the result, cross-entropy of the rain mask (``mask``) and of the mask
     that steers attention (``streaks``).
     """

@@ -1,4 +1,4 @@
-"""From trained weights to the files that are shipped."""
+"""Export of trained weights to the files that are shipped."""
 
 import copy
 import json
@@ -30,9 +30,9 @@ def flops_per_pixel(network: DualStageNetwork, height: int = 480, width: int = 6
     """Floating-point operations per pixel at a size that needs no padding.
 
     Counts convolutions and matrix products, as the literature does; a multiply-add
-    counts two.
+    counts as two.
     """
-    # Without numbers: counting needs none.
+    # On the meta device, as counting needs no data.
     image, state = (torch.zeros(1, channels, height, width, device='meta') for channels in (3, 4))
     counted = copy.deepcopy(network).eval().to('meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -41,17 +41,17 @@ def flops_per_pixel(network: DualStageNetwork, height: int = 480, width: int = 6
 
 
 def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) -> None:
-    """Write the network, which is put into evaluation mode, as engines run it.
+    """Write the network as engines run it; puts it into evaluation mode.
 
     Opset 18: input ``image`` uint8 N×H×W×3 BGR, outputs ``derained`` like it and ``rain_mask``
-    uint8 N×H×W, N, H and W symbolic. A network that looks at the frame before has a second input,
+    uint8 N×H×W, N, H and W symbolic. A network that uses the previous frame has a second input,
     ``state_in`` uint8 N×H×W×4. With ``half`` weights and activations are in float16 (strongly
     typed: engines keep the types of the graph), else in float32.
     """
     import onnx
 
     deployed = DeployedNetwork(network, half=half).eval()
-    # Traced on a size whose every axis differs and needs padding.
+    # Traced at a size whose axes all differ and need padding.
     inputs = {'image': 3, 'state_in': 4} if network.config.past else {'image': 3}
     examples = tuple(
         torch.zeros(2, 104, 136, channels, dtype=torch.uint8) for channels in inputs.values())
@@ -75,7 +75,7 @@ def export_onnx(network: DualStageNetwork, path: Path, *, half: bool = False) ->
             verbose=False,
         )
     model = onnx.load(path)
-    # The exporter cannot see that padding and cropping cancel.
+    # The exporter cannot see that padding and cropping cancel out.
     for output in model.graph.output:
         for dimension, name in zip(output.type.tensor_type.shape.dim, 'NHW', strict=False):
             dimension.dim_param = name
@@ -98,7 +98,7 @@ def write_model(
     variant: str,
     figures: dict[str, float],
 ) -> None:
-    """Write the files of a model into a folder, made where missing.
+    """Write the files of a model into a folder, which is made if missing.
 
     These are ``<name>.safetensors``, ``<name>.onnx`` (float32), ``<name>_fp16.onnx`` and
     ``<name>.json``, with the ``variant`` of the network, and measured ``figures`` by name.
@@ -108,7 +108,7 @@ def write_model(
     weights = folder / f'{name}.safetensors'
     onnx_file, fp16_file = folder / f'{name}.onnx', folder / f'{name}_fp16.onnx'
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
-    # safetensors writes for the owner alone.
+    # safetensors makes the file readable by its owner only.
     weights.chmod(0o644)
     export_onnx(network, onnx_file)
     export_onnx(network, fp16_file, half=True)

@@ -1,8 +1,8 @@
-"""Regular patterns laid over dry crops: what looks like rain, and is none.
+"""Regular patterns laid over dry crops, which look like rain but are not.
 
-Fences, blinds, gratings and fabric answer to a streak filter as rain does. They are rare
-in photographs, so they are drawn: bars of one spacing in a patch of the picture, in the
-rainy crop and in its truth alike.
+A streak filter responds to fences, blinds, gratings and fabric as to rain. They are rare
+in photographs, so they are drawn: evenly spaced bars in a patch of the picture, both in the
+rainy crop and in its ground truth.
 """
 
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ class Bars:
 
     ``angle``: direction across the bars, radians from the row; 0 for vertical bars. ``period``:
     from one bar to the next, pixels. ``phase``: radians. ``breadth``: −1 for bars without gaps to
-    1 for none. ``edge``: softness, 0 for sharp edges. ``bend``, ``bend_rate``: how far bars wave,
-    pixels, and how fast, radians per row. ``taper``: perspective: growth of the spacing along the
-    bars, per pixel. ``dash``: period of dashes along the bars, pixels; 0 for none.
+    1 for no bars. ``edge``: softness, 0 for sharp edges. ``bend``, ``bend_rate``: how far bars
+    wave, pixels, and how fast, radians per row. ``taper``: growth of the spacing along the
+    bars by perspective, per pixel. ``dash``: period of dashes along the bars, pixels; 0 for none.
     """
 
     angle: float
@@ -40,8 +40,8 @@ class Pattern:
 
     ``top``, ``bottom``, ``left``, ``right``: sides of the rectangle as shares of the height or
     width. ``colour``: B, G, R, 0–255. ``opacity``: 0–1. ``bars``: sets of bars, the stronger of
-    which shows. ``ground``: grey of a plain ground behind the bars, 0–255, or None: the picture
-    shows. ``checkers``: of the two sets of bars one alone shows, where they do not cross.
+    which shows. ``ground``: grey of a plain ground behind the bars, 0–255, or None for the
+    picture. ``checkers``: the two sets of bars show only where they do not cross.
     """
 
     top: float
@@ -58,9 +58,9 @@ class Pattern:
 def sample_pattern(rng: np.random.Generator) -> Pattern:
     """Draw a pattern: bars in all directions, 2 to 160 pixels apart.
 
-    Three quarters are plain to see, bright or dark on a plain ground, and half of these fill
-    the picture, as a fence or blinds may fill the view. The others are of any colour, may be
-    faint, and stay in a patch: bars like that all over a picture are what dense rain looks like.
+    Three quarters are clearly visible, bright or dark on a plain ground, and half of these fill
+    the picture, as a fence or blinds may fill the view. The others have any colour, may be
+    faint, and stay in a patch, as such bars all over a picture would look like dense rain.
     One in eight are checkers.
     """
     plain = rng.random() < 0.75
@@ -104,14 +104,14 @@ def _sample_sets(count: int, rng: np.random.Generator) -> tuple[Bars, ...]:
     first = _sample_bars(rng)
     if count == 1:
         return (first,)
-    # A lattice, or two sets that have nothing to do with each other.
+    # A lattice, or two independent sets.
     if rng.random() < 0.6:
         return (first, replace(first, angle=first.angle + np.pi / 2, bend=0.0))
     return (first, _sample_bars(rng))
 
 
 def _sample_bars(rng: np.random.Generator) -> Bars:
-    """Draw bars from the finest grating to single wires, kerbs and lane markings."""
+    """Draw bars, from the finest gratings to single wires, kerbs and lane markings."""
     angle = rng.normal(0, 0.35) if rng.random() < 0.4 else rng.uniform(0, np.pi)
     widest = 24 if rng.random() < 0.65 else 160
     period = float(np.exp(rng.uniform(np.log(2), np.log(widest))))

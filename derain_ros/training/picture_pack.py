@@ -28,7 +28,7 @@ QUALITY = 92
 """JPEG quality of pictures that are encoded anew."""
 
 _JPEG_SUFFIXES = frozenset({'.jpg', '.jpeg'})
-# What an archive spends on a member beside its bytes, and on its line in the index.
+# Bytes that an archive needs for a member besides its content, with its line in the index.
 _OVERHEAD = 512
 _MEMBER_LIMIT = 256 * MEBIBYTE
 
@@ -55,7 +55,7 @@ class PackSummary:
 
 
 def scene_of(path: Path) -> str:
-    """Name of the scene of a picture: its stem less trailing digits.
+    """Name of the scene of a picture: its stem without trailing digits.
 
     Frames of one sequence share a scene, which keeps long sequences from
     outweighing single pictures.
@@ -73,9 +73,9 @@ def write_pack(
 ) -> PackSummary:
     """Pack the pictures of a folder, which is not searched recursively.
 
-    ``path`` is replaced whole, or not at all. JPEG files small enough go in as they are. If the
-    pack would exceed the ``limit`` (bytes), all pictures with a longer side than some length are
-    reduced to it, and encoded anew. ``attribution`` has the sources and licences; by default it is
+    ``path`` is replaced completely or not at all. JPEG files small enough are stored unchanged. If
+    the pack would exceed the ``limit`` (bytes), all pictures whose long side exceeds some length
+    are reduced to it and re-encoded. ``attribution`` has the sources and licences, by default
     ``ATTRIBUTION.*`` in the folder. ``progress`` is called with a line before each pass over the
     pictures. Raises PackError: there is no picture, or the limit is too low for pictures of 128
     pixels.
@@ -130,7 +130,7 @@ def write_pack(
 def read_pack(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield scene and picture, uint8 H×W×3 BGR, in the order of a pack.
 
-    Raises PackError: the file is no pack, of a newer version, or damaged.
+    Raises PackError: the file is no pack, of another version, or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -172,7 +172,7 @@ def _encoded(file: Path, longest: int | None) -> tuple[bytes, int, int, int] | N
 
 
 def _shorter(sides: list[int], longest: int | None, share: float) -> int:
-    """Return a long side at which ``share`` of the present pixels are left, and less."""
+    """Return the longest side that leaves a little less than ``share`` of the pixels."""
     now = np.minimum(sides, longest or max(sides)).astype(float)
     wanted = 0.97 * share * (now**2).sum()
     candidates = np.arange(int(now.max()) - 1, 0, -1)

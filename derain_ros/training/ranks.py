@@ -1,16 +1,16 @@
-"""Several processes that train together, as ``torchrun`` starts them.
+"""Distributed training by several processes, as ``torchrun`` starts them.
 
 Every process holds the whole network; gradients are averaged over all of them
 (DistributedDataParallel). Of W processes, process r takes in micro-step k of step i the
 batch (i · A + k) · W + r, with A the ``accumulate`` of the configuration, so that the
-processes together see in step i the batches i · A · W to (i + 1) · A · W − 1, those that
-one process with ``accumulate`` A · W sees.
+processes together see in step i the batches i · A · W to (i + 1) · A · W − 1, as one
+process with ``accumulate`` A · W would.
 
 Cluster centres are buffers that follow the tokens of the process
 (:class:`derain_ros.network.attention.ClusteredAttention`). DistributedDataParallel, by its
 default ``broadcast_buffers``, sends those of process 0 to all others before a step, so that
 the centres follow the share of the crops that process 0 sees, 1 / W of all, and are the same
-everywhere. In this alone W processes differ from one with ``accumulate`` A · W.
+everywhere. Only in this do W processes differ from one with ``accumulate`` A · W.
 """
 
 import os
@@ -28,10 +28,10 @@ from derain_ros.training.config import ConfigError
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is.
+    """The number of this process, and how many there are.
 
-    ``rank``, ``world``: number of the process, from 0, and how many there are. ``local``: number
-    among the processes of this machine.
+    ``rank``, ``world``: number of the process, from 0, and number of processes. ``local``: number
+    of the process among those of this machine, from 0.
     """
 
     rank: int = 0
@@ -40,7 +40,7 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> 'Ranks':
-        """Read what ``torchrun`` says; without it, one process."""
+        """Read the environment that ``torchrun`` sets; without it there is one process."""
         names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
         return cls(*(int(os.environ.get(n, d)) for n, d in zip(names, (0, 1, 0), strict=True)))
 
@@ -50,7 +50,7 @@ class Ranks:
         if self.world == 1:
             yield
             return
-        # Gloo carries what is on the CPU on every machine, such as requests to stop.
+        # On every machine, Gloo carries tensors on the CPU, such as requests to stop.
         backend = 'cpu:gloo,cuda:nccl' if device.type == 'cuda' else 'gloo'
         if device.type == 'cuda':
             torch.cuda.set_device(device)
@@ -64,14 +64,14 @@ class Ranks:
         """Wrap the network so that gradients are averaged over the processes."""
         if self.world == 1:
             return network
-        # Weights of one row or column lie alike in either layout; torch warns of them.
+        # Weights of one row or column are the same in either layout, but torch warns of them.
         warnings.filterwarnings('ignore', message='Grad strides do not match bucket view')
         return DistributedDataParallel(network, find_unused_parameters=has_unused)
 
     def require_same_step(self, step: int) -> None:
-        """Check that every process goes on from the same step.
+        """Check that every process resumes at the same step.
 
-        Raises ConfigError: they do not: a machine does not see the checkpoint of the others.
+        Raises ConfigError if not, as when a machine does not see the checkpoint of the others.
         """
         if self.world == 1:
             return

@@ -13,7 +13,7 @@ from derain_ros.network.dual_stage import Restoration
 from derain_ros.replacing import replace_file
 
 SCORES = 'scores.jsonl'
-"""Validation scores in the folder of a run, one JSON object a line."""
+"""Validation scores in the folder of a run, one JSON object per line."""
 
 COLUMNS = ('rainy', 'coarse', 'restored', 'mask', 'truth')
 """What the columns of a grid show, from left to right."""
@@ -22,7 +22,7 @@ _HEADER, _GAP = 18, 2
 
 
 class Meter:
-    """Means of the parts of the loss, and the speed, since it was made."""
+    """Means of the parts of the loss, and the speed, since the meter was made."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -30,7 +30,7 @@ class Meter:
         self._sums: dict[str, object] = {}
 
     def add(self, parts: dict[str, object]) -> None:
-        """Add the parts of a step, floats or scalar tensors, which are not waited for."""
+        """Add the parts of a step, floats or scalar tensors, without waiting for the device."""
         self._steps += 1
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -45,7 +45,7 @@ class RunLog:
     """TensorBoard events, ``scores.jsonl`` and ``samples/`` of a run.
 
     ``folder``: of the run; TensorBoard finds the events under ``tensorboard/`` in it. ``step``:
-    step from which the run goes on; what was written of later ones is dropped. ``log``: called
+    step from which the run resumes; records of later steps are dropped. ``log``: called
     with a line if TensorBoard is not installed.
     """
 
@@ -83,7 +83,7 @@ class RunLog:
             self.writer.add_image('samples', grid[:, :, ::-1], step, dataformats='HWC')
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write what is still buffered, and close."""
         if self.writer:
             self.writer.close()
 
@@ -99,7 +99,7 @@ class RunLog:
 def sample_grid(rainy: Tensor, output: Restoration, dry: Tensor) -> np.ndarray:
     """Lay samples out as rows, with the names of the columns above.
 
-    ``rainy``, ``dry``: BGR, 0–1, N×3×H×W, on any device. ``output``: what the network made of
+    ``rainy``, ``dry``: BGR, 0–1, N×3×H×W, on any device. ``output``: output of the network for
     ``rainy``. Returns uint8, BGR, (18 + N·(H+2))×(5·(W+2))×3.
     """
     mask = torch.sigmoid(output.mask_logits.float()).expand(-1, 3, -1, -1)

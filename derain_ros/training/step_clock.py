@@ -1,18 +1,18 @@
-"""Where the time of a run goes."""
+"""Measures how the time of a run is spent."""
 
 import time
 
 import torch
 
 _SKIPPED = 10
-"""First steps, in which memory is laid out and kernels are chosen."""
+"""First steps, not measured, in which memory is allocated and kernels are chosen."""
 
 
 class StepClock:
     """Measures how much of the wall time the device is at work.
 
     On CUDA, an event is recorded before and after the work of each step, rendering
-    included; what lies between the two counts as busy, also gaps between kernels that
+    included; the time between the two counts as busy, even gaps between kernels that
     were launched late, so that the share is an upper bound. On the CPU the share is the
     time not spent waiting for batches.
 

@@ -1,4 +1,4 @@
-"""When a run is to end before its last step: a signal, or its time is up."""
+"""Ends a run before its last step: on a signal, or when its time is up."""
 
 import signal
 import threading
@@ -22,7 +22,7 @@ class StopRequest:
         self._end: float | None = None
 
     def __enter__(self) -> 'StopRequest':
-        """Take the signals."""
+        """Handle the signals, and start the time."""
         if self.minutes is not None:
             self._end = time.monotonic() + 60 * self.minutes
         if threading.current_thread() is threading.main_thread():
@@ -31,7 +31,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_error) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -49,7 +49,7 @@ class StopRequest:
 def leave_signals_to_parent(_worker: int) -> None:
     """Ignore SIGINT and SIGTERM in a process that renders rain.
 
-    A terminal sends them to the whole group; a worker that dies of them would take the
+    A terminal sends them to the whole process group; a worker that they end would take the
     run down before it has saved.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
