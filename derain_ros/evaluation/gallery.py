@@ -1,4 +1,4 @@
-"""The worst pictures of an evaluation, kept small."""
+"""The worst pictures of an evaluation, kept as small JPEGs."""
 
 import bisect
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ LONGEST_SIDE = 960
 """Pictures are reduced to this many pixels on the longer side."""
 
 JPEG_BYTES = 96 * 1024
-"""Most bytes of one JPEG: fifteen pairs of four, in base64, stay under 8 MB."""
+"""Most bytes of one JPEG: fifteen pairs of four pictures, in base64, stay under 8 MB."""
 
 _QUALITIES = (92, 85, 75, 60, 45)
 
@@ -58,7 +58,7 @@ class Gallery:
 def encode_pictures(
     pictures: Sequence[np.ndarray], most: int = JPEG_BYTES
 ) -> tuple[int, int, list[bytes]]:
-    """Write pictures of one size, uint8, H×W×3, BGR, as JPEGs of one size.
+    """Encode pictures of one size, uint8, H×W×3, BGR, as JPEGs of one size.
 
     They are reduced until none is larger than ``most`` bytes. Returns height and width of the
     JPEGs, and the files.
@@ -75,7 +75,7 @@ def encode_pictures(
 
 
 def _jpeg(picture: np.ndarray, most: int) -> bytes | None:
-    """Write the best JPEG that is small enough; None where none is."""
+    """Encode the best JPEG that is small enough; None if none is."""
     for quality in _QUALITIES:
         _, data = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if data.size <= most:

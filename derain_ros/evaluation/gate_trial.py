@@ -1,4 +1,4 @@
-"""What the rain gate makes of dry clips, and how soon it notices rain that begins in them."""
+"""Trials of the rain gate: false openings in dry clips, and delay when rain begins."""
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from derain_ros.rain import RainClip
 from derain_ros.rain_gate import PROBE_SECONDS, GateSettings, RainGate, mask_response
 
 SETTLE = 3.0
-"""Seconds that the gate has to close in from the start, beyond ``dry_after``: it starts wet."""
+"""Seconds beyond ``dry_after`` for the gate to close at the start of a clip: it starts wet."""
 
 PATIENCE = 8.0
 """Seconds after which rain that has not opened the gate counts as missed."""
@@ -26,7 +26,7 @@ _MANY = 10
 class TrialShower:
     """Rain that began in second ``began`` of the clip, while the gate was closed.
 
-    ``opened_after`` are the seconds until it opened; None if not within :data:`PATIENCE`.
+    ``opened_after`` is the time until it opened, s; None if not within :data:`PATIENCE`.
     """
 
     intensity: float
@@ -36,13 +36,13 @@ class TrialShower:
 
 @dataclass
 class GateTrial:
-    """The gate on one clip.
+    """Results of the gate on one clip.
 
-    ``responses`` are :func:`derain_ros.rain_gate.mask_response` of every look in the dry, of the
-    whole frame while wet and of a patch while dry. Of the ``judged`` seconds of the dry clip,
-    after the gate had time to close, it was open for ``wet``, and opened ``openings`` times.
-    ``showers`` is the rain that was tried, in the order in which it began, without what the end of
-    the clip cut off; ``failed`` frames could not be read.
+    ``responses`` are :func:`derain_ros.rain_gate.mask_response` of all masks of the dry clip, of
+    whole frames while wet and of patches while dry. After the gate had time to close, ``judged``
+    seconds of the dry clip remained, in which it was open for ``wet`` seconds and opened
+    ``openings`` times. ``showers`` are the showers that were tried, in the order in which they
+    began, without those cut off by the end of the clip; ``failed`` frames could not be read.
     """
 
     responses: list[float] = field(default_factory=list)
@@ -54,11 +54,11 @@ class GateTrial:
 
     @property
     def held_open(self) -> bool:
-        """The gate never closed."""
+        """Whether the gate never closed."""
         return self.judged > 0 and self.wet == self.judged
 
     def describe(self) -> dict:
-        """Return the trial, fit for JSON; of the responses 5 %, median, 95 % and largest."""
+        """Return the trial for JSON, with the responses as in :func:`response_shares`."""
         return {
             'looks': len(self.responses), 'response': response_shares(self.responses),
             'judged_s': round(self.judged, 3), 'wet_s': round(self.wet, 3),
@@ -69,7 +69,7 @@ class GateTrial:
 
 
 def response_shares(responses: Sequence[float]) -> dict[str, float]:
-    """Return 5 %, median, 95 % and largest of responses; nothing for none."""
+    """Return 5th, 50th and 95th percentile and maximum of the responses; {} if there are none."""
     if not responses:
         return {}
     values = np.percentile(responses, (5, 50, 95, 100)).round(5).tolist()
@@ -78,7 +78,7 @@ def response_shares(responses: Sequence[float]) -> dict[str, float]:
 
 @dataclass
 class _Tried:
-    """A gate in rain that only it sees."""
+    """A copy of the gate, in rain that only this copy sees."""
 
     gate: RainGate
     shower: TrialShower
@@ -92,22 +92,22 @@ def try_gate(
     intensities: Sequence[float] = (), every: float = 20.0, seed: int = 1,
     progress: Callable[[], object] = lambda: None
 ) -> GateTrial:
-    """Run the gate over a clip that is taken for dry.
+    """Run the gate over a clip that is assumed to be dry.
 
-    Frames come at the times of a video, else at the clip's rate. While the gate is open, it looks
-    at a frame as often as it probes while it is closed; the node looks at every one, with the same
-    time constants. A model that remembers is used as the node does. Rain of each of
-    ``intensities`` begins ``every`` so many seconds, and up to a probe's period more, rendered
-    over the frames that follow, in copies of the closed gate; the dry clip does not see it.
-    ``seed`` is that of the first rain; others count on from it.
-    ``progress`` is called after each frame. Raises EngineError, or ValueError where the source is
+    Frames come at the times of a video, else at the clip's rate. While the gate is open, it sees
+    frames only as often as it probes while it is closed; the node shows it every frame, with the
+    same time constants. A model with memory is used as in the node. Every ``every`` seconds, plus
+    up to a probe's period, rain of each of ``intensities`` begins. It is rendered over the
+    following frames for copies of the closed gate only; the trial of the dry clip does not see it.
+    ``seed`` is that of the first shower; the others count on from it.
+    ``progress`` is called after each frame. Raises EngineError, or ValueError if the source is
     damaged.
     """
     trial, gate, memory = GateTrial(), RainGate(settings), Memory()
     period = float(1 / source.facts.rate)
     now = -period
     settled = settings.dry_after + SETTLE
-    # Rain knows nothing of probes: it begins anywhere between two of them.
+    # Rain is independent of probes: it begins at any time between two of them.
     rng = np.random.default_rng(seed)
     next_rain, next_look = settled + rng.uniform(0, PROBE_SECONDS), 0.0
     tried: list[_Tried] = []
@@ -143,7 +143,7 @@ def _look(
     gate: RainGate, engine: Engine, memory: Memory, picture: np.ndarray, now: float,
     responses: list[float],
 ) -> None:
-    """Let the gate take in the mask of the frame, or of the patch that it asks for."""
+    """Update the gate with the mask of the frame, or of the patch that it asks for."""
     if not gate.wet:
         picture = picture[gate.next_patch(*picture.shape[:2])]
         if not gate.looks_again:
@@ -157,7 +157,7 @@ def _look(
 
 
 def _ended(one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: GateTrial) -> bool:
-    """Let a gate in rain look; return whether its shower has been noticed or missed."""
+    """Probe for a gate in rain; returns whether its shower has been noticed or missed."""
     elapsed = now - one.shower.began
     if one.gate.probe_due(now):
         rainy = one.clip.render(picture, one.frames, elapsed).image
@@ -172,10 +172,10 @@ def _ended(one: _Tried, engine: Engine, picture: np.ndarray, now: float, trial: 
 
 
 def summarise(trials: Collection[GateTrial]) -> dict:
-    """Return what all clips come to, fit for JSON.
+    """Return the results over all clips, for JSON.
 
-    ``response`` are shares over all looks in the dry; ``rain`` tells for each intensity, as
-    text, ``tried``, ``missed`` and, of those that opened it, ``p50_s``, ``p95_s``, ``max_s``.
+    ``response`` has percentiles over all dry masks; ``rain`` has, by intensity as text, ``tried``,
+    ``missed`` and, of the delays of those that opened it, ``p50_s``, ``p95_s``, ``max_s``.
     """
     showers: dict[float, list[TrialShower]] = {}
     for trial in trials:
@@ -202,7 +202,7 @@ def _delays(showers: list[TrialShower]) -> dict:
 
 
 def as_text(trials: Mapping[str, GateTrial], summary: dict, settings: GateSettings) -> str:
-    """Return the figures as lines for a terminal; of many clips those in which it opened."""
+    """Return the figures as lines for a terminal; of many clips those in which it was open."""
     shown = trials if len(trials) <= _MANY else {
         name: trial for name, trial in trials.items() if trial.wet}
     width = max([12, *(len(name) for name in shown)])

@@ -11,7 +11,7 @@ import numpy as np
 DATA_RANGE = 255.0
 
 PERFECT_DB = 60.0
-"""PSNR counted for a picture that comes back unchanged, and the most that is counted."""
+"""Upper limit of a PSNR that enters a mean, dB; an unchanged picture counts as this."""
 
 _SSIM_WINDOW = 11
 _SSIM_SIGMA = 1.5
@@ -23,7 +23,7 @@ _LUMA_BGR = np.array([24.966, 128.553, 65.481]) / 255.0
 def to_y(bgr: np.ndarray) -> np.ndarray:
     """Return the luma of a uint8 H×W×3 BGR image: float64, H×W, 16 (black) to 235 (white).
 
-    ValueError where the array has another type or shape.
+    Raises ValueError if the array has another type or shape.
     """
     if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise ValueError(f'expected uint8 of shape (H, W, 3), got {bgr.dtype} of {bgr.shape}')
@@ -33,8 +33,8 @@ def to_y(bgr: np.ndarray) -> np.ndarray:
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio over all samples, in dB; infinite for equal arrays.
 
-    The arrays are of one shape, on a scale of 0–255; ValueError where the shapes differ, or
-    they are empty.
+    The arrays have the same shape, and values in 0–255. Raises ValueError if the shapes differ
+    or the arrays are empty.
     """
     _check_pair(a, b)
     difference = a.astype(np.float64) - b.astype(np.float64)
@@ -51,15 +51,15 @@ def psnr_y(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def counted_psnr_y(a: np.ndarray, b: np.ndarray) -> float:
-    """Return :func:`psnr_y`, or :data:`PERFECT_DB` where that is less: fit for a mean."""
+    """Return :func:`psnr_y`, limited to :data:`PERFECT_DB` so that it can enter a mean."""
     return min(PERFECT_DB, psnr_y(a, b))
 
 
 def ssim_y(a: np.ndarray, b: np.ndarray) -> float:
     """Mean structural similarity on the luma, −1 to 1, 1 for equal images.
 
-    Only windows that lie wholly inside the images count, which are uint8, H×W×3, BGR, of one
-    size, at least 11×11; ValueError where that is not so.
+    Only windows that lie wholly inside the images count. The images are uint8, H×W×3, BGR, of
+    the same size, at least 11×11; raises ValueError if they are not.
     """
     _check_pair(a, b)
     if min(a.shape[:2]) < _SSIM_WINDOW:

@@ -45,11 +45,11 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """Results of an evaluation.
 
     ``source`` is what was read (:meth:`FrameSource.describe`), ``clip`` whether the pairs were
-    frames of a clip; the models come in the order in which they were given, all on the same
-    pairs; ``exhibits`` are the worst pictures of the first one, worst first.
+    frames of a clip; the models are in the order in which they were given, all on the same
+    pairs; ``exhibits`` are the worst pictures of the first model, worst first.
     """
 
     source: dict
@@ -59,7 +59,7 @@ class Evaluation:
     failed: list[BadPair]
 
     def figures(self) -> dict:
-        """Return everything but the pictures, fit for JSON."""
+        """Return everything except the pictures, for JSON."""
         return {
             **run_head('pairs'),
             'source': self.source,
@@ -81,13 +81,13 @@ def evaluate(
     source: FrameSource, models: Sequence[tuple[Engine, ModelFacts]], *, clip: bool = False,
     pictures: int = 0, progress: Callable[[int], Any] = lambda count: None
 ) -> Evaluation:
-    """Measure models on pairs of pictures, the first of the models being the one to show.
+    """Measure models on pairs of pictures; pictures are kept of the first model.
 
-    One pair is in memory at a time, and the errors of the one before if ``clip`` says that they
-    are frames of a clip, whose flicker is measured. Of the worst ``pictures`` are kept, so many at
-    most. ``progress`` is called with the number of pairs done since the last call. Raises
-    UserError where a back end or the source failed as a whole; a pair that fails alone is noted in
-    ``failed``.
+    One pair is in memory at a time. With ``clip`` the pairs are frames of a clip, of which the
+    errors of the previous pair are kept too, to measure flicker. ``pictures`` is how many of the
+    worst pairs to keep. ``progress`` is called with the number of pairs done since the last call.
+    Raises UserError if a back end or the source fails as a whole; a pair that fails alone is noted
+    in ``failed``.
     """
     scores = [ModelScores(facts) for _, facts in models]
     gallery = Gallery(pictures)
@@ -122,12 +122,12 @@ def evaluate_bag(
     bag: Path, rainy_topic: str, clean_topic: str, models: Sequence[str], engine: str,
     precision: str, output: Path
 ) -> tuple[list[str], list[str], str]:
-    """Evaluate models on a bag, and write the run file of that, ``output``.
+    """Evaluate models on a bag, and write the results to the run file ``output``.
 
-    The models, of which the first is the one in question, engine and precision are as ``derain
-    evaluate`` takes them. Returns notes for the user, why pairs failed, and the result of the
-    first model in a line. Raises UserError where the bag cannot be read or has no pair, an engine
-    failed, or the file cannot be written.
+    Models, engine and precision are as ``derain evaluate`` takes them; the first model is the one
+    in question. Returns notes for the user, why pairs failed, and the result of the first model in
+    a line. Raises UserError if the bag cannot be read or has no pair, an engine fails, or the file
+    cannot be written.
     """
     source = BagPairs(bag, rainy_topic, clean_topic)
     with ExitStack() as stack:
@@ -154,7 +154,7 @@ def _measure(
 ) -> tuple[list, list[np.ndarray]]:
     """Return score and result of each model on a pair, and the errors of input and models.
 
-    ``before`` are the errors of the frame before, and ``previous`` is its clean picture.
+    ``before`` are the errors of the previous frame, and ``previous`` is its clean picture.
     """
     rain = luma_error(pair.rainy, pair.clean)
     height, width = rain.shape
@@ -170,7 +170,7 @@ def _measure(
         given['input_moving_error'] = moving_error(rain, moves)
     errors, results = [rain], []
     for number, ((engine, _), past) in enumerate(zip(models, pasts, strict=True), start=1):
-        # Frames follow each other at the rate of a camera.
+        # Frames are assumed to follow each other at 30 per second.
         infer = [one.through(engine.infer, pair.position / 30) for one in past] if past else (
             [engine.infer] * 2)
         derained, dry = (one(picture[np.newaxis]) for one, picture in zip(

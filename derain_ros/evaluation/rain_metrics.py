@@ -1,4 +1,4 @@
-"""What PSNR and SSIM do not tell: how the mask does, what rain is left, how much it flickers.
+"""Metrics beyond PSNR and SSIM: accuracy of the mask, remaining rain, flicker.
 
 All of these work on differences of luma on the full scale,
 ``d(a, b) = (Y(a) − Y(b)) · 255 / 219``, −255 to 255, Y being :func:`metrics.to_y`.
@@ -14,7 +14,7 @@ from derain_ros.evaluation.metrics import to_y
 from derain_ros.rain_gate import MASK_THRESHOLD
 
 TRUTH_THRESHOLD = 8.0
-"""Luma, of 255, by which rain must brighten a pixel for the truth to call it rain."""
+"""Luma, of 255, by which rain must brighten a pixel to count as rain in the ground truth."""
 
 STREAK_WIDTH = 9
 """Width of the top-hat across a streak, in pixels; wider structures are not streaks."""
@@ -24,9 +24,9 @@ _FULL_RANGE = 255.0 / 219.0
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """Pixels of a predicted rain mask against the truth; counts of pictures add up.
+    """Pixel counts of a predicted rain mask against the ground truth; they can be added.
 
-    ``hits`` are called rain by both, ``false_alarms`` by the mask alone, ``misses`` by the truth
+    ``hits`` are rain in both, ``false_alarms`` in the mask alone, ``misses`` in the ground truth
     alone.
     """
 
@@ -59,7 +59,7 @@ class MaskCounts:
         return _ratio(self.hits, self.hits + self.false_alarms + self.misses)
 
     def figures(self) -> dict[str, float | None]:
-        """Return all of them by name, as JSON has them."""
+        """Return all of these figures by name, for JSON."""
         return {f'mask_{name}': getattr(self, name)
                 for name in ('precision', 'recall', 'f1', 'iou')}
 
@@ -67,7 +67,7 @@ class MaskCounts:
 def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Return ``d(image, clean)`` per pixel, float64, H×W, −255 to 255.
 
-    Both images are uint8, H×W×3, BGR; ValueError where that is not so, or sizes differ.
+    Both images are uint8, H×W×3, BGR; raises ValueError if they are not, or sizes differ.
     """
     if image.shape != clean.shape:
         raise ValueError(f'images differ in shape: {image.shape} and {clean.shape}')
@@ -77,8 +77,8 @@ def luma_error(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
 def count_mask(mask: np.ndarray, rain_error: np.ndarray) -> MaskCounts:
     """Compare a rain mask, uint8, H×W, with :func:`luma_error` of the rainy picture.
 
-    A pixel is rain in truth where that is above :data:`TRUTH_THRESHOLD`, in the mask from
-    :data:`MASK_THRESHOLD` on; ValueError where the sizes differ.
+    A pixel is rain in the ground truth if its error is above :data:`TRUTH_THRESHOLD`, and in the
+    mask from :data:`MASK_THRESHOLD` on. Raises ValueError if the sizes differ.
     """
     if mask.shape != rain_error.shape:
         raise ValueError(f'mask is {mask.shape}, but the picture is {rain_error.shape}')
@@ -106,9 +106,9 @@ def streak_energy(error: np.ndarray) -> float:
 def flicker(error: np.ndarray, previous: np.ndarray) -> float:
     """How much :func:`luma_error` changes from one frame of a clip to the next, in levels.
 
-    ``F = √ mean((e(t) − e(t−1))²)`` over all pixels. What moves in the scene is in both
-    pictures of a pair and cancels; an error that stays as it is does not flicker. ValueError
-    where the sizes differ.
+    ``F = √ mean((e(t) − e(t−1))²)`` over all pixels. Motion of the scene is in both
+    pictures of a pair and cancels; a constant error does not flicker. Raises ValueError
+    if the sizes differ.
     """
     if error.shape != previous.shape:
         raise ValueError(f'frames differ in shape: {error.shape} and {previous.shape}')
@@ -120,7 +120,7 @@ def moving_error(error: np.ndarray, moves: np.ndarray) -> float | None:
     """RMS of :func:`luma_error` where the scene moves, in levels; None where nothing does.
 
     ``moves``: bool, H×W: where the clean picture differs from the one before by more than
-    :data:`TRUTH_THRESHOLD`. What a model drags along from frame to frame shows here.
+    :data:`TRUTH_THRESHOLD`. Ghosts that a model carries from frame to frame show here.
     """
     return float(np.sqrt(np.mean(np.square(error[moves])))) if moves.any() else None
 
@@ -130,8 +130,8 @@ class ImageScore:
     """Figures of one model on one pair.
 
     ``input_…`` are of the rainy picture, ``clean_…`` of the model's result on the clean one;
-    PSNR is in dB, PERFECT_DB at most; flicker is None where no frame came before, and so is the
-    error where the scene moves, also where nothing does.
+    PSNR is in dB, PERFECT_DB at most; flicker is None if there is no previous frame, and so is
+    the moving error, which is also None if nothing moves.
     """
 
     name: str
@@ -158,7 +158,7 @@ class ImageScore:
         return _ratio(self.streak_energy, self.input_streak_energy)
 
     def figures(self) -> dict:
-        """Return the figures for JSON, with stable names."""
+        """Return the figures for JSON; their names are stable."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         mask = found.pop('mask').figures()
         del found['input_streak_energy'], found['streak_energy']
@@ -166,7 +166,7 @@ class ImageScore:
 
 
 def summarise(scores: Sequence[ImageScore]) -> dict:
-    """Sum up the figures of one model, of one picture at least.
+    """Summarise the figures of one model over at least one picture.
 
     PSNR, SSIM, mask coverage, flicker and moving error are means over pictures. Those of the
     mask are taken over all pixels of all pictures, and the streak energy left is the sum after

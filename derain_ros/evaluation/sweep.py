@@ -1,7 +1,7 @@
-"""How far deraining helps a camera, by direction of the rain, speed, or rain rate.
+"""How much deraining gains, depending on direction of the rain, speed, or rain rate.
 
-Rain is rendered over the user's own dry pictures, the same drops at every point of a sweep,
-so that what changes along it is what the sweep names.
+Rain is rendered over the user's own dry pictures, from the same seeds at every point of a
+sweep, so that only the quantity that the sweep names changes along it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from derain_ros.rain import CameraMotion, RainClip, RainyImage, Shower, render
 from derain_ros.rain.shower import sample_layers
 
 NOTICEABLE = 0.1
-"""Gain in dB below which deraining is no help."""
+"""Gain in dB below which deraining counts as no help."""
 
 INTENSITY = 0.45
-"""Of the rain of a sweep, but for that by rate."""
+"""Rain intensity, 0–1, of all sweeps except the one over the rain rate."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What varies: title and unit of the axis, and the values along it."""
+    """The axis of a sweep: its title and unit, and the values along it."""
 
     title: str
     unit: str
@@ -44,7 +44,7 @@ class SweepPoint:
     """Means over the pictures at one value of a sweep.
 
     ``rainy`` and ``derained`` are PSNR of the luma against the dry picture, dB, 60 at most;
-    ``f1`` is of the rain mask against the streaks that are plain to see.
+    ``f1`` is that of the rain mask against the clearly visible streaks.
     """
 
     value: float
@@ -54,7 +54,7 @@ class SweepPoint:
 
 
 def conclude(axis: Sweep, points: Sequence[SweepPoint]) -> str:
-    """Return in words what deraining gains along an axis, and where it does not help."""
+    """Say how much deraining gains along an axis, and where it does not help."""
     gains = [(point.derained - point.rainy, f'{point.value:g} {axis.unit}') for point in points]
     (least, where), (most, best) = min(gains), max(gains)
     useless = ', '.join(value for gain, value in gains if gain < NOTICEABLE)

@@ -1,4 +1,4 @@
-"""Boxes in an image: what a detector found, and what is there."""
+"""Boxes in an image: detections and ground truth."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class Detections(NamedTuple):
-    """What a detector found in one image: N boxes.
+    """The N boxes that a detector found in one image.
 
     ``boxes`` are float64, N×4, left, top, right, bottom in pixels; ``scores`` float64, N, 0–1;
-    ``classes`` int64, N, numbers in the detector's list.
+    ``classes`` int64, N, indices into the detector's list of classes.
     """
 
     boxes: np.ndarray
@@ -18,14 +18,14 @@ class Detections(NamedTuple):
     classes: np.ndarray
 
     def where(self, chosen: np.ndarray) -> 'Detections':
-        """Return those that a boolean mask, or an array of indices, picks."""
+        """Return those that a boolean mask, or an array of indices, selects."""
         return Detections(*(column[chosen] for column in self))
 
 
 class Truths(NamedTuple):
-    """What is there in one image, as :class:`Detections`, without scores.
+    """Ground truth of one image, as :class:`Detections`, without scores.
 
-    ``ignored`` is bool, N: no object but a region where nothing is counted, such as a crowd.
+    ``ignored`` is bool, N: true for a region where nothing is counted, such as a crowd.
     """
 
     boxes: np.ndarray
@@ -33,12 +33,12 @@ class Truths(NamedTuple):
     ignored: np.ndarray
 
     def where(self, chosen: np.ndarray) -> 'Truths':
-        """Return those that a boolean mask picks."""
+        """Return those that a boolean mask selects."""
         return Truths(*(column[chosen] for column in self))
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """Return the areas (N) of N×4 boxes in square pixels; of an inverted box 0."""
+    """Return the areas (N) of N×4 boxes in square pixels; 0 for inverted boxes."""
     return np.prod(np.maximum(0.0, boxes[:, 2:] - boxes[:, :2]), axis=1)
 
 
@@ -47,10 +47,10 @@ def suppress(
 ) -> Detections:
     """Greedy non-maximum suppression, by OpenCV.
 
-    By descending score, a box is kept unless its IoU with one that was kept, of its own class
-    or (``across_classes``) of any, is above ``threshold``. What is kept above some score
-    therefore does not depend on the boxes below it. Of equal scores the first goes first; at
-    most ``most`` are kept.
+    In order of descending score, a box is kept unless its IoU with a kept box, of its own class
+    or (``across_classes``) of any, is above ``threshold``. So the boxes kept above some score
+    do not depend on those below it. Equal scores are taken in their order; at
+    most ``most`` boxes are kept.
     """
     corners, sizes = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]
     if not across_classes and len(corners):

@@ -1,4 +1,4 @@
-"""What a detector makes of rainy, derained and clean frames: figures, and words about them."""
+"""Comparison of a detector on rainy, derained and clean frames, in figures and in words."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,10 +20,10 @@ from derain_ros.rain_gate import mask_response
 from derain_ros.text import UserError, printable
 
 LOWEST_SCORE = 0.05
-"""Score from which on detections enter the average precision, which is of all scores."""
+"""Lowest score of the detections that enter the average precision."""
 
 NOTICEABLE = 0.005
-"""Change of F1 or mAP that is told as one; smaller ones are called the same."""
+"""Smallest change of F1 or mAP that counts as a difference."""
 
 _SHOWN_FRAMES = 3
 _SHOWN_CLASSES = 12
@@ -31,13 +31,13 @@ _SHOWN_CLASSES = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out, in the order of the frames; all names are printable."""
+    """Results of a comparison, in the order of the frames; all names are printable."""
 
     detector: dict  # DetectorFacts, with thresholds
     class_names: Sequence[str]
-    model: ModelFacts | None  # what derained; None where derained frames were given
+    model: ModelFacts | None  # the deraining model; None if derained frames were given
     source: dict
-    reference: str  # what the ground truth is, `labels` or `clean`
+    reference: str  # the kind of ground truth, `labels` or `clean`
     tallies: dict[str, Tally]  # of rainy, derained and, with labels and clean frames, clean
     frames: list[tuple[str, int | None, float | None]] = field(default_factory=list)
     """Name, stamp (ns) and rain intensity (0–1), as far as known."""
@@ -45,7 +45,7 @@ class Comparison:
     unlabelled: list[str] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
-        """Return everything, fit for JSON."""
+        """Return everything, for JSON."""
         rainy, derained = self.tallies['rainy'], self.tallies['derained']
         gains = [frame_f1(*after) - frame_f1(*before)
                  for before, after in zip(rainy.counts, derained.counts, strict=True)]
@@ -86,16 +86,16 @@ def compare(
     classes: frozenset[int] | None = None, score: float | None = None,
     progress: Callable[[int], Any] = lambda count: None
 ) -> Comparison:
-    """Run a detector on each version of each frame, of which one is in memory, and count.
+    """Run a detector on each version of each frame, one frame at a time, and count.
 
-    The ground truth is the labels, or else what the detector finds on the clean frames from
-    ``score`` on, where it is operated, 0–1; None takes its ``score_threshold``. ``engine``, of
-    which ``model`` is known, derains where the source has no derained frames. ``classes`` are the
-    numbers of those to count; None takes all that the reference has. ``progress`` is called with
-    the number of frames done since the last call.
+    The ground truth is the labels, or else the detections on the clean frames. Detections count
+    from ``score`` on, 0–1, as in operation; None takes the detector's ``score_threshold``.
+    ``engine``, with the facts ``model``, derains if the source has no derained frames.
+    ``classes`` are the indices of the classes to count; None takes all that the ground truth has.
+    ``progress`` is called with the number of frames done since the last call.
 
-    Raises UserError where a back end or the source failed as a whole, the detector's output is not
-    as described, or there is nothing to count; a frame that fails alone is in ``failed``.
+    Raises UserError if a back end or the source fails as a whole, the detector's output is not as
+    described, or there is nothing to count; a frame that fails alone is in ``failed``.
     """
     description = detector.description
     score = description.score_threshold if score is None else score
@@ -157,13 +157,13 @@ def compare(
 
 
 def frame_f1(hits: int, false: int, missed: int) -> float:
-    """Return F1 of true positives, false positives and misses; 1 where there is none of them."""
+    """Return F1 of true positives, false positives and misses; 1 if all are 0."""
     total = 2 * hits + false + missed
     return 2 * hits / total if total else 1.0
 
 
 def summarise(figures: dict, *, verbose: bool = False) -> Iterator[str]:
-    """Yield the lines to print, of :meth:`Comparison.figures` with one frame at least.
+    """Yield the lines to print for :meth:`Comparison.figures` of at least one frame.
 
     ``verbose`` shows all classes, and each frame.
     """

@@ -1,4 +1,4 @@
-"""From the numbers that a detector puts out to boxes with scores and classes."""
+"""Decodes the output of a detector into boxes with scores and classes."""
 
 import numpy as np
 
@@ -12,19 +12,19 @@ from derain_ros.evaluation.detection.description import (
 )
 from derain_ros.text import UserError
 
-# Rounding in float16 may lift a sigmoid above 1 by so much.
+# Rounding in float16 may lift a sigmoid above 1 by this much.
 _TOLERANCE = 1e-2
 
 
 class DecodeError(UserError, ValueError):
-    """The output is not what the description says; the message tells what it is."""
+    """The output is not as described; the message says what it is instead."""
 
 
 def decode(output: np.ndarray, description: Description, threshold: float) -> Detections:
-    """Read boxes from an output, before suppression, in pixels of the input and in its order.
+    """Decode boxes before suppression, in pixels of the input and in the order of the output.
 
-    The score of a box is ``objectness^a · class^b`` of its best class; those below
-    ``threshold`` are left out. Raises DecodeError where shape or range is another than
+    The score of a box is ``objectness^a · class^b`` of its best class; boxes with a score
+    below ``threshold`` are left out. Raises DecodeError if shape or range are not as
     described.
     """
     form = description.output
@@ -62,7 +62,7 @@ def check_shape(shape: tuple, description: Description) -> None:
 
 
 def _columns(output: np.ndarray, description: Description) -> tuple[np.ndarray, tuple | None]:
-    """Return A×N numbers; of a grid also column and row of each cell, and how many there are."""
+    """Return A×N numbers; for a grid also column and row of each cell, and the grid size."""
     check_shape(output.shape, description)
     output = output[0].astype(np.float64)
     layout = description.output.layout
@@ -114,5 +114,5 @@ def _boxes(
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
-    # The form by tanh does not overflow.
+    # The form with tanh does not overflow.
     return (np.tanh(values / 2) + 1) / 2

@@ -2,7 +2,7 @@
 
 ``config/detectors/yolov8.yaml`` shows and explains every key, and has the values of those that
 are left out: they fit an export of YOLOv8 or YOLO11 (``yolo export format=onnx``, without NMS in
-the graph). Each box is of its best class.
+the graph). Each box has its best class only.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ _Word = Annotated[str, Meta(min_length=1)]
 
 
 class InputFormat(Struct, frozen=True, forbid_unknown_fields=True):
-    """How an image becomes the input; see the keys of ``input``."""
+    """How an image is converted to the input; see the keys of ``input``."""
 
     width: _Side
     height: _Side
@@ -41,7 +41,7 @@ class InputFormat(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BoxFormat(Struct, frozen=True, forbid_unknown_fields=True):
-    """How four numbers become a box; see the keys of ``output: boxes``."""
+    """How four numbers are converted to a box; see the keys of ``output: boxes``."""
 
     start: _Place = 0
     format: Literal['cxcywh', 'xyxy'] = 'cxcywh'
@@ -58,7 +58,7 @@ class BoxFormat(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ObjectnessFormat(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the objectness stands, and what is done to it."""
+    """Position of the objectness in the output, and its conversion to a score."""
 
     index: _Place = 4
     activation: Literal['none', 'sigmoid'] = 'none'
@@ -66,7 +66,7 @@ class ObjectnessFormat(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClassesFormat(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the scores of the classes stand, and what is done to them."""
+    """Position of the class scores in the output, and their conversion to scores 0–1."""
 
     start: _Place = 4
     activation: Literal['none', 'sigmoid', 'softmax'] = 'none'
@@ -103,7 +103,7 @@ class _Suppression(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in the YAML file."""
+    """Content of the YAML file."""
 
     input: InputFormat
     classes: _Word | Annotated[list[_Word], Meta(min_length=1, max_length=10_000)]
@@ -118,8 +118,8 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 class Description:
     """A detector, as its YAML file describes it.
 
-    ``name`` and ``classes``, in the order of the output, are printable; from
-    ``score_threshold`` on, 0–1, a detection counts where the detector is operated.
+    ``name`` and ``classes``, in the order of the output, are printable;
+    ``score_threshold``, 0–1, is the score from which on detections count in operation.
     """
 
     file: Path
@@ -141,8 +141,8 @@ class Description:
 def read_description(path: Path, model: Path | None = None) -> Description:
     """Read the YAML file that describes a detector; ``model`` is the ONNX file to take instead.
 
-    Raises OSError where it cannot be read, FileError where a key is unknown, missing, or does not
-    fit.
+    Raises OSError if it cannot be read, FileError if a key is unknown, missing, or has an invalid
+    value.
     """
     content = _filled(read_yaml(path))
     try:
@@ -179,7 +179,7 @@ def _class_names(path: Path, names: str | list[str]) -> tuple[str, ...]:
 
 
 def _filled(content: Any) -> Any:
-    """Return mappings without the keys after which nothing stands."""
+    """Return mappings without the keys that have no value."""
     if not isinstance(content, dict):
         return content
     return {key: _filled(value) for key, value in content.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Run the ONNX file of a detector, by OpenVINO on the CPU."""
+"""Runs the ONNX file of a detector with OpenVINO on the CPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class DetectorError(UserError, RuntimeError):
 
 @dataclass(frozen=True)
 class DetectorFacts:
-    """What ran: names are printable, the digest is hexadecimal, sides are in pixels."""
+    """The detector that ran: names are printable, the digest hexadecimal, sides in pixels."""
 
     name: str
     file: str
@@ -33,10 +33,10 @@ class DetectorFacts:
 def place(
     image: np.ndarray, form: InputFormat
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Make the input of a detector of an image, uint8, H×W×3, BGR.
+    """Convert an image, uint8, H×W×3, BGR, to the input of a detector.
 
-    Returns float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and what turns boxes (N×4, xyxy, pixels
-    of the input) into pixels of the image, cut off at its borders.
+    Returns float32, 1×3×H'×W' or 1×H'×W'×3 by the layout; and a function that maps boxes (N×4,
+    xyxy) from pixels of the input to pixels of the image, clipped to its borders.
     """
     height, width = image.shape[:2]
     inner_width, inner_height = form.width, form.height
@@ -62,10 +62,10 @@ def place(
 
 
 class Detector:
-    """A detector that turns uint8 frames into boxes, in float32 on any processor.
+    """A detector that finds boxes in uint8 frames; computes in float32 on any processor.
 
-    Raises DetectorError or ModelError where the file cannot be loaded, or its inputs are not as
-    described, and DecodeError where its output is not.
+    Raises DetectorError or ModelError if the file cannot be loaded, or its inputs are not as
+    described, and DecodeError if its output is not.
     """
 
     def __init__(self, description: Description) -> None:
@@ -122,7 +122,7 @@ class Detector:
         return types[name]
 
     def _find_output(self, network) -> int:
-        """Return the number of the output to read."""
+        """Return the index of the output to read."""
         description = self.description
         names = [port.any_name if port.names else f'#{number}'
                  for number, port in enumerate(network.outputs)]
@@ -146,9 +146,9 @@ class Detector:
     def detect(self, image: np.ndarray, threshold: float) -> Detections:
         """Find objects in a frame, uint8, H×W×3, BGR, with scores from ``threshold`` (0–1) on.
 
-        Returns those that are left by suppression, by descending score,
-        :data:`MOST_DETECTIONS` at most, in pixels of the frame. Raises DetectorError where the
-        back end fails, DecodeError where the output is not as described.
+        Returns those left after suppression, sorted by descending score, at most
+        :data:`MOST_DETECTIONS`, in pixels of the frame. Raises DetectorError if the
+        back end fails, DecodeError if the output is not as described.
         """
         description = self.description
         values, to_image = place(image, description.input)

@@ -70,10 +70,10 @@ class _Entry(NamedTuple):
 class CocoLabels:
     r"""Labels of a COCO JSON file.
 
-    An image belongs to the frame whose path in its folder is its ``file_name``, else whose
-    path without suffix, else whose bare name is, if one alone has it; ``\`` separates folders as
-    ``/`` does. A frame of a bag is ``<sec>.<nanosec>`` (nine digits), or the image has ``stamp``,
-    in nanoseconds. Categories go by name, whatever the case. ``iscrowd`` and ``ignore`` make
+    A frame is matched to the image whose ``file_name`` is its path in its folder, else its path
+    without suffix, else its bare name, if only one image fits; ``\`` separates folders as ``/``
+    does. A frame of a bag is ``<sec>.<nanosec>`` (nine digits), or the image has ``stamp``, in
+    nanoseconds. Categories are matched by name, ignoring case. ``iscrowd`` and ``ignore`` mark
     regions where nothing is counted.
     """
 
@@ -141,12 +141,12 @@ class CocoLabels:
 
 
 class YoloLabels:
-    """Labels in text files, ``<name of the frame>.txt``, with a line for each object.
+    """Labels in text files, ``<name of the frame>.txt``, with one line per object.
 
-    A line has class, centre x, centre y, width and height, the latter relative to the image.
-    Classes are numbers in ``classes.txt`` of the folder, or in ``names`` of the ``data.yaml`` of
-    the folder or of the two above it, else in the detector's list. An empty file says that
-    nothing is there; a frame without a file has no labels.
+    A line has class, centre x, centre y, width and height, these four relative to the image size.
+    Classes are indices into ``classes.txt`` of the folder, or ``names`` of the ``data.yaml`` of
+    the folder or of the two above it, else into the detector's list. An empty file means that
+    there is no object; a frame without a file has no labels.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]):
@@ -205,11 +205,11 @@ class YoloLabels:
 
 
 Labels = CocoLabels | YoloLabels
-"""What is known to be in the frames.
+"""Ground truth labels of frames.
 
-``classes`` are the numbers, in the detector's list, of the classes that the labels use;
+``classes`` are the indices, in the detector's list, of the classes that the labels use;
 ``notes`` tell the user what was left out or assumed. ``find(frame)`` returns the objects in a
-frame, or None where the labels do not mention it, and raises FileError where they are of an
+frame, or None if the labels do not mention it, and raises FileError if they are for an
 image of another size or damaged.
 """
 
@@ -217,13 +217,13 @@ image of another size or damaged.
 def read_labels(path: Path, classes: Sequence[str]) -> Labels:
     """Read a COCO JSON file, or a folder of YOLO text files; ``classes`` are the detector's.
 
-    Raises FileError where they cannot be read, or none of their classes is the detector's.
+    Raises FileError if they cannot be read, or none of their classes is the detector's.
     """
     return YoloLabels(path, classes) if path.is_dir() else CocoLabels(path, classes)
 
 
 def match_names(names: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
-    """Return the number in ``classes`` of each name that is there, whatever the case."""
+    """Return the index in ``classes`` of each name that is there, ignoring case."""
     known = {name.casefold(): number for number, name in enumerate(classes)}
     return {name: known[name.casefold()] for name in names if name.casefold() in known}
 
@@ -245,7 +245,7 @@ def _names_of(image: _Image) -> set[_Key]:
 
 
 def _bare(name: str) -> str:
-    """Return a name without the suffix of a picture; a stamp has a dot and no suffix."""
+    """Return a name without its picture suffix; the dot of a stamp begins no suffix."""
     path = PurePosixPath(name)
     return str(path.with_suffix('')) if path.suffix.lower() in IMAGE_SUFFIXES else name
 

@@ -1,4 +1,4 @@
-"""Figures of a detector over many images, as COCO counts them: by pycocotools."""
+"""Figures of a detector over many images, computed as in COCO, by pycocotools."""
 
 import io
 from collections import Counter
@@ -14,22 +14,22 @@ from pycocotools.cocoeval import COCOeval
 from derain_ros.evaluation.detection.boxes import Detections, Truths, areas
 
 MATCH_IOU = 0.5
-"""Least IoU of a detection with the object it is counted for."""
+"""Minimum IoU of a detection with the object it is matched to."""
 
 MOST_DETECTIONS = 300
-"""Most detections in one image, the best."""
+"""Maximum number of detections per image; those with the highest scores are kept."""
 
 SIZES = {'small': 32.0**2, 'medium': 96.0**2, 'large': float('inf')}
-"""Areas in square pixels below which an object is of a size, as COCO has them."""
+"""Upper limit of the area of an object of each size, in square pixels, as in COCO."""
 
 
 class Tally:
-    """What was found in one kind of input, such as the rainy frames.
+    """Counts of the detections in one kind of input, such as the rainy frames.
 
-    A detection is right if it overlaps an object of its class by :data:`MATCH_IOU` or more that
-    none of higher score has taken; in an ignored region of its class it does not count. Precision,
-    recall, F1 and counts are those of the detections from ``score`` on, where the detector is
-    operated; average precision takes all that it is given.
+    A detection is right if its IoU with an object of its class is at least :data:`MATCH_IOU` and
+    no detection of higher score is matched to that object; in an ignored region of its class it
+    does not count. Precision, recall, F1 and counts are those of the detections from ``score`` on,
+    as in operation; average precision takes all detections that were added.
     """
 
     def __init__(self, score: float) -> None:
@@ -88,13 +88,13 @@ class Tally:
         return {name: self._scored[3][name] for name in SIZES}
 
     def size_recall(self, size: str) -> float | None:
-        """Return the share of the objects of a size that was found; None of none."""
+        """Return the share of the objects of a size that was found; None if there are none."""
         return ratio(self._scored[3][size, 'found'], self._scored[3][size])
 
     def class_figures(self, number: int) -> dict[str, float | None]:
         """Return ``ap50``, ``precision`` and ``recall`` of a class.
 
-        ``ap50`` is COCO's: precision made monotone, at 101 recalls from 0 to 1, and averaged.
+        ``ap50`` is as in COCO: monotone precision, averaged over 101 recalls from 0 to 1.
         """
         counts = self._scored[0].get(number, Counter())
         return {'ap50': self._scored[1].get(number),
@@ -125,11 +125,11 @@ def ratio(part: float, whole: float) -> float | None:
 
 
 def _evaluate(found: Sequence[Detections], truths: Sequence[Truths]) -> Any:
-    """Return a COCOeval that has matched, and accumulated precision over recall."""
+    """Return a COCOeval that has matched boxes and accumulated precision over recall."""
     def data(listed: Sequence[Detections | Truths], **columns: str) -> Any:
         annotations = []
         for image, one in enumerate(listed):
-            # Of equal scores the order of the boxes decides, not that of the detector.
+            # Equal scores are ordered by the boxes, not as the detector returns them.
             order = np.lexsort((*one.boxes.T, one.classes))
             for place in order.tolist():
                 left, top, right, bottom = one.boxes[place].tolist()
