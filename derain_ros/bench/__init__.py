@@ -1,7 +1,7 @@
-"""What ``derain bench`` measures.
+"""The scenarios of ``derain bench``.
 
-Node, publisher and subscriber are processes of their own, over real DDS; the figures come from
-the messages that arrive and from /diagnostics.
+Node, publisher and subscriber are separate processes that communicate over DDS; the figures come
+from the messages received and from /diagnostics.
 """
 
 SCENARIOS = {
@@ -15,13 +15,13 @@ SCENARIOS = {
     'stages': 'every stage at three sizes, with fast_path and without',
     'bag': 'derain bag beside the engine alone, 10000 frames; only where it is asked for',
 }
-"""Scenarios by name, in the order in which they run."""
+"""Descriptions of the scenarios by name, in the order in which they run."""
 
 MODULES = {
     'engine': 'engine_scenario', 'bag': 'bag_scenario',
     **dict.fromkeys(('vga', 'overload', 'cameras', 'dry', 'onset'), 'stream_scenarios'),
     **dict.fromkeys(('overhead', 'stages'), 'turn_scenarios')}
-"""The module of each scenario, in which a function of its name takes the setting."""
+"""The module of each scenario; it has a function of the same name, called with the Setting."""
 
 WITHOUT_ROS = frozenset({'engine', 'bag'})
-"""Those that need neither ROS nor a clip."""
+"""Scenarios that need neither ROS nor a clip."""

@@ -1,4 +1,4 @@
-"""``derain bag`` beside the bare engine: speed and memory on a long bag; needs no ROS."""
+"""Compare ``derain bag`` with the engine alone: speed and memory on a long bag; without ROS."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ _PICTURES = 24
 _BLOCKS = 20
 _SETTLE = 0.3
 _LOOK_EVERY = 0.5
-# Shares of the frames between which memory is compared.
+# Memory is compared between these two parts of the frames.
 _FIRST, _LAST = (0.1, 0.2), (0.9, 1.0)
 _RATE = 30
 _START = 1_700_000_000_000_000_000
@@ -38,11 +38,11 @@ _TOPICS = {'raw': ('/camera/image_raw', IMAGE),
 
 
 def bag(setting: Setting) -> Result:
-    """Derain a synthetic bag, by one process and by two; the engine does as much by turns."""
+    """Derain a synthetic bag, with one process and with two, alternating with the engine alone."""
     size = _QUICK_SIZE if setting.quick else _SIZE
     if len(setting.sizes) == 1:
         size, = setting.sizes
-    # As the command does.
+    # As ``derain bag`` does.
     keep_large_buffers()
     figures, details = [], {}
     with closing(create_engine(
@@ -67,7 +67,7 @@ def bag(setting: Setting) -> Result:
 def _compare(
     folder: Path, kind: str, pictures: list[np.ndarray], frames: int, engine: Engine
 ) -> tuple[list[Figure], dict]:
-    """Derain a bag by one process and by two, while the engine alone has its turns."""
+    """Derain a bag with one process and with two, interleaved with runs of the engine alone."""
     from derain_ros.bags.pool import local_pool  # it loads Dask
 
     folder.mkdir()
@@ -91,10 +91,10 @@ def _compare(
 
 
 class Turns:
-    """Takes the memory as frames are done, and gives the engine alone a turn after each block.
+    """Samples memory as frames are done, and times the engine alone after each block of frames.
 
-    Worker processes, those of the pool of ``derain bag``, are stopped during a turn. ``paused`` is
-    how many seconds the turns took; ``seconds`` how long deraining took without, to be set.
+    Worker processes, those of the pool of ``derain bag``, are stopped during such a turn. The
+    turns took ``paused`` seconds, deraining without them ``seconds``, to be set by the caller.
     """
 
     def __init__(self, engine: Engine, pictures: list[np.ndarray], block: int, workers: int):
@@ -108,21 +108,21 @@ class Turns:
         self.seconds = self.paused = 0.0
 
     def take(self, count: int) -> None:
-        """Take note of frames done; with more than one process they come some at a time."""
+        """Count frames done; with more than one process, they arrive several at a time."""
         begun = time.perf_counter()
         before, self._done = self._done, self._done + count
         workers = [process.pid for process in multiprocessing.active_children()]
         blocks = self._done // self._block - before // self._block
         if len(workers) == self._processes and (blocks or begun - self._looked > _LOOK_EVERY):
             self._looked = begun
-            with suppress(ProcessLookupError):  # one has just ended
+            with suppress(ProcessLookupError):  # a worker has just ended
                 found = [process_figures(pid) for pid in (os.getpid(), *workers)]
                 self._memory.append((self._done, sum(one.rss for one in found),
                                      sum(one.anonymous for one in found)))
         if blocks:
             try:
                 _signal(workers, signal.SIGSTOP)
-                # What the other threads have at hand is soon done: then nothing else runs here.
+                # The other threads soon finish their current work: then nothing else runs here.
                 time.sleep(_SETTLE)
                 self._infer(blocks * self._block)
             finally:
@@ -137,7 +137,7 @@ class Turns:
         self._bare_frames += count
 
     def figures(self, name: str) -> list[Figure]:
-        """Return speed and memory."""
+        """Return figures of speed and memory, their names beginning with ``name``."""
         speed = self._done / self.seconds
         alone = self._bare_frames / self._bare if self._bare else float('nan')
         first, last = (self._level(*share) for share in (_FIRST, _LAST))
@@ -158,13 +158,13 @@ class Turns:
         ]
 
     def _level(self, start: float, stop: float) -> tuple[float, float]:
-        """Return the median memory of a stretch, so that no single sample decides."""
+        """Return median RSS and anonymous memory, MiB, between two fractions of the frames."""
         chosen = [sample[1:] for sample in self._memory
                   if start * self._done <= sample[0] <= stop * self._done]
         return tuple(map(float, np.median(chosen, 0))) if chosen else (float('nan'),) * 2
 
     def as_json(self) -> dict:
-        """Return all that was measured; memory as frames done, RSS and anonymous in MiB."""
+        """Return all measurements; memory samples are frames done, RSS and anonymous, MiB."""
         return {'frames': self._done, 'seconds': self.seconds, 'engine_frames': self._bare_frames,
                 'engine_seconds': self._bare, 'memory_mib': self._memory}
 

@@ -1,7 +1,7 @@
-"""The engines alone, frames in memory; needs no ROS.
+"""Time the engines alone, with frames in memory; needs no ROS.
 
-Times of engines on a GPU stand beside the least time that their network could take there, and
-beside those of a peer.
+Times of engines on a GPU are compared with lower bounds (floors) of the time that their network
+could take there, and with the times of a peer network, PReNet.
 """
 
 import math
@@ -31,11 +31,11 @@ DEFINITIONS = {
     'floor from uint8 to uint8': 'that of the network plus frame up, and frame and mask down, at '
                                  'the rates of copies from and to pinned memory',
 }
-"""What the figures mean."""
+"""Definitions of the figures."""
 
 BARRED_SIZE = (1920, 1080)
 BARS_MS = {'base': 5.0, 'nano': 1.5}
-"""Most milliseconds from uint8 to uint8 in f16 at :data:`BARRED_SIZE`, by model."""
+"""Upper limits of the time from uint8 to uint8 in f16 at :data:`BARRED_SIZE`, ms, by model."""
 
 _SECONDS = 5.0
 _PROFILED_RUNS = 25
@@ -49,12 +49,12 @@ _COPIED_BYTES = 1 << 30  # far more than the caches of a device hold
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """Times of one engine at one size, in milliseconds.
+    """Times of one engine at one frame size, ms.
 
-    Median and 95th percentile are from the call with a uint8 frame in memory to the return of the
-    uint8 frame and mask; those of the ``device`` are of the network alone, by events on the
-    NVIDIA GPU, without copies, NaN where the engine does not tell. Of the peer there are also the
-    quicker layout of its tensors, and why there is no CUDA graph.
+    ``median_ms`` and ``p95_ms`` are from the call with a uint8 frame in memory to the return of
+    the uint8 frame and mask. ``device_median_ms`` and ``device_p95_ms`` are of the network alone,
+    between CUDA events, without copies; NaN if the engine does not measure them. Only for the
+    peer, ``layout`` is its faster tensor layout, and ``not_captured`` why it has no CUDA graph.
     """
 
     engine: str
@@ -84,12 +84,12 @@ class EngineTiming:
 
 
 def in_words(engine: str, model: str | None, precision: str, width: int, height: int) -> str:
-    """Return what was timed in words."""
+    """Return a label of what was timed."""
     return ' '.join(filter(None, (engine, model, precision, f'{width}x{height}')))
 
 
 def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
-    """Time an engine for some seconds, one frame after the other, after a warm-up."""
+    """Time an engine for ``seconds`` after a warm-up, one frame after the other."""
     frame = test_picture(width, height)
     times = time_calls(lambda: engine.infer(frame), seconds)
     device = engine.time_device(frame, min(len(times), _DEVICE_RUNS))
@@ -100,7 +100,7 @@ def time_engine(engine: Engine, width: int, height: int, seconds: float) -> Engi
 
 
 def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
-    """Time a call in milliseconds, again and again after a warm-up; at least a few times."""
+    """Time repeated calls for ``seconds`` after a warm-up, at least a few; returns ms."""
     for _ in range(_WARM_UP_RUNS):
         call()
     times: list[float] = []
@@ -113,12 +113,12 @@ def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 def median_and_p95(times: list[float]) -> tuple[float, float]:
-    """Return median and 95th percentile; NaN for no times."""
+    """Return median and 95th percentile; NaN if there are no times."""
     return percentile(times, 50), percentile(times, 95)
 
 
 def test_picture(width: int, height: int) -> np.ndarray:
-    """Return smooth coloured noise, uint8, 1×H×W×3: a picture with edges at every scale."""
+    """Return smooth coloured noise, uint8, 1×H×W×3: an image with structure at several scales."""
     rng = np.random.default_rng(0)
     total = np.zeros((height, width, 3), np.float32)
     for cells in (4, 16, 64):
@@ -127,19 +127,19 @@ def test_picture(width: int, height: int) -> np.ndarray:
     return np.clip(total * 85, 0, 255).astype(np.uint8)[np.newaxis]
 
 
-test_picture.__test__ = False  # pytest takes it for a test otherwise
+test_picture.__test__ = False  # pytest would otherwise collect it as a test
 
 
-# From the cost of a network and the rates of a device
+# Floors: the cost of a network at the measured rates of a device
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Rates of a device, medians of copies and products on random data.
+    """Measured rates of a device, medians of copies and matrix products on random data.
 
-    ``copy`` is bytes read plus bytes written a second, within the device; ``upload`` and
-    ``download`` bytes a second from pinned memory of the host and back, in copies as large as a
-    frame; ``products`` floating-point operations a second of a product of square matrices, by
-    precision, where ``f32`` is TF32 on a GPU that has it, as convolutions there are by default.
+    ``copy`` is bytes read plus bytes written per second, within the device; ``upload`` and
+    ``download`` are bytes per second from pinned host memory and back, in copies of frame size;
+    ``products`` is FLOP/s of a product of square matrices, by precision, where ``f32`` is TF32 on
+    a GPU that has it, which is the default for convolutions there.
     """
 
     device: str
@@ -153,11 +153,11 @@ def measure_ceilings(
     precisions: Sequence[str], *, device: str = 'cuda', copied: int = _COPIED_BYTES,
     frame: int = 3 * 1920 * 1080, side: int = 8192,
 ) -> Ceilings:
-    """Measure the rates of a device with torch; ImportError where that is missing.
+    """Measure the rates of a device with torch; raises ImportError if that is missing.
 
-    Products are those of ``precisions``, of ``f32``, ``f16`` and ``bf16``, between square matrices
-    of a ``side``. On ``cpu`` there is nothing to upload, and a copy stands in for it. ``copied``
-    and ``frame`` are bytes of the copy within the device, and of those from and to the host.
+    ``precisions`` are those of the products, among ``f32``, ``f16`` and ``bf16``, of matrices of
+    ``side`` × ``side``. On ``cpu``, upload and download are ordinary copies. ``copied`` is the
+    number of bytes copied within the device, ``frame`` that of copies from and to the host.
     """
     import torch
 
@@ -186,7 +186,7 @@ def measure_ceilings(
 
 
 def _seconds(work: Callable[[], object], on_gpu: bool) -> float:
-    """Return the median time of queued work, by events where it runs on a GPU."""
+    """Return the median time of work in seconds, measured with CUDA events on a GPU."""
     if not on_gpu:
         return float(np.median(time_calls(work, 0))) / 1e3
     from derain_ros.engines.torch.torch_graph import time_queued
@@ -196,7 +196,7 @@ def _seconds(work: Callable[[], object], on_gpu: bool) -> float:
 
 
 class LayerCost(NamedTuple):
-    """Operations of a layer, and the bytes of its inputs, weights and outputs, each once."""
+    """FLOP count of a layer, and the bytes of its inputs, weights and outputs, each once."""
 
     flops: int
     size: int
@@ -204,12 +204,12 @@ class LayerCost(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """A network at one size and precision.
+    """The cost of a network at one frame size and precision.
 
-    ``flops`` are of convolutions and matrix products, those of attention among them; a
-    multiply-add counts two, and morphology, activations and the like are left out. Sizes are bytes
-    of the uint8 frame, of the weights, and of the uint8 frame and mask; ``layers`` are in the
-    order in which they run.
+    ``flops`` counts convolutions and matrix products, including those of attention; a multiply-add
+    counts as two, and morphology, activations and the like are left out. Sizes are in bytes, of
+    the uint8 input frame, of the weights, and of the uint8 output frame and mask; ``layers`` are
+    in order of execution.
     """
 
     flops: int
@@ -220,22 +220,22 @@ class NetworkCost:
 
     @property
     def ideal_size(self) -> int:
-        """Bytes of input, weights and outputs, each once."""
+        """Bytes of input, weights and outputs, each counted once."""
         return self.input_size + self.weights_size + self.output_size
 
     @property
     def layers_size(self) -> int:
-        """Bytes of all layers, each with its activations read and written once."""
+        """Bytes moved if every layer reads and writes its activations once."""
         return self.input_size + self.output_size + sum(layer.size for layer in self.layers)
 
     def floors_ms(self, ceilings: Ceilings, precision: str) -> dict[str, float]:
-        """Return what this comes to at the rates of a device, ms.
+        """Return lower bounds of the time at the rates of a device, ms.
 
         ``ideal``: the network alone, the longer of all operations at the rate of a matrix
         product, and of input, weights and outputs moved once at the rate of a copy. ``layers``:
-        the same for each layer, with its activations, and all added up; what is no layer
-        (products of attention, morphology) is left out. ``copies``: the frame to the device,
-        frame and mask back, from and to pinned memory.
+        the sum of the same bound for each layer, with its activations; what is no layer (products
+        of attention, morphology) is left out. ``copies``: the frame to the device, frame and mask
+        back, from and to pinned memory.
         """
         def at_best(flops: int, size: int) -> float:
             return 1e3 * max(flops / ceilings.products[precision], size / ceilings.copy)
@@ -249,9 +249,9 @@ class NetworkCost:
 
 
 def network_cost(build: Callable[[], object], width: int, height: int) -> NetworkCost:
-    """Count what a network does with a frame, without doing it; ImportError without torch.
+    """Count the operations and bytes of a network for one frame, on torch's meta device.
 
-    ``build`` makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out.
+    ``build`` makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out. Raises ImportError.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -282,10 +282,10 @@ def network_cost(build: Callable[[], object], width: int, height: int) -> Networ
 # The scenario
 
 class Measured(NamedTuple):
-    """One engine and model at one size, and what it is compared with, None where unknown.
+    """The timing of one engine and model at one size, and its references, None if unknown.
 
     ``floors`` are those of its network on this GPU, see :meth:`NetworkCost.floors_ms`; ``peer`` is
-    PReNet at the same size and precision.
+    the timing of PReNet at the same size and precision.
     """
 
     timing: EngineTiming
@@ -295,11 +295,11 @@ class Measured(NamedTuple):
 
     @property
     def speed_up(self) -> float:
-        """How many times as fast as the peer, uint8 to uint8; NaN where it was not timed."""
+        """Speed relative to the peer, uint8 to uint8; NaN if the peer was not timed."""
         return math.nan if self.peer is None else self.peer.median_ms / self.timing.median_ms
 
     def figures(self) -> list[Figure]:
-        """Return the figures, those with bars where bars apply."""
+        """Return the figures, with bars where there are any for this case."""
         timing, what = self.timing, self.timing.what
         barred = timing.on_gpu and (
             timing.precision, timing.width, timing.height) == ('f16', *BARRED_SIZE)
@@ -328,7 +328,7 @@ class Measured(NamedTuple):
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything by name."""
+        """Return all values by name, for the JSON file."""
         cost = self.cost and {
             'flops': self.cost.flops, 'bytes_ideal': self.cost.ideal_size,
             'bytes_layer_by_layer': self.cost.layers_size, 'layers': len(self.cost.layers)}
@@ -383,7 +383,7 @@ def engine(setting: Setting) -> Result:
 
 
 def profile_lines(what: str, cpu: float, layers: Sequence[LayerTime]) -> list[str]:
-    """Add up layers by kernel, the slowest first, with what they reach a second."""
+    """Return a line for each kernel, the slowest first: total time, FLOP/s and bytes/s."""
     kernels: dict[tuple[str, str], list[LayerTime]] = {}
     for layer in layers:
         kernels.setdefault((layer.kind, layer.kernel), []).append(layer)
@@ -401,7 +401,7 @@ def assemble(
     timing: EngineTiming, cost: NetworkCost | None, ceilings: Ceilings | None,
     peers: Sequence[EngineTiming],
 ) -> Measured:
-    """Put a timing beside the floors of its network and the peer of its size and precision."""
+    """Combine a timing with the floors of its network and the peer of its size and precision."""
     peer = next((peer for peer in peers if peer.case == timing.case), None)
     known = cost is not None and ceilings is not None and timing.on_gpu
     return Measured(
@@ -409,7 +409,7 @@ def assemble(
 
 
 def plot_rows(result: Result) -> list[SpeedRow]:
-    """Return what to draw of a result of :func:`engine`: engines, then the peer."""
+    """Return the rows of a speed plot from a result of :func:`engine`: engines, then peers."""
     rows = []
     for one in result.details['timings'] + result.details['peers']:
         floors = one.get('floors_ms') or {}
@@ -434,7 +434,7 @@ def _ceilings(precisions: Iterable[str], notes: list[str]) -> Ceilings | None:
     try:
         return measure_ceilings(sorted(precisions))
     except (RuntimeError, AssertionError) as error:
-        # torch has no CUDA beside TensorRT, or the GPU has no room.
+        # torch may lack CUDA where TensorRT works, or the GPU is out of memory.
         notes.append(f'no floors, as the rates of the GPU cannot be measured ({error})')
         return None
 
@@ -442,11 +442,11 @@ def _ceilings(precisions: Iterable[str], notes: list[str]) -> Ceilings | None:
 def _time_peers(
     timings: Iterable[EngineTiming], seconds: float, notes: list[str]
 ) -> list[EngineTiming]:
-    """Time the peer once for each size and precision; torch on a CPU does f32 alone well."""
+    """Time the peer once for each size and precision; on a CPU, only f32 is fast in torch."""
     import torch
 
     on_gpu = torch.cuda.is_available()
-    # Never a peer on the CPU beside an engine on a GPU.
+    # Never compare a peer on the CPU with an engine on a GPU.
     wanted = dict.fromkeys(timing.case for timing in timings if timing.on_gpu == on_gpu
                            and (on_gpu or timing.precision == 'f32'))
     peers = []
@@ -455,7 +455,7 @@ def _time_peers(
             peers.append(min((
                 _time_peer(precision, width, height, seconds, layout)
                 for layout in ('channels_last', 'contiguous')), key=lambda peer: peer.median_ms))
-        except RuntimeError as error:  # no memory left, mostly
+        except RuntimeError as error:  # usually out of memory
             notes.append(f'PReNet {precision} {width}x{height} failed: {error}')
     return peers
 
@@ -463,7 +463,7 @@ def _time_peers(
 def _time_peer(
     precision: str, width: int, height: int, seconds: float, layout: str
 ) -> EngineTiming:
-    """Time PReNet as our torch engine is timed, on the GPU, or where there is none on the CPU."""
+    """Time PReNet in the same way as our torch engine, on the GPU, or on the CPU without one."""
     import torch
 
     from derain_ros.bench.prenet import PReNet

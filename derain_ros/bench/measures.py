@@ -1,4 +1,4 @@
-"""Figures of a benchmark: their arithmetic, their bars, and how they are printed."""
+"""Figures of a benchmark: how they are computed, judged against limits (bars), and printed."""
 
 import math
 import operator
@@ -15,10 +15,10 @@ _RELATIONS = {'>=': operator.ge, '<=': operator.le, '<': operator.lt, '=': opera
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure, NaN where it could not be measured, printed with so many digits.
+    """A measured figure, NaN if it could not be measured, printed with ``digits`` decimals.
 
-    ``bar`` is what it should reach: ``>=``, ``<=``, ``<`` or ``=`` and a limit in its unit, as in
-    ``<= 66``.
+    ``bar`` is the target: ``>=``, ``<=``, ``<`` or ``=`` and a limit in the unit of the figure,
+    as in ``<= 66``.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Figure:
 
 @dataclass
 class Result:
-    """What a scenario found: figures, put so that those with bars come first, and notes.
+    """The result of a scenario: figures, those with bars sorted first, and notes.
 
-    ``details`` are more figures, for the JSON file.
+    ``details`` holds further values for the JSON file.
     """
 
     title: str
@@ -57,10 +57,10 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.figures = sorted(self.figures, key=lambda figure: not figure.bar)  # else in order
+        self.figures = sorted(self.figures, key=lambda figure: not figure.bar)  # a stable sort
 
     def table(self) -> str:
-        """Return the result for a terminal."""
+        """Return the result as a table for a terminal."""
         rows = [figure.cells() for figure in self.figures]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {bar:<{widths[2]}}  {verdict}'
@@ -69,7 +69,7 @@ class Result:
             [self.title, *map(str.rstrip, lines), *(f'  {note}' for note in self.notes)])
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as JSON takes it: null for what was not measured."""
+        """Return everything, ready for JSON: None for what was not measured."""
         return _without_nan({
             'title': self.title, 'notes': self.notes, 'details': self.details,
             'figures': [
@@ -86,26 +86,26 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# Arithmetic on plain numbers
+# Statistics of plain numbers
 
 DONE = ('published', 'dropped', 'failed', 'idle')
-"""Keys of /diagnostics that a received frame ends in."""
+"""Counters in /diagnostics; every received frame ends up in exactly one of them."""
 
 KINDS = ('derained', 'bypassed', 'passed_through')
-"""Keys of /diagnostics that a published frame counts in."""
+"""Counters in /diagnostics; every published frame is in exactly one of them."""
 
 _MOST_IN_WORK = 2
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return a percentile, 0–100, of the values that are no NaN; NaN of none."""
+    """Return a percentile, ``share`` 0–100, of the values, ignoring NaN; NaN if there are none."""
     numbers = np.asarray(values, float)
     numbers = numbers[~np.isnan(numbers)]
     return float(np.percentile(numbers, share)) if len(numbers) else math.nan
 
 
 def rate(times: Sequence[int]) -> float:
-    """Return events a second of ascending times in nanoseconds; 0 for fewer than two."""
+    """Return the rate in Hz of events at ascending times in ns; 0 for fewer than two."""
     if len(times) < 2 or times[-1] <= times[0]:
         return 0.0
     return (len(times) - 1) * 1e9 / (times[-1] - times[0])
@@ -118,19 +118,19 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ratio(value: float, reference: float) -> float:
-    """Return value by reference; NaN where that says nothing."""
+    """Return value / reference; NaN unless the reference is positive."""
     return value / reference if reference > 0 else math.nan
 
 
 def evenness(counts: Sequence[int]) -> float:
-    """Return the least count as a share of the greatest; 0 where one got nothing."""
+    """Return the smallest count as a fraction of the largest; 0 if any count is 0."""
     return min(counts) / max(counts) if max(counts) else 0.0
 
 
 def count_errors(reports: Sequence[Mapping[str, str]]) -> list[str]:
-    """Say where the counts of a camera in /diagnostics do not add up, or go backwards.
+    """Check that the counters of a camera in /diagnostics add up, and do not decrease.
 
-    ``reports`` are its values in each report, in order; the result has an entry for each bad one.
+    ``reports`` are its values in each report, in order; returns a message for each bad report.
     """
     errors = []
     last = -1
@@ -150,7 +150,7 @@ def count_errors(reports: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def growth(values: Sequence[float]) -> float:
-    """Return the median of the last tenth less that of the first, three values each at least.
+    """Return the median of the last tenth minus that of the first, of at least three values each.
 
     NaN for fewer than six values.
     """
@@ -161,9 +161,9 @@ def growth(values: Sequence[float]) -> float:
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Return the median of the slopes between all pairs of points (Theil and Sen), per unit.
+    """Return the Theil-Sen slope, the median of the slopes between all pairs of points.
 
-    NaN for fewer than two points; ``times`` ascend.
+    It is per unit of ``times``, which must be strictly ascending; NaN for fewer than two points.
     """
     rows, columns = np.triu_indices(len(times), 1)
     x, y = np.asarray(times, float), np.asarray(values, float)
@@ -173,12 +173,12 @@ def slope(times: Sequence[float], values: Sequence[float]) -> float:
 # Processes
 
 class ProcessFigures(NamedTuple):
-    """A process at one moment.
+    """Resource usage of a process at one moment.
 
-    ``time`` in ns since the epoch; ``cpu`` seconds so far, user and system, of all threads;
-    memory in MiB: resident, the same with shared pages divided among their users, and the part
-    that is backed by no file (heap, stacks); how many ``threads`` and ``descriptors``. What is
-    not asked for is NaN.
+    ``time`` in ns since the epoch; ``cpu`` in seconds so far, user and system, of all threads;
+    memory in MiB: resident set (``rss``), proportional set (``pss``), and ``anonymous`` memory,
+    which is not backed by a file (heap, stacks); number of ``threads`` and file ``descriptors``.
+    Values that were not requested are NaN.
     """
 
     time: int
@@ -191,9 +191,9 @@ class ProcessFigures(NamedTuple):
 
 
 def process_figures(pid: int, *, cheap: bool = False) -> ProcessFigures:
-    """Return the figures of a process; ProcessLookupError where they cannot be had.
+    """Return the resource usage of a process; raises ProcessLookupError if it is unavailable.
 
-    ``cheap`` ones are CPU time and resident memory alone, which cost the process nothing.
+    With ``cheap``, only CPU time and resident memory are read, which costs the process nothing.
     """
     try:
         process = psutil.Process(pid)
@@ -212,9 +212,9 @@ def process_figures(pid: int, *, cheap: bool = False) -> ProcessFigures:
 
 
 def cpu_share(samples: Sequence[ProcessFigures], begin: int, end: int) -> float:
-    """Return the CPU seconds that a process used per second between two times in nanoseconds.
+    """Return the CPU seconds that a process used per second between two times in ns.
 
-    The first and the last sample in between count. NaN for fewer than two.
+    They are those between the first and last sample in that interval. NaN for fewer than two.
     """
     inside = [sample for sample in samples if begin <= sample.time <= end]
     if len(inside) < 2:

@@ -61,13 +61,13 @@ class PlainNode(Node):
 
 
 def to_array(message: Image) -> np.ndarray:
-    """Return the pixels of a bgr8 message as cv_bridge's imgmsg_to_cv2 does: in place."""
+    """Return the pixels of a bgr8 message as cv_bridge's imgmsg_to_cv2 does, without a copy."""
     pixels = np.ndarray((message.height, message.step // 3, 3), np.uint8, buffer=message.data)
     return np.ascontiguousarray(pixels[:, :message.width])
 
 
 def to_message(pixels: np.ndarray, encoding: str) -> Image:
-    """Return a message of uint8 pixels as cv_bridge's cv2_to_imgmsg does: by frombytes."""
+    """Return a message of uint8 pixels as cv_bridge's cv2_to_imgmsg does, using frombytes."""
     message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
     message.data.frombytes(pixels.tobytes())
     message.step = len(message.data) // message.height

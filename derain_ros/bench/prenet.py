@@ -1,9 +1,9 @@
-"""PReNet, the classic light network for deraining, as a peer to time ours against.
+"""PReNet, a classic lightweight deraining network, as a baseline for timing.
 
-Topology after Ren et al., "Progressive Image Deraining Networks: A Better and Simpler
-Baseline", CVPR 2019: six recursions over the same weights, each of a convolution, a
+Architecture after Ren et al., "Progressive Image Deraining Networks: A Better and Simpler
+Baseline", CVPR 2019: six recursions with shared weights, each of a convolution, a
 convolutional LSTM, five residual blocks and a convolution. Written from the paper; the
-weights are random, so that its time is meant and not its pictures.
+weights are random, as only its run time is of interest, not its output.
 """
 
 from functools import partial
@@ -20,10 +20,10 @@ _convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 class PReNet(nn.Module):
-    """The recursive network, uint8 BGR in 0–255, N×H×W×3, to the same, as our engines run one.
+    """The recursive network; input and output are uint8, BGR, 0–255, N×H×W×3, as in our engines.
 
-    The four gates of the LSTM are one convolution: the same arithmetic in a quarter of the
-    launches, in favour of the peer. ``precision`` is ``f32``, ``f16`` or ``bf16``.
+    The four gates of the LSTM are one convolution: the same arithmetic with a quarter of the
+    kernel launches, in favour of the peer. ``precision`` is ``f32``, ``f16`` or ``bf16``.
     """
 
     def __init__(self, precision: str = 'f32') -> None:
@@ -36,7 +36,7 @@ class PReNet(nn.Module):
         self.to(self.type)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Derain; see the class for shapes."""
+        """Derain a batch; see the class for shapes."""
         rainy = image.permute(0, 3, 1, 2).to(self.type) / 255
         batch, _, height, width = rainy.shape
         hidden = cell = rainy.new_zeros((batch, _CHANNELS, height, width))
@@ -55,7 +55,7 @@ class PReNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions, each with ReLU, beside the identity; ReLU once more behind the sum."""
+    """A residual block: two convolutions, each with ReLU, and another ReLU after the sum."""
 
     def __init__(self) -> None:
         super().__init__()

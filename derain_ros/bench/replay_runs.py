@@ -1,4 +1,4 @@
-"""``derain replay-bench``: runs of a bag through a node, their figures, and the highest rate."""
+"""``derain replay-bench``: replay a bag to a node, compute figures, and find the highest rate."""
 
 import math
 import time
@@ -19,15 +19,15 @@ from derain_ros.live.live_run import LiveRun
 from derain_ros.live.played import Played, PlayedCamera
 
 COUNTS = (*FATES, *KINDS)
-"""Keys of the node's counts, in a status of /diagnostics."""
+"""Keys of the node's counters in a status of /diagnostics."""
 
-LOWEST, HIGHEST = 1 / 64, 64.0  # factors beyond which nothing is tried
+LOWEST, HIGHEST = 1 / 64, 64.0  # the range of factors that are tried
 
 _SAMPLE_SECONDS = 0.5
 _SHARES = {'p50': 50, 'p90': 90, 'p95': 95, 'p99': 99, 'max': 100}
-# The player has fallen behind where the last message was later than this share of the run,
+# The player has fallen behind if, at the end, messages are late by more than this share of the run
 _LATE_SHARE = 0.01
-# and than this, which the scheduler of a busy machine may take.
+# and by more than this, a delay that the scheduler of a busy machine may cause.
 _LATE_SECONDS = 0.1
 _LINEAR_STEP = 1.05
 _BINARY_RATIO = 1.1
@@ -38,10 +38,10 @@ def play(
     run: LiveRun, cameras: Sequence[PlayedCamera], factor: float, seconds: float,
     progress: Callable[[float, float], Any] = lambda played, seconds: None,
 ) -> dict[str, Any]:
-    """Play what a run has so much faster than recorded; returns the :func:`run_figures`.
+    """Play the bag of a run, ``factor`` times as fast as recorded; returns :func:`run_figures`.
 
-    ``progress`` is called some times a second, with the seconds that it has been played and those
-    that it will be; ``(seconds, seconds)`` at the end. LiveRunError says that a process failed.
+    ``progress`` is called several times per second with the seconds played so far and in all;
+    at the end with ``(seconds, seconds)``. Raises LiveRunError if a process fails.
     """
     samples: list[ProcessFigures] = []
 
@@ -64,18 +64,18 @@ def run_figures(
 ) -> dict[str, Any]:
     """Return the figures of a run, ready for JSON.
 
-    It was to be played ``factor`` times as fast as recorded, for so many ``seconds``; ``samples``
-    are of the node's process, first at the first message and last after the last one. The result
-    has ``factor``, ``seconds`` (as it took), ``sent``, ``received``, ``loss`` (0–1), ``fps``,
-    ``cpu_percent`` (of one core), ``cpu_ms_per_frame`` (received), ``rss_mib``, ``samples``,
-    ``pacing`` (whether the player kept the rate: ``kept``, how late messages were, and how many
-    the disk had not given in time), and ``cameras``.
+    ``factor`` and ``seconds`` are the requested speed, relative to the recording, and duration;
+    ``samples`` are of the node's process, the first at the first message, the last after the last
+    one. The result has ``factor``, ``seconds`` (actual), ``sent``, ``received``, ``loss`` (0–1),
+    ``fps``, ``cpu_percent`` (of one core), ``cpu_ms_per_frame`` (received), ``rss_mib``,
+    ``samples``, ``pacing`` (``kept``: whether the player kept the rate, ``late_ms``, and
+    ``starved``: messages that the disk delivered too late), and ``cameras``.
     """
     listed = [_camera_figures(camera, played) for camera in cameras]
     sent = sum(camera['sent'] for camera in listed)
     received = sum(camera['received'] for camera in listed)
     memory = [sample.rss for sample in samples]
-    # The first share is of nothing yet.
+    # CPU usage is between two samples, so the first one has none.
     steps = list(pairwise(_even(samples)))
     return {
         'factor': factor,
@@ -105,7 +105,7 @@ def _cpu_percent(before: ProcessFigures, now: ProcessFigures) -> float:
 
 
 def _even(samples: Sequence[ProcessFigures]) -> list[ProcessFigures]:
-    """Leave out the last sample but one where the last comes soon after: too few ticks of CPU."""
+    """Drop the second-to-last sample if the last follows too soon to measure CPU time."""
     if len(samples) > 2 and (
             samples[-1].time - samples[-2].time < (samples[-2].time - samples[-3].time) / 2):
         return [*samples[:-2], samples[-1]]
@@ -113,14 +113,14 @@ def _even(samples: Sequence[ProcessFigures]) -> list[ProcessFigures]:
 
 
 def kept_pace(late: Sequence[int], seconds: float) -> bool:
-    """Tell whether messages, each so many ns after it was due, kept the rate of a run."""
-    # A single hiccup is made up for; a player that is too slow is late for good.
+    """Return whether the player kept the rate; ``late`` is the delay of each message, ns."""
+    # A player catches up after a single hiccup; one that is too slow stays late until the end.
     tail = late[-max(1, len(late) // 20):]
     return bool(tail) and min(tail) / 1e9 <= max(_LATE_SECONDS, _LATE_SHARE * seconds)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:
-    """Return p50, p90, p95, p99 and the maximum of the values that are no NaN; None of none."""
+    """Return p50, p90, p95, p99 and max of the values, ignoring NaN; None if there are none."""
     return {name: _rounded(percentile(values, share)) for name, share in _SHARES.items()}
 
 
@@ -137,7 +137,7 @@ def _camera_figures(camera: PlayedCamera, played: Played) -> dict[str, Any]:
         'received': received,
         'loss': _loss(len(frames), received),
         'offered_fps': round(offered, 3),
-        # Of the time that was offered: what comes late comes, what is lost is lost.
+        # Received share of the offered rate: late frames count, lost frames do not.
         'fps': round(offered * received / len(frames), 3) if frames else 0.0,
         'counts': played.counts(camera.namespace, COUNTS),
         **{name: percentiles(times) for name, times in columns.items()},
@@ -165,10 +165,10 @@ def _rounded(value: float, digits: int | None = 3) -> float | None:
 # The search for the highest rate
 
 class Trial(NamedTuple):
-    """A factor that was tried.
+    """The result of trying a factor.
 
-    ``loss`` is the share of the frames sent that did not come back (0–1; None if none was sent),
-    ``sustained`` that it was within the limit and the player kept the pace.
+    ``loss`` is the share of the frames sent that were not received (0–1; None if none was sent);
+    ``sustained`` is true if it was within the limit and the player kept the rate.
     """
 
     factor: float
@@ -188,17 +188,17 @@ def measure(
     seconds: float | None, loss_limit: float, trial_seconds: float | None,
     told: Callable[[str, dict], None],
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Play a bag in full, and if asked for search for the highest factor.
+    """Play a bag in full, and optionally search for the highest sustained factor.
 
-    ``play`` plays it by a factor for some seconds and returns figures; it is ``period`` seconds
-    long. A run is ``factor`` times as fast as recorded and so many ``seconds`` long, None plays
-    the bag once; each trial of the search takes ``trial_seconds``, None leaves the search out. A
-    factor counts as sustained up to a share of lost frames, ``loss_limit``, 0–1. ``told`` is
-    called with ``run`` or ``trial`` and the figures of each as it is done. Returns ``runs`` and
-    ``search`` as the JSON file of kind ``replay`` has them.
+    ``play`` takes a factor and a duration in seconds, and returns figures; the bag is ``period``
+    seconds long. The run is ``factor`` times as fast as recorded and takes ``seconds``, None to
+    play the bag once; each trial of the search takes ``trial_seconds``, None for no search. A
+    factor counts as sustained if the share of lost frames is at most ``loss_limit``, 0–1. ``told``
+    is called with ``run`` or ``trial`` and the figures of each when it is done. Returns ``runs``
+    and ``search`` for the run file of kind ``replay``.
     """
     def in_full(factor: float) -> dict[str, Any]:
-        # Played faster, a bag is over sooner; it should not be shorter than a trial.
+        # A bag played faster ends sooner, but a run should not be shorter than a trial.
         run = play(factor, seconds or max(period / factor, trial_seconds or 0.0))
         told('run', run)
         return run
@@ -227,11 +227,11 @@ def measure(
 
 
 def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
-    """Find the highest factor that is sustained; returns all trials in order, ``first`` included.
+    """Search for the highest sustained factor; returns all trials in order, ``first`` included.
 
-    From a first trial the factor is doubled until one fails (or halved until one holds), then
-    the gap is halved until its ends are within 10 %, then the best one is raised in steps of
-    5 %: what ros2_benchmark's binary and linear searches do.
+    From ``first`` on, the factor is doubled until one fails (or halved until one is sustained),
+    then the interval is bisected until its ends are within 10 %, then the best one is raised in
+    steps of 5 %, like the binary and linear searches of ros2_benchmark.
     """
     tried = [first]
 
@@ -255,14 +255,14 @@ def search(measure: Callable[[float], Trial], first: Trial) -> list[Trial]:
 
 
 def best(tried: Sequence[Trial]) -> float | None:
-    """Return the highest factor that was sustained."""
+    """Return the highest factor that was sustained, None if there is none."""
     return max((one.factor for one in tried if one.sustained), default=None)
 
 
 def to_confirm(tried: Sequence[Trial], known: float) -> Iterator[float]:
-    """Yield the factors to play in full, until one holds: the best one, and steps below.
+    """Yield factors to play in full until one is sustained: the best one, then steps below it.
 
-    ``known`` was played in full already; none below it is worth it if it held.
+    ``known`` was played in full already; if it was sustained, only higher factors are yielded.
     """
     factor = best(tried) or 0.0
     lowest = known if any(one.sustained and one.factor == known for one in tried) else 0.0
@@ -274,7 +274,7 @@ def to_confirm(tried: Sequence[Trial], known: float) -> Iterator[float]:
 
 
 def facts_of(model: str, engine: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what is known of a model from its name and from the node's status of the engine."""
+    """Return the facts of a model from its name and from the engine status of the node."""
     values = {key: engine.get(key) or None for key in ('engine', 'device', 'precision')}
     known = dict.fromkeys(('model', 'file', 'sha256'))
     info = EngineInfo(**{key: text or '' for key, text in values.items()}, model=model, reason='')
@@ -292,9 +292,9 @@ _HEAD = ('camera', 'offered', 'fps', 'loss', 'latency p50', 'p95', 'p99', 'age p
 
 
 def run_table(run: Mapping[str, Any]) -> str:
-    """Return what came of a run: a line for each camera, and the node's process."""
+    """Return the figures of a run as text: a line for each camera, and one for the process."""
     rows = [_HEAD, *(_row(camera) for camera in run['cameras'])]
-    # The counts that are 0 for every camera say nothing, but for those that users ask for.
+    # Leave out these three columns if they are 0 for every camera.
     shown = [column for column in zip(*rows, strict=True)
              if column[0] not in ('failed', 'idle', 'passed_through')
              or set(column[1:]) != {'0'}]
@@ -324,7 +324,7 @@ def _row(camera: Mapping[str, Any]) -> Sequence[str]:
 
 
 def notes(run: Mapping[str, Any]) -> list[str]:
-    """Say what a reader of a run's figures should know besides, one sentence each."""
+    """Return notes that help to interpret the figures of a run, one sentence each."""
     found = []
     pacing = run['pacing']
     if not pacing['kept']:
@@ -360,7 +360,7 @@ def trial_line(run: Mapping[str, Any], limit: float) -> str:
 
 
 def search_note(found: Mapping[str, Any]) -> str:
-    """Return what a search found, one sentence."""
+    """Return the result of a search as one sentence."""
     limit = f'{100 * found["loss_limit"]:g} % loss'
     highest = found['highest_factor']
     if highest is None:

@@ -1,4 +1,4 @@
-"""How the scenarios are to be run, and the clips that they play."""
+"""Settings of the scenarios, and the clips that they play."""
 
 import os
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _INSTRUCTION_SETS = ('amx_bf16', 'avx512_bf16', 'avx512f', 'avx2', 'avx', 'sve',
 
 
 def instruction_set() -> str:
-    """Return the widest vector instructions of this CPU, and the limit set for oneDNN, if any."""
+    """Return the best vector instruction set of this CPU, and the limit for oneDNN, if set."""
     try:
         flags = set(Path('/proc/cpuinfo').read_text().split())
     except OSError:
@@ -29,13 +29,13 @@ def instruction_set() -> str:
 
 
 def has_bf16() -> bool:
-    """Tell whether the instructions in use multiply in bf16."""
+    """Return whether the instruction set in use supports bf16 multiplication."""
     limit = os.environ.get('ONEDNN_MAX_CPU_ISA', '').upper()
     return 'bf16' in instruction_set().partition(' ')[0] and limit not in _WITHOUT_BF16
 
 
 class ClipFile(NamedTuple):
-    """A .npy file of frames, and which of them are dry and which rainy."""
+    """A .npy file of frames, and the indices of its dry and rainy frames."""
 
     path: Path
     dry: range
@@ -47,13 +47,13 @@ class Setting:
     """How to run the scenarios.
 
     ``bag`` is a rosbag2 with a dry clip on ``topic``; ``folder`` is for clips and logs;
-    ``parameters`` are those of the node in every scenario, ``model`` and ``engine``. The scenario
-    ``engine`` goes by ``engines`` (empty for all that can run), ``models`` (empty for that of the
-    node), ``kernels`` (:data:`derain_ros.engines.contract.KERNELS`), and whether to time PReNet
-    (``peer``) and each layer of OpenVINO (``profile``), too. ``sizes``, width and height in
-    pixels, are of ``engine`` and ``stages``; ``rate`` is the frames a second of ``vga``;
-    ``duration`` the seconds asked for instead of those of each scenario. ``quick`` is as short as
-    possible: to see that everything works, not how fast.
+    ``parameters`` are the node parameters in every scenario, ``model`` and ``engine``. For the
+    scenario ``engine`` only: ``engines`` (empty for all that can run), ``models`` (empty for that
+    of the node), ``kernels`` (:data:`derain_ros.engines.contract.KERNELS`), and whether to also
+    time PReNet (``peer``) and each OpenVINO layer (``profile``). ``sizes``, width and height in
+    pixels, are for ``engine`` and ``stages``; ``rate`` is the frame rate of ``vga``, Hz;
+    ``duration`` replaces the duration of each scenario, s. ``quick`` runs are as short as
+    possible, to check that everything works, not for timing.
     """
 
     bag: Path
@@ -71,17 +71,17 @@ class Setting:
     quick: bool = False
 
     def seconds(self, usual: float) -> float:
-        """Return how long to measure, where ``usual`` seconds are wanted."""
+        """Return how long to measure, s; ``usual`` is the duration without other options."""
         if self.duration is not None:
             return self.duration
         return min(usual, 2.0) if self.quick else usual
 
     def clip(self, width: int, height: int) -> ClipFile:
-        """Make a clip of dry frames and of the same frames with rain.
+        """Return a clip of dry frames and the same frames with rain, made if it does not exist.
 
-        There are fewer frames of large sizes, so that they are made soon and fit in memory.
+        At large sizes there are fewer frames, so that they are made quickly and fit in memory.
         """
-        from derain_ros.live.played import load_frames  # needs ROS, the engines do not
+        from derain_ros.live.played import load_frames  # needs ROS, unlike the engine scenario
 
         path = self.folder / f'{width}x{height}.npy'
         if not path.exists():

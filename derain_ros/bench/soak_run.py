@@ -1,4 +1,4 @@
-"""The node under full load for a long time: whether anything grows."""
+"""Soak test: run the node under load for a long time, and check that nothing grows."""
 
 import csv
 import json
@@ -24,22 +24,22 @@ from derain_ros.live.played import PlayedClip
 from derain_ros.report.plots import Panel, require, time_plot
 from derain_ros.text import UserError
 
-WARM_UP_SECONDS = 60.0  # what grows in the first minute is caches and pools that fill
+WARM_UP_SECONDS = 60.0  # growth in the first minute is due to caches and pools being filled
 
 MEMORY_BAR = 5.0
 
 SoakSample = Mapping[str, float]
-"""The node at one moment, and what came from it since the sample before; a row of soak.csv.
+"""The node at one moment, and its output since the sample before; a row of soak.csv.
 
-``seconds`` since the first sample; memory, ``threads`` and ``descriptors`` of
-:class:`~derain_ros.bench.measures.ProcessFigures`; ``cpu`` time since the last sample,
+``seconds`` since the first sample; memory, ``threads`` and ``descriptors`` as in
+:class:`~derain_ros.bench.measures.ProcessFigures`; ``cpu`` usage since the last sample,
 percent of one core; ``fps`` of images received; ``age_p50``, ``age_p95`` and ``age_p99`` from
-stamp to arrival, ms, NaN if no image came; counts of the node so far, by its newest report.
+stamp to arrival, ms, NaN if no image arrived; counters of the node, from its newest report.
 """
 
 
 class _Recorder:
-    """Takes a sample every now and then, and writes it down at once."""
+    """Takes a sample every ``every`` seconds, and writes it to a CSV file immediately."""
 
     def __init__(self, run: LiveRun, sink: TextIO, every: float):
         self.samples: list[SoakSample] = []
@@ -59,7 +59,7 @@ class _Recorder:
         before, self._last = self._last, now
         images = [found for found in self._run.listener.drain()
                   if found.topic == f'{CAMERA}/derained/image']
-        if before is None:  # the first one looks back on nothing
+        if before is None:  # the first sample has no interval before it
             self._start = now.time
             return
         ages = [(found.time - found.stamp) / 1e6 for found in images]
@@ -85,11 +85,11 @@ def run_soak(
     setting: Setting, output: Path, *, size: tuple[int, int], rate: float, seconds: float,
     every: float,
 ) -> Result:
-    """Load the node, and leave ``soak.csv``, ``soak.json``, ``soak.svg`` and logs in ``output``.
+    """Run a soak test; writes ``soak.csv``, ``soak.json``, ``soak.svg`` and logs to ``output``.
 
-    Frames of a ``size`` (width, height) are offered at a ``rate`` for some ``seconds``, with a
-    sample ``every`` so many. LiveRunError says that a process failed, ValueError that there was
-    no time for enough samples.
+    Frames of ``size`` (width, height) are sent at ``rate`` Hz for ``seconds``, with a sample every
+    ``every`` seconds. Raises LiveRunError if a process fails, UserError if there was no time for
+    two samples, and ModuleNotFoundError without matplotlib.
     """
     require()
     output.mkdir(parents=True, exist_ok=True)
@@ -114,12 +114,12 @@ def run_soak(
 
 
 def warm_up_seconds(samples: Sequence[SoakSample]) -> float:
-    """Return where the judgement begins: after a minute, in a short soak at the middle."""
+    """Return the length of the warm-up, s: a minute, or half of a short soak test."""
     return min(WARM_UP_SECONDS, samples[-1]['seconds'] / 2)
 
 
 def judge(title: str, samples: Sequence[SoakSample], begin: float) -> Result:
-    """Hold the samples since ``begin`` seconds against the bars."""
+    """Judge the samples from ``begin`` seconds on against the bars."""
     steady = [sample for sample in samples if sample['seconds'] >= begin]
 
     def column(name: str) -> list[float]:
@@ -153,7 +153,7 @@ def plot(title: str, samples: Sequence[SoakSample], begin: float) -> str:
 
     start = next(sample for sample in samples if sample['seconds'] >= begin)
     return time_plot(title, series('seconds')['seconds'], [
-        # Less what it began with: growth that matters is small beside the whole.
+        # Relative to the mark, as relevant growth is small compared with the total.
         Panel('memory of the node less that at the mark, MiB', {
             f'{label}, {samples[-1][name]:.0f} at the end':
                 [sample[name] - start[name] for sample in samples]

@@ -1,4 +1,4 @@
-"""Streams through a running node: one camera, too much of one, four of them, and the rain gate."""
+"""Streams through a running node: one camera, overload, four cameras, and the rain gate."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,13 +34,13 @@ _BYPASSED, _DERAINED = 'bypassed', 'derained'
 
 
 def even_plan(frames: Sequence[int], rate: float, seconds: float) -> Plan:
-    """Plan to send frames, given by their indices, again and again at an even rate."""
+    """Plan to send frames, given by index, repeatedly at a constant rate in Hz."""
     return [(frames[count % len(frames)], count / rate)
             for count in range(max(1, round(seconds * rate)))]
 
 
 def inference_ms(frames: Sequence[PlayedFrame], values: Mapping[str, str]) -> float:
-    """Return the median inference time of frames; that of /diagnostics where none is told."""
+    """Return the median inference time of frames, ms; if none is known, that of /diagnostics."""
     median = percentile([frame.infer_ms for frame in frames], 50)
     return median if median == median else number(values, 'infer_p50_ms')
 
@@ -49,10 +49,10 @@ def _play(
     setting: Setting, name: str, clip: ClipFile, plan: Plan, parameters: Mapping[str, str], *,
     cameras: Sequence[str] = (CAMERA,), watch: Callable[[LiveRun], None] = lambda run: None,
 ) -> Played:
-    """Play a clip through a fresh node, on every camera; images and masks are listened to.
+    """Play a clip on every camera of a newly started node, with subscribers to images and masks.
 
-    ``name`` is the folder for the logs, ``parameters`` are those beside the setting's, ``cameras``
-    namespaces; ``watch`` is called some twenty times a second meanwhile.
+    ``name`` is the folder for the logs, ``parameters`` are those in addition to the setting's,
+    ``cameras`` are namespaces; ``watch`` is called about twenty times per second meanwhile.
     """
     source = PlayedClip(clip.path, plan, tuple(camera.strip('/') for camera in cameras))
     with live_run(setting.folder / name, source, {**setting.parameters, **parameters}) as run:
@@ -63,20 +63,20 @@ def _play_rain(
     setting: Setting, name: str, size: tuple[int, int], rate: float, seconds: float,
     cameras: Sequence[str] = (CAMERA,),
 ) -> Played:
-    """Play rain at an even rate, with the gate off."""
+    """Play rainy frames at a constant rate in Hz, with the rain gate off."""
     clip = setting.clip(*size)
     plan = even_plan(clip.rainy, rate, setting.seconds(seconds))
     return _play(setting, name, clip, plan, {'rain_gate': 'false'}, cameras=cameras)
 
 
 def _details(played: Played, camera: str = CAMERA) -> dict:
-    """Return counts and latencies of a camera for the JSON file."""
+    """Return frame counts and diagnostics of a camera for the JSON file."""
     return {'sent': len(played.frames[camera]), 'arrived': len(played.arrived(camera)),
             'counts': played.counts(camera), 'diagnostics': dict(played.after[camera])}
 
 
 def _common(played: Played) -> tuple[list[float], dict[str, Figure]]:
-    """Return ages in order of arrival, and the figures that the scenarios of one camera share."""
+    """Return ages in ms, and the figures that the single-camera scenarios share, by name."""
     arrived = played.arrived(CAMERA)
     ages = [frame.age_ms for frame in arrived]
     return ages, {figure.name: figure for figure in (
@@ -93,11 +93,11 @@ def _fate(played: Played) -> str:
 
 
 def vga(setting: Setting) -> Result:
-    """Measure how many frames come out of a camera of 640x480, and how old they are."""
+    """Measure published rate and age of the frames of one camera of 640x480."""
     played = _play_rain(setting, 'vga', VGA, setting.rate, 20.0)
     ages, figures = _common(played)
-    # Without bf16 most CPUs are too slow for every frame of a model that was not chosen for them;
-    # what the node adds is judged then.
+    # Without bf16, most CPUs are too slow to process every frame with a model not chosen for
+    # them: then the bars are relative to the inference time.
     fast = has_bf16() or setting.parameters['model'] == 'auto'
     whole = fast and setting.rate == _VGA_RATE
     published, p95 = figures['published'].value, percentile(ages, 95)
@@ -116,7 +116,7 @@ def vga(setting: Setting) -> Result:
 
 
 def overload(setting: Setting) -> Result:
-    """Measure age, its growth and the counts at 60 Hz, far more than a CPU can take."""
+    """Measure age, its growth and the counters at 60 Hz, far more than a CPU can process."""
     played = _play_rain(setting, 'overload', (1920, 1080), _OVERLOAD_RATE, 60.0)
     ages, figures = _common(played)
     first, last = thirds(ages)
@@ -140,7 +140,7 @@ def overload(setting: Setting) -> Result:
 
 
 def cameras(setting: Setting) -> Result:
-    """Measure how evenly four cameras are served, triggered together as in vehicles' rigs."""
+    """Measure how evenly four cameras are served that are triggered together, as on vehicles."""
     played = _play_rain(setting, 'cameras', VGA, _CAMERAS_RATE, 20.0, _CAMERAS)
     arrived = {camera: played.arrived(camera) for camera in _CAMERAS}
     errors = [f'{camera}: {error}' for camera in _CAMERAS
@@ -158,17 +158,17 @@ def cameras(setting: Setting) -> Result:
     ], errors[:3], {camera: _details(played, camera) for camera in _CAMERAS})
 
 
-# The rain gate: a dry drive until it has closed, what the node then costs, and its opening
+# The rain gate: closing in dry frames, CPU time while closed, and opening when rain begins
 
 def _gate(setting: Setting) -> tuple[dict[str, str], float]:
-    """Return parameters with the gate on, and seconds in which a dry drive closes it for sure."""
+    """Return parameters with the gate on, and after how many dry seconds it is surely closed."""
     if setting.quick:
         return {'rain_gate': 'true', 'rain_gate_dry_after': '1.0'}, 4.0
     return {'rain_gate': 'true'}, 12.0
 
 
 class _Meter:
-    """CPU time of the node while a clip plays; keeps the images after a number of seconds."""
+    """Samples the CPU time of the node; keeps the images received after ``keep_after`` seconds."""
 
     def __init__(self, keep_after: float = float('inf')) -> None:
         self._samples: list[ProcessFigures] = []
@@ -178,18 +178,18 @@ class _Meter:
         now = time.time_ns()
         if not self._samples or now - self._samples[-1].time >= _SAMPLE_SECONDS * 1e9:
             self._samples.append(process_figures(run.pid, cheap=True))
-        # Not from the beginning: a second of images takes 28 MB.
+        # Not from the beginning: the images of one second take 28 MB.
         if now - self._samples[0].time >= self._keep_after * 1e9:
             run.listener.keep(f'{CAMERA}/derained/image')
 
     def cpu(self, played: Played, since: int) -> float:
-        """Return CPU seconds a second from shortly after a stamp to the last frame."""
+        """Return CPU seconds per second from shortly after a stamp (ns) to the last frame."""
         return cpu_share(self._samples, since + int(_BEGIN_AFTER * 1e9),
                          played.frames[CAMERA][-1].stamp)
 
 
 def dry(setting: Setting) -> Result:
-    """Measure the wet node on the rainy clip first, then the dry one on the dry clip."""
+    """Measure the node first on the rainy clip with the gate off, then on the dry clip with it."""
     clip = setting.clip(*VGA)
     seconds, (parameters, closing) = setting.seconds(10.0), _gate(setting)
     wet_meter, dry_meter = _Meter(), _Meter(keep_after=closing)
@@ -209,7 +209,7 @@ def dry(setting: Setting) -> Result:
         compared, changed = count_changed(frames, plan, clip, closed)
         notes = [f'the gate closed {(closed - frames[0].stamp) / 1e9:.1f} s after the first frame']
 
-    # Where the machine cannot take every frame, the cost of a second says less than this.
+    # If the machine cannot process every frame, CPU time per frame says more than per second.
     wet_rate, dry_rate = (rate([frame.arrival for frame in played.arrived(CAMERA)])
                           for played in (wet_run, dry_run))
     title = ('dry: 640x480 at 30 Hz, a dry clip behind the closed gate against rain with the gate '
@@ -229,7 +229,7 @@ def dry(setting: Setting) -> Result:
 
 
 def closed_since(frames: Sequence[PlayedFrame]) -> int | None:
-    """Return the stamp from which on no frame was derained; None if the last one was."""
+    """Return the stamp of the first frame bypassed after the last derained one; None if none."""
     since = None
     for frame in frames:
         if frame.outcome == _DERAINED:
@@ -242,10 +242,9 @@ def closed_since(frames: Sequence[PlayedFrame]) -> int | None:
 def count_changed(
     frames: Sequence[PlayedFrame], plan: Plan, clip: ClipFile, since: int
 ) -> tuple[int, int]:
-    """Compare the images that were kept with those sent.
+    """Compare the kept images with the frames sent, from a stamp (ns) on.
 
-    Returns how many there are from a stamp on, and how many of them did not arrive as they were
-    sent, in size, encoding or any pixel.
+    Returns how many were compared, and how many of them differ in size, encoding or any pixel.
     """
     sent = np.load(clip.path, mmap_mode='r')
     compared = changed = 0
@@ -260,7 +259,7 @@ def count_changed(
 
 
 def onset(setting: Setting) -> Result:
-    """Measure a dry drive until the gate has closed, then the same with rendered rain."""
+    """Play dry frames until the gate has closed, then rain, and measure how soon it opens."""
     clip = setting.clip(*VGA)
     parameters, closing = _gate(setting)
     dry = even_plan(clip.dry, _VGA_RATE, closing)
@@ -276,11 +275,11 @@ def onset(setting: Setting) -> Result:
 
 
 def onset_seconds(frames: Sequence[PlayedFrame], first_rainy: int) -> tuple[float, float, str]:
-    """Return the time from the first rainy frame, a number of all frames, to the first derained.
+    """Return the time from the first rainy frame, an index into ``frames``, to the first derained.
 
     Returns seconds between the stamps (infinite if none was derained, NaN if the gate was not
-    closed or nothing is told), how many rainy frames arrived before (NaN if none was derained),
-    and what was wrong, if anything.
+    closed or outcomes are unknown), how many rainy frames arrived before (NaN if none was
+    derained), and a description of the problem, if any.
     """
     told_dry = [frame.outcome for frame in frames[:first_rainy] if frame.outcome]
     rainy = frames[first_rainy:]

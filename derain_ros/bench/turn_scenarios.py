@@ -1,4 +1,4 @@
-"""Nodes beside each other: each gets a few frames in turn, so that all meet the same machine."""
+"""Compare nodes that get a few frames in turn, so that machine load affects all of them alike."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _START_TIMEOUT = 400.0
 _FRAME_TIMEOUT = 20.0
 _FIRST_FRAME_TIMEOUT = 120.0
 _WARM_UP_FRAMES = 3
-# Long enough for what is left to do after the image has arrived: the mask, and the report.
+# Long enough for the work after the image has arrived: publishing the mask and the report.
 _PAUSE = 0.03
 
 _OVERHEAD_SIZE = (1920, 1080)
@@ -34,28 +34,28 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
 
 @dataclass
 class Side:
-    """One of the nodes: what became of what it was sent, and its newest values in /diagnostics."""
+    """One of the nodes: the frames sent to it, and its newest values in /diagnostics."""
 
     frames: list[PlayedFrame] = field(default_factory=list)
     diagnostics: Mapping[str, str] = field(default_factory=dict)
 
     def times(self) -> dict[str, tuple[float, float]]:
-        """Return p50 and p95 of each stage and of stamp to arrival, ms."""
+        """Return p50 and p95 of each stage, and of stamp to arrival as ``total``, ms."""
         ages = [frame.age_ms for frame in self.frames]
         return {stage: (number(self.diagnostics, f'{stage}_p50_ms'),
                         number(self.diagnostics, f'{stage}_p95_ms')) for stage in STAGES} | {
             'total': (percentile(ages, 50), percentile(ages, 95))}
 
     def publication_ms(self, key: str = 'age_ms') -> list[float]:
-        """Return a time that the node tells of each frame less its inference, ms."""
+        """Return a time that the node reports for each frame minus its inference time, ms."""
         return [number(frame.told.values, key) - frame.infer_ms
                 for frame in self.frames if frame.told]
 
     def overheads_ms(self) -> list[float]:
-        """Return, for each frame, the time from sending to receiving less its inference.
+        """Return, for each frame, the time from sending to receiving minus inference, ms.
 
-        Sent is when the message was handed to the middleware. Where the node does not tell the
-        inference time of a frame, the median of /diagnostics stands in.
+        A frame is sent when it is handed to the middleware. If the node does not report the
+        inference time of a frame, the median of /diagnostics is used.
         """
         stand_in = number(self.diagnostics, 'infer_p50_ms')
         return [
@@ -66,11 +66,11 @@ class Side:
 def serve(
     pipe: Connection, folder: Path, plain: bool, parameters: Mapping[str, str], clip: PlayedClip,
 ) -> None:
-    """Run a side: start its node, answer once a frame has come through, then take commands.
+    """Run a side: start its node, reply once frames have come through, then take commands.
 
-    Each command is a number of frames to send, each after the one before has come out; the
-    answer is what became of them and the newest diagnostics. Sides are processes, because what a
-    listener's middleware is like is settled once per process.
+    Each command is a number of frames to send, each after the previous one has come out; the
+    reply is these frames and the newest diagnostics. Each side is a process of its own, because
+    the middleware of a listener is configured once per process.
     """
     topics = output_topics(CAMERA, ('image', 'rain_mask'))
     with live_run(folder, clip, parameters, plain=plain) as run:
@@ -90,10 +90,10 @@ def compare(
     setting: Setting, name: str, size: tuple[int, int],
     sides: Mapping[str, Mapping[str, str] | None], frames: int,
 ) -> dict[str, Side]:
-    """Send rainy frames one by one to several nodes, in blocks that take turns.
+    """Send rainy frames one by one to several nodes, in alternating blocks.
 
-    ``sides`` are parameters besides those of ``setting``, by the name of the side, None for the
-    plain node; ``frames`` is how many for each. LiveRunError says that a process failed.
+    ``sides`` maps names of sides to parameters in addition to those of ``setting``, None for the
+    plain node; ``frames`` is the number for each. Raises LiveRunError if a process fails.
     """
     clip = setting.clip(*size)
     source = PlayedClip(clip.path, [(index, 0.0) for index in clip.rainy], infos=False)
@@ -118,7 +118,7 @@ def compare(
 
 
 def overhead(setting: Setting) -> Result:
-    """Measure what the node adds to the inference at 1920x1080, beside a plain rclpy node."""
+    """Measure the overhead over inference at 1920x1080, of our node and a plain rclpy node."""
     sides = compare(
         setting, 'overhead', _OVERHEAD_SIZE,
         {'ours': {'rain_gate': 'false'}, 'plain': None},
@@ -147,7 +147,7 @@ def overhead(setting: Setting) -> Result:
 
 
 def stages(setting: Setting) -> Result:
-    """Measure every stage at several sizes, with and without rclpy's own serialization."""
+    """Measure every stage at several sizes, with ``fast_path`` and without."""
     frames = _STAGES_QUICK_FRAMES if setting.quick else _FRAMES
     figures, details = [], {}
     notes = [f'{"p50 / p95 in ms":<24}' + ''.join(f'{stage:>16}' for stage in (*STAGES, 'total'))]
