@@ -41,7 +41,7 @@ examples:
 
 
 def make_parser(command: str | None) -> argparse.ArgumentParser:
-    """Build the parser of ``derain``, with the options of the command that is given."""
+    """Build the parser of ``derain``; only ``command`` gets its description and options."""
     parser = argparse.ArgumentParser(
         prog='derain', description=_DESCRIPTION, epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,13 +63,13 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``derain`` with arguments, or those of the process.
+    """Run ``derain`` with ``argv``, by default the arguments of the process.
 
-    Returns the exit status: 0 success, 1 failure, 2 wrong arguments, 130 interrupted.
+    Returns the exit status: 0 success, 1 failure, 2 wrong arguments, 130 Ctrl-C, 141 broken pipe.
     """
-    # OpenCV reports a damaged file on stderr by itself, beside our own message.
+    # OpenCV would print errors about damaged files to stderr in addition to our own message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
-    # What is logged, such as files that are left out, is a note to the user.
+    # Log messages, such as on files that are left out, are shown as notes to the user.
     notes = logging.Handler()
     notes.emit = lambda record: print_notes(record.getMessage())
     logging.getLogger('derain_ros').handlers = [notes]
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('derain: interrupted', file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Who read our output has gone; without this Python complains at its end.
+        # The reader of our output is gone; without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (UserError, OSError) as error:
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def derain_top(argv: Sequence[str] | None = None) -> int:
-    """Run ``derain_top``, which is ``derain top``."""
+    """Run ``derain_top``, a shortcut for ``derain top``."""
     return main(['top', *(sys.argv[1:] if argv is None else argv)])
 
 

@@ -1,4 +1,4 @@
-"""The one way in which a file is written so that it is whole or as it was before."""
+"""Write files atomically: after an error or power cut, a file is either complete or unchanged."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write to; after the block, the file there replaces ``path``.
+    """Yield a temporary path to write to; after the block, that file replaces ``path``.
 
-    It is flushed to the disk before it is renamed, as a power cut could otherwise leave an empty
-    file under the name. If the block raises, ``path`` stays as it was. The name is in the same
-    folder, which exists, and of no other writer on any machine; it starts with a dot and contains
-    ``.partial``. Raises OSError: the file cannot be written or renamed.
+    The file is flushed to disk before it is renamed, as a power cut could otherwise leave an empty
+    file. If the block raises, ``path`` is unchanged. The temporary file is in the same folder,
+    which must exist, under a random name that starts with a dot and ends in ``.partial``, so that
+    writers do not collide. Raises OSError if the file cannot be written or renamed.
     """
     partial = path.with_name(f'.{path.name[:50]}.{os.urandom(6).hex()}.partial')
     try:
@@ -23,13 +23,13 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         if str(error.filename) in ('None', str(partial)):
-            error.filename = str(path)  # nobody knows the temporary name
+            error.filename = str(path)  # the temporary name would mean nothing to the user
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes | str) -> None:
-    """Write a file, text as UTF-8, as :func:`replacing` does; raises OSError."""
+    """Write a file atomically, text as UTF-8; see :func:`replacing`. Raises OSError."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)

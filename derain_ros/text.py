@@ -1,4 +1,4 @@
-"""Names and messages as they are shown and sorted, and the errors that tell them to users."""
+"""Format and sort names and messages for users, and the base class of errors shown to them."""
 
 import os
 import re
@@ -6,15 +6,15 @@ import sys
 
 _PIP = {'backports': 'backports.zstd', 'cv2': 'opencv-python-headless',
         'rosbags': '"rosbags<0.12"', 'ruamel': 'ruamel.yaml', 'yaml': 'pyyaml'}
-"""What pip is told for a module, where that is not its name."""
+"""Requirement to pass to pip for a module, if it differs from the name of the module."""
 
 
 class UserError(Exception):
-    """Something that the user can put right; the message says what is wrong and what to do."""
+    """An error that the user can fix; the message says what is wrong and what to do."""
 
 
 def printable(text: object) -> str:
-    r"""Escape what could confuse a terminal or a page: controls, bidi marks, broken UTF-8.
+    r"""Escape what could confuse a terminal or a page: control, bidi and surrogate characters.
 
     >>> printable('a\x1b[2Jb')
     'a\\x1b[2Jb'
@@ -24,13 +24,13 @@ def printable(text: object) -> str:
 
 
 def natural_key(text: str) -> list:
-    """Sort frame_2 before frame_10."""
+    """Return a sort key for natural order, in which frame_2 comes before frame_10."""
     parts = re.split('([0-9]+)', text)
     return [(int(part), part) if number % 2 else part for number, part in enumerate(parts)]
 
 
 def how_to_install(*packages: str) -> str:
-    """Say how to get packages of PyPI: outside of a virtual environment, first by activating one.
+    """Return how to install PyPI packages; without an active virtual environment, suggest one.
 
     >>> how_to_install('openvino').endswith('install it with `pip install openvino`')
     True
@@ -44,10 +44,10 @@ def how_to_install(*packages: str) -> str:
 
 
 def why_not_imported(error: Exception, module: str | None = None) -> str:
-    """Say what is wrong with a package of others that cannot be imported, and what to do.
+    """Return why a third-party package cannot be imported, and what to do.
 
-    ``module`` is what was to be imported, by default what the error names; empty where it names
-    none, or one of ours.
+    ``module`` is the module to be imported, by default the one that the error names. Returns an
+    empty string if there is no name, or it is a module of ours.
     """
     name = (module or getattr(error, 'name', None) or '').partition('.')[0]
     if 'numpy' in str(error) and not isinstance(error, ModuleNotFoundError):
@@ -56,7 +56,7 @@ def why_not_imported(error: Exception, module: str | None = None) -> str:
     if name in ('', 'derain_ros'):
         return ''
     if re.fullmatch(r'rclpy|rpyutils|(ament|rosidl)_\w+|\w+_(msgs|srvs|interfaces)', name):
-        first = str(error).partition('\n')[0]  # rclpy goes on about its troubles at length
+        first = str(error).partition('\n')[0]  # rclpy's error messages are long
         distribution = os.environ.get('AMENT_PREFIX_PATH') and os.environ.get('ROS_DISTRO')
         if not distribution:
             return (f'{first}; source a ROS 2 installation, Humble or newer '
@@ -69,7 +69,7 @@ def why_not_imported(error: Exception, module: str | None = None) -> str:
     if not isinstance(error, ModuleNotFoundError):
         return (f'the Python package {name} is there, but broken or of another version ({error}); '
                 f'install it anew with `pip install --force-reinstall --no-deps {packages[0]}`')
-    # A newer NumPy would hide the one that the packages of a sourced ROS are built for.
+    # A newer NumPy would shadow the one that the packages of the sourced ROS are built for.
     if os.environ.get('AMENT_PREFIX_PATH') and _numpy().startswith('1.'):
         packages.append('"numpy<2"')
     return f'the Python package {name} is missing; {how_to_install(*packages)}'
