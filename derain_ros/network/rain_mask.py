@@ -66,7 +66,7 @@ def white_top_hat(image: Tensor, width: int) -> Tensor:
 def line_steps(angle: float, length: int) -> list[tuple[int, int]]:
     """Row and column offsets whose sums form a digital line.
 
-    ``angle``: from the vertical, degrees, −90 to 90, positive leaning right at the foot.
+    ``angle``: from the vertical, degrees, −90 to 90, positive towards the lower right.
     ``length``: rows covered up to 45°, columns beyond; a power of two. Returns offsets (2^k,
     round(2^k · tan angle)), or (round(2^k / tan angle), 2^k) beyond 45°; the 2^n sums of their
     subsets are the pixels of the line. Raises ValueError: ``length`` is not a power of two greater

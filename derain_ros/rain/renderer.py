@@ -103,7 +103,7 @@ class RainClip:
     Drops fall several metres between frames, so that no streak is seen twice. ``intensity``,
     ``model`` and ``mist`` are as for :func:`derain_ros.rain.shower.sample_shower`; the same
     ``seed``, not negative, gives the same rain on every run. ``wind`` is the mean inclination of
-    the rain, degrees from the vertical, ±90, positive leaning right at the foot; by default drawn
+    the rain, degrees from the vertical, ±90, positive towards the lower right; by default drawn
     from the seed. With ``camera``, its motion and view, all rain is a volume of drops
     (:mod:`derain_ros.rain.drops`); by default it is layers of streaks before a static camera.
     Raises ValueError where an argument is out of its range.
@@ -170,7 +170,7 @@ class RainClip:
 
 
 def add_mist(image: np.ndarray, mist: float, horizon: float, light: np.ndarray) -> np.ndarray:
-    """Add mist to a scene, the more the farther away it is.
+    """Add mist to a scene, denser with distance.
 
     I = B·t + A·(1 − t) with t = exp(−β·z) (Koschmieder, "Theorie der horizontalen
     Sichtweite", 1924). The distance z of a row is that of flat ground, relative to that of

@@ -30,7 +30,7 @@ class StreakLayer:
     ``density`` is streaks per square pixel times their length: the mean number of streaks that
     cross a row per pixel of its width, 0 for none, 0.1 for dense rain. ``length`` and ``width``
     are means, pixels; ``angle`` is the inclination from the vertical, degrees,
-    positive leaning right at the foot, and ``angle_spread`` its standard deviation. ``brightness``
+    positive towards the lower right, and ``angle_spread`` its standard deviation. ``brightness``
     is the range of peak brightness, 0–1, ``softness`` the standard deviation of the defocus,
     pixels, and ``style`` one of :data:`STYLES`.
     """
@@ -82,8 +82,8 @@ def sample_shower(
     """Draw a shower of a given intensity.
 
     ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene. ``wind``
-    is the inclination of the rain of the layers from the vertical, degrees, positive leaning right
-    at the foot; by default drawn around 0. ``model`` is one of :data:`LAYER_MODELS`, by default
+    is the inclination of the rain of the layers from the vertical, degrees, positive towards the
+    lower right; by default drawn around 0. ``model`` is one of :data:`LAYER_MODELS`, by default
     drawn, mostly additive; ``mist`` see :class:`Shower`, by default none in most showers.
     ``moving`` is for cameras that may move: half of the showers lean at any angle, and over half
     of all showers have a volume of drops, alone or together with layers. Raises ValueError where

@@ -14,7 +14,7 @@ _STEP = 64
 
 
 def blur(layers: Tensor, sigmas: Tensor, reach: int) -> Tensor:
-    """Blur each of L×H×W with a Gaussian of its own; ``reach`` pixels go on each side."""
+    """Blur each of L×H×W with a Gaussian of its own, cutting off ``reach`` pixels on each side."""
     if reach == 0:
         return layers
     offsets = torch.arange(-reach, reach + 1, device=layers.device)

@@ -12,7 +12,7 @@ from derain_ros.rain.apply.weather import Weather
 def rain_images(
     jobs: Iterable[ImageJob], output: Path, weather: Weather, *, streaks: Path | None = None
 ) -> Iterator[str | None]:
-    """Render rain over pictures one by one; each picture has rain of its own.
+    """Render rain over pictures one by one, different rain over each.
 
     ``jobs`` have passed :func:`derain_ros.files.image_files.check_outputs`; see
     :func:`derain_ros.files.image_files.make_images`. The rainy pictures ``<stem>.png`` go to the

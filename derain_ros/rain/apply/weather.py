@@ -12,7 +12,7 @@ class Weather:
 
     ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour; the same ``seed``, not
     negative, gives the same rain. ``wind`` is the lean of the rain, degrees from the vertical, −90
-    to 90, positive leaning right at the foot; ``model`` is how streaks are blended:
+    to 90, positive towards the lower right; ``model`` is how streaks are blended:
     ``additive``, ``screen`` or ``occlusion``; ``mist`` is the share of the scene that mist
     replaces at the horizon, 0–1; ``camera`` is how the camera moves.
     """
