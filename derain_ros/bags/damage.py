@@ -13,9 +13,9 @@ class BagError(UserError, ValueError):
 class Damage:
     """A place in a file that cannot be read.
 
-    ``file`` is the name of the file and ``reason`` what is wrong there, both printable; ``offset``
-    is in bytes, None where it has no meaning (a missing file, a database). ``last_time`` is the
-    time of the newest message read before it, ns, and ``lost`` the number of messages lost there.
+    ``file`` is a name and ``reason`` what is wrong, both printable; ``offset`` is in bytes, None
+    where it has no meaning (a missing file, a database). ``last_time`` is the time of the newest
+    message read before it, ns, and ``lost`` the number of messages lost; both None if unknown.
     """
 
     file: str

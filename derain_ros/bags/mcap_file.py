@@ -420,7 +420,7 @@ class _Scan:
         if opcode != Opcode.MESSAGE_INDEX:
             self._broken = None
         elif self._broken is not None and end <= source.size:
-            # The indexes of a broken chunk tell how many messages were in it.
+            # The message indexes of a damaged chunk show how many messages were in it.
             known = source.damages[-1]
             lost = -self._broken if known.lost is None else known.lost
             source.damages[-1] = replace(known, lost=lost + max(0, length - 6) // 16)

@@ -114,7 +114,7 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def find_image_topic(name: str, images: Sequence[str]) -> str:
-    """Return the full name of a topic given without ``/compressed`` or the leading slash.
+    """Return a topic's full name; ``name`` may lack ``/compressed`` and the leading slash.
 
     Raises BagError if it is none of ``images``.
     """

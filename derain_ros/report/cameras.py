@@ -34,9 +34,9 @@ class CameraTakes:
     """A recorded image topic, and all runs that derained it from the same bag."""
 
     topic: str
-    bag: str  # its name, without the folder
+    bag: str  # name of the bag, without its folder
     takes: tuple[Take, ...]  # at least one, in the order of the runs
-    clean_topic: str | None  # of the ground truth, where it is known
+    clean_topic: str | None  # of the ground truth, None if unknown
     is_truth: bool  # the topic is itself the ground truth of another one
 
     @property

@@ -36,13 +36,13 @@ class Article:
     """
 
     title: str
-    soft: str  # follows the title less prominently
-    where: str  # which frame it is, for the alternative texts
-    figures: list[tuple[Entry, str]]  # of each run, what is known of the frame
+    soft: str  # shown after the title, less prominently
+    where: str  # identifies the frame in the alternative texts
+    figures: list[tuple[Entry, str]]  # each run and its figures for the frame, as text
     width: int
     height: int
     views: dict[str, bytes]
-    truth: str = ''  # what the clean picture is, such as its topic
+    truth: str = ''  # the source of the clean picture, such as its topic
 
 
 class Group(NamedTuple):
