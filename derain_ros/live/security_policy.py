@@ -67,7 +67,7 @@ def policy_of(settings: Settings, namespace: str) -> Policy:
     cameras = settings.topics
     outputs = [topic for camera in cameras for topic in camera.outputs.values()]
     inputs = [topic for camera in cameras
-              for topic in (camera.image_topic, camera.camera_info_topic)]
+              for topic in (*(name for name, _ in camera.inputs), camera.camera_info_topic)]
     return Policy(
         namespace, full([*PUBLISHED, *outputs]), full([*SUBSCRIBED, *inputs]), full(SERVICES))
 

@@ -73,8 +73,8 @@ def test_names_follow_cameras_transports_and_namespaces(tmp_path):
     })
     policy = read_policy(config, '/car')
     assert policy.subscribe == (
-        '/car/lens/camera_info', '/car/lens/image_raw', '/car/rear/image_raw/compressed',
-        '/clock', '/info')
+        '/car/lens/camera_info', '/car/lens/image_raw', '/car/rear/image_raw',
+        '/car/rear/image_raw/compressed', '/clock', '/info')
     assert {'/car/out/image', '/car/out/status', '/car/rear/derained/image/compressed',
             '/car/derain/rain_intensity', '/diagnostics'} <= set(policy.publish)
     assert '/car/derain/set_enabled' in policy.reply
