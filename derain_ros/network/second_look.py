@@ -132,13 +132,14 @@ def make_state(restored: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([restored.clamp(0, 1), dryness], 1)
 
 
-def warp(state: Tensor, flow: Tensor) -> Tensor:
+def warp(state: Tensor, flow: Tensor, stands: Tensor | None = None) -> Tensor:
     """Move a state to where things are in the next frame.
 
     ``state``: N×4×H×W. ``flow``: pixels of the small picture, N×2×H/4×W/4, x then y: where a
-    point of the next frame was in this one, less where it is, 0 where it stands. Returns N×4×H×W,
-    0 for what comes from beyond the border, the fourth channel less by :data:`MOVED` in 255 where
-    things moved and next to it.
+    point of the next frame was in this one, less where it is, 0 where it stands. ``stands``: bool,
+    N, which cameras stand; by default all. Returns N×4×H×W, 0 for what comes from beyond the
+    border, the fourth channel less by :data:`MOVED` in 255 where things moved and next to it, and
+    everywhere before a camera that moves.
     """
     height, width = state.shape[2:]
     full = functional.interpolate(
@@ -149,6 +150,9 @@ def warp(state: Tensor, flow: Tensor) -> Tensor:
     y = (full[:, 1] + rows[:, None] + 0.5) * (2 / height) - 1
     grid = torch.stack([x, y], -1)
     result = functional.grid_sample(state, grid, padding_mode='zeros', align_corners=False)
-    moved = functional.max_pool2d((flow != 0).any(1, keepdim=True).to(state.dtype), 5, 1, 2)
+    moved = (flow != 0).any(1, keepdim=True)
+    if stands is not None:
+        moved = moved | ~stands[:, None, None, None]
+    moved = functional.max_pool2d(moved.to(state.dtype), 5, 1, 2)
     moved = functional.interpolate(moved, (height, width)) * (MOVED / 255)
     return torch.cat([result[:, :3], (result[:, 3:] - moved).clamp(min=0)], 1)

@@ -38,6 +38,10 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ignored once the run has a checkpoint of its own. None starts at random.
     model
         Name of the network variant.
+    learn
+        Beginnings of the names of the weights that are trained, separated by spaces, such as
+        ``fine. up.``. By default all of them, or, of a network that looks at the frame before,
+        those of its second look.
     steps
         Optimizer steps of the whole run; the learning rate falls to zero over them.
     batch, size
@@ -105,6 +109,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     videos: Path | None = None
     init: Path | None = None
     model: str = 'nano'
+    learn: str = ''
     steps: _Count = 20000
     batch: _Count = 8
     size: Annotated[int, Meta(ge=64, le=4096, multiple_of=64)] = 128

@@ -80,10 +80,17 @@ class Trainer:
         built = DualStageNetwork(network or VARIANTS[config.model]).to(self.device)
         self.network = built.to(memory_format=(
             torch.channels_last if config.channels_last else torch.contiguous_format))
-        if self.network.config.past:
-            # What it gives for single frames stays.
-            for name, weights in self.network.named_parameters():
-                weights.requires_grad_(name.startswith('second_look.'))
+        # What a network for streams gives for single frames stays.
+        learn = tuple(config.learn.split()) or (
+            'second_look.' if self.network.config.past else '',)
+        names = [name for name, _ in self.network.named_parameters()]
+        for beginning in learn:
+            if not any(name.startswith(beginning) for name in names):
+                known = sorted({name.split('.')[0] for name in names})
+                raise ConfigError(f'learn: no weights of {config.model} begin with '
+                                  f'{beginning!r}; known: {", ".join(known)}')
+        for name, weights in self.network.named_parameters():
+            weights.requires_grad_(name.startswith(learn))
         self.update = self._take = Update(self.network, config, self.dtype)
         self.average = self.update.average
         self.norms: deque[float] = deque(maxlen=REMEMBERED)

@@ -20,6 +20,9 @@ from derain_ros.training.losses import restoration_loss
 
 _EAGER_STEPS = 4
 
+_MOST_MOVING = 0.1
+"""Share of the flow of a clip that may not be zero before a camera that stands."""
+
 
 def adamw(network: nn.Module, rate: Tensor, decay: float) -> torch.optim.AdamW:
     """Return fused AdamW, whose learning rate is a scalar on the device of the network."""
@@ -120,11 +123,13 @@ class Update:
         """Mean loss of all frames but the first, which stands alone; see ``RainyClips``."""
         with torch.no_grad():
             output = self._run(model, rainy[:, 0])
+        # Of a camera that drives something stands in the picture for four frames, such as the sky.
+        stands = (flow != 0).any(2).flatten(1).float().mean(1) < _MOST_MOVING
         losses, found = [], []
         for frame in range(1, rainy.shape[1]):
             before = make_state(
                 output.restored.detach(), torch.sigmoid(output.mask_logits.detach()))
-            output = self._run(model, rainy[:, frame], warp(before, flow[:, frame - 1]))
+            output = self._run(model, rainy[:, frame], warp(before, flow[:, frame - 1], stands))
             loss, parts = restoration_loss(
                 output, dry[:, frame].float() / 255, streaks[:, frame])
             losses.append(loss)

@@ -122,6 +122,13 @@ def test_states_of_the_vehicle_and_of_the_training_are_the_same():
         assert ((moved[..., 3] > level) == (255 * ours[..., 3] > level)).mean() > 0.97
     stands = moved[..., 3] > 255 - MOVED
     assert stands[:24, 44:].all() and not stands[:, :44].any() and not stands[24:].any()
+    # Before a camera that moves nothing stands, on the vehicle and in training.
+    one, two = make_state(planes(before), planes(rain[..., None])).repeat(2, 1, 1, 1), np.stack(
+        [flow.transpose(2, 0, 1)] * 2)
+    both = warp(one, torch.from_numpy(two), torch.tensor([True, False]))
+    assert torch.equal(both[0], warp(one, torch.from_numpy(two))[0])
+    assert both[1, 3].max() <= (255 - MOVED) / 255 + 1e-6
+    assert (memory.move(camera._kept[2], flow)[..., 3] <= 255 - MOVED).all()
 
 
 def test_golden_state():

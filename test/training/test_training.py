@@ -150,6 +150,20 @@ def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
             assert torch.equal(kept, moments[index]['exp_avg']), name
 
 
+def test_weights_are_trained_by_name(pictures, tmp_path):
+    config = small_config(pictures, tmp_path / 'run', learn='fine. stage1_tokens.up.')
+    before = tiny(config).network.state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    trained = tiny(config).run().state_dict()
+    changed = {name for name, value in trained.items() if not torch.equal(value, before[name])}
+    changed = {name for name in changed if not name.endswith(('.centres', '.share'))}
+    assert 'fine.weight' in changed
+    assert all(name.startswith(('fine.', 'stage1_tokens.up.')) for name in changed)
+    with pytest.raises(ConfigError, match=r"learn: no weights of nano begin with 'stem2'; known: "
+                       '.*fill, filled, fine, '):
+        tiny(small_config(pictures, tmp_path / 'other', learn='fine. stem2'))
+
+
 def test_a_checkpoint_of_another_network_is_refused(pictures, tmp_path):
     tiny(small_config(pictures, tmp_path, steps=1)).run()
     path = tmp_path / 'checkpoint.pt'
