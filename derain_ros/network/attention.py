@@ -71,10 +71,11 @@ class WindowAttention(nn.Module):
     """Rain-mask attention within windows of 4×8 or 8×4 tokens (``tall``), added to its input.
 
     ``shifted`` moves the windows by half their size; tokens beyond the border count as covered by
-    rain. ``use_mask`` fades keys by the rain that covers them, else attention is ordinary;
-    ``blend`` adds the result only as far as rain covers the token itself.
+    rain. ``loose`` windows may reach beyond it without being moved, so that H and W may be any.
+    ``use_mask`` fades keys by the rain that covers them, else attention is ordinary; ``blend``
+    adds the result only as far as rain covers the token itself.
 
-    Input: features N×C×H×W with H a multiple of 4 and W of 8; covered N×1×H×W in 0–1. Output:
+    Input: features N×C×H×W, unless ``loose`` in whole windows; covered N×1×H×W in 0–1. Output:
     N×C×H×W.
     """
 
@@ -85,6 +86,7 @@ class WindowAttention(nn.Module):
         *,
         tall: bool = False,
         shifted: bool = False,
+        loose: bool = False,
         use_mask: bool = True,
         blend: bool = False,
     ) -> None:
@@ -93,6 +95,7 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.size = WINDOW[::-1] if tall else WINDOW
         self.shifted = shifted
+        self.loose = loose
         self.use_mask = use_mask
         self.blend = blend
         self.norm = nn.LayerNorm(channels)
@@ -111,10 +114,10 @@ class WindowAttention(nn.Module):
         bias = suppress(covered, keep) if self.use_mask else torch.zeros_like(covered)
         (rows, columns), tokens = self.size, features
         down, right = (rows // 2, columns // 2) if self.shifted else (0, 0)
-        # Whole windows over the moved picture; the height is a multiple of 4 tokens only.
+        # Whole windows over the moved picture.
         tall, wide = ((side + 2 * move + size - 1) // size * size for side, move, size in (
             (height, down, rows), (width, right, columns)))
-        if self.shifted:
+        if self.shifted or self.loose:
             border = (right, wide - width - right, down, tall - height - down)
             tokens = functional.pad(features, border)
             bias = functional.pad(bias, border, value=-1000.0)

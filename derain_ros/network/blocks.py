@@ -69,31 +69,45 @@ def order_by_pixel(convolution: nn.Conv2d, *factors: int) -> None:
 
 
 class SubpixelConv(nn.Conv2d):
-    """1×1 convolution whose channels become 2×2 pixels: N×C×H×W to N×out×2H×2W.
+    """1×1 convolution whose channels become squares of pixels: N×C×H×W to N×out×fH×fW.
 
     :meth:`deploy` orders its weights for engines; the result stays the same.
     """
 
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, 4 * out, 1)
+    def __init__(self, channels: int, out: int, factor: int = 2) -> None:
+        super().__init__(channels, factor**2 * out, 1)
+        self.factor = factor
         self.deployed = False
 
     def deploy(self) -> None:
         """Order the weights by pixel."""
-        order_by_pixel(self, 2)
+        order_by_pixel(self, self.factor)
         self.deployed = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve and unfold; see the class for shapes."""
         folded = super().forward(features)
         if self.deployed:
-            return unfold(folded, 2).permute(0, 3, 1, 2)
-        return functional.pixel_shuffle(folded, 2)
+            return unfold(folded, self.factor).permute(0, 3, 1, 2)
+        return functional.pixel_shuffle(folded, self.factor)
 
 
 def gated_blocks(channels: int, count: int) -> nn.Sequential:
     """Put ``count`` blocks one after another."""
     return nn.Sequential(*[GatedBlock(channels) for _ in range(count)])
+
+
+def plain_blocks(channels: int, count: int) -> nn.Sequential:
+    """Put ``count`` 3×3 convolutions one after another, each with a ReLU, which at first let pass.
+
+    For maps so large that engines spend more time on moving them than on arithmetic: one pass
+    where a :class:`GatedBlock` takes five.
+    """
+    blocks = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count)]
+    for block in blocks:
+        nn.init.dirac_(block.weight)
+        nn.init.zeros_(block.bias)
+    return nn.Sequential(*[part for block in blocks for part in (block, nn.ReLU())])
 
 
 class TokenLevel(nn.Module):

@@ -21,13 +21,18 @@ from derain_ros.network.blocks import (
     TokenLevel,
     gated_blocks,
     order_by_pixel,
+    plain_blocks,
     unfold,
 )
 from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse, halve
 from derain_ros.network.second_look import SecondLook
 
-SIZE_MULTIPLE = (32, 64)
-"""Height and width are padded to multiples of these: windows of 4×8 tokens of 8×8 pixels."""
+SIZE_MULTIPLE = {1: (32, 64), 2: (32, 128)}
+"""Height and width are padded to multiples of these, by ``unit``.
+
+The first are windows of 4×8 tokens of 8×8 pixels; of the larger tokens two rows will do, as their
+windows are padded once more: 480 rows stay 480.
+"""
 
 
 class Restoration(NamedTuple):
@@ -87,8 +92,9 @@ class DualStageConfig:
     past
         Channels of the features of the frame before; 0 for a network of single frames.
     unit
-        Pixels on a side of a square that the network takes for one pixel, 1 or 2, all of which it
-        sees and corrects: with 2 all maps are half as high and wide as told elsewhere.
+        1, or 2 for a network of which all but the stem and the last detail works at half the
+        resolution told elsewhere: squares of 2×2 pixels take the place of pixels. The blocks of
+        ``half_blocks`` before the last convolution are then plain.
 
     """
 
@@ -142,8 +148,7 @@ VARIANTS = {
     ),
 }
 VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2)
-VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=past)
-             for name, past in (('nano', 24), ('base', 32))}
+VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=24) for name in ('nano', 'base')}
 """Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
 Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline.
 ``-t`` names the form for streams, which looks at the frame before as well."""
@@ -176,9 +181,9 @@ class DualStageNetwork(nn.Module):
             raise ValueError('a network with past has a unit of 1')
 
         self.response = StreakResponse(unit=unit) if config.morphology else None
-        self.stem = nn.Conv2d(3, stem, 3 * unit, stride=2 * unit, padding=unit)
+        self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
         self.half_before = gated_blocks(stem, config.half_blocks[0])
-        self.cells = nn.Conv2d(stem, cell, 3, stride=2, padding=1)
+        self.cells = nn.Conv2d(stem, cell, 3 * unit, stride=2 * unit, padding=unit)
         if config.morphology:
             self.streaks = nn.Conv2d(1 + len(self.response.angles), cell, 1)
             self.fill = DryFill(unit=unit)
@@ -193,7 +198,8 @@ class DualStageNetwork(nn.Module):
             cell,
             token,
             config.token_blocks,
-            [WindowAttention(token, config.heads, blend=config.mask_attention, **options)],
+            [WindowAttention(
+                token, config.heads, blend=config.mask_attention, loose=unit > 1, **options)],
         )
         self.stage1_after = gated_blocks(cell, after)
         self.coarse = _zeroed(nn.Conv2d(cell, 48 * unit**2, 1))
@@ -203,18 +209,21 @@ class DualStageNetwork(nn.Module):
             before, after = config.stage2_blocks
             if config.clustering:
                 far = ClusteredAttention(
-                    token, config.heads, clusters=config.clusters, **options
+                    token, config.heads, clusters=config.clusters, group=32 // unit, **options
                 )
             else:
-                far = WindowAttention(token, config.heads, **options)
+                far = WindowAttention(token, config.heads, loose=unit > 1, **options)
             tall = WindowAttention(token, config.heads, tall=True, shifted=True, **options)
             attentions = [tall, far]
             self.stage2_before = gated_blocks(cell, before)
             self.stage2_tokens = TokenLevel(cell, token, config.token_blocks, attentions)
             self.stage2_after = gated_blocks(cell, after)
-            self.up = SubpixelConv(cell, stem)
-            self.half_after = gated_blocks(stem, config.half_blocks[1])
-            self.fine = _zeroed(nn.Conv2d(stem, 12 * unit**2, 3, padding=1))
+            self.up = SubpixelConv(cell, stem, 2 * unit)
+            blocks = gated_blocks if unit == 1 else plain_blocks
+            self.half_after = blocks(stem, config.half_blocks[1])
+            self.fine = _zeroed(nn.Conv2d(stem, 12, 3, padding=1))
+            if unit > 1:  # large cells tell little of where in them the rain is
+                self.mask_fine = _zeroed(nn.Conv2d(stem, 4, 1))
         if config.past:
             self.second_look = SecondLook(config.past, cell)
 
@@ -235,21 +244,24 @@ class DualStageNetwork(nn.Module):
         if state is not None:
             state = pad_to_multiple(state, (2, 3), unit)
         past = () if state is None else (image - state[:, :3], state[:, 3:])
-        coarse, detail, mask, streaks, trust = self.residuals(image, *past)
-        coarse = functional.pixel_shuffle(coarse, 2)
-        restored = coarse if detail is None else coarse + detail
+        coarse, detail, mask, finer, streaks, trust = self.residuals(image, *past)
 
         def crop(full: Tensor) -> Tensor:
             return full[:, :, :height, :width]
 
         mask = functional.pixel_shuffle(mask, 4 * unit)
-        correction = functional.pixel_shuffle(restored, 2 * unit)
+        coarse = functional.pixel_shuffle(functional.pixel_shuffle(coarse, 2), 2 * unit)
+        correction = coarse
+        if detail is not None:
+            correction = coarse + functional.pixel_shuffle(detail, 2)
+        if finer is not None:
+            mask = mask + functional.pixel_shuffle(finer, 2)
         if trust is not None:
             trust = functional.pixel_shuffle(trust, 4)
             correction = correction - trust * (past[0] + correction)
         return Restoration(
             crop(image + correction * correction_share(torch.sigmoid(mask))),
-            crop(image + functional.pixel_shuffle(coarse, 2 * unit)),
+            crop(image + coarse),
             crop(mask),
             crop(functional.pixel_shuffle(streaks, 4 * unit)),
         )
@@ -257,17 +269,17 @@ class DualStageNetwork(nn.Module):
     def residuals(
         self, image: Tensor, change: Tensor | None = None, dryness: Tensor | None = None, *,
         scale: float = 1.0,
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
-        """Run both stages on an image as of :meth:`forward`, H a multiple of 32 and W of 64.
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Run both stages on an image as of :meth:`forward`, with sides of :data:`SIZE_MULTIPLE`.
 
         ``change`` and ``dryness`` are as for :class:`derain_ros.network.second_look.SecondLook`,
         None for a single frame; ``scale`` is the largest value of all: 1, or 255 where the weights
         are scaled. Returns ``coarse``, the coarse background less the image, folded twice:
         N×48×H/4×W/4; ``detail``, what stage 2 adds to it before the :func:`correction_share`,
-        folded: N×12×H/2×W/2, or None; ``mask_logits`` and ``streak_logits``, folded to
-        N×16×H/4×W/4; and ``trust``, how far the state takes the place of the result, 0–1,
-        likewise, or None without one. :func:`torch.nn.functional.pixel_shuffle` unfolds all of
-        them.
+        folded: N×12×H/2×W/2, or None; ``mask_logits``, folded to N×16×H/4×W/4, and what
+        a unit of 2 adds to them, N×4×H/2×W/2, or None; ``streak_logits``, like ``mask_logits``;
+        and ``trust``, how far the state takes the place of the result, 0–1, likewise, or None
+        without one. :func:`torch.nn.functional.pixel_shuffle` unfolds all of them.
         """
         response = self.response(image) if self.config.morphology else None
         stem = self.half_before(functional.relu(self.stem(image)))
@@ -292,19 +304,22 @@ class DualStageNetwork(nn.Module):
             cells = cells + shut * (self.mask_token - cells)
         cells, tokens = self.stage1_tokens(cells, covered)
         cells = self.stage1_after(cells)
-        coarse, detail = self.coarse(cells), None
+        coarse, detail, finer = self.coarse(cells), None, None
         if past is not None:
             cells = cells + self.second_look.to_detail(past)
         if self.config.stage2:
             cells, _ = self.stage2_tokens(self.stage2_before(cells), covered, tokens)
             cells = self.stage2_after(cells)
-            detail = self.fine(self.half_after(functional.relu(self.up(cells) + stem)))
+            half = self.half_after(functional.relu(self.up(cells) + stem))
+            detail = self.fine(half)
+            if self.config.unit > 1:
+                finer = self.mask_fine(half)
         mask, trust = logits + self.mask_detail(cells), None
         if past is not None:
             mask = mask + self.second_look.to_mask(past) + told[:, 16:]
             trust = self.second_look.gate(cells) + self.second_look.past_gate(past) + told[:, :16]
             trust = torch.sigmoid(trust) * known
-        return coarse, detail, mask, logits, trust
+        return coarse, detail, mask, finer, logits, trust
 
 
 def _zeroed(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -324,14 +339,14 @@ def correction_share(mask: Tensor) -> Tensor:
 
 
 def pad_to_multiple(image: Tensor, axes: tuple[int, int], unit: int = 1) -> Tensor:
-    """Pad at the bottom and right to a multiple of :data:`SIZE_MULTIPLE`, times ``unit``.
+    """Pad at the bottom and right to a multiple of :data:`SIZE_MULTIPLE`.
 
     Mirrored: a repeated row or column would turn the streaks that it cuts into broad bars, which
     look dry. ``image`` has four axes in any layout, of which ``axes`` are height and width, at
     least 32.
     """
-    for axis, multiple in zip(axes, SIZE_MULTIPLE, strict=True):
-        side, multiple = image.shape[axis], multiple * unit
+    for axis, multiple in zip(axes, SIZE_MULTIPLE[unit], strict=True):
+        side = image.shape[axis]
         index = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
         index = torch.minimum(index, 2 * side - 1 - index)
         if unit > 1:  # the smallest images are mirrored three times
@@ -381,7 +396,7 @@ class DeployedNetwork(nn.Module):
         self.unit = self.network.config.unit
         order_by_pixel(self.network.coarse, 2, 2 * self.unit)
         if self.network.config.stage2:
-            order_by_pixel(self.network.fine, 2 * self.unit)
+            order_by_pixel(self.network.fine, 2)
         self.half_precision = half
         if half:
             self.network.half()
@@ -395,11 +410,14 @@ class DeployedNetwork(nn.Module):
             past[0] = padded - past[0]
         features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
                     for each in (padded, *past))
-        coarse, detail, logits, _, trust = self.network.residuals(*features, scale=255)
-        mask = unfold(torch.sigmoid(logits), 4 * self.unit).float()
+        coarse, detail, logits, finer, _, trust = self.network.residuals(*features, scale=255)
+        mask = unfold(logits, 4 * self.unit)
+        if finer is not None:
+            mask = mask + unfold(finer, 2)
         correction = unfold(coarse, 4 * self.unit).float()
         if detail is not None:
-            correction = correction + unfold(detail, 2 * self.unit).float()
+            correction = correction + unfold(detail, 2).float()
+        mask = torch.sigmoid(mask).float()
         if trust is not None:
             trust = unfold(trust, 4).float()
             correction = correction - trust * (past[0] / 255 + correction)

@@ -27,34 +27,42 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def _with_unit(name: str, weights: Tensor, unit: int) -> Tensor:
-    """Turn weights of a unit of 1 into those of a larger one; most are the same."""
+def _with_unit(network: DualStageNetwork, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn weights of a unit of 1 into those of a network of a larger one; most are the same."""
+    unit = network.config.unit
+
     def repeated(planes: Tensor, axis: int) -> Tensor:
         return planes.repeat_interleave(unit, axis).repeat_interleave(unit, axis + 1)
 
-    if name == 'stem.weight':
-        return repeated(weights, 2) / unit**2
-    if not name.startswith(('coarse.', 'fine.', 'mask_detail.', 'mask_head.head.',
-                            'mask_head.prior.')):
-        return weights
-    # Rows and columns of pixels in the channels, with colours before and cells behind them.
-    colours, side = (1, 4) if name.startswith('mask') else (3, 2)
-    folded = repeated(weights.reshape(colours, side, side, -1, *weights.shape[1:]), 1)
-    return folded.reshape(-1, *weights.shape[1:])
+    # Blocks at half the resolution are of another kind there, and stay as they were made.
+    turned = {
+        **{name: each for name, each in weights.items() if not name.startswith('half_after.')},
+        **{name: each for name, each in network.state_dict().items()
+           if name.startswith('half_after.')}}
+    turned['cells.weight'] = repeated(weights['cells.weight'], 2) / unit**2
+    stem = len(weights['stem.weight'])
+    # Rows and columns of pixels lie in the channels, behind the colours or features.
+    for prefix, outer, side in (('coarse.', 3, 2), ('up.', stem, 2), ('mask_detail.', 1, 4),
+                                ('mask_head.head.', 1, 4), ('mask_head.prior.', 1, 4)):
+        for name, each in weights.items():
+            if name.startswith(prefix):
+                planes = each.reshape(outer, side, side, -1, *each.shape[1:])
+                turned[name] = repeated(planes, 1).reshape(-1, *each.shape[1:])
+    return turned
 
 
 def fit_weights(network: DualStageNetwork, weights: dict[str, Tensor]) -> list[str]:
     """Load weights of this network, or of an earlier one that it extends.
 
     ``network``: as it was made: what the weights lack and starts at zero changes nothing, so it
-    stays, and so does the second look, which single frames do not take; where it has a larger
-    unit it does to squares of pixels what theirs did to pixels. ``weights``: by name. Returns
+    stays, and so does the second look, which single frames do not take; a larger unit starts from
+    the weights of a unit of 1, about as good. ``weights``: by name. Returns
     names of the parameters that stay as they were made. Raises RuntimeError: the weights do not
     fit.
     """
-    unit = network.config.unit
-    if unit > 1 and 'stem.weight' in weights and weights['stem.weight'].shape[2] == 3:
-        weights = {name: _with_unit(name, each, unit) for name, each in weights.items()}
+    cells = weights.get('cells.weight')
+    if network.config.unit > 1 and cells is not None and cells.shape[2] == 3:
+        weights = _with_unit(network, weights)
     new = [
         name for name, value in network.named_parameters()
         if name not in weights and (name.startswith('second_look.') or not value.any())
