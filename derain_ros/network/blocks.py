@@ -71,7 +71,7 @@ def order_by_pixel(convolution: nn.Conv2d, *factors: int) -> None:
 class SubpixelConv(nn.Conv2d):
     """1×1 convolution whose channels become squares of pixels: N×C×H×W to N×out×fH×fW.
 
-    :meth:`deploy` orders its weights for engines; the result stays the same.
+    f is ``factor``. :meth:`deploy` orders its weights for engines; the result stays the same.
     """
 
     def __init__(self, channels: int, out: int, factor: int = 2) -> None:
@@ -98,10 +98,10 @@ def gated_blocks(channels: int, count: int) -> nn.Sequential:
 
 
 def plain_blocks(channels: int, count: int) -> nn.Sequential:
-    """Put ``count`` 3×3 convolutions one after another, each with a ReLU, which at first let pass.
+    """Put ``count`` 3×3 convolutions with ReLUs one after another, N×C×H×W to the same.
 
-    For maps so large that engines spend more time on moving them than on arithmetic: one pass
-    where a :class:`GatedBlock` takes five.
+    They start as the identity of what is not negative. Each is one pass over maps so large that
+    engines spend more time on moving than on arithmetic; a :class:`GatedBlock` takes five.
     """
     blocks = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(count)]
     for block in blocks:

@@ -2,7 +2,7 @@
 
 Stage 1 suppresses rain streaks: a mask from morphology shuts features out and steers
 windowed attention away from rain, which leaves a coarse background. Stage 2
-reconstructs detail: local windows and, beside them, attention over tokens clustered
+reconstructs detail: local windows, and then attention over tokens clustered
 by similarity. After Hou et al., "Dual-stage deraining network based on mask and
 non-local attention", J. Zhejiang Univ. (Eng. Sci.) 60(4), 2026, 791-799.
 """

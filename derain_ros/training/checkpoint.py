@@ -40,8 +40,8 @@ def _with_unit(network: DualStageNetwork, weights: dict[str, Tensor]) -> dict[st
         **{name: each for name, each in network.state_dict().items()
            if name.startswith('half_after.')}}
     turned['cells.weight'] = repeated(weights['cells.weight'], 2) / unit**2
-    stem = len(weights['stem.weight'])
     # Rows and columns of pixels lie in the channels, behind the colours or features.
+    stem = network.config.stem
     for prefix, outer, side in (('coarse.', 3, 2), ('up.', stem, 2), ('mask_detail.', 1, 4),
                                 ('mask_head.head.', 1, 4), ('mask_head.prior.', 1, 4)):
         for name, each in weights.items():

@@ -295,6 +295,10 @@ class Trainer:
 
     def _load(self) -> None:
         state = load_checkpoint(self.checkpoint)
+        learnt = state.get('config', {}).get('learn', '')
+        if learnt.split() != self.config.learn.split():
+            raise ConfigError(f'learn: the run of {self.checkpoint} has {learnt!r}, not '
+                              f'{self.config.learn!r}; give the same, or another folder')
         try:
             new = fit_weights(self.network, state['network'])
             averages = dict(state['average'])

@@ -136,7 +136,7 @@ def test_a_level_of_tokens_is_bounded():
     *(name for name in VARIANTS if name != 'large'),
     pytest.param('large', marks=pytest.mark.slow)])
 def test_variants_run_and_keep_to_their_cost(name):
-    most = {'pico': 8_000, 'nano': 16_000, 'nano-t': 17_000, 'base': 160_000, 'base-t': 162_000,
+    most = {'pico': 7_000, 'nano': 16_000, 'nano-t': 17_000, 'base': 160_000, 'base-t': 162_000,
             'large': 1_000_000}[name]
     with torch.device('meta'):  # shapes alone
         network = DualStageNetwork(VARIANTS[name]).eval()

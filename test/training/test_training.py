@@ -159,6 +159,8 @@ def test_weights_are_trained_by_name(pictures, tmp_path):
     changed = {name for name in changed if not name.endswith(('.centres', '.share'))}
     assert 'fine.weight' in changed
     assert all(name.startswith(('fine.', 'stage1_tokens.up.')) for name in changed)
+    with pytest.raises(ConfigError, match=r"learn: the run .* has 'fine\. .*', not ''; give"):
+        tiny(replace(config, learn=''))
     with pytest.raises(ConfigError, match=r"learn: no weights of nano begin with 'stem2'; known: "
                        '.*fill, filled, fine, '):
         tiny(small_config(pictures, tmp_path / 'other', learn='fine. stem2'))
