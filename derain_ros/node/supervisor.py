@@ -332,13 +332,22 @@ class Supervisor:
         if not limit:
             with self._lock:
                 limit = self._shapes.limit(images.shape)
+
+        def work(engine: Engine) -> Derained:
+            start = time.monotonic()
+            result = engine.infer(images, *states)
+            with self._lock:
+                if thread is self._thread:  # also if it is too late for its frame
+                    self._shapes.took(images.shape, time.monotonic() - start)
+            return result
+
         try:
             if busy is not None and not self._await(busy, min(until, time.monotonic() + limit)):
                 raise FaultError('the engine is still busy with an earlier frame',
                                  serious=busy.overdue())
             if time.monotonic() >= until:
                 raise FaultError(TOO_OLD, serious=False)
-            job = thread.submit(lambda engine: engine.infer(images, *states), limit=limit)
+            job = thread.submit(work, limit=limit)
         except ClosedError:
             raise FaultError(self.why_not()) from None
         if not self._await(job, min(until, time.monotonic() + limit)):
@@ -374,7 +383,6 @@ class Supervisor:
             if not reason:
                 if thread is self._thread:
                     self._recovered()
-                    self._shapes.took(images.shape, job.seconds)
                 return job.result, job.seconds
             self._replace(thread, reason)
         raise FaultError(reason)

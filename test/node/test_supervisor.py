@@ -1,6 +1,7 @@
 """The supervised engine: what happens when it fails, hangs, talks nonsense, and recovers."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -35,6 +36,8 @@ class Obedient(Engine):
             raise behaviour
         if isinstance(behaviour, threading.Event):
             behaviour.wait()
+        if isinstance(behaviour, float):
+            time.sleep(behaviour)
         masks = np.full(images.shape[:3], 9, np.uint8)
         if behaviour == 'flat':
             return Derained(np.zeros_like(images), masks)
@@ -130,6 +133,14 @@ def test_a_failure_costs_the_frame_and_the_engine_is_created_anew(rig, behaviour
     assert one.created == ['first', 'first']
     assert one.supervisor.problem == ''
     wait_for(lambda: one.closed == 1)
+
+
+def test_an_engine_that_has_become_slower_is_waited_for_longer(rig):
+    one = rig()
+    one.behaviour = 0.6
+    assert 'an inference takes longer than' in one.fault()
+    wait_for(lambda: recovered(one))
+    assert one.created == ['first']
 
 
 def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
