@@ -138,8 +138,8 @@ class Worker:
         start = time.perf_counter()
         self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
-            size = None if work.frame.compressed else work.frame.size
-            published = camera.publish_info(work.header, size)
+            self._read(work, decode=False)
+            published = camera.publish_info(work.header, work.frame.size)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
             if published:
                 work.reason = 'only camera_info is subscribed to'

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'png']
+           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12},
@@ -129,6 +129,16 @@ def test_a_camera_without_calibration_is_well_unless_one_is_asked_for(rig):
     stream.well()
     stream.listen('camera_info', CameraInfo)
     stream.warned('no publisher on /plain/camera_info')
+
+
+def test_what_is_wrong_with_camera_info_is_told_where_nothing_else_is_subscribed_to(rig):
+    packed = CompressedImage(format='png', data=cv2.imencode('.png', PICTURE)[1].tobytes())
+    stream = Stream(rig, 'alone', CompressedImage, messages=lambda _: packed)
+    infos = stream.listen('camera_info', CameraInfo)
+    stream.warned('no publisher on /alone/camera_info')
+    stream.beside(CameraInfo, '/alone/camera_info', info(640, 480))
+    stream.warned('/alone/camera_info', '640x480', '64x48')
+    assert infos == []
 
 
 @pytest.mark.parametrize('camera', ['packed', 'chosen'])
