@@ -374,7 +374,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
         problems += found
         if not found:
             sound.append(_camera_settings(camera, values, resolve))
-    return problems + _topic_problems(sound)
+    return problems + _topic_problems(sound, resolve('~/rain_intensity'))
 
 
 def read_settings(values: Mapping[str, object], resolve: Resolve) -> Settings:
@@ -486,23 +486,29 @@ def _beside(topic: str) -> str:
     return f'{head}{slash}camera_info'
 
 
-def _topic_problems(cameras: Sequence[CameraSettings]) -> list[str]:
-    taken = {}
+def _topic_problems(cameras: Sequence[CameraSettings], own: str) -> list[str]:
+    images = {topic: camera.name for camera in cameras for topic, _ in camera.inputs}
+    problems = [
+        f'{topic} is the camera_info topic of camera {camera.name!r} and the image topic of '
+        f'camera {images[topic]!r}; change {camera.name}.camera_info_topic or '
+        f'{images[topic]}.image_topic'
+        for camera in cameras if (topic := camera.camera_info_topic) in images]
+    taken = {own: ('', "the node's own rain intensity")}
     for camera in cameras:
-        taken[camera.camera_info_topic] = (camera.name, 'the camera_info topic')
-        for topic, _ in camera.inputs:
-            taken[topic] = (camera.name, 'the image topic')
-    problems = []
+        taken[camera.camera_info_topic] = (
+            camera.name, f'the camera_info topic of camera {camera.name!r}')
+    for topic, name in images.items():
+        taken[topic] = name, f'the image topic of camera {name!r}'
     for camera in cameras:
         meets: dict[str, str] = {}
         for topic in camera.outputs.values():
             if topic in taken:
                 owner, what = taken[topic]
                 # One conflict is enough: a shared namespace makes all outputs collide.
-                meets.setdefault(owner, f'output {topic} of camera {camera.name!r} is also '
-                                        f'{what} of camera {owner!r}')
-        problems += [f'{meeting}; change {camera.name}.output_namespace'
+                meets.setdefault(
+                    owner, f'output {topic} of camera {camera.name!r} is also {what}')
+        problems += [f'{meeting}; change {camera.name}.output_namespace, or remap that topic'
                      for meeting in meets.values()]
         for topic in camera.outputs.values():
-            taken.setdefault(topic, (camera.name, 'an output'))
+            taken.setdefault(topic, (camera.name, f'an output of camera {camera.name!r}'))
     return problems
