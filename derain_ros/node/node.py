@@ -151,6 +151,7 @@ class DerainNode(LifecycleNode):
         self._warm_up(settings)
         self._store.warn_of_overrides(settings)
         sources: dict[str, str] = {}
+        groups = [camera.sync_group for camera in settings.topics]
         for camera in settings.topics:
             self._cameras[camera.name] = Camera(self, camera, settings, self._live)
             first = sources.setdefault(camera.image_topic, camera.name)
@@ -158,6 +159,10 @@ class DerainNode(LifecycleNode):
                 self.get_logger().warning(
                     f'{camera.name} and {first} both subscribe to {camera.image_topic}; '
                     f'is {camera.name}.image_topic right?')
+            if camera.sync_group and groups.count(camera.sync_group) == 1:
+                self.get_logger().warning(
+                    f'{camera.name} is the only camera of sync_group {camera.sync_group}; is '
+                    f'{camera.name}.sync_group right?')
         self._mailbox = Mailbox(
             {camera.name: camera.sync_group for camera in settings.topics},
             settings.sync_tolerance_ms / 1e3, _stamp_seconds)

@@ -21,7 +21,7 @@ CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen
            'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone']
 PARAMETERS = {
     'cameras': CAMERAS,
-    'given': {'bit_depth': 12},
+    'given': {'bit_depth': 12, 'sync_group': 'sterio'},
     'png': {'transport': 'compressed'},
     'misspelt': {'camera_info_topic': '/misspelt/camera_inof'},
     'packed': {'image_topic': '/packed/image_rect_compressed'},
@@ -191,6 +191,10 @@ def test_qos_is_overridden_by_the_parameters_of_ros(rig):
         assert found.qos_profile.reliability == QoSReliabilityPolicy.BEST_EFFORT
     assert rig.peer.get('qos_overrides./overridden/image_raw.subscription.depth') == [2]
     assert 'qos_overrides./nobody/image' in rig.node.log()
+
+
+def test_a_group_of_one_camera_is_named(rig):
+    assert 'given is the only camera of sync_group sterio' in rig.node.log()
 
 
 def test_companions_follow_a_remapped_output(rig):
