@@ -64,8 +64,8 @@ class CameraRecord:
         """Return the current state."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
-            known = replace(self._known, rain_intensity=self._gate.intensity,
-                            may_be_wet=self._may_be_wet())
+            known = replace(self._known, rain_intensity=self._intensity(),
+                            may_be_wet=self._gate.wet or self._is_forgotten())
         latencies = {}
         for stage, found in seconds.items():
             points = np.percentile(found, _PERCENTILES) * 1e3 if found else [math.nan] * 3
@@ -105,17 +105,20 @@ class CameraRecord:
     def rain_intensity(self) -> float:
         """Rain intensity, 0–1; NaN while unknown."""
         with self._lock:
-            return self._gate.intensity
+            return self._intensity()
 
     @property
     def may_be_wet(self) -> bool:
         """Whether it rains, or the rain state is unknown."""
         with self._lock:
-            return self._may_be_wet()
+            return self._gate.wet or self._is_forgotten()
 
-    def _may_be_wet(self) -> bool:
+    def _intensity(self) -> float:
+        return math.nan if self._is_forgotten() else self._gate.intensity
+
+    def _is_forgotten(self) -> bool:
         # Without a mask for so long (there is no engine, say), the gate's state is out of date.
-        return self._gate.wet or time.monotonic() - self._mask_time > FORGET_SECONDS
+        return time.monotonic() - self._mask_time > FORGET_SECONDS
 
     def update_rain(self, mask: np.ndarray, settings: GateSettings) -> bool | None:
         """Process a rain mask, uint8, H×W; return whether it rains if that changed, else None."""

@@ -1,14 +1,17 @@
 """The record of a camera, throttling, and what the statuses on /diagnostics say."""
 
+import math
 import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from derain_ros.engines import EngineInfo
+from derain_ros.node import camera_record
 from derain_ros.node.camera_record import (
     WINDOW,
     CameraRecord,
@@ -67,6 +70,14 @@ def test_a_snapshot_is_of_one_moment():
         if found.failure:
             assert found.failure == Failure(str(found.faults), by_engine=found.faults % 2 == 0)
     writer.join()
+
+
+def test_the_rain_intensity_is_unknown_without_a_recent_mask(monkeypatch):
+    record = CameraRecord(GateSettings())
+    record.update_rain(np.full((48, 64), 255, np.uint8), GateSettings())
+    assert record.rain_intensity == record.snapshot().rain_intensity == 1.0
+    monkeypatch.setattr(camera_record, 'FORGET_SECONDS', -1.0)
+    assert math.isnan(record.rain_intensity) and math.isnan(record.snapshot().rain_intensity)
 
 
 def test_a_camera_has_counts_latencies_and_what_is_known_of_its_frames():
