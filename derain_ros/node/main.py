@@ -74,6 +74,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if not stop.is_set():
             hint = ('; there is no such file, or you may not read it'
                     if 'opening YAML file' in str(error) else
+                    '; set ROS_LOG_DIR to a folder that can be written to'
+                    if 'initialize logging' in str(error) else
                     '; a parameter file needs the name of the node, ros__parameters below it, and '
                     'spaces, not tabs: see config/derain.yaml of this package'
                     if 'params file' in str(error) else '')

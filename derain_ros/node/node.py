@@ -51,7 +51,6 @@ class DerainNode(LifecycleNode):
         super().__init__('derain')
         self._stop = stop or threading.Event()
         self._store = ParameterStore(self)
-        self._configured = False
         self._transitions = 0
         self._live: LiveSettings | None = None
         self._supervisor: Supervisor | None = None
@@ -141,7 +140,6 @@ class DerainNode(LifecycleNode):
     def _configure(self) -> None:
         settings = self._store.settings()
         self._live = self._store.live_settings()
-        self._configured = True
         self._lingering = [one for one in self._lingering if not one.close(0.0)]
         if self._lingering:
             self.get_logger().warning(
@@ -260,7 +258,6 @@ class DerainNode(LifecycleNode):
             self._cameras.pop(name).close()
         self._worker = self._mailbox = None
         supervisor, self._supervisor = self._supervisor, None
-        self._configured = False
         if supervisor is not None and not supervisor.close(
                 0.0 if self._stop.is_set() else timeout):
             self._lingering.append(supervisor)
@@ -327,9 +324,7 @@ class DerainNode(LifecycleNode):
         self._stop.set()
 
     def _state(self) -> str:
-        if not self._configured:
-            return 'unconfigured'
-        return 'inactive' if self._reporter.live is None else 'active'
+        return self._state_machine.current_state[1]
 
     def _answer_queries(self) -> None:
         """Answer queries of the lifecycle state while a transition occupies the executor."""
@@ -359,7 +354,8 @@ class DerainNode(LifecycleNode):
                 response.success = False
             if not response.success and self._transitions == before:
                 asked = request.transition.label or request.transition.id
-                hint = ('; it configures and activates by itself: set its parameter autostart to '
+                hint = ('; start it again' if self._state() == 'finalized' else
+                        '; it configures and activates by itself: set its parameter autostart to '
                         'false where a lifecycle manager does so'
                         if self.get_parameter('autostart').value else '')
                 self.get_logger().error(
@@ -383,7 +379,7 @@ class DerainNode(LifecycleNode):
         result = super().set_parameters_atomically(parameter_list)
         if result.successful:
             self._store.accept(parameter_list)
-            if self._configured:
+            if self._mailbox is not None:  # configured
                 self._live = self._store.live_settings()
             for parameter in parameter_list:
                 if self._store.is_live(parameter.name):

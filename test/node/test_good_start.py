@@ -94,6 +94,12 @@ def test_a_file_that_ros_cannot_read_gets_a_pointer(tmp_path, text, part):
         assert part in node.log() and 'Traceback' not in node.log()
 
 
+def test_a_log_that_cannot_be_written_gets_a_remedy(tmp_path):
+    with NodeProcess(tmp_path, new_domain(), environment={'ROS_LOG_DIR': '/proc/log'}) as node:
+        assert node.process.wait(120) == 1
+        assert '; set ROS_LOG_DIR to a folder' in node.log() and 'Traceback' not in node.log()
+
+
 rig = active_rig()
 
 
@@ -136,6 +142,9 @@ def test_refusals_of_parameters_and_transitions_say_what_to_do(rig):
     assert 'set /derain cleanup"' in reason and 'deactivate' not in reason
     assert peer.change_state('cleanup')
     assert peer.set('model', 'base') == ''
+    assert peer.change_state('shutdown')
+    assert not peer.change_state('configure')
+    wait_for(lambda: 'the node is finalized; start it again' in rig.node.log(), 'reason')
 
 
 def test_the_state_is_told_while_configuring_warms_up(tmp_path):
