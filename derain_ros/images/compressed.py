@@ -154,6 +154,12 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
     return image
 
 
+def is_colour_jpeg(msg: Any) -> bool:
+    """Return whether a message that :func:`decode_compressed` can read is a JPEG in colour."""
+    header = _read_header(bytes(byte_view(msg)))
+    return header.codec == 'JPEG' and not header.grey
+
+
 def _interpolate(mosaic: np.ndarray, encoding: str) -> np.ndarray:
     pattern = encoding.removeprefix('bayer_').rstrip('0123456789')
     if pattern not in BAYER_PATTERNS or min(mosaic.shape) < 2:

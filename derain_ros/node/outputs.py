@@ -18,6 +18,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from derain_ros.images import cdr
+from derain_ros.images.compressed import is_colour_jpeg
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.images.pipeline import Frame
 from derain_ros.node.camera import Camera
@@ -30,7 +31,6 @@ _SAID = {
     Outcome.DERAINED: 'derained', Outcome.BYPASSED: 'bypassed', Outcome.PASSED_THROUGH: 'fault',
     Outcome.DROPPED: 'dropped',
 }
-_JPEG_START = b'\xff\xd8\xff'
 JPEG_FORMAT = 'bgr8; jpeg compressed bgr8'  # ``format`` as image_transport writes it
 
 
@@ -142,8 +142,8 @@ class Outputs:
             else:
                 found['image'] = self._message(work, *frame.image(strength, self._encoding))
         if COMPRESSED in wanted:
-            if frame.untouched(strength) and frame.compressed and (
-                    bytes(frame.message.data[:3]) == _JPEG_START):
+            # A grey one or a mosaic would become bgr8 only when it rains.
+            if frame.untouched(strength) and frame.compressed and is_colour_jpeg(frame.message):
                 found[COMPRESSED] = work.taken.data
             else:
                 found[COMPRESSED] = self.jpeg(

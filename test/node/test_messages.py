@@ -1,13 +1,16 @@
 """The fast path of image messages against rclpy's own: the same bytes, the same refusals."""
 
+import cv2
 import numpy as np
 import pytest
 from cdr_messages import without_padding
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.images.codec import ImageFormatError, arrange_pixels
-from derain_ros.node.outputs import Outputs, header_message
+from derain_ros.node.mailbox import Taken
+from derain_ros.node.outputs import Outputs, Work, header_message
+from derain_ros.node.parameters import NODE_RULES, default_of, read_live_settings
 
 FAST, ORDINARY = Outputs(in_place=True), Outputs(in_place=False)
 PICTURE = np.random.default_rng(5).integers(0, 256, (7, 10, 3), np.uint8)
@@ -44,6 +47,18 @@ def test_jpegs_are_written_as_rclpy_writes_them():
         fast = FAST.jpeg(FAST.receive(data, compressed=kind), jpeg)
         ordinary = ORDINARY.jpeg(ORDINARY.receive(data, compressed=kind), jpeg)
         assert fast == without_padding(serialize_message(ordinary), CompressedImage)
+
+
+@pytest.mark.parametrize(('picture', 'forwarded'), [(PICTURE, True), (PICTURE[..., 0], False)])
+def test_jpegs_that_are_not_derained_have_the_encoding_of_those_that_are(picture, forwarded):
+    data = serialize_message(compressed(cv2.imencode('.jpg', picture)[1].tobytes()))
+    live = read_live_settings({name: default_of(name) for name in NODE_RULES})
+    work = Work(None, Taken('lens', data, 0.0, compressed=True), live, {'image/compressed'})
+    FAST.read(work)
+    written = FAST.write(work)['image/compressed']
+    assert (written == data) == forwarded
+    message = deserialize_message(written, CompressedImage)
+    assert cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED).ndim == 3
 
 
 @pytest.mark.parametrize('stamp', [(3, 4), (0, 0), (-5, 7), (9, 2_000_000_000)])
