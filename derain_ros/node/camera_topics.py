@@ -384,9 +384,12 @@ class OutputTopics:
             misfit_sentence(
                 f'{topic}: {node_name(found) or "a subscriber"} gets nothing, as it asks for',
                 '{wants} where {has} is offered', policies, _OF_SUBSCRIBERS)
+            if found.topic_type == kind else
+            f'{topic}: {node_name(found) or "a subscriber"} gets nothing, as it asks for '
+            f'{found.topic_type} where {kind} is published; let it ask for that'
             for found in self._node.get_subscriptions_info_by_topic(topic)
-            if found.topic_type == kind
-            and (policies := misfits(self._qos[output], found.qos_profile))]
+            if found.topic_type != kind
+            or (policies := misfits(self._qos[output], found.qos_profile))]
 
 
 def overrides(node: Node, topic: str, kind: str) -> dict[QoSPolicyKind, object]:

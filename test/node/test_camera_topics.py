@@ -333,3 +333,12 @@ def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
     both.wait_for(lambda: not outputs.problem(LIVE), 'end of the problem')
     both.other.destroy_subscription(fitting)
     assert both.warnings() == [told]  # rclpy gives none of its own
+
+
+def test_a_subscriber_to_another_type_is_told_of(both):
+    both.offer()
+    both.other.create_subscription(CompressedImage, OUTPUT, id, qos())
+    both.wait_for(lambda: both.log(WARN), 'report')
+    assert both.log(WARN) == [
+        f'{OUTPUT}: /far/driver gets nothing, as it asks for sensor_msgs/msg/CompressedImage '
+        'where sensor_msgs/msg/Image is published; let it ask for that']
