@@ -4,7 +4,6 @@ The bag is read in recorded order, without a clock, in time segments that depend
 alone. Two runs therefore give the same bytes, interrupted or not, by one process or several.
 """
 
-import errno
 import math
 import os
 import shutil
@@ -29,12 +28,12 @@ from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.results import McapResult, SqliteResult, metadata_text
 from derain_ros.bags.segment_work import KEPT_REASONS, Layout, Maker, Pipeline
+from derain_ros.bags.staging import FULL
 from derain_ros.bags.workplace import Workplace, digest_of
 from derain_ros.rain_gate import FAST_SECONDS, FORGET_SECONDS
 from derain_ros.replacing import replace_file
 
 _SUFFIXES = {'mcap': '.mcap', 'sqlite3': '.db3'}
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -323,7 +322,7 @@ class Making:
     def explain(self, error: Exception) -> str:
         """Return a message for a write error, which says what to do."""
         text = f'{self._place.destination}: cannot be written ({error})'
-        if getattr(error, 'errno', None) not in _FULL and 'full' not in str(error):
+        if getattr(error, 'errno', None) not in FULL and 'full' not in str(error):
             return text
         done = free = needed = 0
         with suppress(OSError):

@@ -354,7 +354,8 @@ class McapFile:
         footer = self.footer()
         with suppress(_BrokenError, *_MALFORMED):
             summary = self.summary_bytes()
-            if self.sound(footer, summary):
+            # With another file behind this one, the footer is not that of the beginning.
+            if MAGIC not in summary and self.sound(footer, summary):
                 # The summary offsets behind the index are not needed, and may be damaged.
                 length = max(0, footer.summary_offset_start - footer.summary_start)
                 return _index_of_summary(summary[:length or None], footer.summary_start)
@@ -454,6 +455,13 @@ class _Scan:
     def _check_end(self, at: int, behind: int) -> None:
         """Check that what follows the data section is intact; note damage otherwise."""
         source, footer = self._source, self._source.footer()
+        rest = source.read(behind, min(source.size - behind, _SEARCH_BYTES))
+        if (place := rest.find(2 * MAGIC)) >= 0:
+            # Its channels have ids of their own, which may be those of other topics here.
+            source.note(_BrokenError(
+                behind + place + len(MAGIC), 'another mcap file begins here, and is not read; cut '
+                'this one into two there'), last=self._last)
+            return
         if footer is None:
             source.note(_BrokenError(source.size, 'the file ends within its index'),
                         last=self._last)

@@ -1,5 +1,7 @@
 """Read the sqlite3 files of any rosbag2 version, damaged ones included."""
 
+import errno
+import os
 import sqlite3
 import struct
 from array import array
@@ -50,20 +52,19 @@ class SqliteFile:
     """An sqlite3 file open for reading, by one thread at a time.
 
     What can be read of a damaged file is copied to ``scratch``: at once with ``salvage``, else
-    when damage is found. Raises DamageError if it is not the database of a bag, OSError if a copy
-    cannot be written.
+    when damage is found. Raises DamageError if it is not the database of a bag, BagError or
+    OSError if a copy cannot be written.
 
     ``topics`` are rows of id, name, type, serialization, QoS profiles and hash; ``definitions``
     holds encoding and text by type, ``counts`` the number of messages by topic id. ``start_time``
     and ``end_time`` are in ns, None if there is no message. ``damages`` is the damage found so
-    far, and ``has_log`` is true if a log beside the file was read too.
+    far, and ``has_log`` is true if messages in a log beside the file are read too.
     """
 
     def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):
         self.path, self._scratch = path, scratch
-        self.damages: list[Damage] = []
-        copy = with_log(path, scratch)
-        self.has_log = copy is not None
+        copy, damage, self.has_log = with_log(path, scratch)
+        self.damages = [damage] if damage else []
         self._database = _open(copy or path, immutable=copy is None)
         self._old: list[sqlite3.Connection] = []
         try:
@@ -186,7 +187,7 @@ def _text(value: object) -> str:
 def _open(path: Path, *, immutable: bool) -> sqlite3.Connection:
     options = '?mode=ro&immutable=1' if immutable else ''
     database = sqlite3.connect(
-        f'file:{quote(str(path.absolute()))}{options}', uri=True, check_same_thread=False)
+        f'file:{quote(os.fsencode(path.absolute()))}{options}', uri=True, check_same_thread=False)
     database.text_factory = lambda text: text.decode(errors='replace')
     return database
 
@@ -208,29 +209,35 @@ def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> I
 
 def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | None:
     last, count, first = None, 0, None
-    with closing(sqlite3.connect(f'file:{quote(str(copy.absolute()))}', uri=True)) as target:
-        # No journal: after an interruption the copy is made again from scratch.
-        target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF')
-        for table in TABLES:
-            target.execute(table)
-        # Without this, SQLite refuses to read a truncated file at all.
-        source.execute('PRAGMA writable_schema=ON')
-        for row in _surviving_topics(source):
-            target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
-        with suppress(sqlite3.Error):
-            for row in _rows(source, 'message_definitions', _DEFINITIONS):
-                target.execute('INSERT OR IGNORE INTO message_definitions VALUES (?,?,?,?,?)', row)
-        for row in _surviving(source):
-            if isinstance(row, str):
-                first = first or (row, count, last)
-                continue
-            if not target.execute(
-                    'INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row).rowcount:
-                # The id is taken: either the same row again, or another with a damaged id.
-                target.execute(_AGAIN, (*row[1:], *row[1:]))
-            count += 1
-            last = row[2] if last is None else max(last, row[2])
-        target.commit()
+    # Without this, SQLite refuses to read a truncated file at all.
+    source.execute('PRAGMA writable_schema=ON')
+    topics, query = _surviving_topics(source), _select(source, 'messages', _MESSAGES)
+    try:
+        with closing(sqlite3.connect(copy)) as target:
+            # No journal: after an interruption the copy is made again from scratch.
+            target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF')
+            for table in TABLES:
+                target.execute(table)
+            for row in topics:
+                target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
+            with suppress(sqlite3.Error):
+                for row in _rows(source, 'message_definitions', _DEFINITIONS):
+                    target.execute(
+                        'INSERT OR IGNORE INTO message_definitions VALUES (?,?,?,?,?)', row)
+            for row in _surviving(source, query):
+                if isinstance(row, str):
+                    first = first or (row, count, last)
+                    continue
+                if not target.execute(
+                        'INSERT OR IGNORE INTO messages VALUES (?,?,?,?)', row).rowcount:
+                    # The id is taken: either the same row again, or another with a damaged id.
+                    target.execute(_AGAIN, (*row[1:], *row[1:]))
+                count += 1
+                last = row[2] if last is None else max(last, row[2])
+            target.commit()
+    except sqlite3.Error as error:
+        # What the source raises is caught in what reads it.
+        raise OSError(errno.ENOSPC, str(error)) from error
     size, whole = path.stat().st_size, _announced_size(path)
     name = printable(path.name)
     if size < whole:
@@ -255,10 +262,9 @@ def _surviving_topics(source: sqlite3.Connection) -> Collection[tuple]:
     return found.values()
 
 
-def _surviving(source: sqlite3.Connection) -> Iterator[tuple | str]:
+def _surviving(source: sqlite3.Connection, query: str) -> Iterator[tuple | str]:
     """Yield every row of messages that can be read, and the reason (a str) where some cannot."""
     at, newest, tries = LEAST, LEAST, 0
-    query = _select(source, 'messages', _MESSAGES)
     while tries < _MOST_TRIES:
         try:
             for row in source.execute(query, (at,)):

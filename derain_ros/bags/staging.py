@@ -1,17 +1,22 @@
 """Make decompressed or repaired copies of bag files that cannot be read in place."""
 
+import errno
 import fcntl
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from derain_ros.bags.damage import Damage, DamageError, why
+from derain_ros.bags.damage import BagError, Damage, DamageError, why
 from derain_ros.bags.mcap_file import zstd
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""Error numbers of writing to a full disk."""
 
 _BLOCK = 1 << 20
 
@@ -24,7 +29,7 @@ def staged(
 
     Several processes may ask for the same copy: one of them makes it with ``make`` while the
     others wait. An existing copy is reused unless the file, or one ``beside`` it, has changed.
-    Raises DamageError if nothing can be read, OSError if the copy cannot be written.
+    Raises DamageError if nothing can be read, BagError or OSError if the copy cannot be written.
     """
     copy, note = scratch / name, scratch / f'{name}.json'
     facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
@@ -38,7 +43,13 @@ def staged(
         for old in (note, *(copy.with_name(copy.name + end) for end in (
                 '', '-journal', '-wal', '-shm'))):
             old.unlink(missing_ok=True)
-        damage = make(path, copy)
+        try:
+            damage = make(path, copy)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise BagError(f'{copy}: cannot be written ({error.strerror}); make room there'
+                           ) from error
         replace_file(note, json.dumps({'source': facts, 'damage': damage and asdict(damage)}))
         return copy, damage
 
@@ -66,8 +77,10 @@ def _unpack(path: Path, copy: Path) -> Damage | None:
     return Damage(printable(path.name), offset, printable(reason))
 
 
-def with_log(path: Path, scratch: Path) -> Path | None:
+def with_log(path: Path, scratch: Path) -> tuple[Path | None, Damage | None, bool]:
     """Return a copy of an sqlite3 file with the log beside it; None if there is no log.
+
+    Also returns the damage of a write-ahead log, if any, and whether messages were in it.
 
     After a power loss, messages may be left in a write-ahead log, or half a transaction in the
     file with a journal to roll it back: SQLite recovers this when it opens the copy.
@@ -75,11 +88,19 @@ def with_log(path: Path, scratch: Path) -> Path | None:
     logs = tuple(log for log in (path.with_name(path.name + end) for end in ('-wal', '-journal'))
                  if log.is_file() and log.stat().st_size)
     if not logs:
-        return None
+        return None, None, False
+    ahead = logs[0].name.endswith('-wal')
 
-    def copy_all(source: Path, copy: Path) -> None:
+    def copy_all(source: Path, copy: Path) -> Damage | None:
         shutil.copyfile(source, copy)
         for log in logs:
             shutil.copyfile(log, copy.with_name(copy.name + log.name.removeprefix(path.name)))
+        # A damaged file is not recovered here, but when it is read.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as database:
+            _, frames, _ = database.execute('PRAGMA wal_checkpoint').fetchone()
+            if ahead and frames < 1:
+                return Damage(printable(logs[0].name), None, 'nothing in this log can be read')
+        return None
 
-    return staged(path, scratch, f'with_log_{path.name}', copy_all, logs)[0]
+    copy, damage = staged(path, scratch, f'with_log_{path.name}', copy_all, logs)
+    return copy, damage, ahead and damage is None

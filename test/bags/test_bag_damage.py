@@ -1,6 +1,7 @@
 """``derain bag`` on bags that are cut or damaged: what lies before is derained, and said."""
 
 import random
+import resource
 import struct
 
 import pytest
@@ -170,6 +171,23 @@ def test_of_a_split_bag_the_other_files_are_kept(tmp_path, engine):
          '/cam/image_raw, but 8 can be read; 12 messages on /rear/image_raw/compressed, but 8 can '
          'be read')]
     assert summary.messages == 32
+
+
+@pytest.mark.parametrize('compression', ['none', 'file'])
+def test_a_full_disk_is_no_damage_of_the_bag(compression, tmp_path, derain):
+    source = write_bag(tmp_path / 'in', long_drive(24), 'sqlite3', compression=compression)
+    file = _storage_file(source)
+    content = file.read_bytes()
+    file.write_bytes(content[:len(content) * 2 // 3])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, before[1]))
+    try:
+        error = derain('bag', source, '-o', tmp_path / 'out', status=2).err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    copy = tmp_path / 'out.partial' / 'source' / (
+        'in.db3' if compression == 'file' else 'salvaged_in.db3')
+    assert f'{copy}: cannot be written (' in error and '; make room there' in error
 
 
 @pytest.mark.parametrize('name, content', [

@@ -85,6 +85,25 @@ def test_messages_in_the_write_ahead_log_are_read(tmp_path, engine):
     assert not summary.damages and any('log beside it' in note for note in summary.notes)
     kept = messages_on(read_bag(tmp_path / 'out'), *{row.topic for row in expected})
     assert kept == expected
+    (source / 'in.db3-wal').write_bytes(b'no log of it')
+    with Recording(source) as recording:
+        assert recording.notes == [] and recording.message_count == 10
+        assert str(recording.damages[0]) == 'in.db3-wal: nothing in this log can be read'
+
+
+def test_two_mcap_files_in_one_are_told_and_topics_not_mixed(tmp_path):
+    one = write_bag(tmp_path / 'in', [(TOPIC, IMAGE, START, image(1, START))]) / 'in.mcap'
+    other = write_mcap(tmp_path / 'b.mcap', [('/rear', IMAGE, START + 9, image(2, START))])
+    length = len(one.read_bytes())
+    # The index of the second of two files of one length lies where that of the first one does.
+    for second in (one, other):
+        both = tmp_path / 'both.mcap'
+        both.write_bytes(one.read_bytes() + second.read_bytes())
+        with Recording(both) as recording:
+            assert [(found.topic, time) for found, time, _ in recording.read()] == [(TOPIC, START)]
+            damage, = recording.damages
+        assert (damage.offset, damage.last_time) == (length, START)
+        assert 'another mcap file begins here' in damage.reason
 
 
 def test_what_an_mcap_file_says_beside_its_messages_is_kept(tmp_path, engine, derain, capsys):
@@ -297,9 +316,10 @@ def test_a_stretch_without_a_frame_says_where_frames_are(tmp_path, derain):
     assert 'its first frame is of 1700000000.000000007' in error
 
 
-def test_names_that_are_not_utf_8_and_long(tmp_path, derain):
+@pytest.mark.parametrize('storage', STORAGES)
+def test_names_that_are_not_utf_8_and_long(storage, tmp_path, derain):
     name = '\udcff\udcfe' + 54 * 'long'
-    source = write_bag(tmp_path / 'in', drive()).rename(tmp_path / f'{name}in')
+    source = write_bag(tmp_path / 'in', drive(), storage).rename(tmp_path / f'{name}in')
     derain('bag', source, '-o', tmp_path / f'{name}out')
     derain('rain', source, '-o', tmp_path / f'{name}rain')
     derain('video', source, '-o', tmp_path / f'{name}.avi', '--topic', TOPIC)
