@@ -1,24 +1,30 @@
 """Find bags in folders, and choose how many processes to derain them with."""
 
 import importlib.util
+import logging
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 
 from derain_ros.bags.damage import BagError
 from derain_ros.engines import EngineInfo
+from derain_ros.text import printable
 
 LONG_BAG = 1000
 """Number of frames from which the start-up time of a second process pays off."""
 
-_SUFFIXES = {'.mcap', '.db3'}
+
+def storage_of(path: Path) -> str:
+    """Return the storage that the name of a file stands for: mcap, sqlite3, or '' for none."""
+    name = path.name.lower().removesuffix('.zstd')
+    return {'.mcap': 'mcap', '.db3': 'sqlite3'}.get(PurePath(name).suffix, '')
 
 
 def is_bag(path: Path) -> bool:
     """Return whether a path is a ROS bag."""
     if path.is_dir():
-        return any(file.name == 'metadata.yaml' or _SUFFIXES & set(file.suffixes)
-                   for file in path.iterdir())
-    return bool(_SUFFIXES & set(path.suffixes)) or path.suffix == '.bag'
+        return any(file.name == 'metadata.yaml' or storage_of(file) for file in path.iterdir())
+    return bool(storage_of(path)) or path.suffix.lower() == '.bag'
 
 
 def holds_bags(path: Path) -> bool:
@@ -30,20 +36,37 @@ def holds_bags(path: Path) -> bool:
         is_bag(found) for found in path.rglob('*/'))
 
 
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as os.walk does, following links; folders that cannot be read are logged."""
+    def leave_out(error: OSError) -> None:
+        logging.getLogger(__name__).warning(
+            '%s', printable(f'{error.filename}: {error.strerror}; left out'))
+
+    return os.walk(folder, onerror=leave_out, followlinks=True)
+
+
 def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
     """Return pairs of source and destination: of one bag, or of every bag below a folder.
 
     ``destination`` is the folder to write: that of the one bag, or the parent of bags at the same
-    relative paths. ``.partial`` folders and everything in ``destination`` are skipped. Raises
-    BagError if there is no bag.
+    relative paths. Links to folders elsewhere are followed. ``.partial`` folders and everything in
+    ``destination`` are skipped. Raises BagError if there is no bag.
     """
     if not source.is_dir() or is_bag(source):
         return [(source, destination)]
-    jobs, done = [], destination.resolve()
-    for folder, below, _ in os.walk(source):
+    root = source.resolve()
+    jobs, seen = [], {root, destination.resolve()}
+
+    def is_new(folder: Path) -> bool:
+        place, count = folder.resolve(), len(seen)
+        if folder.name.endswith('.partial') or (folder.is_symlink() and root in place.parents):
+            return False
+        seen.add(place)
+        return len(seen) > count
+
+    for folder, below, _ in walk(source):
         here = Path(folder)
-        below[:] = sorted(name for name in below if not name.endswith('.partial')
-                          and (here / name).resolve() != done)
+        below[:] = sorted(name for name in below if is_new(here / name))
         if here != source and is_bag(here):
             jobs.append((here, destination / here.relative_to(source)))
             below.clear()

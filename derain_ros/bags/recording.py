@@ -22,7 +22,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from ruamel.yaml import YAML
 
 from derain_ros.bags.damage import BagError, Damage, DamageError, why
-from derain_ros.bags.fleet import is_bag
+from derain_ros.bags.fleet import is_bag, storage_of
 from derain_ros.bags.mcap_file import McapFile, Message, zstd
 from derain_ros.bags.sqlite_file import SqliteFile
 from derain_ros.bags.staging import unpacked
@@ -33,7 +33,6 @@ EVER = (-2**63, 2**64)
 """Range of all message times, ns: int64 in SQLite, uint64 in MCAP."""
 
 _NEWEST_VERSION = 9
-_SUFFIXES = {'.mcap', '.db3'}
 _ZSTD = b'\x28\xb5\x2f\xfd'
 _FORMATS = {
     'ros2msg': MessageDefinitionFormat.MSG,
@@ -229,19 +228,19 @@ class Recording:
     def _open(self, source: Path, scratch: Path, scan: bool) -> None:
         if not source.exists():
             raise BagError(f'{source}: no such bag')
-        if source.suffix == '.bag' and source.is_file():
+        if source.suffix.lower() == '.bag' and source.is_file():
             raise BagError(f'{source}: a ROS 1 bag; convert it with `rosbags-convert --src '
                            f'{source} --dst OUT`')
-        packed = source.suffix == '.zstd'
+        packed = source.suffix.lower() == '.zstd'
         self.compression = CompressionMode.FILE if packed else CompressionMode.NONE
         files = [source]
         if source.is_dir():
             files = self._read_folder(source)
-        elif not _SUFFIXES & set(source.suffixes[-2:]):
+        elif not storage_of(source):
             raise BagError(f'{source}: no folder and no .mcap or .db3 file')
         if not files:
             raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file')
-        self.storage = 'mcap' if '.mcap' in files[0].suffixes else 'sqlite3'
+        self.storage = storage_of(files[0]) or 'sqlite3'
         for path in files:
             try:
                 self._add_file(path, scratch, scan)
@@ -260,9 +259,7 @@ class Recording:
 
     def _read_folder(self, source: Path) -> list[Path]:
         there = sorted((
-            path for path in source.iterdir()
-            if _SUFFIXES & set(path.suffixes[-2:]) and path.is_file()
-            and path.suffix in (*_SUFFIXES, '.zstd')
+            path for path in source.iterdir() if storage_of(path) and path.is_file()
         ), key=lambda path: natural_key(path.name))
         inner = sorted(path.name for path in source.iterdir() if path.is_dir()
                        and path.suffix != '.partial' and os.access(path, os.R_OK) and is_bag(path))
@@ -286,7 +283,7 @@ class Recording:
                 self.notes.append(printable(
                     f'{source}: metadata.yaml {reason}; what it tells was taken from '
                     f'{", ".join(path.name for path in there)}'))
-                if there[0].suffix == '.zstd':
+                if there[0].suffix.lower() == '.zstd':
                     self.compression = CompressionMode.FILE
             return there
         unlisted = [path for path in there if path not in listed]
@@ -320,10 +317,10 @@ class Recording:
 
     def _add_file(self, path: Path, scratch: Path, scan: bool) -> None:
         cut = None
-        if self.compression == CompressionMode.FILE and path.suffix == '.zstd':
+        if self.compression == CompressionMode.FILE and path.suffix.lower() == '.zstd':
             path, cut = unpacked(path, scratch)
         file: Any
-        if '.mcap' in path.suffixes:
+        if storage_of(path) == 'mcap':
             file, connections, inner = _open_mcap(path, scan)
         else:
             file, connections, inner = self._open_sqlite(path, scratch, cut is not None)

@@ -6,7 +6,6 @@ EXIF orientation is applied, and only the first image of an animation or multi-p
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from derain_ros.bags.fleet import walk
 from derain_ros.engines import Engine
 from derain_ros.files import FileError, check_folder
 from derain_ros.images.decoder_warnings import decode_noting_damage
@@ -53,8 +53,9 @@ def collect_images(paths: Iterable[Path], *apart: Path) -> list[ImageJob]:
 
     Folders are searched recursively for :data:`IMAGE_SUFFIXES`, following links, each folder
     once; hidden files are skipped, and so are the folders ``apart`` if they are inside such a
-    folder. A file in ``paths`` is taken whatever its suffix. The kinds of files skipped in folders
-    are logged. Raises FileError if a path does not exist, or a folder holds no image.
+    folder. A file in ``paths`` is taken whatever its suffix. Folders that cannot be read, and the
+    kinds of files skipped, are logged. Raises FileError if a path does not exist, or a folder
+    holds no image.
     """
     jobs: dict[tuple[Path, PurePath], ImageJob] = {}
     for path in paths:
@@ -200,7 +201,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 def _pictures_in(folder: Path, apart: Sequence[Path]) -> list[Path]:
     seen = {path.resolve() for path in (folder, *apart)}
     found, left_out = [], Counter()
-    for directory, subdirectories, files in os.walk(folder, followlinks=True):
+    for directory, subdirectories, files in walk(folder):
         here = Path(directory)
         for name in list(subdirectories):
             place = (here / name).resolve()

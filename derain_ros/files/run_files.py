@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from derain_ros import __version__
+from derain_ros.bags.fleet import storage_of
 from derain_ros.files import FileError, check_folder
 from derain_ros.replacing import replace_file
 from derain_ros.text import printable
@@ -24,7 +25,6 @@ KINDS = ('bag', 'pairs', 'replay', 'detections')
 """Kinds of run files, made by ``bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
 
 _CHUNK = 1 << 20
-_STORAGE_SUFFIXES = frozenset({'.mcap', '.db3', '.zstd'})
 
 
 def versions() -> dict[str, str | None]:
@@ -80,7 +80,7 @@ def bag_facts(bag: Path, progress: Callable[[int], Any] = lambda count: None) ->
 
 def _storage_files(bag: Path) -> list[Path]:
     return [bag] if bag.is_file() else sorted(
-        path for path in bag.iterdir() if path.suffix in _STORAGE_SUFFIXES and path.is_file())
+        path for path in bag.iterdir() if storage_of(path) and path.is_file())
 
 
 def write_run(path: Path, run: dict) -> None:

@@ -17,8 +17,9 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.bags.fleet import bags_below
 from derain_ros.bags.pool import cluster_pool, local_pool
+from derain_ros.bags.recording import Recording
 from derain_ros.cli import main
-from derain_ros.files.run_files import read_run
+from derain_ros.files.run_files import bag_facts, read_run
 from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
 from derain_ros.rain.apply.weather import Weather
 
@@ -138,6 +139,23 @@ def test_a_folder_of_rainy_drives_is_evaluated(cluster, tmp_path, capsys):
     assert main(command) == 0
     assert (tmp_path / 'here' / 'a.json').exists()
     assert (tmp_path / 'here' / 'more' / 'b.json').stat().st_mtime_ns == before
+
+
+def test_bags_are_found_behind_links_and_under_names_in_capitals(tmp_path):
+    drives, other = tmp_path / 'drives', tmp_path / 'other'
+    for folder in (drives / 'a', drives / 'sub' / 'b', other / 'c'):
+        write_bag(folder, drive())
+    (other / 'c' / 'metadata.yaml').unlink()
+    file = (other / 'c' / 'c.mcap').rename(other / 'c' / 'C.MCAP')
+    for link, folder in ((drives / 'latest', drives / 'sub'), (drives / 'link', other),
+                         (other / 'back', drives)):
+        link.symlink_to(folder)
+    assert [str(out.relative_to(tmp_path)) for _, out in bags_below(drives, tmp_path / 'out')] == [
+        'out/a', 'out/link/c', 'out/sub/b']
+    assert len(bag_facts(drives / 'link' / 'c')['files']) == 1
+    for bag in (file, file.parent):
+        with Recording(bag) as recording:
+            assert recording.message_count == 16 and recording.storage == 'mcap'
 
 
 def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Pictures and videos as people have them: odd suffixes, links, names, sizes; none is lost."""
 
+import os
 import resource
 import shutil
 
@@ -11,6 +12,7 @@ from evaluate_files import write_picture
 from video_clips import write_video
 
 from derain_ros.cli import main
+from derain_ros.files.image_files import collect_images
 
 
 @pytest.mark.parametrize('command', ['image', 'rain', 'video', 'evaluate', 'gate'])
@@ -37,6 +39,16 @@ def test_folders_are_searched_through_links_and_say_what_they_leave_out(
     else:
         assert {'video': '5 frames', 'gate': 'd.jpg', 'evaluate': '5 pairs'}[
             command] in captured.out
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, caplog):
+    write_picture(tmp_path / 'a.png', picture(1))
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):  # longer than a path may be
+        os.mkdir('x' * 250, dir_fd=here)
+        here = os.open('x' * 250, os.O_RDONLY, dir_fd=here)
+    assert len(collect_images([tmp_path])) == 1
+    assert 'File name too long; left out' in caplog.text
 
 
 def test_names_that_are_not_utf_8_and_long(tmp_path, cut_model, derain):
