@@ -16,6 +16,7 @@ from derain_ros.evaluation.detection.tally import MATCH_IOU, Tally
 from derain_ros.files.frame_sources import FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import run_head
+from derain_ros.images.memory import Memory
 from derain_ros.rain_gate import mask_response
 from derain_ros.text import UserError, printable
 
@@ -90,7 +91,8 @@ def compare(
 
     The ground truth is the labels, or else the detections on the clean frames. Detections count
     from ``score`` on, 0–1, as in operation; None takes the detector's ``score_threshold``.
-    ``engine``, with the facts ``model``, derains if the source has no derained frames.
+    ``engine``, with the facts ``model``, derains if the source has no derained frames; one that
+    remembers sees the frames of a bag in order, as in the node.
     ``classes`` are the indices of the classes to count; None takes all that the ground truth has.
     ``progress`` is called with the number of frames done since the last call.
 
@@ -113,6 +115,7 @@ def compare(
         description.classes, model, source.describe(), 'clean' if labels is None else 'labels',
         tallies)
     numbers = np.array(sorted(counted))
+    memory = Memory()
 
     def detect(image: np.ndarray, threshold: float) -> Detections:
         found = detector.detect(image, threshold)
@@ -120,14 +123,19 @@ def compare(
 
     def measure(frame: FrameSet) -> None:
         truths = labels.find(frame) if labels is not None else None
-        if labels is not None and truths is None:
-            result.unlabelled.append(frame.name)
-            return
+        unlabelled = labels is not None and truths is None
         images = {'rainy': frame.rainy, 'derained': frame.derained, 'clean': frame.clean}
         rain_mask = frame.rain_mask
         if frame.derained is None:
-            derained = engine.infer(frame.rainy[np.newaxis])
-            images['derained'], rain_mask = derained.image[0], derained.rain_mask[0]
+            infer, in_order = engine.infer, engine.info.remembers and frame.stamp is not None
+            if in_order:
+                infer = memory.through(infer, frame.stamp / 1e9)
+            if in_order or not unlabelled:  # a frame without labels is the past of the next one
+                derained = infer(frame.rainy[np.newaxis])
+                images['derained'], rain_mask = derained.image[0], derained.rain_mask[0]
+        if unlabelled:
+            result.unlabelled.append(frame.name)
+            return
         if truths is None:
             found = detect(frame.clean, score)
             truths = Truths(found.boxes, found.classes, np.zeros(len(found.classes), bool))

@@ -6,6 +6,7 @@ import pytest
 from bag_files import IMAGE, START, image, write_bag
 from detector_files import CLASSES, coco, scene, write_detector, write_scenes
 from evaluate_files import write_model
+from memory_model import write_memory_model
 
 from derain_ros.cli import main
 from derain_ros.files.run_files import FORMAT, read_run
@@ -75,6 +76,15 @@ def test_folders_against_clean_frames(tmp_path, capsys):
         '1.000' in out
     assert 'frames by F1: 2 better, 0 worse, 1 the same' in out
     assert 'most helped' in out and 'most hurt' not in out
+
+
+def test_a_model_that_remembers_sees_the_frames_of_a_bag_in_order(tmp_path):
+    rows = [(topic, IMAGE, START + number * 10**8, image(0, START + number * 10**8))
+            for number in range(3) for topic in ('/cam/image_raw', '/cam/dry')]
+    run = _run(tmp_path, write_bag(tmp_path / 'in', rows), '--rainy-topic', '/cam/image_raw',
+               '--clean-topic', '/cam/dry', '--model', write_memory_model(tmp_path / 'm.onnx'))
+    # It marks rain where it knows the frame before.
+    assert [one['rain_intensity'] > 0 for one in run['images']] == [False, True, True]
 
 
 def test_derained_folders_and_labels_show_harm(tmp_path, capsys):
