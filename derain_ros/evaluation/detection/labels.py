@@ -80,9 +80,10 @@ class CocoLabels:
     def __init__(self, path: Path, classes: Sequence[str]):
         self._path = path
         found = _read_coco(path)
-        for kind, ids in (('categories', {(one.id, one.name) for one in found.categories}),
-                          ('images', {(one.id, one.file_name) for one in found.images})):
-            if len({number for number, _ in ids}) < len(ids):
+        for kind, ids in (
+                ('categories', {(one.id, one.name) for one in found.categories}),
+                ('images', {(one.id, one.file_name, one.stamp) for one in found.images})):
+            if len({number for number, *_ in ids}) < len(ids):
                 raise FileError(printable(f'{path}: {kind} share an id; give each its own'))
         categories = {one.id: str(one.name) for one in found.categories}
         numbers = match_names(categories.values(), classes)

@@ -112,6 +112,7 @@ def test_labels_of_another_size_are_refused(tmp_path):
     (coco([{}], []), 'file_name'),
     (coco(['a', 'b'], [], images=[{'id': 1, 'file_name': name} for name in 'ab']),
      'images share an id'),
+    (coco([], [], images=[{'id': 1, 'stamp': stamp} for stamp in (1, 2)]), 'images share an id'),
     (coco(['a'], [], categories=[{'id': 1, 'name': name} for name in CLASSES]),
      'categories share an id'),
     (coco(['a'], [], images=['a']), r'images\[0\]'),
