@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from derain_ros.bags.damage import BagError, show_time
-from derain_ros.bags.frames import decode_frame, header_stamp
+from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.evaluation.gallery import JPEG_BYTES, Exhibit, encode_pictures
 from derain_ros.files.run_files import bag_facts
@@ -191,6 +191,8 @@ def _read(
             names |= {camera.topic: 'rainy', camera.clean_topic: 'clean'}
         try:
             with Recording(bag) as recording:
+                bits = next((bits_of(recording, topic) for topic in recording.image_topics
+                             if printable(topic) == camera.topic), 16)
                 for topic, choice in product(recording.image_topics, choices):
                     key = names.get(printable(topic)), choice.key
                     if key[0] is None or key in found:
@@ -201,7 +203,7 @@ def _read(
                         if choice.key != (time if take.by_time else header_stamp(data) or 0):
                             continue
                         try:
-                            found[key] = decode_frame(connection, data)
+                            found[key] = decode_frame(connection, data, bits)
                         except ValueError as error:
                             notes.append(printable(f'{letter}: {topic} at {choice.key}: {error}'))
                         break

@@ -396,3 +396,16 @@ def test_frames_without_stamps_are_matched_by_the_time_of_recording(
     for alt, found in shown.items():
         number = round(10 * float(re.search(r'at ([0-9.]+) s', alt)[1]))
         assert cv2.PSNR(found, picture(number)) > 30
+
+
+def test_pictures_of_12_bits_are_as_bright_as_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grey = picture(1)[..., 0]
+    write_bag(tmp_path / 'drive', [('/cam/image_raw', IMAGE, START + number, image(
+        1, START + number, encoding='mono16', step=2 * grey.shape[1],
+        data=(grey.astype('<u2') << 4).view(np.uint8).ravel())) for number in range(2)])
+    model = write_model(tmp_path / 'cut.onnx', 100)
+    assert main(['bag', 'drive', '-o', 'out', '--model', str(model), '--json', 'run.json']) == 0
+    page = Page(make_page(load_entries([Path('run.json')]))[0])
+    found, = {data for _, view, data in page.pictures if view == 'rainy'}
+    assert cv2.PSNR(cv2.imdecode(np.frombuffer(found, np.uint8), 0), grey.copy()) > 30
