@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING
 from derain_ros.bench import MODULES, SCENARIOS, WITHOUT_ROS
 from derain_ros.commands import find_clip, print_error, require_ros, told
 from derain_ros.commands.arguments import positive_number, size_in_pixels
+from derain_ros.commands.frame_options import check_outputs
+from derain_ros.replacing import replace_file
 from derain_ros.text import UserError
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if 'engine' not in names and own:
         raise UserError(
             '--models, --kernels, --peer, --profile and --plot are for the scenario engine')
+    check_outputs(args.json, args.plot)
     if args.plot:
         from derain_ros.report.plots import require
 
@@ -123,8 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and 'engine' in results:
         _draw(results['engine'], args.plot)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({
+        replace_file(args.json, json.dumps({
             'machine': machine, 'quick': args.quick, 'failed': failures,
             'scenarios': {name: result.as_json() for name, result in results.items()},
         }, indent=2) + '\n')
@@ -147,8 +149,7 @@ def _draw(result: 'Result', path: Path) -> None:
         print(f'derain: nothing to draw: {path} is not written', file=sys.stderr)
         return
     devices = dict.fromkeys(timing['device'] for timing in result.details['timings'])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(speed_plot(rows, ', '.join(devices)) + '\n', encoding='utf-8')
+    replace_file(path, speed_plot(rows, ', '.join(devices)) + '\n')
 
 
 def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:

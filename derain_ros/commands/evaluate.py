@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from derain_ros.bags.fleet import bags_below
+from derain_ros.bags.fleet import bags_below, is_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import (
     UsageError,
@@ -53,6 +53,7 @@ from derain_ros.commands.frame_options import (
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate, evaluate_bag
 from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
+from derain_ros.files import check_folder
 from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
 from derain_ros.files.pairs import BadPair
 from derain_ros.replacing import replace_file
@@ -125,8 +126,11 @@ def _evaluate_bags(args: argparse.Namespace) -> int:
         raise UsageError('-o is for a folder of bags, whose run files go there; --json and '
                          '--html are for one evaluation')
     with refusing():
+        check_folder(args.output)
+        # One bag leaves its run file in that folder, too.
+        below = args.output / (args.bag.absolute().name if is_bag(args.bag) else '')
         jobs = [(bag, out.with_name(f'{out.name}.json'))
-                for bag, out in bags_below(args.bag, args.output)]
+                for bag, out in bags_below(args.bag, below)]
     check_sources(argparse.Namespace(**{**vars(args), 'bag': jobs[0][0]}), ('rainy', 'clean'),
                   ('rainy', 'clean'))
     models = tuple(dict.fromkeys([args.model, *args.against]))

@@ -13,7 +13,8 @@ import argparse
 import re
 from pathlib import Path
 
-from derain_ros.commands import UsageError
+from derain_ros.commands import UsageError, refusing
+from derain_ros.files import check_folder
 from derain_ros.text import UserError
 
 
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export the training run given in ``args``."""
+    with refusing():
+        check_folder(args.output)
+
     from derain_ros.network.dual_stage import VARIANTS
     from derain_ros.training.checkpoint import load_checkpoint
     from derain_ros.training.config import ConfigError, TrainingConfig

@@ -41,6 +41,7 @@ from derain_ros.commands import UsageError, printable, refusing
 from derain_ros.commands.arguments import between, share
 from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.commands.image import report_images
+from derain_ros.files import check_folder
 from derain_ros.files.image_files import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -155,6 +156,8 @@ def _rain_video(args: argparse.Namespace, weather: Weather) -> int:
 
     with refusing():
         check_destination(args.output)
+        if args.streaks:
+            check_folder(args.streaks)
         source = VideoClip(args.source)
     return report_video(args.output, source, lambda progress: rain_video(
         source, args.output, weather.clip(), streaks=args.streaks, progress=progress))

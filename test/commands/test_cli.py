@@ -128,6 +128,15 @@ def test_bench_times_an_engine(tmp_path, capsys, monkeypatch):
     assert '96x64' in printed and f'instruction set: {name} {limit}' in printed
 
 
+@pytest.mark.parametrize('command', [
+    ['bench', '--only', 'engine', '--quick', '--sizes', '96x64', '--json'],
+    ['export', 'run', '-o']])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(command, tmp_path, derain):
+    file = tmp_path / 'file'
+    file.touch()
+    assert f'{file}: is a file' in derain(*command, file / 'out', status=2).err
+
+
 def test_a_missing_package_is_named():
     code = ('import sys\n'
             'sys.modules["rosbags"] = None\n'

@@ -42,6 +42,15 @@ def test_a_cut_bag_is_read_as_far_as_it_goes(storage, command, tmp_path, run, ca
         assert any(f'{count} frames of 96x64' in captured.out for count in range(10, 20))
 
 
+def test_the_run_file_of_one_bag_lies_in_the_folder_that_is_named(tmp_path, cut_model, derain):
+    command = ['evaluate', write_bag(tmp_path / 'in', _paired_drive(2)), '--rainy-topic', TOPIC,
+               '--clean-topic', f'{TOPIC}/dry', *cut_model, '-o']
+    derain(*command, tmp_path / 'runs')
+    assert [path.name for path in (tmp_path / 'runs').iterdir()] == ['in.json']
+    file = tmp_path / 'runs' / 'in.json'
+    assert f'{file}: is a file' in derain(*command, file, status=2).err
+
+
 @pytest.mark.parametrize('command, storage, compression', [
     ('video', 'mcap', 'storage'), ('rain', 'sqlite3', 'file'), ('gate', 'sqlite3', 'message')])
 def test_a_packed_bag_is_read_as_any_other(storage, compression, command, tmp_path, run, capsys):

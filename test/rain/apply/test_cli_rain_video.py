@@ -56,6 +56,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ((source, '-o', tmp_path / 'out.gif'), ('.mp4', '.avi')),
         ((source, '-o', tmp_path / 'mine.mp4'), ('mine.mp4', 'exists')),
         ((source, '-o', source), ('in.avi', 'is the input')),
+        ((source, '-o', tmp_path / 'out.avi', '--streaks', tmp_path / 'mine.mp4'),
+         ('mine.mp4', 'is a file')),
         ((tmp_path / 'text.mp4', '-o', tmp_path / 'out.mp4'), ('text.mp4', 'not a video')),
         ((tmp_path / 'none.mp4', '-o', tmp_path / 'out.mp4'), ('none.mp4', 'no such file')),
         ((source, '-o', tmp_path / 'out.mp4', '--topics', '/cam'), ('--topics', 'bags')),
