@@ -65,6 +65,7 @@ def _frame(message='', sent=0, handed_over=None, arrival=None, **values):
     (measures.slope([0, 1, 2, 3, 4], [0, 2, 4, 6, 8]), 2),
     (measures.slope([0, 1, 2, 3, 4, 5, 6], [0, 2, 4, 600, 8, 10, 12]), 2),
     (measures.slope([1], [1]), NAN),
+    (measures.slope(range(10**6), range(10**6)), 1),
 ])
 def test_arithmetic(found, expected):
     assert found == pytest.approx(expected, nan_ok=True)
