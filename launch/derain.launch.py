@@ -173,8 +173,8 @@ def _config(text: str, full_name: str) -> str:
         raise RuntimeError(f'config: {path} cannot be read as YAML: {error}') from error
     if others:
         raise RuntimeError(
-            f'config: {path} has no parameters for the node {full_name}, only for '
-            f'{", ".join(others)}; let them stand under "/**/{NODE_NAME}:" and '
+            f'config: {path} has no parameters for the node {full_name} (nodes in it: '
+            f'{", ".join(others)}); let them stand under "/**/{NODE_NAME}:" and '
             '"ros__parameters:"')
     return str(path)
 

@@ -204,8 +204,8 @@ def unheard(arguments: Sequence[str], name: str) -> list[str]:
         with suppress(ValueError):  # rclpy has already read the file
             if option == '--params-file' and (others := other_nodes(Path(file), name)):
                 problems.append(
-                    f'{file} has no parameters for the node {name}, only for {", ".join(others)}, '
-                    'so that it runs without them; put them under '
+                    f'{file} has no parameters for the node {name} (nodes in it: '
+                    f'{", ".join(others)}), so that it runs without them; put them under '
                     f'"/**/{name.rpartition("/")[2]}:" as config/derain.yaml does')
     return problems
 

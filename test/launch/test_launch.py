@@ -190,11 +190,11 @@ def test_the_log_level_is_that_of_the_node_in_any_namespace(prefix, namespace, p
 @pytest.mark.parametrize(('text', 'said'), [
     (None, 'there is no file'),
     ('derain: [', 'cannot be read as YAML'),
-    ('', 'only for none'),
-    ('/**/derain:\n  cameras: [front]\n', 'only for none'),
-    ('/**/derrain:\n  ros__parameters: {strength: 1.0}\n', 'only for /**/derrain'),
-    ('/derain:\n  ros__parameters: {strength: 1.0}\n', 'only for /derain'),
-    ('/*/*/derain:\n  ros__parameters: {strength: 1.0}\n', 'only for /*/*/derain'),
+    ('', 'nodes in it: none'),
+    ('/**/derain:\n  cameras: [front]\n', 'nodes in it: none'),
+    ('/**/derrain:\n  ros__parameters: {strength: 1.0}\n', 'nodes in it: /**/derrain'),
+    ('/derain:\n  ros__parameters: {strength: 1.0}\n', 'nodes in it: /derain'),
+    ('/*/*/derain:\n  ros__parameters: {strength: 1.0}\n', 'nodes in it: /*/*/derain'),
 ])
 def test_a_config_that_says_nothing_to_the_node_is_an_error(tmp_path, text, said):
     config = tmp_path / 'mine.yaml'

@@ -57,7 +57,7 @@ def test_a_parameter_file_names_the_node_in_every_way_that_ros_knows(tmp_path, k
     assert other_nodes(file, '/derain') == ([] if fits else names)
     told = unheard(['--ros-args', '--params-file', str(file)], '/derain')
     assert len(told) == (not fits)
-    assert all(f'{file} has no parameters for the node /derain, only for {names[0]}' in text
+    assert all(f'{file} has no parameters for the node /derain (nodes in it: {names[0]})' in text
                for text in told)
 
 
