@@ -192,10 +192,10 @@ def measure(
 
     ``play`` takes a factor and a duration in seconds, and returns figures; the bag is ``period``
     seconds long. The run is ``factor`` times as fast as recorded and takes ``seconds``, None to
-    play the bag once; each trial of the search takes ``trial_seconds``, None for no search. A
-    factor counts as sustained if the share of lost frames is at most ``loss_limit``, 0–1. ``told``
-    is called with ``run`` or ``trial`` and the figures of each when it is done. Returns ``runs``
-    and ``search`` for the run file of kind ``replay``.
+    play the bag once, but no shorter than a trial; each trial of the search takes
+    ``trial_seconds``, None for no search. A factor counts as sustained if the share of lost frames
+    is at most ``loss_limit``, 0–1. ``told`` is called with ``run`` or ``trial`` and the figures of
+    each when it is done. Returns ``runs`` and ``search`` for the run file of kind ``replay``.
     """
     def in_full(factor: float) -> dict[str, Any]:
         # A bag played faster ends sooner, but a run should not be shorter than a trial.

@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rate', type=positive_number, default=1.0, metavar='FACTOR',
                         help='how much faster than recorded to play (default: 1)')
     parser.add_argument('--seconds', type=positive_number, metavar='S',
-                        help='how long to play, repeating or cutting the bag (default: once)')
+                        help='how long to play, repeating or cutting the bag (default: once, '
+                             'with --search for --trial-seconds at least)')
     parser.add_argument('--search', action='store_true',
                         help='search for the highest factor that the node keeps up with')
     parser.add_argument('--loss', type=_PERCENT, default=1.0, metavar='PERCENT',
