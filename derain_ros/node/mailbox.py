@@ -77,6 +77,11 @@ class Counts:
         """Frames published: derained, bypassed or passed through."""
         return self.derained + self.bypassed + self.passed_through
 
+    @property
+    def in_work(self) -> int:
+        """Frames being processed."""
+        return self.received - self.published - self.dropped - self.failed - self.idle
+
     def since(self, previous: 'Counts') -> 'Counts':
         """Return what was counted after ``previous``."""
         return Counts(*(getattr(self, one.name) - getattr(previous, one.name)
@@ -206,8 +211,7 @@ class Mailbox:
         """Reset all counts to zero; frames being processed still count as received."""
         with self._changed:
             for camera, counts in self._counts.items():
-                done = counts.published + counts.dropped + counts.failed + counts.idle
-                self._counts[camera] = Counts(received=counts.received - done)
+                self._counts[camera] = Counts(received=counts.in_work)
 
     def silence(self, camera: str) -> tuple[float | None, bool]:
         """Return the seconds since the last frame, None unless overdue, and if one ever came.

@@ -139,7 +139,7 @@ class Reporter:
                    'strength is 0' if live.strength == 0 else '')
             level, message = camera_level(
                 new, frames.faults - self._faults.get(camera.name, 0), frames,
-                self._problems(camera, live, new, frames), off)
+                self._problems(camera, live, counts, new, frames), off)
             if live.rain_gate and live.enabled:
                 gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
         fps = new.published / max(now - self._time, 1e-3)
@@ -165,7 +165,8 @@ class Reporter:
             'is the bag or the simulator paused?')
 
     def _problems(
-        self, camera: Camera, live: LiveSettings, new: Counts, frames: CameraSnapshot
+        self, camera: Camera, live: LiveSettings, counts: Counts, new: Counts,
+        frames: CameraSnapshot,
     ) -> list[str]:
         seconds, ever = self._mailbox.silence(camera.name)
         problems = camera.problems(live, frames, silent_seconds=seconds, ever=ever)
@@ -173,7 +174,8 @@ class Reporter:
             if self._throttle.allows(clock[:30]):
                 self._node.get_logger().warning(clock)
             problems.insert(0, clock)
-        if seconds is None and (problem := self._loneliness(camera, new)):
+        # The frames that are dropped while one is processed may have partners.
+        if seconds is None and not counts.in_work and (problem := self._loneliness(camera, new)):
             if self._throttle.allows(problem):
                 self._node.get_logger().warning(f'{camera.name}: {problem}')
             problems.append(problem)
@@ -182,7 +184,7 @@ class Reporter:
     def _loneliness(self, camera: Camera, new: Counts) -> str:
         """Return why a grouped camera had all frames dropped since the last report; else empty."""
         group = camera.settings.sync_group
-        if not group or not new.dropped or new.dropped < new.received:
+        if not group or not new.dropped or new.dropped < new.received or new.published:
             return ''
         others = [other.name for other in self._cameras.values()
                   if other.settings.sync_group == group and other is not camera]

@@ -135,8 +135,18 @@ def test_a_pair_is_published_together_under_overload(pair):
     assert int(rig.peer.values('left')['dropped']) > 0
 
 
+def test_frames_dropped_while_a_pair_is_in_work_have_partners(pair):
+    rig, left, right, _ = pair
+    rig.engine.command(infer_ms=300)
+    said = set()
+    for _ in paced(30, 10):
+        right.send(left.send())
+        said.add(rig.peer.says('left'))
+    assert not [text for text in said if 'partner' in text]
+
+
 def test_a_partner_may_be_late_but_not_missing_broken_or_of_another_time(pair):
-    _, left, right, rear = pair
+    rig, left, right, rear = pair
     rear.derains()
     alone = []
     with rear.streaming(10):
@@ -159,6 +169,8 @@ def test_a_partner_may_be_late_but_not_missing_broken_or_of_another_time(pair):
     assert not [stamp for lens, stamp in alone if stamp in lens.images]
     served = [stamp for stamp in list(rear.sent)[-10:] if stamp in rear.images]
     assert len(served) > 3 and all(rear.answer(stamp).derained for stamp in served)
+    with left.streaming(10):
+        wait_for(lambda: 'without its partner from right' in rig.peer.says('left'), 'word of it')
 
 
 def moved(stamp, nanoseconds):
