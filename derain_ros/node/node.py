@@ -24,7 +24,7 @@ from derain_ros.node.model_choice import ModelChoice
 from derain_ros.node.outputs import Outputs
 from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
-from derain_ros.node.reporter import Reporter, Throttle
+from derain_ros.node.reporter import LOG_EVERY_SECONDS, Reporter, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
 from derain_ros.node.worker import Worker
 
@@ -59,6 +59,7 @@ class DerainNode(LifecycleNode):
         self._worker: Worker | None = None
         self._lingering: list[Supervisor] = []
         self._activity = Throttle(ACTIVITY_SECONDS)
+        self._engine_errors = Throttle(LOG_EVERY_SECONDS)
         self.exit_status = 0
         self._guard_change_state()
 
@@ -285,7 +286,8 @@ class DerainNode(LifecycleNode):
 
     def _log_engine(self, text: str, bad: bool) -> None:
         if bad:
-            self.get_logger().error(f'engine: {text}')
+            if self._engine_errors.allows(text):
+                self.get_logger().error(f'engine: {text}')
         else:
             self.get_logger().info(f'engine: {text}')
 

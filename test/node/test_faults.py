@@ -82,6 +82,13 @@ def test_a_hung_inference_holds_up_one_frame_and_the_engine_comes_back(rig, fron
     front.answer(stuck)
 
 
+def test_an_engine_that_is_always_too_slow_is_not_logged_with_every_frame(rig, front):
+    told = len(rig.node.log())
+    rig.engine.command(infer_ms=1e3 * WATCHDOG + 100)
+    assert {answer.word for answer in front.play(5)} == {'fault'}
+    assert rig.node.log()[told:].count('an inference takes longer') < 5
+
+
 def test_a_watchdog_of_a_millisecond_says_how_long_it_waited(rig, front):
     told = len(rig.node.log())
     assert rig.peer.set('watchdog_ms', 1.0) == ''
