@@ -1,8 +1,10 @@
 """A file is replaced whole or not at all."""
 
+import os
 
 import pytest
 
+from derain_ros.files.run_files import check_output
 from derain_ros.replacing import replace_file, replacing
 
 
@@ -34,6 +36,15 @@ def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path):
         raise OSError(28, 'No space left on device')
     assert path.read_text() == 'before'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_stays_one_and_is_written_to(tmp_path):
+    path = tmp_path / 'pipe'
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    check_output(path)
+    replace_file(path, 'said')
+    assert os.read(reader, 9) == b'said' and path.is_fifo()
 
 
 def test_two_writers_of_a_file_do_not_meet(tmp_path):

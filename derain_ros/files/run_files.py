@@ -15,7 +15,7 @@ import numpy as np
 from derain_ros import __version__
 from derain_ros.bags.fleet import storage_of
 from derain_ros.files import FileError, check_folder
-from derain_ros.replacing import replace_file
+from derain_ros.replacing import is_written_directly, replace_file
 from derain_ros.text import printable
 
 FORMAT = 1
@@ -95,8 +95,9 @@ def check_output(path: Path) -> None:
     """Raise FileError or OSError unless a file can be written; its folder is created."""
     if path.is_dir():
         raise FileError(f'{path}: is a folder; name a file')
-    check_folder(path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_written_directly(path):
+        check_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
