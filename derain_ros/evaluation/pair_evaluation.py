@@ -170,8 +170,9 @@ def _measure(
         given['input_moving_error'] = moving_error(rain, moves)
     errors, results = [rain], []
     for number, ((engine, _), past) in enumerate(zip(models, pasts, strict=True), start=1):
-        # Frames are assumed to follow each other at 30 per second.
-        infer = [one.through(engine.infer, pair.position / 30) for one in past] if past else (
+        # Pictures without stamps are assumed to follow each other at 30 per second.
+        seconds = pair.position / 30 if pair.stamp is None else pair.stamp / 1e9
+        infer = [one.through(engine.infer, seconds) for one in past] if past else (
             [engine.infer] * 2)
         derained, dry = (one(picture[np.newaxis]) for one, picture in zip(
             infer, (pair.rainy, pair.clean), strict=True))

@@ -296,6 +296,22 @@ def test_pictures_are_as_the_engine_gets_them(tmp_path, models, run):
     assert summary['psnr'] == pytest.approx(HALF_PSNR)
 
 
+def test_a_model_that_remembers_goes_by_the_stamps_of_a_bag(tmp_path, derain):
+    """After two seconds the node has forgotten the frame before, and takes the next one alone."""
+    rows = []
+    for number, seconds in enumerate((0, 1, 3)):
+        pixels = scene(0, 96, 128)
+        pixels[40:50, 20 + 30 * number:30 + 30 * number] = 0
+        stamp = START + seconds * 10**9
+        rows += [(topic, IMAGE, stamp, _image(stamp, pixels)) for topic in ('/rainy', '/dry')]
+    out = tmp_path / 'f.json'
+    derain('evaluate', write_bag(tmp_path / 'in', rows), '--rainy-topic', '/rainy',
+           '--clean-topic', '/dry', '--model', write_memory_model(tmp_path / 'm.onnx'),
+           '--json', out)
+    images = _figures(out)['models'][0]['images']
+    assert [one['psnr'] == PERFECT_DB for one in images] == [True, False, True]
+
+
 def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path, run):
     """The mean of frame and last result: what moved is dragged along, and the measure shows it."""
     model = write_memory_model(tmp_path / 'mean.onnx')
