@@ -78,11 +78,11 @@ def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
 
 def _clear(output: Path) -> None:
     """Remove the results of an earlier demo, and nothing else."""
-    if (output / 'bag' / 'metadata.yaml').is_file():
-        shutil.rmtree(output / 'bag')
-    if (output / 'bag').exists():
-        raise LiveRunError(f'{output / "bag"}: exists, but is not a bag; remove it or choose '
+    there = [path for path in (output / 'bag', *output.glob('frame_*.png')) if path.exists()]
+    if there and not (output / 'node.log').is_file():
+        raise LiveRunError(f'{there[0]}: exists, and is not of a demo; remove it or choose '
                            'another folder with -o')
+    shutil.rmtree(output / 'bag', ignore_errors=True)
     for picture in output.glob('frame_*.png'):
         picture.unlink()
 

@@ -3,6 +3,7 @@
 What is not asserted: a frame rate or a latency. They depend on what else the machine does.
 """
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_demo_records_every_frame_and_takes_rain_away(command, tmp_path):
         assert cv2.imread(str(path)).shape == (360, 3 * 640, 3)
     first = decode_image(next(iter(images.values())))
     assert not np.array_equal(first, load_frames(CLIP, RAINY_TOPIC)[0])
+
+
+def test_what_is_not_of_a_demo_is_left_alone(tmp_path, derain):
+    for name in ('bag/metadata.yaml', 'frame_001.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('mine')
+        file = tmp_path / name.partition('/')[0]
+        told = derain('demo', '-o', tmp_path, '--bag', CLIP, status=1).err
+        assert f'{file}: exists, and is not of a demo' in told
+        shutil.rmtree(tmp_path / 'bag', ignore_errors=True)
 
 
 def test_demo_with_an_unknown_model_says_what_the_node_said(command, tmp_path):
