@@ -84,7 +84,8 @@ class Recording:
             self._open(source, scratch, scan)
         except OSError as error:
             self.close()
-            raise BagError(f'{source}: {error.strerror or why(error)}') from error
+            raise BagError(
+                f'{error.filename or source}: {error.strerror or why(error)}') from error
         except BaseException:
             self.close()
             raise
@@ -313,7 +314,8 @@ class Recording:
         for listed in found['topics_with_message_count']:
             topic = listed['topic_metadata']
             self._listed[str(topic['name']), str(topic['type'])] += int(listed['message_count'])
-        return [source / PurePath(str(name)).name for name in found['relative_file_paths']]
+        return list(dict.fromkeys(
+            source / PurePath(str(name)).name for name in found['relative_file_paths']))
 
     def _add_file(self, path: Path, scratch: Path, scan: bool) -> None:
         cut = None

@@ -52,8 +52,8 @@ class SqliteFile:
     """An sqlite3 file open for reading, by one thread at a time.
 
     What can be read of a damaged file is copied to ``scratch``: at once with ``salvage``, else
-    when damage is found. Raises DamageError if it is not the database of a bag, BagError or
-    OSError if a copy cannot be written.
+    when damage is found. Raises DamageError if it is not the database of a bag, OSError if it
+    cannot be opened, BagError or OSError if a copy cannot be written.
 
     ``topics`` are rows of id, name, type, serialization, QoS profiles and hash; ``definitions``
     holds encoding and text by type, ``counts`` the number of messages by topic id. ``start_time``
@@ -63,6 +63,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):
         self.path, self._scratch = path, scratch
+        path.open('rb').close()  # tells why a file cannot be opened; SQLite does not
         copy, damage, self.has_log = with_log(path, scratch)
         self.damages = [damage] if damage else []
         self._database = _open(copy or path, immutable=copy is None)

@@ -173,6 +173,22 @@ def test_of_a_split_bag_the_other_files_are_kept(tmp_path, engine):
     assert summary.messages == 32
 
 
+@pytest.mark.parametrize('storage', STORAGES)
+def test_files_that_are_missing_listed_twice_or_cannot_be_opened(storage, tmp_path):
+    source = write_bag(tmp_path / 'in', drive(), storage)
+    file, metadata = _storage_file(source), source / 'metadata.yaml'
+    other = file.with_stem('other')
+    metadata.write_text(metadata.read_text().replace(
+        f'- {file.name}', f'- {file.name}\n  - in/{file.name}\n  - {other.name}'))
+    with Recording(source) as recording:
+        assert len(list(recording.read())) == 16
+        assert [str(damage) for damage in recording.damages] == [
+            f'{other.name}: the file is missing']
+    other.mkdir()
+    with pytest.raises(BagError, match=f'{other}: Is a directory'):
+        Recording(source)
+
+
 @pytest.mark.parametrize('compression', ['none', 'file'])
 def test_a_full_disk_is_no_damage_of_the_bag(compression, tmp_path, derain):
     source = write_bag(tmp_path / 'in', long_drive(24), 'sqlite3', compression=compression)
