@@ -129,7 +129,7 @@ class Workplace:
 
 def partial_of(destination: Path) -> Path:
     """Return the working folder for a bag."""
-    return destination.absolute().with_name(destination.absolute().name + '.partial')
+    return destination.absolute().parent / f'{destination.absolute().name}.partial'
 
 
 def check_workplace(destination: Path) -> None:

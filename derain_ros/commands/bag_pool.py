@@ -37,11 +37,13 @@ class Bags:
     """The bags given by IN, and their outputs given by OUT.
 
     ``planned`` plans the work on a bag; ``plan`` is the plan for IN if that is a single bag, None
-    if it is a folder of bags. Raises BagError if there is none, FileError if OUT is not writable.
+    if it is a folder of bags. Raises UserError if there is none, or OUT is IN or not writable.
     """
 
     def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):
         self._args, self._planned = args, planned
+        if args.output.resolve() == args.source.resolve():
+            raise UserError(f'{args.output}: is the input; name another output')
         self._jobs = bags_below(args.source, args.output)
         check_folder(args.output.parent)
         one = len(self._jobs) == 1 and self._jobs[0][0] == args.source

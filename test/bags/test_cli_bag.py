@@ -142,6 +142,9 @@ def test_bad_frames_are_named_and_the_rest_goes_on(tmp_path, derain):
 
 def test_what_exists_is_never_touched(tmp_path, derain):
     source = write_bag(tmp_path / 'in', drive())
+    assert '/: exists already' in derain('bag', source, '-o', '/', status=2).err
+    for bags in (source, tmp_path):
+        assert f'{bags}: is the input' in derain('bag', bags, '-o', bags, status=2).err
     for name in ('out', 'out.partial'):
         blocker = tmp_path / name
         blocker.mkdir()
