@@ -48,8 +48,6 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish')
 BAR_CELLS = 6
 NAME_CELLS = 11
 LONGEST_TEXT = 300
-LONGEST_AGE_MS = 3.6e6
-"""Age above which stamps are taken to be from a recording, not from the node's clock."""
 
 _LEVELS = (('OK', 'green'), ('WARN', 'yellow'), ('ERROR', 'bold red'))
 _SILENT = ('GONE', 'bold red')
@@ -173,11 +171,7 @@ class _Row:
 
     def number(self, key: str, digits: int) -> str:
         number = _number(self._values, key)
-        if number is None:
-            return '-'
-        if key.startswith('age') and abs(number) >= LONGEST_AGE_MS:
-            return '> 1 h' if number > 0 else '< -1 h'
-        return f'{number:.{digits}f}'
+        return '-' if number is None else f'{number:.{digits}f}'
 
     def text(self, key: str) -> str:
         return _text(self._values, key) or '-'
@@ -222,11 +216,11 @@ def _notes(node: NodeReport) -> Iterator[Text]:
             yield Text.assemble((f'{shown} {name}: ', style), clean(status.message))
         elif status.message.startswith(('inactive', 'idle')):
             yield Text(f'{name}: {clean(status.message)}', style='dim')
-        age = _number(values_of(status), 'age_p50_ms')
-        if age is not None and abs(age) >= LONGEST_AGE_MS:
-            yield Text(f'{name}: its images are stamped {abs(age) / 3.6e6:,.0f} h '
-                       f'{"before" if age > 0 else "after"} the clock of the node; a recording? '
-                       'Play it with --clock, and set use_sim_time', style='dim')
+        values = values_of(status)
+        if _number(values, 'published') and _number(values, 'age_p50_ms') is None:
+            yield Text(f'{name}: its stamps are missing, ahead of the clock of the node, or over '
+                       '10 s behind; a recording? Play it with --clock, and set use_sim_time',
+                       style='dim')
     for name, (when, status) in node.last_problems.items():
         if name not in now:
             shown, _ = _LEVELS[level_of(status)]

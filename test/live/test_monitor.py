@@ -257,7 +257,8 @@ def test_once_waits_for_every_node_that_is_there_and_names_one_that_stays_silent
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     domain = new_domain()
     late_report = DiagnosticArray(status=[*OTHER_REPORT.status, DiagnosticStatus(
-        name='/van/derain: old', values=[KeyValue(key='age_p50_ms', value='95880430281.0')])])
+        name='/van/derain: old', values=[
+            KeyValue(key='published', value='7'), KeyValue(key='age_p50_ms', value='nan')])])
     with (
         reporting(domain, 'derain', '/car') as first, reporting(domain, 'derain', '/van') as late,
         reporting(domain, 'derain', '/bus'),
@@ -276,9 +277,8 @@ def test_once_waits_for_every_node_that_is_there_and_names_one_that_stays_silent
             time.sleep(0.2)
         found, errors = process.communicate()
     assert process.returncode == 0
-    assert '/car/derain' in found and '/van/derain' in found and '95880430281' not in found
-    assert any(line.split()[:4] == ['old', '>', '1', 'h'] for line in lines_of(found))
-    assert 'old: its images are stamped 26,633 h before the clock of the node' in found
+    assert '/car/derain' in found and '/van/derain' in found
+    assert found.count('its stamps are missing') == 1 and 'old: its stamps are missing' in found
     assert '/bus/derain is there, but has not reported for 6 s' in errors
 
 
