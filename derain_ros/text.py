@@ -52,7 +52,7 @@ def why_not_imported(error: Exception, module: str | None = None) -> str:
     name = (module or getattr(error, 'name', None) or '').partition('.')[0]
     if 'numpy' in str(error) and not isinstance(error, ModuleNotFoundError):
         return (f'{error}: NumPy {_numpy()} is not the one that a package beside it was built '
-                'for; with packages of ROS or Ubuntu `pip install "numpy<2"` puts that right')
+                'for; with packages of ROS or Ubuntu `pip install "numpy<2"` fixes that')
     if name in ('', 'derain_ros'):
         return ''
     if re.fullmatch(r'rclpy|rpyutils|(ament|rosidl)_\w+|\w+_(msgs|srvs|interfaces)', name):
@@ -67,8 +67,9 @@ def why_not_imported(error: Exception, module: str | None = None) -> str:
                 f'(`sudo apt install {package}`)')
     packages = [_PIP.get(name, name)]
     if not isinstance(error, ModuleNotFoundError):
-        return (f'the Python package {name} is there, but broken or of another version ({error}); '
-                f'install it anew with `pip install --force-reinstall --no-deps {packages[0]}`')
+        return (f'the Python package {name} is installed, but broken or of another version '
+                f'({error}); reinstall it with `pip install --force-reinstall --no-deps '
+                f'{packages[0]}`')
     # A newer NumPy would shadow the one that the packages of the sourced ROS are built for.
     if os.environ.get('AMENT_PREFIX_PATH') and _numpy().startswith('1.'):
         packages.append('"numpy<2"')

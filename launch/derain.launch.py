@@ -47,10 +47,10 @@ def generate_launch_description() -> LaunchDescription:
                 [FindPackageShare(package='derain_ros'), 'config', 'derain.yaml']),
             description='Parameter file with the cameras.'),
         DeclareLaunchArgument(
-            name='params_file', default_value='', description='Another name of config.'),
+            name='params_file', default_value='', description='Alias of config.'),
         DeclareLaunchArgument(
             name='image_topic', default_value='',
-            description='Images of one camera, in place of the cameras of the config: its outputs '
+            description='Images of one camera, instead of the cameras of the config: its outputs '
                         'are camera/derained/image and so on.'),
         DeclareLaunchArgument(
             name='model', default_value='',
@@ -66,7 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             description='NVIDIA GPU to use, its index or UUID; empty: that of the config.'),
         DeclareLaunchArgument(
             name='build_only', default_value='', choices=['', 'true', 'false'],
-            description='Get the engine ready for warm_up_sizes of the config, and end.'),
+            description='Warm up the engine for warm_up_sizes of the config, and exit.'),
         DeclareLaunchArgument(
             name='namespace', default_value='',
             description='Namespace of the node; topics in the config that begin with / stay '
@@ -78,7 +78,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             name='log_level', default_value='info',
             choices=['debug', 'info', 'warn', 'error', 'fatal'],
-            description='Messages of the node below this level are left out.'),
+            description='Lowest level of the log messages of the node.'),
         DeclareLaunchArgument(
             name='dds_profile', default_value='auto',
             description='DDS profile of the node. auto: that of this package for the RMW in '
@@ -152,8 +152,8 @@ def _give_up_on(node: Node) -> list[RegisterEventHandler]:
                'and of memory that ran out')
         get_logger(event.process_name).error(
             f'derain_node has ended {deaths} times in a row within {EARLY_SECONDS:g} s of its '
-            f'start, the last time with exit code {code}, and is not started again; {why}. Launch '
-            'it anew when that is mended')
+            f'start, the last time with exit code {code}, and is not started again; {why}. Fix '
+            'that, then launch it again')
         return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))]
 
     return [RegisterEventHandler(OnProcessStart(target_action=node, on_start=on_start)),
@@ -174,8 +174,7 @@ def _config(text: str, full_name: str) -> str:
     if others:
         raise RuntimeError(
             f'config: {path} has no parameters for the node {full_name} (nodes in it: '
-            f'{", ".join(others)}); let them stand under "/**/{NODE_NAME}:" and '
-            '"ros__parameters:"')
+            f'{", ".join(others)}); put them under "/**/{NODE_NAME}:" and "ros__parameters:"')
     return str(path)
 
 
@@ -191,8 +190,8 @@ def _environment(dds_profile: str, context) -> dict[str, str]:
         return found
     if known is None:
         raise RuntimeError(
-            f'dds_profile is {dds_profile!r}, but how {rmw} is told of a profile is not known '
-            'here; set dds_profile:=none, and what it reads in the environment')
+            f'dds_profile is {dds_profile!r}, but it is not known here how {rmw} reads a profile; '
+            f'set dds_profile:=none, and configure {rmw} by the environment')
     file_name, scheme, variable, choices = known
     if dds_profile == 'auto':
         if any(present.get(name) for name in choices):

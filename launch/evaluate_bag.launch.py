@@ -66,7 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             description='How much faster than recorded to play.'),
         DeclareLaunchArgument(
             name='delay', default_value='5.0',
-            description='Seconds that the node has to come up before the bag is played.'),
+            description='Seconds for the node to start before the bag is played.'),
         DeclareLaunchArgument(
             name='output', default_value='',
             description='Folder for a bag of what the node publishes; empty: none.'),
@@ -129,13 +129,13 @@ def _ended(event, context, play: ExecuteProcess) -> list:
     if context.is_shutdown:
         if event.process_name.startswith('record') and event.returncode not in INTERRUPTED:
             raise RuntimeError(
-                f'ros2 bag record ended with status {event.returncode} when it was told to stop; '
-                'its bag may lack its end: see `ros2 bag info`, and `ros2 bag reindex`')
+                f'ros2 bag record ended with status {event.returncode} when it was stopped; the '
+                'end of its bag may be missing: see `ros2 bag info`, and `ros2 bag reindex`')
         return []
     if event.action is not play:
         raise RuntimeError(
             f'{event.process_name} ended with status {event.returncode} while the bag was being '
-            'played, so the trial is not complete; the lines above say why')
+            'played, so the run is incomplete; the lines above say why')
     if event.returncode != 0:
         raise RuntimeError(f'ros2 bag play ended with status {event.returncode}')
     return [

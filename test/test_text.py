@@ -48,7 +48,7 @@ def test_outside_of_one_a_command_says_to_activate_it_first(tmp_path):
     (ModuleNotFoundError('gone', name='matplotlib'), '`pip install matplotlib`'),
     (ModuleNotFoundError('gone', name='sensor_msgs'), 'gone; source a ROS 2 installation'),
     (ImportError('cannot import name Filter', name='rosbags.highlevel'),
-     '(cannot import name Filter); install it anew with `pip install --force-reinstall --no-deps '
+     '(cannot import name Filter); reinstall it with `pip install --force-reinstall --no-deps '
      '"rosbags<0.12"`'),
     (ImportError('libGL.so.1: no such file', name='cv2'), 'opencv-python-headless`'),
     (ImportError('numpy.core.multiarray failed to import'), '`pip install "numpy<2"`'),

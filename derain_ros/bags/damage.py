@@ -30,7 +30,7 @@ class Damage:
         if self.lost is not None:
             text += f'; {self.lost} message{"s are" if self.lost != 1 else " is"} lost'
         if self.last_time is not None:
-            text += f'; the last message before it is of {show_time(self.last_time)}'
+            text += f'; the last message before it is from {show_time(self.last_time)}'
         return text
 
 

@@ -90,7 +90,7 @@ def bits_of(recording: Recording, topic: str) -> int:
     bits = bits_in_use(max(largest, default=2**16 - 1))
     if bits < 16:
         logging.getLogger(__name__).warning('%s', printable(
-            f'{topic}: {bits} of the 16 bits of a sample are taken to be used, by the largest '
+            f'{topic}: {bits} of the 16 bits of a sample are assumed to be used, from the largest '
             f'sample of {BITS_FRAMES} frames'))
     return bits
 

@@ -251,7 +251,8 @@ class Making:
     def _finish(self, recording: Recording) -> BagSummary:
         plan, place = self._plan, self._place
         if len(self._result.records) < self._count:
-            raise BagError(f'{place.path}: segments are missing; the same command makes them')
+            raise BagError(f'{place.path}: segments are missing; run the same command again to '
+                           'make them')
         total = SegmentRecord.total(self._result.records)
         summary = self._sum_up(recording, self._result.records)
         packed = {CompressionMode.FILE: 'file', CompressionMode.MESSAGE: 'message'}.get(
@@ -289,7 +290,7 @@ class Making:
             frames={camera.source: CameraFrames() for camera in plan.cameras})
         if plan.storage == 'sqlite3' and (kept := [index.name for index, _ in recording.kept()]):
             summary.notes.append(
-                f'{", ".join(kept)}: a bag of sqlite3 has no place for attachments and metadata '
+                f'{", ".join(kept)}: an sqlite3 bag has no place for attachments and metadata '
                 'records; write it with --storage mcap to keep them')
         counts: Counter = Counter()
         damages = list(recording.damages)
@@ -331,8 +332,8 @@ class Making:
             size = self._messages.stat().st_size
             needed = size * (self._count - done) // done if done else 0
         more = f', about {needed / 1e9:.1f} GB more are needed' if needed else ''
-        return (f'{text}: {done} of {self._count} segments are written{more}, '
-                f'{free / 1e9:.1f} GB are free; make room, and the same command goes on')
+        return (f'{text}: {done} of {self._count} segments are written{more}, {free / 1e9:.1f} GB '
+                'are free; make room, then run the same command again to resume')
 
 
 def finish(plan: BagPlan, bodies: Path) -> BagSummary:

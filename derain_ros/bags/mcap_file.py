@@ -136,7 +136,7 @@ class McapFile:
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             if self.size < len(MAGIC) or self.read(0, len(MAGIC)) != MAGIC:
-                raise DamageError(path.name, 0, 'no mcap file')
+                raise DamageError(path.name, 0, 'not an mcap file')
             self.data_start = len(MAGIC)
             try:
                 self.data_start += self._header_bytes()
@@ -218,7 +218,7 @@ class McapFile:
                 yield message
         except _BrokenError as error:
             listed = self._listed(piece)
-            self.note(error, more=f'; its messages are of {show_time(piece.start)} to '
+            self.note(error, more=f'; its messages are from {show_time(piece.start)} to '
                                   f'{show_time(piece.end)}',
                       lost=None if listed is None else len(listed) - count)
 
@@ -271,7 +271,7 @@ class McapFile:
             name = bytes(body[CHUNK.size + 4:at]).decode()
             stored, = struct.unpack_from('<Q', body, at)
         except (struct.error, UnicodeDecodeError):
-            return nothing, 'the head of a chunk cannot be read'
+            return nothing, 'the header of a chunk cannot be read'
         packed = body[at + 8:at + 8 + stored]
         if name not in _UNPACK:
             return nothing, f'a chunk compressed by {name!r}'

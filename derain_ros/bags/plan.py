@@ -106,8 +106,8 @@ def plan_bag(
             notes += _strange_times(recording)
             if firsts and not any(map(len, inside.values())):
                 notes.append(
-                    'no frame lies in the stretch asked for; the bag begins at '
-                    f'{show_time(recording.start_time)}, its first frame is of '
+                    'there is no frame in the requested range; the bag begins at '
+                    f'{show_time(recording.start_time)}, its first frame is from '
                     f'{show_time(min(firsts))}')
             boundaries = divide(begin, end, list(inside.values()))
             return BagPlan(
@@ -134,8 +134,9 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
         return choose_cameras(recording.topics, topics), []
     images = image_topics(recording.topics)
     truths = {dry_topic(topic) for topic in images}.intersection(images)
-    notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; name '
-                       'it with --topics if it shall be') for topic in images if topic in truths]
+    notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; to '
+                       'derain it too, name it with --topics')
+             for topic in images if topic in truths]
     reasons = {topic: why_no_picture(recording, topic) for topic in images if topic not in truths}
     chosen = [topic for topic, reason in reasons.items() if not reason]
     left = {topic: reason for topic, reason in reasons.items() if reason}
@@ -154,11 +155,11 @@ def _strange_times(recording: Recording) -> list[str]:
             continue
         for count, (number, time, *_) in enumerate(recording.messages(start, stop)):
             if count == _SHOWN:
-                notes.append('more messages bear such times')
+                notes.append('more messages have such times')
                 break
             notes.append(printable(
-                f'a message on {recording.connections[number - 1].topic} bears the time {time} '
-                'ns, which no clock has; it is kept'))
+                f'a message on {recording.connections[number - 1].topic} has the impossible time '
+                f'{time} ns; it is kept'))
     return notes
 
 

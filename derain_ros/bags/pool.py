@@ -85,9 +85,8 @@ class Pool:
             return get()
         except KilledWorker as error:
             raise BagError(
-                f'processes died {error.allowed_failures + 1} times over one task; is there '
-                'enough memory? Fewer of them take less. The same command goes on where the work '
-                'stopped') from error
+                f'processes died {error.allowed_failures + 1} times on one task, perhaps for lack '
+                'of memory: use fewer processes. Run the same command again to resume') from error
         except UserError:
             raise
         except Exception as error:
@@ -99,8 +98,8 @@ class Pool:
 
 
 def _gone(error: Exception) -> BagError:
-    return BagError(f'the scheduler is gone ({type(error).__name__}); start it again, and the '
-                    'same command goes on where the work stopped')
+    return BagError(f'the connection to the scheduler was lost ({type(error).__name__}); start it '
+                    'again, then run the same command again to resume')
 
 
 @contextmanager

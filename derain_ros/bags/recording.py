@@ -238,7 +238,7 @@ class Recording:
         if source.is_dir():
             files = self._read_folder(source)
         elif not storage_of(source):
-            raise BagError(f'{source}: no folder and no .mcap or .db3 file')
+            raise BagError(f'{source}: neither a folder nor an .mcap or .db3 file')
         if not files:
             raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file')
         self.storage = storage_of(files[0]) or 'sqlite3'
@@ -253,7 +253,7 @@ class Recording:
                  if file.start_time is not None]
         if not spans and self.damages:
             raise BagError(
-                f'{source}: cannot be read as a rosbag2, not one message of it '
+                f'{source}: not a single message of this rosbag2 can be read '
                 f'({"; ".join(map(str, self.damages))})')
         self.start_time = min((start for start, _ in spans), default=0)
         self.end_time = max((end for _, end in spans), default=0)
@@ -282,7 +282,7 @@ class Recording:
             self._listed, self.custom_data = Counter(), {}
             if there:
                 self.notes.append(printable(
-                    f'{source}: metadata.yaml {reason}; what it tells was taken from '
+                    f'{source}: metadata.yaml {reason}; its contents were taken from '
                     f'{", ".join(path.name for path in there)}'))
                 if there[0].suffix.lower() == '.zstd':
                     self.compression = CompressionMode.FILE
@@ -305,7 +305,7 @@ class Recording:
         found = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
         if found['version'] > _NEWEST_VERSION:
             raise BagError(f'{source}: version {found["version"]} of rosbag2 is not known; '
-                           'without its metadata.yaml the files are read as they are')
+                           'move metadata.yaml away to read the files without it')
         mode = str(found.get('compression_mode') or 'none').lower()
         if mode != 'none' and found.get('compression_format') != 'zstd':
             raise ValueError(f'unknown compression {found.get("compression_format")!r}')
@@ -361,8 +361,8 @@ class Recording:
         file = SqliteFile(path, scratch, salvage=cut)
         if file.has_log:
             self.notes.append(printable(
-                f'{path.name}: messages in the log beside it, which the recorder had not put '
-                'into the file, are read too'))
+                f'{path.name}: messages in the log beside it, which the recorder had not yet '
+                'written to the file, are also read'))
         connections = []
         for number, topic, msgtype, serialization, profiles, digest in file.topics:
             encoding, text = file.definitions.get(msgtype, ('', ''))

@@ -80,7 +80,8 @@ class SqliteFile:
             self._read_head()
         except sqlite3.Error as error:
             self.close()
-            raise DamageError(path.name, None, f'no database of a bag ({why(error)})') from error
+            raise DamageError(path.name, None, 'not the database of a bag '
+                                               f'({why(error)})') from error
         except BaseException:
             self.close()
             raise
@@ -104,8 +105,8 @@ class SqliteFile:
                 list(self._database.execute(
                     f'SELECT {_SUMS} FROM messages INDEXED BY timestamp_idx').fetchone()) != sums):
             self.damages.append(Damage(
-                printable(self.path.name), None, 'the index tells other times than the messages; '
-                'the times of the messages themselves are taken'))
+                printable(self.path.name), None, 'the index has other times than the messages; '
+                                                 'the times of the messages are used'))
             raise sqlite3.DatabaseError('the index is not that of the messages')
         self.counts = {topic[0]: counts.pop(topic[0], 0) for topic in self.topics}
         self.start_time, self.end_time = self._database.execute(

@@ -66,7 +66,7 @@ def _unpack(path: Path, copy: Path) -> Damage | None:
             while block := packed.read1(_BLOCK):
                 written += plain.write(block)
         except EOFError:
-            reason = 'the file ends here, and it should not'
+            reason = 'the file ends here unexpectedly'
         except zstd.ZstdError as error:
             reason = why(error)
         offset = raw.tell()

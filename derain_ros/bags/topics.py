@@ -104,10 +104,10 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
         hint = ''
         if any(msgtype.startswith(('sensor_msgs/Image', 'sensor_msgs/CompressedImage'))
                for _, msgtype in topics):
-            hint = ('; docs/to_rosbag2.py of the source converts images of ROS 1; types of ROS 2 '
-                    'are named with /msg/ in between')
+            hint = ('; docs/to_rosbag2.py in the source converts ROS 1 images; names of ROS 2 '
+                    'types contain /msg/')
         if any(msgtype.startswith('foxglove.') for _, msgtype in topics):
-            hint += '; docs/to_rosbag2.py of the source converts images of foxglove'
+            hint += '; docs/to_rosbag2.py in the source converts foxglove images'
         raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
                        f'(topics: {printable(listed)}){hint}')
     return list(dict.fromkeys(images))

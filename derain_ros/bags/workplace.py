@@ -49,7 +49,7 @@ class Workplace:
         except OSError as error:
             self.__exit__()
             raise BagError(
-                f'{self.path}: another run is at work there; wait for it, or name another '
+                f'{self.path}: another run is working there; wait for it, or name another '
                 'folder') from error
         return self
 
@@ -78,9 +78,8 @@ class Workplace:
                     f'{name}: {_shown(known.get(name))} then, {_shown(wanted.get(name))} now'
                     for name in other)
                 raise BagError(
-                    f'{self.path}: begun by an interrupted run that was another one '
-                    f'({changes}). Delete the folder to begin anew, or give the options of '
-                    'then to go on')
+                    f'{self.path}: begun by an interrupted run with other options ({changes}). '
+                    'Delete the folder to start again, or give the earlier options to resume')
         else:
             replace_file(plan, json.dumps(wanted, indent=1))
         self.records.mkdir(exist_ok=True)
@@ -112,7 +111,7 @@ class Workplace:
     def publish(self, bag: Path) -> None:
         """Rename a finished bag to the destination; raises BagError if that exists by now."""
         if self.destination.exists():
-            raise BagError(f'{self.destination}: has appeared meanwhile; it is left alone')
+            raise BagError(f'{self.destination}: has appeared in the meantime; it is left alone')
         (self.path / _FINISHED).touch()
         bag.rename(self.destination)
 
@@ -144,7 +143,7 @@ def check_workplace(destination: Path) -> None:
             there = {path.name for path in partial.iterdir() if '.partial' not in path.name}
             if there <= _BEFORE_THE_PLAN:
                 return
-        raise BagError(f'{partial}: is in the way, and holds no work to go on with; delete it')
+        raise BagError(f'{partial}: is in the way, but holds no work to resume; delete it')
 
 
 def file_facts(source: Path) -> list[list]:

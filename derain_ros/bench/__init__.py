@@ -13,7 +13,7 @@ SCENARIOS = {
     'dry': 'the rain gate closed: CPU time, and frames bit by bit',
     'onset': 'the rain gate when rain begins',
     'stages': 'every stage at three sizes, with fast_path and without',
-    'bag': 'derain bag beside the engine alone, 10000 frames; only where it is asked for',
+    'bag': 'derain bag beside the engine alone, 10000 frames; only if requested',
 }
 """Descriptions of the scenarios by name, in the order in which they run."""
 

@@ -329,10 +329,10 @@ def notes(run: Mapping[str, Any]) -> list[str]:
     pacing = run['pacing']
     if not pacing['kept']:
         slow = ', as the disk did not keep up' if pacing['starved'] else ''
-        found.append('the bag could not be published as fast as was asked for'
-                     f'{slow}: the offered rates are those that were reached')
+        found.append(f'the bag could not be published as fast as requested{slow}: the offered '
+                     'rates are those that were reached')
     elif pacing['starved']:
-        found.append(f'{pacing["starved"]} messages came from the disk too late, and went out up '
+        found.append(f'{pacing["starved"]} messages came from the disk too late, and were sent up '
                      f'to {pacing["late_ms"]["max"]:.0f} ms late')
     for camera in run['cameras']:
         counts = camera['counts']

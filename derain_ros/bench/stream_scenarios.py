@@ -203,7 +203,7 @@ def dry(setting: Setting) -> Result:
     closed = closed_since(frames)
     if closed is None:
         dry_cpu = changed = compared = float('nan')
-        notes = ['the gate did not close, or the node does not tell which frames it bypasses']
+        notes = ['the gate did not close, or the node does not report which frames it bypasses']
     else:
         dry_cpu = dry_meter.cpu(dry_run, closed)
         compared, changed = count_changed(frames, plan, clip, closed)
@@ -288,7 +288,7 @@ def onset_seconds(frames: Sequence[PlayedFrame], first_rainy: int) -> tuple[floa
     before = float('nan') if opened is None else float(
         sum(frame.arrival is not None for frame in rainy[:opened]))
     if not told_dry:
-        return float('nan'), before, 'the node does not tell what it does with frames'
+        return float('nan'), before, 'the node does not report what it does with frames'
     if told_dry[-1] != _BYPASSED:
         return float('nan'), before, 'the gate had not closed when the rain began'
     if opened is None:

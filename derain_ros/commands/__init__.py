@@ -63,8 +63,8 @@ def add_strength_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--strength``."""
     parser.add_argument(
         '--strength', type=strength, default=1.0, metavar='S',
-        help='share of the derained image in the result, 0 to 1.5; above 1 faint rain is removed '
-             'further, at the cost of fine detail (default: 1)')
+        help='share of the derained image in the result, 0 to 1.5; above 1 more faint rain is '
+             'removed, at the cost of fine detail (default: 1)')
 
 
 def told(error: Exception) -> str:

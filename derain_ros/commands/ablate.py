@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=count, default=1500, metavar='N',
                         help='steps of each run (default: 1500)')
     parser.add_argument('--batch', type=count, default=4, metavar='N',
-                        help='crops in a step (default: 4)')
+                        help='crops per step (default: 4)')
     parser.add_argument('--size', type=int, default=128, metavar='PIXELS',
                         help='side of a crop (default: 128)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[1, 2, 3], metavar='N',

@@ -77,21 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'),
                         help='storage of the new bag (default: that of IN)')
     parser.add_argument('--compress', action='store_true',
-                        help='write zstd: the chunks of mcap, the messages of sqlite3 (default: '
-                             'as IN, but chunks of mcap are not compressed)')
+                        help='compress with zstd: the chunks of mcap, the messages of sqlite3 '
+                             '(default: as IN, but chunks of mcap are not compressed)')
     parser.add_argument('--start', type=seconds, metavar='S',
-                        help='seconds from the beginning of IN to begin at (default: 0)')
+                        help='start so many seconds after the beginning of IN (default: 0)')
     parser.add_argument('--duration', type=between(1e-9, 1e9, 'a duration above 0'), metavar='S',
                         help='seconds to take from there (default: to the end)')
     parser.add_argument('--every', type=count, default=1, metavar='N',
                         help='derain every N-th frame of each camera; all messages are kept '
                              '(default: 1)')
     parser.add_argument('--bits', type=whole(8, 16), metavar='N',
-                        help='bits that samples of 16 bits use, such as 12 (default: by the '
-                             'largest sample of some frames)')
+                        help='bits that 16-bit samples use, such as 12 (default: by the largest '
+                             'sample of some frames)')
     add_pool_options(parser)
     parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='write the figures of all frames there, for `derain report`')
+                        help='write the figures of all frames to this file, for `derain report`')
     add_strength_option(parser)
     add_engine_options(parser)
 
@@ -107,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError('--json is for one bag; IN is a folder of bags')
         if args.json:
             if args.output.resolve() in args.json.resolve().parents:
-                raise UsageError(f'--json {args.json}: OUT appears when it is complete; name a '
-                                 'file beside it')
+                raise UsageError(f'--json {args.json}: is inside OUT, which is only created when '
+                                 'complete; name a file outside it')
             check_output(args.json)
     with open_engine(args) as engine:
         return bags.work(

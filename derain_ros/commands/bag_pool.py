@@ -26,11 +26,12 @@ _SHOWN_PER_TOPIC = 10
 def add_pool_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--workers`` and ``--scheduler``."""
     parser.add_argument('--workers', type=count, metavar='N',
-                        help='processes on this machine, each with an engine of its own (default: '
-                             'two for a long bag on the CPU, as that is faster, else one)')
+                        help='processes on this machine, each with its own engine (default: two '
+                             'for a long bag on the CPU, which is faster, else one)')
     parser.add_argument('--scheduler', metavar='ADDRESS',
-                        help='let the processes of a Dask cluster work, such as tcp://host:8786; '
-                             'they must see IN and OUT under the same paths (see docs/fleet.md)')
+                        help='address of a Dask scheduler, such as tcp://host:8786, whose workers '
+                             'do the work; they must see IN and OUT under the same paths (see '
+                             'docs/fleet.md)')
 
 
 class Bags:
@@ -82,7 +83,7 @@ def work_on_bags(
                 return
             try:
                 if work(source, out, pool):
-                    failed[source] = f'not all of it could be {done}, as said above'
+                    failed[source] = f'some of it could not be {done}, see above'
             except (UserError, OSError) as error:
                 failed[source] = str(error)
 
@@ -140,8 +141,8 @@ def write_bag(
             bar.total = bar.n
             bar.refresh()
     except KeyboardInterrupt:
-        print(f'derain: the work is kept in {printable(plan.destination)}.partial; the same '
-              'command goes on', file=sys.stderr)
+        print(f'derain: the work is kept in {printable(plan.destination)}.partial; run the same '
+              'command again to resume', file=sys.stderr)
         raise
     _report(plan, summary, failure)
     print(f'{printable(plan.destination)}: {summary.messages} messages kept')
@@ -155,10 +156,10 @@ def write_bag(
 def _report(plan: BagPlan, summary: BagSummary, failure: str) -> None:
     """Print the notes on a bag, its damage, and the frames that failed."""
     print_notes(*summary.notes, *(
-        f'the bag holds no definition of {msgtype}; its messages are kept all the same'
+        f'the bag holds no definition of {msgtype}; its messages are kept nevertheless'
         for msgtype in summary.undefined_types))
     for damage in summary.damages:
-        print_error(f'{printable(plan.source)}: damaged: {damage}; all else was read')
+        print_error(f'{printable(plan.source)}: damaged: {damage}; everything else was read')
     for camera in plan.cameras:
         topic = camera.source
         bad = [frame for frame in summary.bad_frames if frame.topic == topic][:_SHOWN_PER_TOPIC]

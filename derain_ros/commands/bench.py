@@ -56,20 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='frame sizes of engine and stages '
                              '(default: 640x480 1280x720 1920x1080)')
     parser.add_argument('--engines', nargs='+', default=['auto'], metavar='NAME',
-                        help='engines to time; auto takes all that can run. A single one is '
-                             'that of the node too (default: auto)')
+                        help='engines to time; auto takes all that can run. If only one is given, '
+                             'the node uses it too (default: auto)')
     parser.add_argument('--model', default='nano', metavar='NAME', help='model (default: nano)')
     parser.add_argument('--models', nargs='+', default=[], metavar='NAME',
                         help='models for the scenario engine (default: that of --model)')
     parser.add_argument('--kernels', choices=('plain', 'fused', 'compiled'), default='plain',
-                        help='what the engine torch runs on a GPU (default: plain)')
+                        help='kernels that the torch engine runs on a GPU (default: plain)')
     parser.add_argument('--peer', action='store_true',
                         help='in the scenario engine time PReNet as well, by torch: on a GPU in '
                              'the precision of the engines, on a CPU in f32 (seconds a frame)')
     parser.add_argument('--profile', action='store_true',
                         help='in the scenario engine time each layer of OpenVINO on one thread')
     parser.add_argument('--plot', type=Path, metavar='FILE',
-                        help='draw the times of the scenario engine there, SVG')
+                        help='write a plot of the times of the scenario engine, SVG')
     parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
                         help='frames a second to offer in vga; its bars hold at 30 (default: 30)')
     parser.add_argument('--skip-node', action='store_true',
@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='rosbag2 with a dry clip (default: test/data/driving_rain)')
     parser.add_argument('--topic', default=CLEAN_TOPIC, metavar='TOPIC',
                         help=f'image topic of the dry clip (default: {CLEAN_TOPIC})')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures there too')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='also write the figures to this file')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16',
                         help='which ONNX file (default: fp16)')
     parser.add_argument('--batch', type=count, default=1, metavar='N',
-                        help='frames at once; the node asks for one (default: 1)')
+                        help='frames per inference; the node uses 1 (default: 1)')
     parser.add_argument('--workspace', type=count, metavar='MIB',
-                        help='most scratch memory of the GPU (default: left to TensorRT)')
+                        help='largest GPU workspace (default: left to TensorRT)')
     parser.add_argument('--flavour', choices=('tensorrt', 'tensorrt_rtx'), default='',
                         help='Python module to use (default: the first that is installed)')
     parser.add_argument('--cache', type=Path, metavar='DIR',
                         help='folder of the cache (default: ~/.cache/derain_ros/engines)')
     parser.add_argument('--cache-limit', type=count, default=4096, metavar='MIB',
-                        help='most that the cache may take; engines used longest ago go first '
-                             '(default: 4096)')
+                        help='size limit of the cache; the engines used longest ago are deleted '
+                             'first (default: 4096)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
     library = find_library(args.flavour)
     if library.needs_gpu and gpu.missing:
         raise UserError(
-            f'{library.flavour} builds for the GPU at hand, but {gpu.missing}; build on the '
-            'machine that is to run it, or use tensorrt_rtx')
+            f'{library.flavour} builds for the GPU of this machine, but {gpu.missing}; build on '
+            'the machine that will run the engine, or use tensorrt_rtx')
     check_gpu(library, gpu)
     where = f'{gpu.name}, compute capability {gpu.compute_capability}' if gpu.name else (
-        'no GPU: it is built for all that this flavour knows')
+        'no GPU: building for all GPUs that this flavour supports')
     print(f'derain: {library.flavour} {library.version}, {where}', file=sys.stderr)
     cache = EngineCache(args.cache, limit=args.cache_limit << 20, log=print_notes)
     for request in requests:
@@ -114,7 +114,7 @@ def _build(
           f'{done}, {len(engine) / 2**20:.1f} MiB')
     path = cache.path(key)
     if not path.is_file():
-        raise UserError('the engine could not be kept; see above')
+        raise UserError('the engine could not be stored, see above')
     print(path)
 
 

@@ -64,23 +64,23 @@ _VERSIONS = 'rainy', 'derained', 'clean'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_source_options(parser, *_VERSIONS)
-    group = parser.add_argument_group('detector and truth')
+    group = parser.add_argument_group('detector and ground truth')
     group.add_argument('--detector', required=True, metavar='YAML',
                        help='description of the detector: a file, yolov8 or fastestdet')
     group.add_argument('--onnx', type=Path, metavar='FILE',
-                       help='the ONNX file, where it is not the one that the description names')
+                       help='the ONNX file, if it is not the one that the description names')
     group.add_argument('--labels', type=Path, metavar='FILE',
                        help='COCO JSON, or a folder of YOLO text files')
     group.add_argument('--classes', nargs='+', metavar='CLASS',
-                       help='count these classes only (default: all that the labels have)')
+                       help='count only these classes (default: all in the labels)')
     group.add_argument('--score', type=share, metavar='S',
-                       help='score from which on a detection counts, 0 to 1 (default: '
+                       help='lowest score of a detection that counts, 0 to 1 (default: '
                             'score_threshold of the description)')
     add_engine_options(parser)
     parser.add_argument('--verbose', action='store_true',
-                        help='print all classes, and the counts of each frame')
+                        help='print all classes and the counts of each frame')
     parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='write all figures there, of each frame too')
+                        help='write all figures to this file, including those of each frame')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -160,4 +160,4 @@ def _report(comparison: Comparison) -> None:
         print_notes(f'{len(unlabelled)} frames are not in the labels and are left out: {shown}')
     if not comparison.frames:
         raise UserError('no frame could be measured' + (
-            '; labels go by file name, or by stamp in a bag' if unlabelled else ''))
+            '; labels are matched by file name, or by stamp in a bag' if unlabelled else ''))

@@ -64,22 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_source_options(parser, 'rainy', 'clean')
     parser.add_argument('-o', '--output', type=Path, metavar='RUNS',
-                        help='where BAG is a folder of bags: folder for a run file of each')
+                        help='if BAG is a folder of bags: folder for one run file per bag')
     add_pool_options(parser)
     parser.add_argument('--sweep', choices=('direction', 'speed', 'rate'),
                         help='render rain over the pictures of --clean, in every direction, at '
-                             'every speed or rate, and tell where deraining stops to help')
+                             'every speed or rate, and report where deraining stops helping')
     parser.add_argument('--clip', action='store_true',
-                        help='the pictures are frames of a clip, by name: measure flicker (for '
-                             'a bag always done)')
+                        help='the pictures are the frames of a clip, ordered by name: measure '
+                             'flicker (always done for a bag)')
     add_engine_options(parser)
     parser.add_argument('--against', nargs='+', default=[], metavar='MODEL',
                         help='models to compare with, names or .onnx files')
-    parser.add_argument('--verbose', action='store_true', help='print figures of each picture')
+    parser.add_argument('--verbose', action='store_true', help='print the figures of each picture')
     parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='write all figures there, of each picture too')
+                        help='write all figures to this file, including those of each picture')
     parser.add_argument('--html', type=Path, metavar='FILE',
-                        help='write a report there: one file with tables, plots and pictures')
+                        help='write a report: one HTML file with tables, plots and pictures')
     parser.add_argument('--pictures', type=count_or_none, default=24, metavar='N',
                         help='most pairs shown in the report, the worst ones (default: 24)')
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the model files')
     parser.add_argument('--validation', type=Path, metavar='DIR',
-                        help='score on these pairs, as in `derain train`, and keep the figures')
+                        help='compute scores on these pairs, as in `derain train`, and store them')
     parser.add_argument('--model', metavar='NAME',
                         help='network variant of the run (default: the one it was started with)')
     parser.add_argument('--name', metavar='NAME',

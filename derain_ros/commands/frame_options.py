@@ -105,7 +105,7 @@ def open_clip(
         raise UsageError(f'{path}: IN is a video ({", ".join(sorted(VIDEO_SUFFIXES))}), a folder '
                          f'of pictures, or a rosbag2{hint}')
     if args.fps is not None:
-        raise UsageError('--fps is for pictures and bags; a video keeps its rate')
+        raise UsageError('--fps is for pictures and bags; a video keeps its own rate')
     from derain_ros.files.video_files import VideoClip
 
     return VideoClip(path, args.start, args.duration)

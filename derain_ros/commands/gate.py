@@ -54,7 +54,7 @@ from derain_ros.rain_gate import GateSettings
 from derain_ros.text import UserError
 
 _PANNED_SECONDS = 36.0
-_GAP = between(8, 1e9, 'seconds from 8 on')
+_GAP = between(8, 1e9, 'a number of seconds, 8 or more')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,20 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--pan', action='store_true',
                         help='IN are pictures or folders of them; pan over each')
     parser.add_argument('--rain', type=share, nargs='*', default=[0.1, 0.2, 0.3, 0.5, 0.8],
-                        metavar='I', help='intensities of the rain that is tried '
-                                          '(default: 0.1 0.2 0.3 0.5 0.8)')
+                        metavar='I', help='intensities of the rain to try (default: 0.1 0.2 0.3 '
+                                          '0.5 0.8)')
     parser.add_argument('--every', type=_GAP, default=20.0, metavar='S',
                         help='seconds from one such rain to the next, at least 8 (default: 20)')
     parser.add_argument('--seed', type=count_or_none, default=1, metavar='N',
-                        help='of the first rain (default: 1)')
+                        help='seed of the first rain (default: 1)')
     add_clip_options(parser, f'all; with --pan {_PANNED_SECONDS:g}')
     group = parser.add_argument_group('thresholds of the gate (default: those of the node)')
-    group.add_argument('--wet-above', type=share, metavar='R', help='it opens above')
-    group.add_argument('--dry-below', type=share, metavar='R', help='it closes below')
+    group.add_argument('--wet-above', type=share, metavar='R',
+                       help='intensity above which it opens')
+    group.add_argument('--dry-below', type=share, metavar='R',
+                       help='intensity below which it closes')
     group.add_argument('--dry-after', type=seconds, metavar='S',
-                       help='seconds that it takes to close')
+                       help='seconds that it must be dry before the gate closes')
     parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='write the figures of every clip too')
+                        help='also write the figures of every clip to this file')
     add_engine_options(parser)
 
 

@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     for name in done.unreadable:
         print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
     if done.attribution is None:
-        print(f'derain: {args.photos} has no ATTRIBUTION file: the pack credits nobody '
-              '(--attribution FILE)', file=sys.stderr)
+        print(f'derain: {args.photos} has no ATTRIBUTION file, so the pack has no credits; name '
+              'one with --attribution FILE', file=sys.stderr)
     reduced = f', long sides reduced to {done.longest} px' if done.longest else ''
     print(f'{args.output}: {done.pictures} pictures of {done.scenes} scenes, '
           f'{done.size / _MEBIBYTE:.1f} MiB{reduced}')

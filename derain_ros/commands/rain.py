@@ -68,31 +68,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--intensity', type=share, default=0.5, metavar='I',
                         help='0 dry, 0.2 light rain, 1 a downpour (default: 0.5)')
     parser.add_argument('--seed', type=_seed, default=1, metavar='N',
-                        help='which rain, a whole number from 0 (default: 1)')
+                        help='seed of the rain, a whole number from 0 (default: 1)')
     parser.add_argument('--wind', type=_WIND, metavar='DEG',
                         help='lean of the rain from the vertical, -90 to 90, positive to the '
-                             'right at the foot (default: drawn)')
+                             'right at the foot (default: random)')
     parser.add_argument('--model', choices=('additive', 'screen', 'occlusion'),
-                        help='how streaks meet the scene (default: drawn, mostly additive)')
+                        help='how streaks are blended with the scene (default: random, mostly '
+                             'additive)')
     parser.add_argument('--mist', type=share, metavar='M',
-                        help='share of the scene that mist hides at the horizon, 0 to 1 '
-                             '(default: drawn, mostly none)')
+                        help='share of the scene that mist hides at the horizon, 0 to 1 (default: '
+                             'random, mostly none)')
     moving = parser.add_argument_group(
-        'a camera on a vehicle', 'any of these makes all rain a volume of drops, in perspective')
+        'a camera on a vehicle', 'any of these renders all rain as a volume of drops, in '
+                                 'perspective')
     moving.add_argument('--speed', type=_SPEED, metavar='M/S',
                         help='speed of the vehicle, 0 to 100 m/s (default: 0)')
     moving.add_argument('--speed-topic', metavar='TOPIC',
-                        help='of a bag: its speed at each frame, from nav_msgs/Odometry or '
+                        help='topic of a bag with the speed at each frame, nav_msgs/Odometry or '
                              'geometry_msgs/TwistStamped')
     moving.add_argument('--mount', choices=('front', 'left', 'right', 'rear'),
                         help='where the camera looks to (default: front)')
     moving.add_argument('--fov', type=_FOV, metavar='DEG',
                         help='horizontal field of view, 10 to 150 (default: 49)')
     moving.add_argument('--rate-mm-h', type=_RATE, metavar='R',
-                        help='rain rate, 0 to 300 mm/h, as faint as physics makes it, in place '
-                             'of --intensity')
+                        help='rain rate, 0 to 300 mm/h, as faint as it physically is, instead of '
+                             '--intensity')
     parser.add_argument('--streaks', type=Path, metavar='DIR',
-                        help='also write the true streaks of pictures and videos there, '
+                        help='also write the true streaks of pictures and videos to this folder, '
                              'grey PNG, 255 = 1.0 (frames of a video as 000000.png ...)')
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
                         help='image topics of a bag to put rain on (default: all of them)')
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if args.topics and kind is not _rain_bag:
         raise UsageError(f'--topics is for bags; {args.source} is not a bag')
     if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
-        raise UsageError('--speed-topic is for bags, and takes the place of --speed')
+        raise UsageError('--speed-topic is for bags and replaces --speed')
     if args.streaks:
         if kind is _rain_bag:
             raise UsageError(
@@ -136,7 +138,7 @@ def _kind(source: Path):
 
 def _rain_images(args: argparse.Namespace, weather: Weather) -> int:
     if args.output.suffix.lower() in IMAGE_SUFFIXES and not args.output.is_dir():
-        raise UsageError(f'{args.output}: OUT is a folder for pictures; name it without '
+        raise UsageError(f'{args.output}: for pictures, OUT is a folder; name it without '
                          f'{args.output.suffix}')
     folders = list(filter(None, [args.output, args.streaks]))
     with refusing():

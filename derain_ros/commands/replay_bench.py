@@ -66,16 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--search', action='store_true',
                         help='search for the highest factor that the node keeps up with')
     parser.add_argument('--loss', type=_PERCENT, default=1.0, metavar='PERCENT',
-                        help='loss up to which it keeps up (default: 1)')
+                        help='loss up to which the node counts as keeping up (default: 1)')
     parser.add_argument('--trial-seconds', type=positive_number, default=10.0, metavar='S',
                         help='how long to play for each factor of the search (default: 10)')
     parser.add_argument('--no-mask', dest='mask', action='store_false',
-                        help='do not listen to rain masks, so that the node makes none')
+                        help='do not subscribe to rain masks, so that the node makes none')
     add_node_options(parser)
     parser.add_argument('--param', action='append', default=[], metavar='NAME:=VALUE',
                         help='parameter of the node; may be given several times')
     parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='write all figures there, of each frame too, for `derain report`')
+                        help='write all figures to this file, including those of each frame, for '
+                             '`derain report`')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -35,16 +35,16 @@ from derain_ros.report.runs import load_entries
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN.json',
-                        help='file that --json of another command has written')
+                        help='file written by --json of another command')
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='FILE',
-                        help='page to write')
+                        help='HTML page to write')
     parser.add_argument('--title', default='Deraining report', metavar='TEXT',
                         help='title of the page (default: Deraining report)')
     parser.add_argument('--label', action='append', default=[], metavar='TEXT',
-                        help='what to call a run instead of its file name; once for each, in '
-                             'their order')
+                        help='label of a run instead of its file name; repeat it for each run, in '
+                             'order')
     parser.add_argument('--bag-root', type=Path, metavar='DIR',
-                        help='folder to look for the bags in')
+                        help='folder in which to look for the bags')
     parser.add_argument('--pictures', type=count_or_none, default=3, metavar='N',
                         help='frames shown of each camera, from the worst to the best '
                              '(default: 3; 0 shows none)')

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rate', type=positive_number, default=60.0, metavar='HZ',
                         help='frames a second to offer (default: 60)')
     parser.add_argument('--every', type=positive_number, default=5.0, metavar='S',
-                        help='seconds from sample to sample (default: 5)')
+                        help='seconds between samples (default: 5)')
     add_node_options(parser)
 
 

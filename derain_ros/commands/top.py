@@ -24,9 +24,9 @@ from derain_ros.commands.arguments import seconds_above_0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('--once', action='store_true', help='print one picture and end')
+    parser.add_argument('--once', action='store_true', help='print one snapshot and exit')
     parser.add_argument('--node', default='', metavar='NAME',
-                        help='show this node only, a full name or the last part of it')
+                        help='show only this node, by its full name or the last part of it')
     parser.add_argument('--wait', type=seconds_above_0, default=5.0, metavar='S',
                         help='with --once: how long to listen at most (default: 5 seconds)')
 

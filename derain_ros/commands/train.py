@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=count, metavar='PIXELS',
                         help='side of a crop, a multiple of 64 (default: 128)')
     parser.add_argument('--accumulate', type=count, metavar='N',
-                        help='batches to a step (default: 1)')
+                        help='batches per step (default: 1)')
     parser.add_argument('--learning-rate', type=float, metavar='R',
                         help='peak learning rate (default: 0.002)')
     parser.add_argument('--seed', type=int, metavar='N',
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'),
                         help='where to train (default: auto)')
     parser.add_argument('--amp', choices=('auto', 'off', 'bf16', 'fp16'),
-                        help='arithmetic; auto is bf16 where it is fast (default: auto)')
+                        help='arithmetic; auto is bf16 where that is fast (default: auto)')
     parser.add_argument('--render', choices=('auto', 'cpu', 'device'),
                         help='where to render rain (default: auto, on a GPU if there is one)')
     parser.add_argument('--minutes', type=positive_number, metavar='M',
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='set the steps of a new run so that its schedule ends within '
                              '--minutes')
     parser.add_argument('--profile', action='store_true',
-                        help='print how much of the time the device was at work')
+                        help='print the share of time in which the device was busy')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -51,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--view', choices=('split', 'side-by-side', 'derained', 'mask'),
                         default='split', help='what to show (default: split)')
     parser.add_argument('--sweep', nargs='?', type=seconds_above_0, const=6.0, metavar='SECONDS',
-                        help='move the divider from side to side and back in so many '
-                             'seconds (6 without a number)')
+                        help='move the divider from side to side and back within S seconds (6 if '
+                             'no number is given)')
     add_clip_options(parser)
     parser.add_argument('--derained-topic', nargs='?', const='', metavar='TOPIC',
-                        help='take the derained frames from the bag too, from this topic or '
-                             'from the one that `derain bag` has added')
+                        help='also take the derained frames from the bag, from this topic or the '
+                             'one that `derain bag` has added')
     add_strength_option(parser)
     add_engine_options(parser)
 

@@ -130,7 +130,7 @@ def create_engine(
         except (EngineError, ModelError) as error:
             failed.append(f'{name}: {error}')
             continue
-        why = 'the first that works here' if len(names) > 1 else 'the one asked for'
+        why = 'the first that works here' if len(names) > 1 else 'as requested'
         reasons = [f'{name} is {why}', engine.info.reason, *(f'not {text}' for text in failed)]
         engine.info = replace(engine.info, model=model, reason='; '.join(reasons))
         logging.getLogger(__name__).info(

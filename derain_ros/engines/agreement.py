@@ -82,7 +82,7 @@ def find_implausible(images: np.ndarray, result: Derained) -> str:
                 abs(after.flat[0] - np.median(before)) > _LEAST_CONTRAST):
             return f'the derained picture is flat, {after.flat[0]} everywhere'
         if np.abs(after - before).mean() > _FAR_APART:
-            return 'the derained picture has nothing to do with the frame'
+            return 'the derained picture does not resemble the frame'
     return ''
 
 

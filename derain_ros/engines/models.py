@@ -133,8 +133,8 @@ def find_model(name: str) -> ModelInfo:
         return _find_file(name)
     if not _NAME.fullmatch(name):
         raise ModelError(
-            f'{name!a} is no name of a model (letters a to z, digits, _ and -); give a name that '
-            '`derain info` lists, or the path of a file that ends in .onnx')
+            f'{name!a} is not a name of a model (letters a to z, digits, _ and -); give a name '
+            'that `derain info` lists, or the path of a file that ends in .onnx')
     path = share_directory() / 'models' / f'{name}.json'
     if not path.is_file() and name not in (known := model_names()):
         raise ModelError(f'unknown model {name!r}; known: {", ".join(known) or "none"}, '
@@ -182,7 +182,7 @@ def _find_file(name: str) -> ModelInfo:
         if _read_pin(pin) != found:
             raise ModelError(
                 f'{real}: sha256 is {found}, not the one in {pin}; the file is damaged or was '
-                f'replaced: copy it again, or write {pin.name} anew with sha256sum')
+                f'replaced: copy it again, or write {pin.name} again with sha256sum')
     checked = f'as in {", ".join(map(str, pins))}' if pins else f'no {real.name}.sha256 beside it'
     origin = f'model from {real}, sha256 {found}, {checked}'
     facts = {}
@@ -208,6 +208,6 @@ def _read_pin(pin: Path) -> str:
     text = first[0].decode('ascii', 'replace') if first else ''
     if not _DIGEST.fullmatch(text):
         raise ModelError(
-            f'{pin}: does not begin with a sha256; write it anew with '
-            f'`sha256sum {pin.stem} > {pin.name}`')
+            f'{pin}: does not begin with a sha256; write it again with `sha256sum {pin.stem} > '
+            f'{pin.name}`')
     return text.lower()

@@ -71,7 +71,7 @@ def check_one_file(file: Path, content: bytes) -> None:
                 if inner is not None and isinstance(value, memoryview):
                     waiting.append((inner, value))
     except (IndexError, _MalformedError) as error:
-        raise ModelError(f'{file}: no ONNX file, or a damaged one; export it again') from error
+        raise ModelError(f'{file}: not an ONNX file, or damaged; export it again') from error
 
 
 class _MalformedError(Exception):

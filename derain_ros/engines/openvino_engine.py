@@ -95,7 +95,7 @@ class OpenVinoEngine(Engine):
             raise EngineError('OpenVINO computes in f32 or bf16 on a CPU; use one of them or auto')
         if precision == 'bf16' and not native:
             raise EngineError('this CPU has no bf16 arithmetic; use precision f32 or auto')
-        self._precision, reason = precision, f'{precision} was asked for'
+        self._precision, reason = precision, f'{precision} was requested'
         if precision == 'auto':
             self._precision, reason = self._choose_precision(native)
         if model.origin:
@@ -120,7 +120,7 @@ class OpenVinoEngine(Engine):
             self._requests.clear()
         found = agreement(*results)
         if found < LEAST_DB:
-            return 'f32', f'bf16 agrees with f32 to {found:.1f} dB only'
+            return 'f32', f'bf16 agrees with f32 only to {found:.1f} dB'
         return 'bf16', f'bf16 agrees with f32 to {found:.0f} dB'
 
     def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:

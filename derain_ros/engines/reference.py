@@ -31,8 +31,8 @@ class Reference:
             if self.name == 'OpenVINO' or model.weights:
                 return
         raise EngineError(
-            'a compiled engine is compared with the CPU before it is used, and there is nothing '
-            f'to do that with ({"; ".join(missing)}); {how_to_install("openvino")}')
+            'a compiled engine is compared with the CPU before use, but no engine for that is '
+            f'available ({"; ".join(missing)}); {how_to_install("openvino")}')
 
     def infer(self, *inputs: np.ndarray) -> Derained:
         """Derain a batch, as :meth:`derain_ros.engines.contract.Engine.infer` does.

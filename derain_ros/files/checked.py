@@ -40,7 +40,7 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
     except Exception as error:
         # On a hostile file, ruamel.yaml also raises internal errors, and RecursionError.
         reason = ' '.join(str(error).split()).partition(' To suppress')[0]
-        raise FileError(printable(f'{source}: no YAML ({reason[:300]})')) from error
+        raise FileError(printable(f'{source}: not YAML ({reason[:300]})')) from error
 
 
 def explain(error: msgspec.ValidationError, data: Any, kind: Any) -> str:

@@ -179,8 +179,8 @@ class BagClip(ClipSource):
         self._stop = 2**63 - 1 if duration is None else self._start + round(duration * 1e9)
         chosen = [row for row in rows if self._start <= row[0] < self._stop]
         if not chosen:
-            raise FileError(f'{bag}: no frame on {self._topic} in the seconds asked for; they '
-                             f'span {(rows[-1][0] - rows[0][0]) / 1e9:.1f} s')
+            raise FileError(f'{bag}: no frame on {self._topic} in the requested seconds; '
+                            f'its frames span {(rows[-1][0] - rows[0][0]) / 1e9:.1f} s')
         count, notes = len(chosen), []
         self._derained: BagFrames | None = None
         if derained_topic is not None:
@@ -228,5 +228,5 @@ def _rate(steps: np.ndarray, where: str) -> float:
     """Return the frame rate in Hz, to a hundredth, from the median of time steps in ns."""
     rate = 1e9 / float(np.median(steps)) if len(steps) else math.nan
     if not _SLOWEST <= rate <= _FASTEST:
-        raise FileError(f'{where}: the stamps do not tell the rate; name it with --fps')
+        raise FileError(f'{where}: the rate does not follow from the stamps; give it with --fps')
     return round(rate, 2)

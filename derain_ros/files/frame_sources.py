@@ -124,15 +124,15 @@ class BagFrames:
                 version: find_image_topic(name, images)
                 for version, name in wanted.items() if name is not None}
             if len(set(names.values())) < len(names):
-                raise BagError(f'{", ".join(names.values())}: a topic is named twice; the rainy, '
-                               'derained and clean frames are on topics of their own')
+                raise BagError(f'{", ".join(names.values())}: the same topic is given twice; the '
+                               'rainy, derained and clean frames need topics of their own')
             namespace = output_namespace(rainy)
             others = {topic.removesuffix('/compressed') for topic in images
                       if output_namespace(topic) == namespace} - {
                           topic.removesuffix('/compressed') for topic in names.values()}
             self.notes = [printable(
-                f'{usual} is taken for the derained frames of {rainy}, and may be of '
-                f'{", ".join(sorted(others))}; --derained-topic names others')
+                f'{usual} is taken for the derained frames of {rainy}, but may belong to '
+                f'{", ".join(sorted(others))}; choose others with --derained-topic')
             ] if guessed and others and names.get('derained') == f'{namespace}/image' else []
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
@@ -146,8 +146,8 @@ class BagFrames:
         self._with_mask = self._common & single[self._mask] if self._mask else set()
         if not self._common:
             counts = ' and '.join(f'{frames[name]} on {name}' for name in names.values())
-            raise BagError(f'{bag}: of {counts}, no frames bear the same header stamp; all '
-                           'versions of a frame must bear its stamp' + ''.join(
+            raise BagError(f'{bag}: of {counts}, no frames have the same header stamp; all '
+                           'versions of a frame must have its stamp' + ''.join(
                                f'; on {name} no header has a stamp of its own'
                                for name in names.values() if not single[name]))
         self._repeated = {
@@ -155,8 +155,8 @@ class BagFrames:
         self._left_out = {
             version: frames[name] - len(self._common) for version, name in names.items()}
         self.notes += [
-            printable(f'{names[version]}: {count} frames have no stamp of their own that all '
-                      'topics have; they are left out')
+            printable(f'{names[version]}: {count} frames have no unique stamp that all topics '
+                      'have; they are left out')
             for version, count in self._left_out.items() if count]
 
     def __len__(self) -> int:
@@ -238,4 +238,4 @@ def damages_of(recording: Recording) -> Iterator[BadPair]:
     """Yield one BadPair for each damaged place of a recording."""
     for damage in recording.damages:
         yield BadPair(printable(damage.file), printable(
-            f'{recording.source}: damaged: {damage}; all else was read'))
+            f'{recording.source}: damaged: {damage}; everything else was read'))

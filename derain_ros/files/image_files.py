@@ -156,9 +156,9 @@ class PictureReader:
                 before, self._bits = self._bits, max(self._bits, bits_in_use(int(image.max())))
                 if self._bits != before and (before > 8 or self._bits < 16):
                     logging.getLogger(__name__).warning('%s', printable(
-                        f'{path}: {self._bits} of the 16 bits of a sample are taken to be used, '
-                        'by the largest sample so far; write the pictures with 8 bits if that is '
-                        'wrong'))
+                        f'{path}: {self._bits} of the 16 bits of a sample are assumed to be used, '
+                        'from the largest sample so far; write the pictures with 8 bits if that '
+                        'is wrong'))
         return [image if image.dtype == np.uint8 else eight_bits(image, self._bits)
                 for image in images]
 

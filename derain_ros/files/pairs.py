@@ -35,8 +35,8 @@ def match_pictures(rainy: Path, others: Mapping[str, Path]) -> dict[PurePath, di
     matches = {name: {'rainy': file} for name, file in found.items()}
     for version, other in others.items():
         if rainy.exists() and other.exists() and rainy.samefile(other):
-            raise FileError(f'{rainy} and {other} are the same; name the {version} pictures of '
-                            'the rainy ones')
+            raise FileError(f'{rainy} and {other} are the same; name the {version} pictures that '
+                            'belong to the rainy ones')
         if rainy.is_file() and other.is_file():
             matches[PurePath(rainy.name)][version] = other
             continue

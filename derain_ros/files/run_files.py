@@ -115,7 +115,7 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     try:
         found = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, RecursionError) as error:
-        raise FileError(f'{path}: no JSON ({error})') from error
+        raise FileError(f'{path}: not JSON ({error})') from error
     kind = found.get('kind') if isinstance(found, dict) else None
     if kind not in KINDS:
         raise FileError(
@@ -123,15 +123,15 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
             'with --json')
     if found.get('format') != FORMAT:
         raise FileError(
-            f'{path}: of format {found.get("format")!r}, this version reads {FORMAT}; make it '
-            'anew')
+            f'{path}: has format {found.get("format")!r}, but this version reads {FORMAT}; make '
+            'it again')
     if types is None:
         return found
     try:
         return msgspec.convert(found, types[kind])
     except msgspec.ValidationError as error:
         raise FileError(
-            f'{path}: {explain(error, found, types[kind])}; make the file anew') from error
+            f'{path}: {explain(error, found, types[kind])}; make the file again') from error
 
 
 def _processor() -> str:

@@ -223,7 +223,7 @@ def new_video(
                 yield video
                 video.finish()
             if destination.exists():
-                raise FileError(f'{destination}: has appeared meanwhile; it is left alone')
+                raise FileError(f'{destination}: has appeared in the meantime; it is left alone')
     except (OSError, av.error.FFmpegError) as error:
         full = '; is the disk full?' if error.errno in _FULL else ''
         raise FileError(
@@ -255,8 +255,8 @@ class VideoFile:
         stream.time_base = stream.codec_context.time_base = self.facts.time_base
         self._reformat = {'format': pixels}
         if facts.width % 2 or facts.height % 2:
-            self.notes.append('a side of the frames is odd; the last row or column is there '
-                              'twice, because a video has even sides')
+            self.notes.append('a side of the frames is odd; the last row or column is repeated, '
+                              'because a video needs even sides')
         if encoder == 'libx264':
             # With B-frames, the length of a clip with a varying rate would be wrong.
             stream.options = {'crf': '18', 'bf': '0'}
@@ -268,8 +268,8 @@ class VideoFile:
             self.notes.append('H.264 loses detail; name an .avi to keep every pixel')
         elif facts.aspect != 1:
             self.notes.append(
-                f'an .avi has square pixels, these are {float(facts.aspect):g} times as wide as '
-                'high; name an .mp4 to keep that')
+                f'an .avi has square pixels, but these are {float(facts.aspect):g} times as wide '
+                'as high; name an .mp4 to keep that')
 
     def add_sound(self, source: av.container.InputContainer, sound: Sound) -> None:
         """Copy the first audio stream of a video; to be called before the first frame."""

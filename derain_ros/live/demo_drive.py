@@ -70,7 +70,7 @@ def run_demo(bag: Path, output: Path, parameters: dict[str, str]) -> DemoReport:
                            if found.stamp in stamps] for kind in _TYPES}
     if not recorded['image']:
         raise LiveRunError(
-            f'no derained image arrived; what the node says is in {output / "node.log"}')
+            f'no derained image arrived; the log of the node is {output / "node.log"}')
     _write_bag(output / 'bag', recorded)
     scores = _compare(rainy, clean, played, recorded, output)
     return _report(played, {kind: len(found) for kind, found in recorded.items()}, scores)

@@ -103,7 +103,7 @@ def read_policy(config: Path, namespace: str = '/') -> Policy:
             raise PolicyError(f'{namespace!a} is not a namespace; use one like /car') from error
         except RuntimeError as error:  # from rcl, which cannot parse the file
             reason = str(error).splitlines()[0]
-            raise PolicyError(f'{config}: no parameter file of ROS: {reason}') from error
+            raise PolicyError(f'{config}: not a parameter file of ROS: {reason}') from error
         finally:
             context.try_shutdown()
 

@@ -74,8 +74,8 @@ class Calibration:
                     'camera_info_topic to that of this camera')
         if self._other_frame(view.frame_id, frame_id):
             return (f'{self._topic} has frame_id {view.frame_id!r}, but images on {image_topic} '
-                    f'have {frame_id!r}; it is left as it is; set camera_info_topic to that of '
-                    'this camera, or one frame_id in its driver')
+                    f'have {frame_id!r}; it is kept; set camera_info_topic to that of this '
+                    'camera, or use one frame_id in its driver')
         return ''
 
     def fit(self, header: Header, size: tuple[int, int] | None) -> CameraInfo | None:
@@ -89,7 +89,7 @@ class Calibration:
         except Exception as error:  # of several types; the frame is published without it
             with self._lock:
                 self._message = None
-                self._damage = (f'{self._topic}: a message of {len(message)} bytes is no '
+                self._damage = (f'{self._topic}: a message of {len(message)} bytes is not a '
                                 f'CameraInfo ({error}); check its publisher')
             return None
         if self._other_frame(info.header.frame_id, header.frame_id):
@@ -126,7 +126,7 @@ class Camera:
         self._notices = [
             Notice(lambda text: logger.warning(f'{camera.name}: {text}'),
                    lambda text: logger.info(f'{camera.name}: {text}'), end)
-            for end in ('frames come in again', 'camera_info fits again', '')]
+            for end in ('frames arrive again', 'camera_info fits again', '')]
 
     @property
     def name(self) -> str:
@@ -212,8 +212,9 @@ class Camera:
         seconds = now - self._without_info_since
         if seconds < INFO_SECONDS:
             return ''
-        problem = (f'images come without a camera_info: {self._info.silence(seconds, ever=False)}'
-                   f'; name its topic as {self.name}.camera_info_topic')
+        problem = ('images come without a camera_info: '
+                   f'{self._info.silence(seconds, ever=False)}; set {self.name}.camera_info_topic '
+                   'to its topic')
         wanted = self.settings.camera_info_named or 'camera_info' in self.outputs.wanted(live)
         # An uncalibrated camera is not a fault if nobody asks for its camera_info.
         if wanted or 'did you mean' in problem:

@@ -296,8 +296,8 @@ class InputTopic:
     def _problem(self, publishers: list[TopicEndpointInfo]) -> str:
         return join_problems(
             misfit_sentence(
-                f'{self.topic}: {node_name(one) or "a publisher"} is not heard, as it offers',
-                '{has} where {wants} is asked for', found, _OF_PUBLISHERS)
+                f'{self.topic}: {node_name(one) or "a publisher"} is not received, as it offers',
+                '{has} where {wants} is requested', found, _OF_PUBLISHERS)
             for one in publishers if (found := self._misfits(one)))
 
 
@@ -382,7 +382,7 @@ class OutputTopics:
         topic, kind = self._topics[output], type_name(_TYPES.get(output, Image))
         return [
             misfit_sentence(
-                f'{topic}: {node_name(found) or "a subscriber"} gets nothing, as it asks for',
+                f'{topic}: {node_name(found) or "a subscriber"} receives nothing, as it requests',
                 '{wants} where {has} is offered', policies, _OF_SUBSCRIBERS)
             if found.topic_type == kind else
             f'{topic}: {node_name(found) or "a subscriber"} gets nothing, as it asks for '

@@ -58,8 +58,8 @@ class FrameSizes:
             used = ', '.join(f'{width}x{height}' for height, width in self._used)
             raise FaultError(
                 f'{size[1]}x{size[0]} does not fit beside the sizes in use, {used}: the engine '
-                f'keeps {MOST_SIZES} sizes, and {MOST_PIXELS / 1e6:g} million pixels of all if '
-                f'they are more than {FEW_SIZES - 1}; set the cameras to fewer or smaller sizes',
+                f'keeps {MOST_SIZES} sizes, and {MOST_PIXELS / 1e6:g} million pixels in total if '
+                f'there are more than {FEW_SIZES - 1}; set the cameras to fewer or smaller sizes',
                 serious=False)
         _use(self._used, found, now, float('inf'))
         return found

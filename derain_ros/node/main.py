@@ -46,8 +46,8 @@ def main(args: Sequence[str] | None = None) -> int:
         prog='derain_node',
         usage='derain_node [-h] [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]',
         description='ROS 2 lifecycle node that removes rain from camera topics.',
-        epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; '
-               'ros2 param list /derain and ros2 param describe tell which there are.')
+        epilog='Parameters: derain_node --ros-args -p model:=nano --params-file FILE; ros2 param '
+               'list /derain and ros2 param describe explain them.')
     try:
         import rclpy
         from rclpy.signals import SignalHandlerOptions

@@ -190,8 +190,8 @@ class DerainNode(LifecycleNode):
         else:
             fate = 'dropped' if self._live.on_fault == 'drop' else 'passed through unchanged'
             self.get_logger().error(
-                f'{failure}; until an engine can be created, which is tried again and again, '
-                f'frames are {fate}')
+                f'{failure}; until an engine can be created, which is tried repeatedly, frames '
+                f'are {fate}')
 
     def _supervise(self, settings: Settings) -> Supervisor:
         if settings.device:  # before the first engine, which starts CUDA
@@ -225,7 +225,7 @@ class DerainNode(LifecycleNode):
                     raise EngineError(supervisor.problem)
                 if self._stop.wait(LOOK_SECONDS):
                     raise EngineError(
-                        'the node was told to end while the engine was being prepared')
+                        'the node was shut down while the engine was being prepared')
                 self._answer_queries()
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     reported = time.monotonic()
@@ -245,12 +245,13 @@ class DerainNode(LifecycleNode):
 
     def _deactivate(self) -> None:
         if self._reporter.live is not None:
-            self.get_logger().info('inactive now: no frames are taken')
+            self.get_logger().info('inactive now: no frames are processed')
         self._reporter.live = None
         for camera in self._cameras.values():
             camera.stop()
         if self._worker is not None and not self._worker.stop(STOP_SECONDS):
-            raise EngineError(f'the frame in work was not done after {STOP_SECONDS:g} s')
+            raise EngineError(f'the frame being processed was not finished after '
+                              f'{STOP_SECONDS:g} s')
 
     def _release(self, timeout: float = STOP_SECONDS) -> None:
         self._deactivate()
@@ -313,16 +314,16 @@ class DerainNode(LifecycleNode):
             if not done:
                 name = self.get_fully_qualified_name()
                 self.get_logger().error(
-                    'autostart failed; put the parameters right with '
-                    f'"ros2 param set {name} ...", then "ros2 lifecycle set {name} '
-                    'configure" and "... activate", or start the node again')
+                    f'autostart failed; correct the parameters with "ros2 param set {name} ...", '
+                    f'then "ros2 lifecycle set {name} configure" and "... activate", or start the '
+                    'node again')
                 return
 
     def _build_only(self) -> None:
         done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
         self.exit_status = 0 if done else 1
         if done:
-            self.get_logger().info('the engine is ready; ending, as build_only is set')
+            self.get_logger().info('the engine is ready; exiting, as build_only is set')
         self._stop.set()
 
     def _state(self) -> str:
@@ -358,7 +359,7 @@ class DerainNode(LifecycleNode):
                 asked = request.transition.label or request.transition.id
                 hint = ('; start it again' if self._state() == 'finalized' else
                         '; it configures and activates by itself: set its parameter autostart to '
-                        'false where a lifecycle manager does so'
+                        'false if a lifecycle manager does this'
                         if self.get_parameter('autostart').value else '')
                 self.get_logger().error(
                     f'transition {asked!r} refused: the node is {self._state()}{hint}')

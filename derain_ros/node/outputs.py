@@ -89,8 +89,8 @@ class Outputs:
             message = deserialize_message(data, message_type)
         except Exception as error:
             raise ImageFormatError(
-                f'the message of {len(data)} bytes is no {message_type.__name__} ({error});'
-                ' check the publisher') from error
+                f'the message of {len(data)} bytes is not a {message_type.__name__} ({error}); '
+                'check the publisher') from error
         stamp, frame_id = message.header.stamp, message.header.frame_id
         header = (cdr.encode_header(stamp.sec, stamp.nanosec, frame_id),
                   stamp.sec * 10**9 + stamp.nanosec, frame_id)

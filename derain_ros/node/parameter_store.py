@@ -114,11 +114,12 @@ class ParameterStore:
             policies = [one.name.lower() for one in QoSPolicyKind if one.name != 'INVALID']
             if start == 'qos_overrides' and topic not in topics.get(kind, ()):
                 self._node.get_logger().warning(
-                    f'{name} is not used: {topic} is no {kind or "topic"} of this node; those '
+                    f'{name} is not used: {topic} is not a {kind or "topic"} of this node; those '
                     f'are {", ".join(topics.get(kind, topics["subscription"]))}')
             elif start == 'qos_overrides' and policy not in policies:
                 self._node.get_logger().warning(
-                    f'{name} is not used: {policy} is no policy; those are {", ".join(policies)}')
+                    f'{name} is not used: {policy} is not a policy; those are '
+                    f'{", ".join(policies)}')
 
     def declare_cameras(self, cameras: object) -> None:
         """Declare the parameters of each camera named in a value of ``cameras``."""
@@ -135,11 +136,11 @@ class ParameterStore:
         camera = name.rpartition('.')[0]
         names = camera_names(known['cameras'])
         if camera and camera not in names:
-            return f'{name} is no parameter: {camera} is not among cameras ({", ".join(names)})'
+            return f'{name} is not a parameter: {camera} is not among cameras ({", ".join(names)})'
         if change.type_ == Parameter.Type.NOT_SET:
             return f'{name} cannot be deleted; set it to another value'
         if rule.read_only:
-            return f'{name} can be given at the start only'
+            return f'{name} can only be given at the start'
         problem = value_problem(name, change.value)
         way = _WAYS_BACK.get(state)
         if not problem and way and not rule.live and change.value != values.get(name):
@@ -188,17 +189,17 @@ class ParameterStore:
 
     def _unknown(self, name: str) -> str:
         if name in GONE:
-            return f'{name} is no parameter any more: {GONE[name]}; take it out'
+            return f'{name} is no longer a parameter: {GONE[name]}; remove it'
         close = difflib.get_close_matches(name, self._values(), n=1)
         hint = f'; did you mean {close[0]}?' if close else ''
-        return f'{name} is no parameter of this node{hint}'
+        return f'{name} is not a parameter of this node{hint}'
 
 
 def unheard(arguments: Sequence[str], name: str) -> list[str]:
     """Return which arguments of a command line, valid for rclpy, do not reach a node."""
     own = arguments[:[*arguments, '--ros-args'].index('--ros-args')]
     problems = [
-        f'{word} stands outside of --ros-args and sets no parameter; use --ros-args -p {word}'
+        f'{word} is outside of --ros-args and sets no parameter; use --ros-args -p {word}'
         for word in own if ':=' in word and rule_of(word.partition(':=')[0])]
     for option, file in pairwise(arguments):
         with suppress(ValueError):  # rclpy has already read the file
@@ -243,8 +244,8 @@ def check_launch_arguments(
         if other not in fine:
             close = difflib.get_close_matches(other, known, n=1)
             hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'
-            raise RuntimeError(f'{other} is no argument of {name}; {hint}')
-    return [f'{other} is no argument of {name}; if it is meant for it, it has to be {close[0]}'
+            raise RuntimeError(f'{other} is not an argument of {name}; {hint}')
+    return [f'{other} is not an argument of {name}; if it is meant for that, write {close[0]}'
             for other in present if other not in fine
             and (close := difflib.get_close_matches(other, known, n=1, cutoff=0.8))]
 

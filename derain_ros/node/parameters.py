@@ -100,9 +100,9 @@ class Settings:
 
     model: str = _declared(
         'nano', 'Name of a model, the path of an ONNX file, or auto: the best installed model '
-        'that keeps the rate of the cameras on this machine.')
+                'that keeps up with the cameras on this machine.')
     cpu_budget: float = _declared(
-        1.0, 'Share of all CPU cores that inference may take where model is auto.',
+        1.0, 'Share of all CPU cores that inference may use if model is auto.',
         limits=(0.01, 1.0))
     engine_threads: int = _declared(
         0, 'Threads of an inference in OpenVINO; 0: as many as there are cores.', limits=(0, 256))
@@ -116,21 +116,21 @@ class Settings:
     engine_cache: str = _declared(
         '', 'Folder for compiled engines (TensorRT); empty: ~/.cache/derain_ros/engines.')
     engine_cache_limit_mib: int = _declared(
-        4096, 'Most that compiled engines may take there, in MiB; those used longest ago go '
-        'first.', limits=(1, 1 << 20))
+        4096, 'Size limit of compiled engines there, in MiB; those used longest ago are deleted '
+              'first.', limits=(1, 1 << 20))
     engine_workspace_mib: int = _declared(
-        0, 'Most scratch memory of the GPU for an engine, in MiB; 0: as TensorRT likes.',
+        0, 'Largest GPU workspace of an engine, in MiB; 0: left to TensorRT.',
         limits=(0, 1 << 20))
     warm_up_sizes: str = _declared(
-        '', "Frame sizes to get the engine ready for before the first frame, such as '1280x720 "
-        "640x480'.")
+        '', "Frame sizes for which to warm up the engine before the first frame, such as "
+            "'1280x720 640x480'.")
     wait_for_warm_up: bool = _declared(
-        False, 'Become active only when that is done; false passes frames through meanwhile.')
+        False, 'Become active only after that warm-up; false passes frames through meanwhile.')
     build_only: bool = _declared(
-        False, 'Get the engine ready for warm_up_sizes, which fills the cache, and end.',
+        False, 'Warm up the engine for warm_up_sizes, which fills the cache, and exit.',
         read_only=True)
     autostart: bool = _declared(
-        True, 'Configure and activate by itself at the start.', read_only=True)
+        True, 'Configure and activate automatically at the start.', read_only=True)
     cameras: Sequence[str] = _declared(
         ['camera'],
         'Names of the cameras; each has parameters <name>.image_topic and so on. '
@@ -146,11 +146,11 @@ class Settings:
     output_reliability: str = _declared(
         'reliable', 'Reliability that the outputs offer.', ('reliable', 'best_effort'))
     sync_tolerance_ms: float = _declared(
-        5.0, 'How far the stamps of one sync_group may lie apart, in ms.',
+        5.0, 'Largest difference between the stamps of a sync_group, in ms.',
         limits=(0.0, 1000.0))
     fast_path: bool = _declared(
-        True, 'Read and write image messages in place; false leaves that to rclpy, which takes '
-        'longer.')
+        True, 'Read and write image messages in place; false leaves that to rclpy, which is '
+              'slower.')
     topics: tuple[CameraSettings, ...] = ()
     """Topics of each camera."""
 
@@ -177,8 +177,8 @@ class LiveSettings:
     publish_mask: bool = _live(True, 'Publish <output_namespace>/rain_mask.')
     publish_overlay: bool = _live(False, 'Publish <output_namespace>/overlay.')
     strength: float = _live(
-        1.0, 'Share of the derained image in the output; 0 returns the input, above 1 faint rain '
-        'is removed further, at the cost of fine detail.', limits=(0.0, STRONGEST))
+        1.0, 'Share of the derained image in the output; 0 returns the input, above 1 more faint '
+             'rain is removed, at the cost of fine detail.', limits=(0.0, STRONGEST))
     enabled: bool = _live(True, 'Derain; false passes frames through unchanged.')
     rain_gate: bool = _live(
         True, 'Pass frames through without running the network while it is dry.')
@@ -187,15 +187,16 @@ class LiveSettings:
     rain_gate_dry_below: float = _live(
         DRY_BELOW, 'Rain intensity below which it is dry; at most rain_gate_wet_above.')
     rain_gate_dry_after: float = _live(
-        DRY_AFTER, 'Seconds below rain_gate_dry_below before the network is left out.',
+        DRY_AFTER, 'Seconds below rain_gate_dry_below before the network is bypassed.',
         limits=(0.0, 3600.0))
     on_fault: str = _live(
         'pass_through',
-        'What becomes of a frame that the engine fails on, hangs on, or is not ready for.',
+        'What happens to a frame on which the engine fails or hangs, or for which it is not '
+        'ready.',
         ('pass_through', 'drop'))
     max_age_ms: float = _live(
-        0.0, 'Age in ms at which a frame is no longer waited for but treated as on_fault says; '
-        '0: no limit.', limits=(0.0, 60_000.0))
+        0.0, 'Age in ms from which a frame is not derained but handled as on_fault says; 0: no '
+             'limit.', limits=(0.0, 60_000.0))
     watchdog_ms: float = _live(
         0.0, 'An inference that takes longer, in ms, counts as stuck; 0: four times the slowest '
         'of the last ones, at least 200 ms.', limits=(0.0, 600_000.0))
@@ -227,9 +228,9 @@ CAMERA_RULES = {
         'or on image_topic itself; auto goes by the type that its publishers offer.',
         ('auto', 'raw', 'compressed')),
     'bit_depth': Rule(
-        'auto', 'How many bits mono16 and bayer16 images use of each sample, from the lowest; '
-        'auto goes by the largest sample seen.', ('auto', '8', '10', '12', '14', '16'),
-        number=True),
+        'auto', 'How many bits mono16, bayer16 and 16-bit PNG images use of each sample, from the '
+                'lowest; auto goes by the largest sample seen.',
+        ('auto', '8', '10', '12', '14', '16'), number=True),
     'output_namespace': Rule('{camera}/derained', 'Where the outputs are published.'),
     'sync_group': Rule(
         '', 'Cameras with the same word here, a stereo pair for example, are processed or '
@@ -348,10 +349,11 @@ def _is_integer(value: object) -> bool:
 
 def _camera_problem(name: object) -> str:
     if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
-        return (f'cameras has {name!r}, which is no name for a camera; '
-                'use letters, digits and single underscores, beginning with a letter')
+        return (f'cameras has {name!r}, which is not a name for a camera; use letters, digits and '
+                'single underscores, beginning with a letter')
     if name in NODE_RULES or name in ('use_sim_time', 'qos_overrides'):
-        return f'cameras has {name!r}, which is the name of a parameter; call the camera otherwise'
+        return (f'cameras has {name!r}, which is the name of a parameter; give the camera another '
+                'name')
     return ''
 
 
@@ -428,8 +430,8 @@ def _topic_name_problem(name: str, value: str) -> str:
         validate_full_topic_name(expand_topic_name(topic, 'derain', '/'))
     except (InvalidTopicNameException, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].removeprefix('Invalid topic name: ').rstrip(':')
-        return (f'{name} is {value!r}, which is no topic name: {reason}; '
-                f'use one like {default_of(name) or "/camera/camera_info"}')
+        return (f'{name} is {value!r}, which is not a topic name: {reason}; use one like '
+                f'{default_of(name) or "/camera/camera_info"}')
     return ''
 
 

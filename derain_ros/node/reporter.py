@@ -125,7 +125,7 @@ class Reporter:
                   'activity': supervisor.activity,
                   **gpu_values(os.environ.get('CUDA_VISIBLE_DEVICES', ''))}
         return engine_status(node, supervisor.info, self.problem or supervisor.problem,
-                             'being created anew', values)
+                             'being recreated', values)
 
     def _camera_status(
         self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
@@ -191,7 +191,7 @@ class Reporter:
         silent = [name for name in others if self._mailbox.silence(name)[0] is not None]
         if silent:
             return (f'no frame goes out without its partner from {", ".join(silent)}, which is '
-                    f'silent; take sync_group {group} out if they are to be independent')
+                    f'silent; remove sync_group {group} if they are to be independent')
         return (f'no frame has a partner from {", ".join(others)}, of the same sync_group '
                 f'{group}; check that their stamps agree to sync_tolerance_ms')
 

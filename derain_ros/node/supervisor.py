@@ -232,7 +232,7 @@ class Supervisor:
             meanwhile()
             if stop.is_set():
                 self.close()
-                raise EngineError('the node was told to end while the engine was being created')
+                raise EngineError('the node was shut down while the engine was being created')
         self._opening = False
         return '' if thread.info is not None else thread.failure
 
@@ -377,7 +377,7 @@ class Supervisor:
         else:
             reason = find_implausible(images, job.result)
             if reason and self._sound(thread, job, images.shape):
-                raise FaultError(f'{reason}; the engine is sound, so it is the frame',
+                raise FaultError(f'{reason}; the engine works, so the frame is the cause',
                                  serious=False)
         with self._lock:
             if not reason:
@@ -405,7 +405,7 @@ class Supervisor:
             return f'the engine is warming up for a new size{activity and f" ({activity})"}'
         if state == 'stuck':
             return self.problem or 'the engine is stuck: an inference does not return'
-        return f'the engine is being created anew: {self.problem}'
+        return f'the engine is being recreated: {self.problem}'
 
     def _warm_up(
         self, thread: EngineThread, engine: Engine, shapes: Sequence[tuple[int, ...]]
@@ -477,7 +477,7 @@ class Supervisor:
         with self._lock:
             self._line.created(engine.info.engine)
             if self.problem:
-                self._log(f'{engine.info.engine} was created anew', False)
+                self._log(f'{engine.info.engine} was recreated', False)
         return engine
 
     def _note(self, reason: str) -> None:

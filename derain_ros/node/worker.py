@@ -180,8 +180,8 @@ class Worker:
         if changed:
             encoding = message.format if work.frame.compressed else message.encoding
             self._node.get_logger().info(
-                f'{camera.image_topic}: {bits} bits of {encoding} are taken to be used, by the '
-                f'largest sample so far; set {camera.name}.bit_depth if that is wrong')
+                f'{camera.image_topic}: {bits} bits of {encoding} are assumed to be used, from '
+                f'the largest sample so far; set {camera.name}.bit_depth if that is wrong')
         return bits
 
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
@@ -268,9 +268,9 @@ class Worker:
         if age is None or age > LONGEST_AGE:
             if age is not None and self._throttle.allows((work.camera.name, 'clock')):
                 self._node.get_logger().warning(
-                    f'{work.camera.image_topic}: stamps lie {age:.0f} s behind the '
-                    'clock of this node, so max_age_ms counts from the arrival of a frame; '
-                    'set use_sim_time for a replayed bag')
+                    f'{work.camera.image_topic}: stamps are {age:.0f} s behind the clock of this '
+                    'node, so max_age_ms counts from the arrival of a frame; set use_sim_time for '
+                    'a replayed bag')
             return work.taken.arrival + max_age
         return time.monotonic() + max_age - age
 

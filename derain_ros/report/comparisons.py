@@ -125,7 +125,7 @@ _TABLES = (
           'the frame least similar to its clean one', 'data.summary.worst_ssim_image'),
          ('made worse', 'data.summary.made_worse', whole, -1, 'frames whose PSNR fell'),
          ('streaks left', 'data.summary.streak_energy_left', share, -1,
-          f'energy of upright errors up to {STREAK_WIDTH} pixels wide, of that before'),
+          f'energy of upright errors up to {STREAK_WIDTH} pixels wide, as a share of that before'),
          ('mask precision', 'data.summary.mask_precision', share, 1,
           f'share of the mask (from {MASK_THRESHOLD} on) that is rain'),
          ('mask recall', 'data.summary.mask_recall', share, 1,
@@ -144,7 +144,7 @@ _TABLES = (
          ('flicker', 'data.summary.flicker', decibel, -1,
           'change of the error from frame to frame, RMS, of 255'),
          ('error where the scene moves', 'data.summary.moving_error', decibel, -1,
-          'RMS, of 255: what is dragged along from the frame before shows here'),
+          'RMS, of 255: ghosts of the previous frame show here'),
          ('cost, kFLOP/px', cost_of, _ONE, 0,
           'arithmetic for each pixel; a multiply-add counts two'))),
     ('replay', 'Live, on the replayed bag', 'The node on the replayed bag', (

@@ -126,7 +126,7 @@ def quality_figures(entries: Sequence[Entry]) -> tuple[list[PlotFigure], list[Pl
                     [(printable(one.name), one.input_psnr, one.psnr)
                      for one in images[:_PLOTTED]], first.colour),
                 f'PSNR of each picture, rainy and derained. {len(images)} pictures, {worse} of '
-                'them made worse; the figures stand in the table below'))
+                'them made worse; the figures are in the table below'))
     return costs, changes
 
 

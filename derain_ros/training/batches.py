@@ -49,7 +49,7 @@ def batches(
     if clips:
         videos = sorted(config.videos.glob('*.mp4')) if config.videos else []
         if config.videos and not videos:
-            raise FileNotFoundError(f'videos: {config.videos}: no MP4 video there')
+            raise FileNotFoundError(f'videos: {config.videos}: no MP4 video in this folder')
         kind, options = RainyClips, {'videos': videos}
     elif renders_on_device(config, device):
         from derain_ros.training.device_crops import DeviceCrops

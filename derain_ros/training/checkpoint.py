@@ -20,10 +20,10 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        raise ConfigError(f'{path}: damaged, or no checkpoint; move it away to start anew'
+        raise ConfigError(f'{path}: damaged, or not a checkpoint; move it away to start again'
                           ) from error
     if not isinstance(state, dict) or _PARTS - state.keys():
-        raise ConfigError(f'{path}: no checkpoint of a run; move it away to start anew')
+        raise ConfigError(f'{path}: not a checkpoint of a run; move it away to start again')
     return state
 
 

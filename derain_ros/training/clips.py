@@ -206,5 +206,6 @@ def read_video(path: Path) -> list[np.ndarray]:
         frames.append(cv2.resize(read[1], size, interpolation=cv2.INTER_AREA))
     frames = frames[: len(frames) * 3 // 4]
     if len(frames) < 3 * FRAMES:
-        raise FileNotFoundError(f'{path}: no video that can be read, or one of few frames')
+        raise FileNotFoundError(f'{path}: not a readable video, or it has too few frames; leave '
+                                'it out')
     return frames

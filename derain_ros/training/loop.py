@@ -163,7 +163,7 @@ class Trainer:
     def _fitting(self, minutes: float | None) -> Fit:
         if self.step:
             raise ConfigError(
-                f'fit: the run has begun; give --steps {self._saved_steps} in place of --fit')
+                f'fit: the run has begun; give --steps {self._saved_steps} instead of --fit')
         if minutes is None or self.ranks.world > 1 or self.config.validation:
             raise ConfigError(
                 'fit: needs a time (--minutes), one process, and no validation on the way')
@@ -222,9 +222,9 @@ class Trainer:
         if self.step > saved:
             self._save()
         if self.step < self.config.steps:
-            how = 'the same command goes on from there'
+            how = 'run the same command again to resume'
             if fitting and self.config.steps < UNKNOWN_STEPS:
-                how = f'--steps {self.config.steps} in place of --fit goes on from there'
+                how = f'give --steps {self.config.steps} instead of --fit to resume'
             elif fitting:
                 how = 'its speed is not known yet: remove it and give more --minutes'
             self.log(f'stopped and saved at step {self.step}; {how}')
@@ -312,14 +312,14 @@ class Trainer:
             fit_optimizer(self.update.optimizer, state['optimizer'], names, earlier)
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
             raise ConfigError(
-                f'{self.checkpoint}: is of another network than {self.config.model!r}; give '
-                f'the model of that run, or another folder ({error})') from error
+                f'{self.checkpoint}: is from another network than {self.config.model!r}; give the '
+                f'model of that run, or another folder ({error})') from error
         if state.get('scaler') and self.update.scaler.is_enabled():
             self.update.scaler.load_state_dict(state['scaler'])
         self.norms.extend(state.get('norms', ()))
         self.step = state['step']
         self._saved_steps = state.get('config', {}).get('steps', self.config.steps)
-        self.log(f'{self.checkpoint}: goes on from step {self.step}')
+        self.log(f'{self.checkpoint}: resumes at step {self.step}')
         self._name_new(new)
 
     def _warm_start(self) -> None:
@@ -335,5 +335,5 @@ class Trainer:
 
     def _name_new(self, names: list[str]) -> None:
         if names:
-            self.log('the weights are of an earlier network; what it lacked starts anew: '
+            self.log('the weights are of an earlier network; what it lacked starts untrained: '
                      f'{", ".join(names)}')

@@ -20,8 +20,8 @@ DESCRIPTIONS = {
     'nano': 'For CPUs and GPUs of the Jetson Orin Nano class.',
     'base': 'For GPUs of the Jetson Orin class and up, and for files on a CPU.',
     'large': 'For quality without a deadline, on a desktop GPU.',
-    'nano-t': '`nano` for streams: looks at the frame before as well.',
-    'base-t': '`base` for streams: looks at the frame before as well.',
+    'nano-t': '`nano` for streams: also uses the previous frame.',
+    'base-t': '`base` for streams: also uses the previous frame.',
 }
 """What each variant is for, one sentence."""
 

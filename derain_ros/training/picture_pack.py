@@ -136,22 +136,22 @@ def read_pack(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(_member(archive, INDEX))
             if facts['format'] != FORMAT:
-                raise PackError(f'{path}: no pack of pictures; make one with `derain pack`')
+                raise PackError(f'{path}: not a pack of pictures; make one with `derain pack`')
             if facts['version'] != VERSION:
-                raise PackError(f'{path}: version {facts["version"]} of the format, this is '
-                                f'{VERSION}; pack the pictures anew')
+                raise PackError(f'{path}: version {facts["version"]} of the format, but this is '
+                                f'{VERSION}; pack the pictures again')
             for entry in facts['pictures']:
                 data = np.frombuffer(_member(archive, entry['file']), np.uint8)
                 picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
                 if picture is None:
-                    raise PackError(f'{path}: {entry["file"]} is no readable picture; '
-                                    'pack the pictures anew')
+                    raise PackError(f'{path}: {entry["file"]} is not a readable picture; pack the '
+                                    'pictures again')
                 yield str(entry['scene']), picture
     except PackError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, struct.error, cv2.error, KeyError,
             TypeError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PackError(f'{path}: damaged, or no pack: {error}; make one with `derain pack`'
+        raise PackError(f'{path}: damaged, or not a pack: {error}; make one with `derain pack`'
                         ) from error
 
 

@@ -56,8 +56,8 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self.writer = None
-            log('tensorboard is not installed: no curves for it are written '
-                '(pip install tensorboard); scores go to scores.jsonl all the same')
+            log('tensorboard is not installed: no curves are written (pip install tensorboard); '
+                'scores still go to scores.jsonl')
         else:
             self.writer = SummaryWriter(folder / 'tensorboard', purge_step=step + 1)
 

@@ -184,7 +184,8 @@ class CapturedUpdate:
                 self._captures, self._graph = False, None
                 # The end of a capture that failed hides why it failed.
                 reason = str(error.__context__ or error).splitlines()[0]
-                self._log(f'no CUDA graph, so slower ({reason}); `cuda_graph: false` tries none')
+                self._log(f'no CUDA graph, so slower ({reason}); `cuda_graph: false` avoids the '
+                          'attempt')
                 # torch may leave its generator as in a capture, where it draws nothing more.
                 generator = torch.cuda.default_generators[torch.cuda.current_device()]
                 generator.graphsafe_set_state(generator.clone_state())

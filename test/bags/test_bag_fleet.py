@@ -197,7 +197,7 @@ def test_a_killed_worker_costs_nothing_and_after_a_killed_scheduler_the_same_com
             derain_bag(plan_bag(source, tmp_path / name / 'out'), engine, pool=pool, progress=kill)
 
     run('worker', cluster.workers[0])
-    with pytest.raises(BagError, match='the same command goes on'):
+    with pytest.raises(BagError, match='run the same command again to resume'):
         run('scheduler', cluster.scheduler)
     derain_bag(plan_bag(source, tmp_path / 'scheduler' / 'out'), engine)
     for name in ('worker', 'scheduler'):

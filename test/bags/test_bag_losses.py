@@ -134,7 +134,7 @@ def test_what_an_mcap_file_says_beside_its_messages_is_kept(tmp_path, engine, de
         assert [found.name for found in reader.iter_metadata()] == ['vehicle', 'rosbag2']
     # sqlite3 has no place for them, which is said.
     assert main(['bag', str(source), '-o', str(tmp_path / 'db'), '--storage', 'sqlite3']) == 0
-    assert 'calibration.yaml, vehicle: a bag of sqlite3 has no place' in capsys.readouterr().err
+    assert 'calibration.yaml, vehicle: an sqlite3 bag has no place' in capsys.readouterr().err
 
 
 def test_custom_data_of_the_recorder_is_kept(tmp_path, engine):
@@ -212,10 +212,10 @@ def test_derained_frames_of_cameras_of_one_namespace_are_found(tmp_path, derain)
     derain('bag', tmp_path / 'in', '-o', tmp_path / 'left', '--topics', '/image_left')
     told = derain('video', tmp_path / 'left', '-o', tmp_path / 'w.avi', '--topic', '/image_right',
                   '--derained-topic').err
-    assert 'frames of /image_right, and may be of /image_left' in told
+    assert 'frames of /image_right, but may belong to /image_left' in told
     told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'other', '--json',
                   tmp_path / 'other' / 'run.json', status=2).err
-    assert 'name a file beside it' in told and not (tmp_path / 'other').exists()
+    assert 'name a file outside it' in told and not (tmp_path / 'other').exists()
 
 
 def test_messages_of_no_topic_are_told(tmp_path):
@@ -245,7 +245,7 @@ def test_an_index_of_sqlite3_gives_no_message_another_time(tmp_path):
         assert [(one.topic, time, data) for one, time, data in recording.read()] == [
             (row.topic, row.time, row.data) for row in expected]
         damage, = recording.damages
-    assert 'the index tells other times than the messages' in damage.reason
+    assert 'the index has other times than the messages' in damage.reason
 
 
 def test_foreign_channels_are_kept_as_they_are(tmp_path, engine):
@@ -297,7 +297,7 @@ def test_times_that_no_clock_has_are_named_and_kept(storage, topic, message, tmp
     rows = [*drive(), (topic, msgtype, 2**64 - 1, message), ('/late', IMAGE, 0, image(3, START))]
     source = write_mcap(tmp_path / 'in.mcap', rows, chunk_size=2**30)
     captured = derain('bag', source, '-o', tmp_path / 'out', '--storage', storage)
-    assert f'{topic} bears the time {2**64 - 1} ns' in captured.err
+    assert f'{topic} has the impossible time {2**64 - 1} ns' in captured.err
     metadata = yaml.safe_load((tmp_path / 'out' / 'metadata.yaml').read_text())
     information = metadata['rosbag2_bagfile_information']
     assert 0 <= information['duration']['nanoseconds'] < 2**63
@@ -312,8 +312,8 @@ def test_a_stretch_without_a_frame_says_where_frames_are(tmp_path, derain):
     rows = [('/wheels', 'test_interfaces/msg/Wheel', 0, wheel(0)), *drive()]
     source = write_bag(tmp_path / 'in', rows)
     error = derain('bag', source, '-o', tmp_path / 'out', '--duration', '10').err
-    assert 'no frame lies in the stretch asked for; the bag begins at 0.000000000' in error
-    assert 'its first frame is of 1700000000.000000007' in error
+    assert 'there is no frame in the requested range; the bag begins at 0.000000000' in error
+    assert 'its first frame is from 1700000000.000000007' in error
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -359,8 +359,8 @@ def test_a_jpeg_that_is_damaged_in_the_middle_is_named_and_counted(tmp_path, der
 
 
 @pytest.mark.parametrize('name, encoding, hint', [
-    ('sensor_msgs/Image', 'ros1', 'to_rosbag2.py of the source converts images of ROS 1'),
-    ('foxglove.CompressedImage', 'protobuf', 'converts images of foxglove')])
+    ('sensor_msgs/Image', 'ros1', 'to_rosbag2.py in the source converts ROS 1 images'),
+    ('foxglove.CompressedImage', 'protobuf', 'converts foxglove images')])
 def test_types_that_are_no_images_of_ros_2_are_shown(name, encoding, hint, tmp_path, derain):
     def extra(writer):
         schema = writer.register_schema(name, f'{encoding}msg', b'uint32 height')

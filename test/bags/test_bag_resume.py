@@ -119,7 +119,7 @@ def test_killed_at_some_moment(number, whole, go_on, tmp_path):
     output, _ = process.communicate()
     assert 'Traceback' not in output
     if number == signal.SIGINT and not out.exists():
-        assert process.returncode == 130 and 'the same command goes on' in output
+        assert process.returncode == 130 and 'run the same command again' in output
     if not out.exists():
         go_on(source, out)
     assert tree(out) == expected
@@ -158,7 +158,7 @@ def test_the_work_of_another_run_is_left_alone(whole, engine, go_on, tmp_path):
     before = tree(tmp_path)
     with (tmp_path / 'out.partial' / 'lock').open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BagError, match='another run is at work'):
+        with pytest.raises(BagError, match='another run is working'):
             go_on(source, out)
     assert tree(tmp_path) == before
 

@@ -115,7 +115,7 @@ def test_what_the_layers_compute_in_is_told(name, caplog):
     engine = create_engine(name, precision='f16')
     with caplog.at_level(logging.INFO):
         engine.infer(frames())
-    assert 'TensorRT does not tell' not in caplog.text
+    assert 'TensorRT does not report' not in caplog.text
     assert re.search(r'at 128x96 \d+ layers?: .*\d+ % f16', engine.info.reason)
     engine.infer(frames(64, 96))
     assert engine.info.reason.count('layer') == 1

@@ -25,7 +25,7 @@ def test_a_derained_frame_is_plausible():
     (Derained(FRAMES.astype(np.float32), MASKS), 'the image is float32'),
     (Derained(flat(0), MASKS), 'flat, 0 everywhere'),
     (Derained(flat(255), MASKS), 'flat, 255 everywhere'),
-    (Derained(np.where(FRAMES > 130, 0, 255).astype(np.uint8), MASKS), 'nothing to do'),
+    (Derained(np.where(FRAMES > 130, 0, 255).astype(np.uint8), MASKS), 'does not resemble'),
 ])
 def test_nonsense_is_named(result, part):
     assert part in find_implausible(FRAMES, result)

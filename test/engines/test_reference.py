@@ -62,7 +62,7 @@ def test_torch_stands_in_for_openvino(tmp_path):
 
 def test_without_any_reference_the_remedy_is_told(tmp_path):
     said = without(['openvino', 'torch'], tmp_path / 'found.npz')
-    assert 'compared with the CPU before it is used' in said
+    assert 'compared with the CPU before use' in said
     assert 'pip install openvino' in said
     assert 'import of torch halted' in said
 

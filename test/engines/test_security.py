@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ])
 def test_a_name_never_becomes_a_path(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ModelError, match='is no name of a model') as refusal:
+    with pytest.raises(ModelError, match='is not a name of a model') as refusal:
         find_model(name)
     assert str(refusal.value).isprintable() and str(refusal.value).isascii()
-    with pytest.raises(EngineError, match='is no name of a model'):
+    with pytest.raises(EngineError, match='is not a name of a model'):
         create_engine('openvino', name)
 
 
@@ -136,7 +136,7 @@ def test_weights_elsewhere_are_found_in_nested_graphs():
     b'\x0b' * 9,
 ])
 def test_files_that_are_no_onnx_are_refused(content):
-    with pytest.raises(ModelError, match='no ONNX file'):
+    with pytest.raises(ModelError, match='not an ONNX file'):
         check_one_file(Path('x'), content)
 
 

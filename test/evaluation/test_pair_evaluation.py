@@ -212,7 +212,7 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, run):
     (['BAG', '--rainy', 'a', '--rainy-topic', 'b', '--clean-topic', 'c'], '--rainy does not go'),
     (['BAG', '--rainy-topic', '/cam/image_raw'],
      '--clean-topic is missing; image topics of BAG: /cam/image_raw, /stampless'),
-    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'named twice'),
+    (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw'], 'given twice'),
     (['NONE', '--rainy-topic', 'a', '--clean-topic', 'b'], 'no such bag'),
     (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/stampless'],
      'on /stampless no header has a stamp of its own'),

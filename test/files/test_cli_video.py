@@ -225,7 +225,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ((tmp_path / 'empty', '-o', out), ('empty', 'no picture')),
         ((source, '-o', out, '--topic', '/x'), ('--topic is for bags',)),
         ((source, '-o', out, '--derained-topic'), ('--derained-topic is for bags',)),
-        ((source, '-o', out, '--fps', '5'), ('--fps', 'keeps its rate')),
+        ((source, '-o', out, '--fps', '5'), ('--fps', 'keeps its own rate')),
         ((source, '-o', out, '--sweep', '--view', 'mask'), ('--sweep', 'mask has none')),
         ((bag, '-o', out), ('--topic is missing', '/cam/image_raw, /rear')),
         ((bag, '-o', out, '--topic', '/x'), ('/x is not an image topic', '/cam/image_raw')),

@@ -137,5 +137,5 @@ def test_no_common_stamp_and_a_damaged_bag(tmp_path):
         BagPairs(tmp_path / 'bag', RAINY, CLEAN)
     torn = [(RAINY, IMAGE, START, b'\x00\x01\x00\x00torn'), *_clip([], [START])]
     write_bag(tmp_path / 'torn', torn)
-    with pytest.raises(BagError, match='no frames bear'):
+    with pytest.raises(BagError, match='no frames have'):
         BagPairs(tmp_path / 'torn', RAINY, CLEAN)

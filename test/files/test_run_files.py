@@ -33,15 +33,15 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'reason'), [
-    ('', 'no JSON'),
-    ('\xff\xfe\x00', 'no JSON'),
-    ('{"kind": "bag"', 'no JSON'),
-    ('[' * 100_000, 'no JSON'),
+    ('', 'not JSON'),
+    ('\xff\xfe\x00', 'not JSON'),
+    ('{"kind": "bag"', 'not JSON'),
+    ('[' * 100_000, 'not JSON'),
     ('[]', 'not made by'),
     ('{"kind": "song"}', 'not made by'),
     ('{"kind": ["bag"]}', 'not made by'),
-    ('{"kind": "bag"}', 'of format None'),
-    ('{"kind": "bag", "format": 999}', 'of format 999'),
+    ('{"kind": "bag"}', 'has format None'),
+    ('{"kind": "bag", "format": 999}', 'has format 999'),
 ])
 def test_other_files_are_refused_by_name(tmp_path, text, reason):
     path = tmp_path / 'other.json'

@@ -164,7 +164,7 @@ def test_a_node_that_never_gets_going_is_given_up_and_the_rest_left_alone(
     (prefix / 'lib' / 'derain_ros' / 'derain_node').write_text(f'#!/bin/sh\n{end}\n')
     beside = 'exec sleep 60' if status > 0 else ''
     with launch_node(prefix, 1, beside=beside) as launched:
-        wait_for(lambda: 'it anew when' in launched.log(), 'end of respawning')
+        wait_for(lambda: 'then launch it again' in launched.log(), 'end of respawning')
         assert 'has ended 5 times in a row within 10 s of its start' in launched.log()
         assert f'exit code {status}, and is not started again; {why}' in launched.log()
         if beside:
@@ -213,8 +213,8 @@ def test_a_config_that_cannot_be_used_starts_nothing(prefix):
 
 
 @pytest.mark.parametrize(('argument', 'said'), [
-    ('modle:=base', 'modle is no argument of derain.launch.py; did you mean model?'),
-    ('cam:=/x', 'cam is no argument of derain.launch.py; there are config, ')])
+    ('modle:=base', 'modle is not an argument of derain.launch.py; did you mean model?'),
+    ('cam:=/x', 'cam is not an argument of derain.launch.py; there are config, ')])
 def test_an_argument_that_there_is_not_starts_nothing(prefix, argument, said):
     with launch_node(prefix, 1, 'sigterm_timeout:=3', argument) as launched:
         assert launched.process.wait(30) != 0
@@ -251,7 +251,7 @@ def generate_launch_description():
 """)
     with Launched(prefix, fleet, 1, 'robots:=3') as launched:
         launched.process.wait(30)
-        assert 'modle is no argument of derain.launch.py; if it is meant' in launched.log()
+        assert 'modle is not an argument of derain.launch.py; if it is meant' in launched.log()
         assert 'robots' not in launched.log() and len(launched.pids()) == 1
 
 
@@ -314,5 +314,5 @@ def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
     config.write_text('/**/derain: {ros__parameters: {warm_up_sizes: 64x48}}')
     with launch_node(prefix, domain, f'params_file:={config}', 'build_only:=true') as launched:
         wait_for(lambda: launched.process.poll() is not None, 'end of the launch', 90)
-        assert 'the engine is ready; ending, as build_only is set' in launched.log()
+        assert 'the engine is ready; exiting, as build_only is set' in launched.log()
         assert len(launched.pids()) == 1

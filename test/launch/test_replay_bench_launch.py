@@ -150,7 +150,7 @@ def test_a_recorder_that_fails_when_it_is_told_to_stop_fails_the_trial(tmp_path)
     with Trial(tmp_path, f'bag:={tmp_path}', f'output:={tmp_path / "live"}',
                   STATUS_record='1') as launched:
         assert launched.process.wait(30) == 1
-        assert 'ros2 bag record ended with status 1 when it was told to stop' in launched.log()
+        assert 'ros2 bag record ended with status 1 when it was stopped' in launched.log()
 
 
 @needs_launch

@@ -81,7 +81,7 @@ def test_names_follow_cameras_transports_and_namespaces(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('no: [parameters', 'no parameter file of ROS'),
+    ('no: [parameters', 'not a parameter file of ROS'),
     ('/other: {ros__parameters: {model: nano}}', 'no parameters for /derain'),
     ('/derain: {ros__parameters: {cameras: [a], a: {image_topic: "/a b"}}}', 'a.image_topic is'),
 ])

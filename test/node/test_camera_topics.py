@@ -179,8 +179,8 @@ def test_a_publisher_that_is_not_heard_is_told_of_once_until_it_is_gone(both):
     both.wait_for(lambda: '/far/driver' in topic.qos_problem(), 'problem with the name')
     problem = topic.qos_problem()
     assert problem == (
-        '/front/image_raw: /far/driver is not heard, as it offers reliability best_effort where '
-        'reliable is asked for; set input_reliability to auto, or let it publish reliable')
+        '/front/image_raw: /far/driver is not received, as it offers reliability best_effort '
+        'where reliable is requested; set input_reliability to auto, or let it publish reliable')
     assert topic.silence(3.0, ever=False) == problem
     both.wait_for(lambda: both.log(WARN), 'warning')
     fitting = both.other.create_publisher(Image, TOPIC, qos())
@@ -298,7 +298,7 @@ def test_a_node_that_has_just_come_is_called_by_its_name(both):
         late.kill()
         late.wait()
     assert {line.partition(': ')[2].partition(',')[0] for line in both.log(WARN)} == {
-        '/far/late gets nothing', '/far/late is not heard'}
+        '/far/late receives nothing', '/far/late is not received'}
 
 
 @pytest.mark.parametrize(('offered', 'requested', 'policy', 'remedy'), [
@@ -326,7 +326,7 @@ def test_a_subscriber_that_an_output_cannot_serve_is_told_of(
     both.wait_for(lambda: both.log(WARN), 'report')
     told, = both.log(WARN)
     assert told.startswith(
-        f'{OUTPUT}: /far/driver gets nothing, as it asks for {policy}; {remedy}')
+        f'{OUTPUT}: /far/driver receives nothing, as it requests {policy}; {remedy}')
     assert outputs.problem(LIVE) == told
     both.arrives(Publisher)  # the other goes on
     both.other.destroy_subscription(strict)

@@ -84,7 +84,7 @@ def test_building_alone_ends_by_itself(tmp_path):
     with NodeProcess(tmp_path, new_domain(), parameters) as node:
         assert node.process.wait(120) == 0, node.log()
         assert 'ready for 64x48' in node.log()
-        assert 'ending, as build_only is set' in node.log()
+        assert 'exiting, as build_only is set' in node.log()
 
 
 @pytest.mark.parametrize(('parameters', 'reason'), [

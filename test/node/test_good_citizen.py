@@ -241,7 +241,7 @@ def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig)
     stream.rig.peer.destroy_publisher(stream.images)
     wait_for(lambda: 'no publisher on /bursty/image_raw' in rig.node.log(), 'word of silence')
     stream.images = rig.peer.publisher(Image, '/bursty/image_raw')
-    stream.until(lambda: 'bursty: frames come in again' in rig.node.log(), 'word of the end')
+    stream.until(lambda: 'bursty: frames arrive again' in rig.node.log(), 'word of the end')
 
 
 @pytest.mark.parametrize('camera', ['twelve', 'given'])

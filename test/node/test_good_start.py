@@ -71,7 +71,7 @@ def test_what_does_not_reach_the_node_is_told_of(tmp_path):
     with Rig(tmp_path, arguments=files, words=('model:=nano',)) as rig:
         wait_for(lambda: f'{stranger} has no parameters for the node' in rig.node.log(), 'warning')
         assert '--ros-args -p model:=nano' in rig.node.log()
-        wait_for(lambda: f'{override} is not used: reliabilty is no policy' in rig.node.log(),
+        wait_for(lambda: f'{override} is not used: reliabilty is not a policy' in rig.node.log(),
                  'warning')
         assert rig.active().peer.get('strength') == [0.5]
         assert str(fitting) not in rig.node.log()

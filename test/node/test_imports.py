@@ -30,7 +30,7 @@ def test_the_node_starts_without_tools_and_back_ends():
 
 @pytest.mark.parametrize(('package', 'text', 'told'), [
     ('cv2', 'raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")',
-     'cv2 is there, but broken or of another version (libGL.so.1: cannot open'),
+     'cv2 is installed, but broken or of another version (libGL.so.1: cannot open'),
     ('cv2', 'raise ImportError("numpy.core.multiarray failed to import")', '"numpy<2"'),
     ('rclpy', 'raise ModuleNotFoundError("No module named rclpy", name="rclpy")',
      'No module named rclpy; ')])

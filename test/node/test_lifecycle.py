@@ -35,8 +35,8 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
         assert "'nope'" in node.log()
         assert 'nano' in node.log()
         assert 'did you mean strength?' in node.log()
-        assert 'batch_wait_ms is no parameter any more' in node.log()
-        assert 'batch_wait_ms is no parameter any more' in peer.set('batch_wait_ms', 5.0)
+        assert 'batch_wait_ms is no longer a parameter' in node.log()
+        assert 'batch_wait_ms is no longer a parameter' in peer.set('batch_wait_ms', 5.0)
         wait_for(lambda: peer.status('engine'), 'status of the engine')
         assert peer.level('engine') == DiagnosticStatus.ERROR
         assert 'nope' in peer.says('engine')

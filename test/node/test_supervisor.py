@@ -119,7 +119,7 @@ def recovered(one):
     (EngineError('the device is lost'), 'the device is lost'),
     (MemoryError('no more'), 'MemoryError: no more'),
     ('flat', 'flat, 0 everywhere'),
-    ('far', 'nothing to do with the frame'),
+    ('far', 'does not resemble the frame'),
     ('small', 'expected uint8 (1, 48, 64, 3)'),
 ])
 def test_a_failure_costs_the_frame_and_the_engine_is_created_anew(rig, behaviour, part):
@@ -181,7 +181,7 @@ def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
 def test_the_frame_is_blamed_where_the_engine_is_sound(rig):
     one = rig()
     one.behaviour = 'far on noise'
-    assert 'so it is the frame' in one.fault()
+    assert 'so the frame is the cause' in one.fault()
     assert (one.created, one.supervisor.failures) == (['first'], 0)
     one.behaviour = 'good'
     assert one.derains()

@@ -322,7 +322,7 @@ def test_an_error_names_file_and_field(tmp_path, capsys, kind, path, value, told
         return
     assert status == 2 and not (tmp_path / 'out.html').exists()
     assert complaint.startswith(f'derain: error: {file}: {told}')
-    assert 'make the file anew' in complaint
+    assert 'make the file again' in complaint
 
 
 DEEP = f'{json.dumps(detections_run())[:-1]}, "more": {"[" * 2000}{"]" * 2000}}}'

@@ -109,7 +109,8 @@ def test_training_leaves_what_single_frames_give(photographs, tmp_path):
 def test_videos_that_give_no_crop_are_named(photographs, tmp_path):
     config = TrainingConfig(
         data=photographs, out=tmp_path, model='nano-t', size=SIZE, workers=0, videos=tmp_path)
-    with pytest.raises(FileNotFoundError, match=f'videos: {tmp_path}: no MP4 video there'):
+    message = f'videos: {tmp_path}: no MP4 video in this folder'
+    with pytest.raises(FileNotFoundError, match=message):
         batches(config, torch.device('cpu'), Ranks(), 0)
     path = tmp_path / 'wide.mp4'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 10, (640, 48))

@@ -109,7 +109,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     lines = []
     resumed = tiny(cut, lines.append)
     assert resumed.step == 10
-    assert 'goes on from step 10' in lines[0]
+    assert 'resumes at step 10' in lines[0]
     for name, value in resumed.run().state_dict().items():
         assert torch.equal(value, whole.state_dict()[name]), name
 
@@ -142,7 +142,7 @@ def test_a_checkpoint_of_a_smaller_network_goes_on(pictures, tmp_path):
     lines = []
     trainer = tiny(config, lines.append)
     assert trainer.step == 4
-    assert any('starts anew: fine.bias' in line for line in lines)
+    assert any('starts untrained: fine.bias' in line for line in lines)
     assert not trainer.network.fine.bias.any()
     for index, (name, weights) in enumerate(trainer.network.named_parameters()):
         if name != 'fine.bias':
@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_network_is_refused(pictures, tmp_path):
     state = torch.load(path, weights_only=True)
     state['network']['stem.weight'] = torch.zeros(1)
     torch.save(state, path)
-    with pytest.raises(ConfigError, match='is of another network'):
+    with pytest.raises(ConfigError, match='is from another network'):
         tiny(small_config(pictures, tmp_path))
 
 
@@ -318,7 +318,7 @@ def test_scores_of_an_untrained_network_are_those_of_its_input(tmp_path):
         (['{}', '-o', '{}/run', '--validation', '{}'], 'no folder clean/'),
         (['{}', '-o', '{}/run', '--init', '{}/w.safetensors'], 'no such file'),
         (['{}', '-o', '{}/run', '--init', '{}/damaged.safetensors'], 'damaged'),
-        (['{}', '-o', '{}/old'], 'damaged, or no checkpoint'),
+        (['{}', '-o', '{}/old'], 'damaged, or not a checkpoint'),
     ],
 )
 def test_train_says_what_is_wrong(arguments, message, tmp_path, capfd):

@@ -65,10 +65,10 @@ amp: off
     ('amp: bf8', "amp is 'bf8', expected one of auto, bf16, fp16, off"),
     ('3: 3', "unknown key '3'"),
     ('- steps', "the file is ['steps'], expected keys with values"),
-    ('steps: [', 'run.yaml: no YAML'),
+    ('steps: [', 'run.yaml: not YAML'),
     ('steps: 3\nsteps: 4', 'found duplicate key'),
-    (300 * '[', 'no YAML'),
-    ('a: !!python/object/apply:os.getcwd []', 'no YAML'),
+    (300 * '[', 'not YAML'),
+    ('a: !!python/object/apply:os.getcwd []', 'not YAML'),
 ])
 def test_files_that_are_wrong_say_where(text, message, tmp_path):
     with pytest.raises(UserError) as error:
@@ -83,7 +83,7 @@ def test_every_field_can_be_set_and_is_described():
     for text, message in (
         ('dry_share', 'expected FIELD=VALUE'),
         ('dry=1', "--set dry=1: unknown key 'dry'"),
-        ('seed=[', r'--set seed=\[: no YAML'),
+        ('seed=[', r'--set seed=\[: not YAML'),
     ):
         with pytest.raises(UserError, match=message):
             parse_assignment(text)

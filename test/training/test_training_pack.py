@@ -92,7 +92,7 @@ def test_the_command_reports_and_refuses(photos, tmp_path, derain):
     assert 'exists; remove it' in derain('pack', photos, '-o', path, status=2).err
     assert 'none: ' in derain('pack', tmp_path / 'none', '-o', tmp_path / 'b.pack', status=2).err
     (photos / 'ATTRIBUTION.tsv').unlink()
-    assert 'credits nobody' in derain('pack', photos, '-o', tmp_path / 'b.pack').err
+    assert 'has no credits' in derain('pack', photos, '-o', tmp_path / 'b.pack').err
 
 
 def rewrite(path, facts):
@@ -102,15 +102,15 @@ def rewrite(path, facts):
 
 
 @pytest.mark.parametrize(('facts', 'message'), [
-    ({'format': 'other', 'version': 1, 'pictures': []}, 'no pack of pictures'),
+    ({'format': 'other', 'version': 1, 'pictures': []}, 'not a pack of pictures'),
     ({'format': 'derain-pack', 'version': 2, 'pictures': []}, 'version 2 of the format'),
-    ({'format': 'derain-pack', 'version': 1}, 'damaged, or no pack'),
+    ({'format': 'derain-pack', 'version': 1}, 'damaged, or not a pack'),
     ({'format': 'derain-pack', 'version': 1, 'pictures': [{'file': '../a', 'scene': 'a'}]},
-     'damaged, or no pack'),
+     'damaged, or not a pack'),
     ({'format': 'derain-pack', 'version': 1,
-      'pictures': [{'file': 'pictures/00000.jpg', 'scene': 'a'}]}, 'is no readable picture'),
-    ([], 'damaged, or no pack'),
-    (3, 'damaged, or no pack'),
+      'pictures': [{'file': 'pictures/00000.jpg', 'scene': 'a'}]}, 'is not a readable picture'),
+    ([], 'damaged, or not a pack'),
+    (3, 'damaged, or not a pack'),
 ])
 def test_packs_that_are_wrong_are_named(facts, message, tmp_path):
     path = tmp_path / 'bad.pack'

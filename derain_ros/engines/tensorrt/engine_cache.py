@@ -124,7 +124,7 @@ class EngineCache:
                     return b''
                 wrong, content = _compare(key, path)
                 if wrong:
-                    self._log(f'{path.name}: {wrong}; it is removed and built anew')
+                    self._log(f'{path.name}: {wrong}; it is removed and built again')
                     _remove(path)
                     return b''
                 os.utime(_beside(path))  # the time of the last use
@@ -202,8 +202,8 @@ class EngineCache:
         found = self.directory.stat()
         if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             # Whoever can write there could make this process run their code.
-            raise CacheError(f'{self.directory}: others may write there; `chmod go-w` it, or name '
-                             'a folder of your own')
+            raise CacheError(f'{self.directory}: other users may write there; `chmod go-w` it, or '
+                             'name a folder of your own')
         with (self.directory / f'{name}.lock').open('ab') as stream:
             told = False
             while True:
@@ -218,7 +218,7 @@ class EngineCache:
                     time.sleep(_LOOK_SECONDS)
                 elif stop.wait(_LOOK_SECONDS):
                     raise CancelledError(
-                        'another process is building this engine, and the wait for it was ended')
+                        'another process is building this engine, and waiting for it was aborted')
             yield
 
 

@@ -98,7 +98,7 @@ class TensorRtEngine(Engine):
         self._cache = EngineCache(
             options.cache_directory, limit=options.cache_limit, log=self._log.warning)
         self._workspace = options.workspace
-        reason = f'{precision} was asked for'
+        reason = f'{precision} was requested'
         if precision == 'auto':
             precision = 'f32' if model.onnx_fp16 is None else 'f16'
             reason = 'the model has no file in f16' if precision == 'f32' else 'f16 is faster'
@@ -224,8 +224,8 @@ class TensorRtEngine(Engine):
                 raise DisagreementError(
                     f'{shape[2]}x{shape[1]}: the compiled engine agrees with the f32 reference to '
                     f'{found:.1f} dB only, its mask to {mask:.1f} dB, expected {LEAST_DB:g} and '
-                    f'{LEAST_MASK_DB:g}; it is not used: take engine openvino or torch, or '
-                    'precision f32')
+                    f'{LEAST_MASK_DB:g}; it is not used: set the engine to openvino or torch, or '
+                    'the precision to f32')
         except BaseException:
             plan.close()
             raise

@@ -74,7 +74,7 @@ class RuntimeCache:
         cache, key = self._entry
         self._known = cache.read(key, KERNELS)
         if self._known and not self._compiled.deserialize(self._known):
-            _LOG.info('the kernels kept for this engine do not fit; they are compiled anew')
+            _LOG.info('the stored kernels do not fit this engine; they are compiled again')
             self._known = b''
         config.set_runtime_cache(self._compiled)
         return config
@@ -86,7 +86,7 @@ class RuntimeCache:
         try:
             found = bytes(self._compiled.serialize() or b'')
         except TROUBLE as error:
-            _LOG.warning('the compiled kernels are not kept: %s', error)
+            _LOG.warning('the compiled kernels are not stored: %s', error)
             return
         if found not in (b'', self._known):
             self._known = found
@@ -111,7 +111,7 @@ class LayerTypes:
     def __str__(self) -> str:
         total = sum(self.counts.values())
         if not total:
-            return 'TensorRT does not tell the types of its layers'
+            return 'TensorRT does not report the types of its layers'
         parts = ', '.join(f'{100 * self.share(name):.0f} % {name}' for name in sorted(
             self.counts, key=self.counts.get, reverse=True))
         return f'{total} {"layer" if total == 1 else "layers"}: {parts}'

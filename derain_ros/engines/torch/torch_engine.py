@@ -138,7 +138,7 @@ class TorchEngine(Engine):
 
     def _choose(self, network, precision: str) -> tuple[str, str]:
         """Load the network in the best way that agrees with f32; returns precision and reason."""
-        asked = f'{precision} was asked for'
+        asked = f'{precision} was requested'
         if not self.on_gpu and precision == 'auto':
             precision, asked = 'f32', 'the reference implementation'
         if not self.on_gpu or precision not in ('auto', 'f16'):

@@ -105,7 +105,7 @@ def compare(
     if labels is not None:
         counted &= labels.classes
     if not counted:
-        raise UserError('the labels have none of the classes that were asked for')
+        raise UserError('the labels have none of the requested classes')
     tallies = {version: Tally(score) for version in ('rainy', 'derained')}
     if labels is not None and source.has('clean'):
         tallies['clean'] = Tally(score)
@@ -188,8 +188,8 @@ def summarise(figures: dict, *, verbose: bool = False) -> Iterator[str]:
         yield (f'  {version:<10} {_share(found["precision"]):>9} {_share(found["recall"]):>7} '
                f'{_share(found["f1"]):>7} {_share(found["map50"]):>8} '
                f'{found["detections"]:>10} {found["truths"]:>7}')
-    yield (f'  mAP@0.5 counts all detections from score {LOWEST_SCORE:g} on, the rest those '
-           'from the score above on')
+    yield (f'  mAP@0.5 counts all detections from score {LOWEST_SCORE:g} on, the other figures '
+           'those from the score above on')
     yield from _classes(figures, verbose)
     yield f'  {"recall by size":<24} {"objects":>7} {"rainy":>8} {"derained":>9}'
     for entry in figures['sizes']:
@@ -209,7 +209,7 @@ def conclude(figures: dict) -> str:
     """Return one sentence on whether deraining helped, from :meth:`Comparison.figures`."""
     rainy, derained = figures['inputs']['rainy'], figures['inputs']['derained']
     if not rainy['truths']:
-        return 'There is nothing to find in these frames; the figures tell of false alarms only.'
+        return 'There are no objects in these frames; the figures only reflect false alarms.'
     changes = [derained[key] - rainy[key] for key in ('f1', 'map50')]
     better = any(change >= NOTICEABLE for change in changes)
     worse = any(change <= -NOTICEABLE for change in changes)

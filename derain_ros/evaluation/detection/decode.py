@@ -30,7 +30,7 @@ def decode(output: np.ndarray, description: Description, threshold: float) -> De
     form = description.output
     columns, cells = _columns(output, description)
     if not np.isfinite(columns).all():
-        raise DecodeError(f'{description.model}: puts out NaN or infinity; export it again, in '
+        raise DecodeError(f'{description.model}: outputs NaN or infinity; export it again, in '
                           'float32 if it is float16')
     start = form.classes.start
     scores = _score(columns[start:], form.classes, description)

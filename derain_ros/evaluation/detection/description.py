@@ -150,7 +150,7 @@ def read_description(path: Path, model: Path | None = None) -> Description:
     except msgspec.ValidationError as error:
         raise FileError(f'{path}: {explain(error, content, _File)}') from error
     except UnicodeError as error:
-        raise FileError(f'{path}: a text is no Unicode ({error})') from error
+        raise FileError(f'{path}: a text is not Unicode ({error})') from error
     if model is None:
         if found.model is None:
             raise FileError(f'{path}: model is missing')
@@ -172,9 +172,9 @@ def _class_names(path: Path, names: str | list[str]) -> tuple[str, ...]:
         names = [line.strip() for line in lines if line.strip()]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated or not names:
-        raise FileError(
-            f'{path}: classes need names of which none is there twice, '
-            + (f'as is {printable(repeated[0])[:80]}' if repeated else 'and there is none'))
+        reason = (f'the class {printable(repeated[0])[:80]} is named twice; give each its own name'
+                  if repeated else 'classes is empty; name at least one class')
+        raise FileError(f'{path}: {reason}')
     return tuple(map(printable, names))
 
 

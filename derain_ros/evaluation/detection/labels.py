@@ -119,7 +119,7 @@ class CocoLabels:
         if orphans and orphans == len(found.annotations):
             raise FileError(printable(
                 f'{path}: none of its annotations names an image and a category of the file; '
-                'image_id and category_id are to be the ids of these, as number or as text'))
+                'image_id and category_id must be the ids of these, as number or as text'))
         if not self.classes:
             raise FileError(_no_class(path, categories.values(), classes))
 
@@ -273,11 +273,11 @@ def _read_coco(path: Path) -> _Coco:
         return msgspec.convert(content, _Coco)
     except msgspec.ValidationError as error:
         raise FileError(printable(
-            f'{path}: no COCO labels ({explain(error, content, _Coco)}); expected images, '
+            f'{path}: not COCO labels ({explain(error, content, _Coco)}); expected images, '
             'annotations and categories')) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise FileError(printable(
-            f'{path}: no JSON ({error}); {_KINDS}')) from error
+            f'{path}: not JSON ({error}); {_KINDS}')) from error
 
 
 def _yolo_names(path: Path) -> tuple[Path | None, dict[int, str]]:

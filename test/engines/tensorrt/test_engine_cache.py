@@ -87,7 +87,7 @@ def test_no_damaged_entry_comes_out(tmp_path_factory, data):
     found, cached = cache.get_or_build(KEY, lambda: CONTENT)
     assert found == CONTENT
     # A flipped bit in the white space of the JSON changes nothing.
-    assert cached or 'built anew' in log[0]
+    assert cached or 'built again' in log[0]
     assert cache.read(KEY) == CONTENT
 
 
@@ -151,7 +151,7 @@ def test_a_folder_that_others_may_write_is_not_trusted(tmp_path):
     assert cache.read(KEY) == b''
     cache.write(KEY, b'other')
     assert len(log) == 3
-    assert all('others may write there; `chmod go-w`' in text for text in log)
+    assert all('other users may write there; `chmod go-w`' in text for text in log)
     cache.directory.chmod(0o700)
     assert cache.read(KEY) == CONTENT
 

@@ -77,7 +77,7 @@ def test_where_nothing_is_told_that_is_said(text):
     found = read_layers(text)
     assert found == LayerTypes({})
     assert found.share('f32') == 0
-    assert 'does not tell' in str(found)
+    assert 'does not report' in str(found)
 
 
 ANYTHING = st.recursive(

@@ -157,7 +157,7 @@ def test_a_second_run_finds_what_the_first_has_built(tmp_path):
     engine.write_bytes(content[:1000])
     third = run(tmp_path / 'cache')
     assert 'built in' in third.stdout
-    assert 'it is removed and built anew' in third.stderr
+    assert 'it is removed and built again' in third.stderr
 
 
 @pytest.mark.parametrize('number', [
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written_costs_the_entry_alone(tmp_path):
     done = run(blocked)
     assert done.returncode == 1
     assert re.search(r'note: .*file.*the engine is built without it', done.stderr)
-    assert 'could not be kept' in done.stderr
+    assert 'could not be stored' in done.stderr
 
 
 @pytest.mark.skipif(bool(find_gpu().name), reason='this machine has a GPU')
@@ -209,7 +209,7 @@ def test_tensorrt_without_a_gpu_says_so(tmp_path):
     pytest.importorskip('tensorrt', reason='tensorrt itself is not installed')
     done = run(tmp_path, '--flavour', 'tensorrt')
     assert done.returncode == 1
-    assert 'builds for the GPU at hand' in done.stderr
+    assert 'builds for the GPU of this machine' in done.stderr
 
 
 def test_the_gpu_is_named_or_why_there_is_none():

@@ -140,7 +140,7 @@ def test_labels_restrict_what_counts_and_frames_without_are_left_out(tmp_path, d
     assert '1 frames are not in the labels' in captured.err and 'c.png' in captured.err
     assert 'makes no difference' in captured.out
     (tmp_path / 'labels.json').write_text(coco(['z.png'], []))
-    assert 'labels go by file name' in derain(
+    assert 'labels are matched by file name' in derain(
         'detections', '--rainy', rainy, '--labels', tmp_path / 'labels.json', '--model',
         _model(tmp_path), '--detector', write_detector(tmp_path / 'd'), status=1).err
 
@@ -227,7 +227,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ([bag, '--rainy-topic', '/no', '--clean-topic', '/cam/image_raw', *detector],
          ('/no is not an image topic', '/cam/image_raw/dry')),
         ([bag, '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw', *detector],
-         ('named twice',)),
+         ('given twice',)),
         ([*both, '--detector', 'yolov9'], ('yolov9', 'fastestdet, yolov8')),
         ([*both, '--detector', 'yolov8'], ('yolov8n.onnx', 'no such file')),
         ([*both, '--detector', str(tmp_path / 'mine.yaml')],
@@ -255,5 +255,5 @@ def test_nothing_to_find_is_said(tmp_path, capsys):
         'precision': 0.0, 'recall': None, 'f1': 0.0, 'map50': None, 'detections': 1, 'truths': 0,
         'images': 1}
     assert run['helped'] == 1 and run['classes'] == []
-    assert 'nothing to find' in capsys.readouterr().out
+    assert 'no objects in these frames' in capsys.readouterr().out
     json.dumps(run, allow_nan=False)

@@ -56,7 +56,7 @@ def test_other_values_are_read(tmp_path):
     ('width: 640', 'width: 640, mean: [1, 2]', ('mean is [1, 2]', 'list of 3')),
     ('input: {width: 640, height: 480}', 'input: 640', ('input is 640', 'keys with values')),
     ('[car, dog]', '[car, 7]', ('classes[1] is 7', 'a word')),
-    ('[car, dog]', '[car, dog, car]', ('none is there twice', 'car')),
+    ('[car, dog]', '[car, dog, car]', ('is named twice', 'car')),
     ('[car, dog]', 'none.txt', ('none.txt', 'No such file')),
     ('classes', 'score_threshold: 2\nclasses', ('score_threshold is 2', 'from 0 to 1')),
     ('classes', 'nms: {class_agnostic: 1}\nclasses', ('class_agnostic is 1', 'true or false')),

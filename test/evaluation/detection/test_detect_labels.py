@@ -104,11 +104,11 @@ def test_labels_of_another_size_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'words'), [
-    ('', 'no JSON'), ('[' * 100_000, 'no JSON'), ('[]', 'no COCO labels'),
+    ('', 'not JSON'), ('[' * 100_000, 'not JSON'), ('[]', 'not COCO labels'),
     ('{}', 'images is missing'),
     (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 3]})]), r'annotations\[0\].bbox is \[1, 2, 3\]'),
     (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, 'x', 4]})]), r'annotations\[0\].bbox\[2\] is .x'),
-    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, float('nan'), 4]})]), 'no JSON'),
+    (coco(['a'], [(0, 0, 0, 0, {'bbox': [1, 2, float('nan'), 4]})]), 'not JSON'),
     (coco([{}], []), 'file_name'),
     (coco(['a', 'b'], [], images=[{'id': 1, 'file_name': name} for name in 'ab']),
      'images share an id'),
