@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from derain_ros.bags.damage import BagError
-from derain_ros.bags.frames import bits_of, why_no_picture
+from derain_ros.bags.frames import bits_of, header_stamp, why_no_picture
 from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, Choice, plan_bag
 from derain_ros.bags.pool import Pool
@@ -67,6 +68,9 @@ def rain_bag(
     with Recording(plan.source) as reader:
         motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
         bits = {camera.source: bits_of(reader, camera.source) for camera in plan.cameras}
+        for camera in plan.cameras if motion else ():
+            for _, time, data in islice(reader.read(camera.source), 1):
+                motion.check(header_stamp(data) or time, camera.source, speed_topic)
     return make_bag(
         plan, _Rainmaker(weather, motion, bits),
         options=asdict(weather) | {'speed_topic': speed_topic, 'bits': bits},

@@ -1,15 +1,18 @@
 """Speed and yaw rate of the vehicle, read from a topic of a bag."""
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from rosbags.serde import SerdeError
 
-from derain_ros.bags.damage import BagError, DamageError
+from derain_ros.bags.damage import BagError, DamageError, show_time
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import message_types
+from derain_ros.text import printable
 
+_APART = 60 * 10**9
 _TWIST = {
     'nav_msgs/msg/Odometry': lambda message: message.twist.twist,
     'geometry_msgs/msg/TwistStamped': lambda message: message.twist,
@@ -56,6 +59,14 @@ class VehicleMotion:
         if not rows:
             raise BagError(f'{name}: has no readable message; leave --speed-topic out')
         return cls(tuple(sorted(rows)))
+
+    def check(self, instant: int, camera: str, topic: str) -> None:
+        """Log if the first frame of a camera, ns, is so far off that its clock must be another."""
+        first, last = self.rows[0][0], self.rows[-1][0]
+        if not first - _APART < instant < last + _APART:
+            logging.getLogger(__name__).warning('%s', printable(
+                f'{camera}: its first frame is of {show_time(instant)}, {topic} of '
+                f'{show_time(first)} to {show_time(last)}; the speed nearest in time is taken'))
 
     def at(self, instant: int) -> tuple[float, float]:
         """Interpolate speed and yaw rate at a time in ns.

@@ -263,6 +263,14 @@ def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path):
     assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
 
 
+def test_a_speed_by_another_clock_than_the_frames_is_told(tmp_path, derain):
+    msgtype = 'geometry_msgs/msg/TwistStamped'
+    rows = [drive()[1], ('/odom', msgtype, START, _twist(msgtype, 10**9, 3.0, 0.0))]
+    told = derain('rain', write_bag(tmp_path / 'in', rows), '-o', tmp_path / 'out',
+                  '--speed-topic', '/odom').err
+    assert '/odom of 1.000000000 to 1.000000000; the speed nearest in time is taken' in told
+
+
 def test_a_speed_topic_that_is_none_is_told_with_those_that_are(tmp_path, derain, capsys):
     source = write_bag(tmp_path / 'in', drive(), 'mcap')
     out = tmp_path / 'out'
