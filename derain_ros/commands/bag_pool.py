@@ -43,7 +43,7 @@ class Bags:
 
     def __init__(self, args: argparse.Namespace, planned: Callable[[Path, Path], BagPlan]):
         self._args, self._planned = args, planned
-        if args.output.resolve() == args.source.resolve():
+        if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
             raise UserError(f'{args.output}: is the input; name another output')
         self._jobs = bags_below(args.source, args.output)
         check_folder(args.output.parent)
