@@ -154,6 +154,12 @@ def decode_compressed(msg: Any, bits: Bits = 16, *, whole: bool = False) -> np.n
     return image
 
 
+def compressed_size(msg: Any) -> tuple[int, int]:
+    """Return height and width in pixels, from the header of the data; raises ImageFormatError."""
+    header = _read_header(bytes(byte_view(msg)))
+    return header.height, header.width
+
+
 def is_colour_jpeg(msg: Any) -> bool:
     """Return whether a message that :func:`decode_compressed` can read is a JPEG in colour."""
     header = _read_header(bytes(byte_view(msg)))

@@ -19,7 +19,7 @@ from derain_ros.images.codec import (
     extract_samples,
     output_encoding,
 )
-from derain_ros.images.compressed import decode_compressed
+from derain_ros.images.compressed import compressed_size, decode_compressed
 from derain_ros.images.overlay import blend, draw_overlay
 from derain_ros.images.pixel_formats import Bits
 
@@ -61,9 +61,11 @@ class Frame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels; for a compressed image only after :meth:`decode`."""
+        """Height and width in pixels; raises ImageFormatError for compressed data without them."""
         if self.bgr is not None:
             return self.bgr.shape[:2]
+        if self.compressed:
+            return compressed_size(self.message)
         return self.message.height, self.message.width
 
     def decode(self) -> np.ndarray:

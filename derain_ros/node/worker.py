@@ -138,8 +138,9 @@ class Worker:
         start = time.perf_counter()
         self._outputs.read(work)
         if work.wanted and work.wanted <= {'camera_info', 'status'}:
-            self._read(work, decode=False)
-            published = camera.publish_info(work.header, work.frame.size)
+            size = work.frame.size
+            camera.record.read(size, work.frame.encoding, work.frame.message.frame_id)
+            published = camera.publish_info(work.header, size)
             work.outcome = Outcome.BYPASSED if published else Outcome.IDLE
             if published:
                 work.reason = 'only camera_info is subscribed to'

@@ -75,6 +75,7 @@ def test_nothing_is_copied_where_nothing_changes():
 
 def test_a_compressed_frame_and_a_picture_become_bgr8():
     png = compressed('png', cv2.imencode('.png', PICTURE)[1])
+    assert Frame(png, compressed=True).size == (32, 48)
     for frame in (derained(message=png, compressed=True), derained(bgr=PICTURE)):
         pixels, encoding = frame.image()
         assert (encoding, frame.size) == ('bgr8', (32, 48))
