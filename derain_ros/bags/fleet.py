@@ -21,9 +21,10 @@ def storage_of(path: Path) -> str:
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path is a ROS bag."""
+    """Return whether a path is a ROS bag; False for a folder that cannot be read."""
     if path.is_dir():
-        return any(file.name == 'metadata.yaml' or storage_of(file) for file in path.iterdir())
+        return os.access(path, os.R_OK) and any(
+            file.name == 'metadata.yaml' or storage_of(file) for file in path.iterdir())
     return bool(storage_of(path)) or path.suffix.lower() == '.bag'
 
 

@@ -1,7 +1,6 @@
 """Read a rosbag2, intact or damaged: its topics, and the messages of any time range."""
 
 import heapq
-import os
 import tempfile
 from array import array
 from collections import Counter
@@ -263,7 +262,7 @@ class Recording:
             path for path in source.iterdir() if storage_of(path) and path.is_file()
         ), key=lambda path: natural_key(path.name))
         inner = sorted(path.name for path in source.iterdir() if path.is_dir()
-                       and path.suffix != '.partial' and os.access(path, os.R_OK) and is_bag(path))
+                       and path.suffix != '.partial' and is_bag(path))
         if inner:
             self.notes.append(printable(f'{source}: is a bag itself; the bags in its folders are '
                                         f'not read: {", ".join(inner)}'))

@@ -15,7 +15,7 @@ from bag_files import STORAGES, drive, long_drive, tree, write_bag
 
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.derain import derain_bag, plan_bag
-from derain_ros.bags.fleet import bags_below
+from derain_ros.bags.fleet import bags_below, holds_bags
 from derain_ros.bags.pool import cluster_pool, local_pool
 from derain_ros.bags.recording import Recording
 from derain_ros.cli import main
@@ -156,6 +156,21 @@ def test_bags_are_found_behind_links_and_under_names_in_capitals(tmp_path):
     for bag in (file, file.parent):
         with Recording(bag) as recording:
             assert recording.message_count == 16 and recording.storage == 'mcap'
+
+
+def test_a_folder_that_must_not_be_read_keeps_no_bag_away(tmp_path):
+    drives = tmp_path / 'drives'
+    write_bag(drives / 'a', drive())
+    (drives / 'lost+found').mkdir(mode=0)
+    if root := os.geteuid() == 0:  # who may read everything
+        for folder in drives.parents[:3]:
+            folder.chmod(0o755)
+        os.setresuid(65534, 65534, 0)
+    try:
+        assert holds_bags(drives) and len(bags_below(drives, tmp_path / 'out')) == 1
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
 
 
 def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):
