@@ -529,9 +529,12 @@ def _check_any_bag(tmp_path_factory, rows, stored, damages):
         assert not (folder / 'out').exists()
         # Nothing was to be derained: no camera, or two topics of one, or no picture.
         return
-    kept = [(row.topic, row.time, row.data) for row in read_bag(folder / 'out')]
+    # Damage may have changed how a topic is encoded, and such a bag rosbags does not read.
+    with Recording(folder / 'out') as recording:
+        kept = [(one.topic, time, data) for one, time, data in recording.read()]
     assert expected <= set(kept), told
     if not damages:
+        assert len(read_bag(folder / 'out')) == len(kept)
         assert sum('/derained/' not in topic for topic, *_ in kept) == len(rows)
         good = sum(topic.endswith('/derained/image') for topic, *_ in kept)
         assert good <= sum(kind in ('image', 'grey', 'jpeg', 'hostile') for kind, *_ in rows)
