@@ -19,6 +19,7 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """Error numbers of writing to a full disk."""
 
 _BLOCK = 1 << 20
+_LOG_HEAD = 32  # bytes of a write-ahead log before the first message
 
 
 def staged(
@@ -86,7 +87,7 @@ def with_log(path: Path, scratch: Path) -> tuple[Path | None, Damage | None, boo
     file with a journal to roll it back: SQLite recovers this when it opens the copy.
     """
     logs = tuple(log for log in (path.with_name(path.name + end) for end in ('-wal', '-journal'))
-                 if log.is_file() and log.stat().st_size)
+                 if log.is_file() and log.stat().st_size > _LOG_HEAD)
     if not logs:
         return None, None, False
     ahead = logs[0].name.endswith('-wal')
