@@ -6,9 +6,8 @@ to the network and follows parallax and moving objects. Rain streaks do not last
 to the next, and little of them is left in a downscaled frame.
 """
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +31,17 @@ LEAST_SIDE = 16
 LONGEST_GAP = 1.0
 """Longest time between two frames, in seconds, for the first to be used for the second."""
 
+STILL = 0.06
+"""Motion of a camera, in pixels of the small image, below which it counts as static."""
+
+LEAST_GAIN, ENOUGH = 0.92, 1.0
+"""Mean error, as a share of that without motion, at which a motion of the camera is believed, at
+first and once it has been moving.
+
+It was 0.8 and below in pans and with a shaken camera, 0.95 to 1.04 with a static camera in heavy
+rain and before swaying trees.
+"""
+
 STANDING_SECONDS = 0.4
 """Seconds a camera must have been static: a moving vehicle has left the scene by then."""
 
@@ -39,7 +49,7 @@ MOST_CHANGED = 0.12
 """Largest share of the textured area that may have changed since then for a static camera.
 
 It was at most 0.03 in a clip of real rain and in dry clips made of photographs, at least 0.23 on
-motorways, 0.54 in a side view, and at least 0.87 in pans. It is also exceeded in rain that hides
+motorways and 0.54 in a side view. It is also exceeded in rain that hides
 the scene and where cars are most of the texture; these are treated like a moving camera.
 """
 
@@ -62,54 +72,145 @@ def make_flow() -> cv2.DISOpticalFlow:
     return flow
 
 
+class Motion(NamedTuple):
+    """Motion between two small images, H×W.
+
+    ``flow``: from the later to the earlier image, pixels, x and y, float32, H×W×2, 0 where that
+    explains the later one about as well; ``aligned``: the earlier one, warped by the flow before
+    that, uint8, H×W. ``turn``: homography from the later to the earlier one that is the motion of
+    the camera, float64, 3×3, None if it is static or its motion unknown. ``camera``: the flow by
+    that motion, where ``fits``, bool, H×W, tells that it explains the later image about as well.
+    """
+
+    flow: np.ndarray
+    aligned: np.ndarray
+    turn: np.ndarray | None
+    camera: np.ndarray
+    fits: np.ndarray
+
+
 def find_motion(
-    flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the motion between two small images, uint8, H×W.
-
-    Returns the flow from ``now`` to ``before`` in pixels, x and y, float32, H×W×2, set to 0 where
-    no motion explains ``now`` about as well; and ``before`` warped to ``now`` by the full flow.
-    """
+    flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray, gain: float = LEAST_GAIN
+) -> Motion:
+    """Estimate the motion between two small images, uint8, H×W; ``gain``: :data:`LEAST_GAIN`."""
     found = flow.calc(now, before, None)
-    aligned = cv2.remap(before, found + _places(*now.shape), None, cv2.INTER_LINEAR,
-                        borderMode=cv2.BORDER_REPLICATE)
-    # Rain disturbs the flow in untextured areas; zero is better where it fits about as well.
-    found[mean_error(before, now) <= 1.1 * mean_error(aligned, now) + 0.5] = 0
-    return found, aligned
+    aligned = _pull(before, found)
+    turn, camera = find_turn(found, now), found
+    # Rain disturbs the flow in untextured areas; others are better where they fit about as well.
+    worst = 1.1 * mean_error(aligned, now) + 0.5
+    error = mean_error(before, now)
+    fits = error <= worst
+    found[fits] = 0
+    if turn is not None:
+        places = _places(*now.shape)
+        turned = cv2.perspectiveTransform(places, turn) - places
+        left = mean_error(_pull(before, turned), now)
+        if left.mean() <= gain * error.mean():
+            camera, fits = turned, left <= worst
+        else:
+            turn = None
+    return Motion(found, aligned, turn, camera, fits)
 
 
-def find_standing(before: np.ndarray, now: np.ndarray) -> np.ndarray | None:
-    """Return where the scene is as it was a while ago, bool, H×W; None if the camera moved.
+def find_turn(flow: np.ndarray, now: np.ndarray) -> np.ndarray | None:
+    """Return the homography, float64, 3×3, that explains most of a flow; None without such motion.
 
-    ``before``, ``now``: small images, uint8, H×W, the first one derained.
+    ``flow``: float32, H×W×2, pixels, from the small image ``now``, uint8, H×W, to the one before.
+    The motion is that of a plane before a camera, of the first or second order in x and y, or a
+    constant where that fits about as well: least squares, in which textured areas count more and
+    what moves otherwise counts less. Motion below :data:`STILL` everywhere is none.
     """
+    height, width = now.shape
+    step = max(2, width // 40)
+    some = np.s_[step // 2::step, step // 2::step]
+    texture = cv2.blur(cv2.absdiff(now, cv2.blur(now, (5, 5))), (5, 5))[some]
+    texture = np.repeat(np.minimum(texture, 8).astype(np.float64).ravel(), 2)
+    wanted = flow[some].reshape(-1).astype(np.float64)
+    terms = _plane_terms(_places(height, width)[some].reshape(-1, 2), width)
+
+    def fit(order: int) -> tuple[np.ndarray, np.ndarray]:
+        weighed = terms[:, :order] * weight[:, np.newaxis]
+        found = np.linalg.lstsq(
+            weighed.T @ terms[:, :order], weighed.T @ wanted, rcond=None)[0]
+        return found, np.square(wanted - terms[:, :order] @ found)
+
+    weight = texture
+    for _ in range(5):
+        _, error = fit(8)
+        weight = texture / (1 + error / 0.15**2)
+    if texture @ (error > 0.25**2) > 0.5 * texture.sum():
+        return None
+    for order in (2, 6, 8):
+        found, error_of_order = fit(order)
+        if weight @ error_of_order <= 1.03 * (weight @ error):
+            break
+    corners = np.float64([[0, 0], [width, 0], [0, height], [width, height]])
+    motion = (_plane_terms(corners, width)[:, :order] @ found).reshape(-1, 2)
+    if np.abs(motion).max() < STILL:
+        return None
+    return cv2.getPerspectiveTransform(*np.float32([corners, corners + motion]))
+
+
+def _plane_terms(places: np.ndarray, width: int) -> np.ndarray:
+    """Return the terms of the motion of a plane: N×2 to 2N×8, x and y in turn."""
+    x, y = (places.astype(np.float64) * (2 / width) - 1).T
+    one, none = np.ones_like(x), np.zeros_like(x)
+    across = [one, none, x, y, none, none, x * x, x * y]
+    down = [none, one, none, none, x, y, x * y, y * y]
+    return np.stack([across, down], 1).transpose(2, 1, 0).reshape(-1, 8)
+
+
+def find_standing(
+    before: np.ndarray, now: np.ndarray, turn: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Return where the scene is as it was a while ago, bool, H×W; None if too much has changed.
+
+    ``before``, ``now``: small images, uint8, H×W, the first one derained. ``turn``: homography
+    from ``now`` to ``before``, None if the camera is static.
+    """
+    seen = np.ones(now.shape, np.uint8)
+    if turn is not None:
+        before, seen = (cv2.warpPerspective(
+            image, turn, now.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border) for image, border in (
+                (before, cv2.BORDER_REPLICATE), (seen, cv2.BORDER_CONSTANT)))
     then, present = (one - cv2.blur(one, (15, 15))
                      for one in (before.astype(np.float32), now.astype(np.float32)))
     structure, kept = (cv2.blur(then * one, (15, 15)) for one in (then, present))
-    changed = (structure > 9) & (kept < 0.7 * structure)
-    if np.count_nonzero(changed) > MOST_CHANGED * np.count_nonzero(structure > 9):
+    textured = (structure > 9) & (seen > 0)
+    changed = textured & (kept < 0.7 * structure)
+    if np.count_nonzero(changed) > MOST_CHANGED * np.count_nonzero(textured):
         return None
-    return ~changed
+    return (seen > 0) & ~changed
 
 
 def move(
-    state: np.ndarray, flow: np.ndarray, standing: np.ndarray | None = None
+    state: np.ndarray, flow: np.ndarray, standing: np.ndarray | None = None, *,
+    turning: bool = False,
 ) -> np.ndarray:
     """Warp a state to the next frame.
 
     ``state``: uint8, H×W×4. ``flow``: float32, h×w×2, of the small images, from the next one to
-    this one, pixels. ``standing``: bool, h×w, from :func:`find_standing`. Returns uint8, H×W×4,
-    0 for what comes from beyond the border; the fourth channel is reduced by :data:`MOVED` except
-    where the scene is static and there is no motion nearby.
+    this one, pixels. ``standing``: bool, h×w, where the flow is that of a static scene, None for
+    nowhere; ``turning``: whether the camera moves before it. Returns uint8, H×W×4, 0 for what
+    comes from beyond the border; the fourth channel is reduced by :data:`MOVED` where the scene is
+    not static and near such places, elsewhere by half of it if the camera turns.
     """
     height, width = state.shape[:2]
     full = cv2.resize(flow, (SHRINK * flow.shape[1], SHRINK * flow.shape[0]))[:height, :width]
     full *= SHRINK
     full[..., 0] += np.arange(width, dtype=np.float32)
     full[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    if turning:
+        # Linear interpolation blurs what the frame is compared with, pixel by pixel. At twice the
+        # size it comes close to cubic interpolation, in half of its time.
+        state = cv2.resize(state, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+        full = 2 * full + 0.5
     state = cv2.remap(state, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    moved = np.ones(flow.shape[:2], bool) if standing is None else flow.any(2) | ~standing
-    moved = cv2.dilate(moved.astype(np.uint8) * MOVED, np.ones((5, 5), np.uint8))
+    moved = np.full(flow.shape[:2], MOVED, np.uint8)
+    if standing is not None:
+        moved[standing] = MOVED // 2 if turning else 0
+    moved = cv2.dilate(moved, np.ones((5, 5), np.uint8))
     moved = moved.repeat(SHRINK, 0)[:height].repeat(SHRINK, 1)[:, :width]
     state[..., 3] = cv2.subtract(state[..., 3], moved)
     return state
@@ -130,8 +231,9 @@ class Memory:
         """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
         self._seen: tuple[float, np.ndarray] | None = None
-        # Earlier results, as small images, the older one first.
-        self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=2)
+        # Earlier results, as small images, the older one first, and the homography from the
+        # last frame to each, None if the camera was static.
+        self._past: list[tuple[float, np.ndarray, np.ndarray | None]] = []
 
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
         """Return the state for a frame, or None if it has to be derained as a single frame.
@@ -147,9 +249,10 @@ class Memory:
         then, before, state = self._kept
         if state.shape[:2] == bgr.shape[:2] and min(small.shape) >= LEAST_SIDE and (
                 0 <= time - then <= LONGEST_GAP):
-            flow, aligned = find_motion(self._flow, before, small)
-            if alike(aligned, small):
-                return move(state, flow, self._standing(small, time))
+            motion = find_motion(
+                self._flow, before, small, ENOUGH if self._turning() else LEAST_GAIN)
+            if alike(motion.aligned, small):
+                return self._moved(state, motion, small, time)
         self._past.clear()
         return None
 
@@ -159,14 +262,27 @@ class Memory:
         ``derained``: uint8, H×W×3, BGR. ``rain_mask``: uint8, H×W, 255 = rain.
         """
         if not self._past or self._seen[0] - self._past[-1][0] >= STANDING_SECONDS:
-            self._past.append((self._seen[0], shrink(derained)))
+            self._past = [*self._past[-1:], (self._seen[0], shrink(derained), None)]
         self._kept = *self._seen, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
-    def _standing(self, small: np.ndarray, time: float) -> np.ndarray | None:
-        """Return the static part, see :func:`find_standing`; None while that is unknown."""
-        if not self._past or time - self._past[0][0] < STANDING_SECONDS:
-            return None
-        return find_standing(self._past[0][1], small)
+    def _turning(self) -> bool:
+        """Whether the camera has moved since the oldest result that is kept."""
+        return bool(self._past) and self._past[0][2] is not None
+
+    def _moved(
+        self, state: np.ndarray, motion: Motion, small: np.ndarray, time: float
+    ) -> np.ndarray:
+        """Move the state to the present frame, with the camera where the scene is static."""
+        if motion.turn is not None:
+            self._past = [(then, past, motion.turn if turn is None else turn @ motion.turn)
+                          for then, past, turn in self._past]
+        flow, standing = motion.flow, None
+        if self._past and time - self._past[0][0] >= STANDING_SECONDS:
+            standing = find_standing(self._past[0][1], small, self._past[0][2])
+        if standing is not None:
+            standing &= motion.fits
+            flow = np.where(standing[..., np.newaxis], motion.camera, flow)
+        return move(state, flow, standing, turning=self._turning())
 
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
@@ -182,6 +298,11 @@ class Memory:
             return result
 
         return remembering
+
+
+def _pull(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    return cv2.remap(image, flow + _places(*image.shape), None, cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_REPLICATE)
 
 
 def mean_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:

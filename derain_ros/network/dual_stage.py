@@ -291,7 +291,8 @@ class DualStageNetwork(nn.Module):
         past = None
         if change is not None:
             thin = None if response is None else response[:, :1]
-            past, known, told = self.second_look(change, dryness, thin, scale=scale)
+            past, known, told = self.second_look(
+                change, dryness, image, thin, scale=scale)
             cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)

@@ -10,18 +10,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain_ros.network.blocks import gated_blocks
-from derain_ros.network.rain_mask import LUMINANCE_BGR
+from derain_ros.network.rain_mask import LUMINANCE_BGR, dilate, halve
 
 LEAST_KNOWN = 160
 """Fourth channel of a state, of 255: 255 where it was dry, 224 where rain was, and :data:`MOVED`
-less where things moved; 0 where nothing is known. Interpolation between known and unknown falls
-below, so that no darkened border passes."""
+less where things moved, half of it less where only the camera turned; 0 where nothing is known.
+Interpolation between known and unknown falls below, so that no darkened border passes."""
 
 MOVED = 64
 """What the fourth channel is less by where things moved, of 255."""
 
-_KNOWN, _STANDS = LEAST_KNOWN - 4, 255 - MOVED
-"""What lies above is known, and stands; numbers that bfloat16 holds."""
+_KNOWN, _STANDS, _STATIC = LEAST_KNOWN - 4, 255 - MOVED, 255 - MOVED // 2
+"""What lies above is known, stands still in the world, and stands still in the picture as well;
+numbers that bfloat16 holds."""
+
+_MARGIN, _BALANCE = 0.4, 0.6
+"""What the rule for rain on a static scene concedes to a camera that turns, whose state is aligned
+to a few tenths of a pixel: the share of the contrast around a pixel by which it may be brighter,
+and how much more it counts that as much became darker. Chosen on a shaken clip of real rain."""
 
 _STEEPNESS = 8
 """Factor of the weights of single pixels: a few levels of 255 have to decide."""
@@ -36,7 +42,7 @@ class SecondLook(nn.Module):
     ``cell`` is the number of channels of the network at that resolution.
 
     Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
-    N×1×H×W, both of the scale of the image; and thin, the top-hat of
+    N×1×H×W, both of the scale of the image; the image, N×3×H×W; and thin, the top-hat of
     :class:`derain_ros.network.rain_mask.StreakResponse`, N×1×H/2×W/2, 0–1, or None. Output:
     features N×channels×H/4×W/4, zero where the state does not know all of a cell of 4×4 pixels, so
     that the network then gives what it gives for a single frame; N×1×H/4×W/4, where it does: 0 or
@@ -70,26 +76,29 @@ class SecondLook(nn.Module):
         self.certain.weight.data[0, channels:, 0, 0] = torch.tensor([-5.0, -1.6, 10.0])
         # One channel for each pixel of a cell.
         each = torch.eye(16).reshape(16, 1, 4, 4)
-        luminance = each * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
+        luma = torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
+        luminance = each * luma
         self.register_buffer('each', each, persistent=False)
+        self.register_buffer('luma', luma, persistent=False)
         self.register_buffer('luminance', luminance, persistent=False)
         # The same of the pixels of half the resolution, four of which lie in a cell.
         halves = functional.avg_pool2d(each, 2) * 4
         self.register_buffer('halves', halves, persistent=False)
 
     def forward(
-        self, change: Tensor, dryness: Tensor, thin: Tensor | None = None, *, scale: float = 1.0
+        self, change: Tensor, dryness: Tensor, image: Tensor, thin: Tensor | None = None, *,
+        scale: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
         dry = functional.conv2d(dryness, self.each, stride=4)
         least = dry.amin(1, keepdim=True)
-        known, stands = ((least > level / 255 * scale).to(change.dtype)
-                         for level in (_KNOWN, _STANDS))
+        known, stands, static = ((least > level / 255 * scale).to(change.dtype)
+                                 for level in (_KNOWN, _STANDS, _STATIC))
         weight = self.look.weight
         brighter = functional.conv2d(change, self.luminance, stride=4)
         rise = functional.relu(brighter)
         wetness = functional.relu(
-            ((255 - MOVED + MOVED * stands) * (scale / 255) - dry) * (255 / 31))
+            ((255 - MOVED + MOVED // 2 * (stands + static)) * (scale / 255) - dry) * (255 / 31))
         found = (functional.conv2d(change, weight[:, :3], stride=4)
                  + functional.conv2d(rise, weight[:, 3].flatten(1)[:, :, None, None])
                  + functional.conv2d(wetness, weight[:, 4].flatten(1)[:, :, None, None]))
@@ -97,13 +106,25 @@ class SecondLook(nn.Module):
         features = self.block(features) * known
         told = functional.conv2d(
             torch.cat([brighter, rise, wetness], 1), _STEEPNESS * self.pixels.weight)
-        streaks = self._streaks(brighter, wetness, thin, features, known, stands, scale)
+        turns = stands - static
+        noise = self.least_rise * scale + self._contrast(image - change) * (_MARGIN * turns)
+        streaks = self._streaks(
+            brighter, noise, wetness, thin, features, known, stands, turns, scale)
         told = told + torch.cat([streaks * slope for slope in self.slopes], 1)
         return features, known, told * known
 
+    def _contrast(self, picture: Tensor) -> Tensor:
+        """Half of the range of luma around each pixel, N×3×H×W to N×16×H/4×W/4.
+
+        Squares of 2×2 pixels and what surrounds them are taken together.
+        """
+        luma = functional.conv2d(picture, self.luma)
+        most, least = halve(dilate(luma, (3, 3))), -halve(dilate(-luma, (3, 3)))
+        return functional.conv2d((most - least) / 2, self.halves, stride=2)
+
     def _streaks(
-        self, brighter: Tensor, wetness: Tensor, thin: Tensor | None, features: Tensor,
-        known: Tensor, stands: Tensor, scale: float,
+        self, brighter: Tensor, noise: Tensor, wetness: Tensor, thin: Tensor | None,
+        features: Tensor, known: Tensor, stands: Tensor, turns: Tensor, scale: float,
     ) -> Tensor:
         """Return how far each pixel is covered by rain, folded, 0 to 256, N×16×H/4×W/4.
 
@@ -111,13 +132,13 @@ class SecondLook(nn.Module):
         the next frame: what was taken for it before and is still there is a thing, such as a lamp
         that was switched on.
         """
-        noise, dry = self.least_rise * scale, 1 - wetness * (1 / scale)
+        dry = 1 - wetness * (1 / scale)
         rises = functional.relu(brighter - noise)
         falls = functional.relu(-brighter - noise) * dry
         means = torch.cat([plane.mean(1, keepdim=True) for plane in (rises, falls)], 1)
         up, down = functional.avg_pool2d(
             means * known, _WINDOW, 1, _WINDOW // 2, count_include_pad=False).split(1, 1)
-        share = (down / (up + 1.6e-4 * scale)).clamp(0, 2)
+        share = (down / (up + 1.6e-4 * scale)).clamp(0, 2) * (1 + _BALANCE * turns)
         certain = torch.sigmoid(self.certain(
             torch.cat([features, share, up * (32 / scale), stands], 1)))
         if thin is not None:

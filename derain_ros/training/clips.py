@@ -137,7 +137,7 @@ class RainyClips(RainyCrops):
             dry.append(frame)
             streaks.append(layer)
         small = [shrink(frame) for frame in rainy]
-        flow = [find_motion(self._flow, before, now)[0] for before, now in pairwise(small)]
+        flow = [find_motion(self._flow, before, now).flow for before, now in pairwise(small)]
         return np.stack(rainy), np.stack(dry), np.stack(streaks), np.stack(flow)
 
     def _move(self, rng: np.random.Generator) -> list[np.ndarray]:

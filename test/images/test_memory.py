@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_model import scene
 
-from derain_ros.images.memory import LEAST_KNOWN, MOVED, Memory, shrink
+from derain_ros.images.memory import LEAST_KNOWN, MOVED, Memory, find_turn, shrink
 
 DRY = np.zeros((96, 128), np.uint8)
 
@@ -38,7 +38,7 @@ def later(frames):
     memory = Memory()
     for number, frame in enumerate(frames):
         state = memory.recall(frame, number / 10)
-        memory.keep(frame, DRY)
+        memory.keep(frame, np.zeros(frame.shape[:2], np.uint8))
     return state
 
 
@@ -59,11 +59,60 @@ def test_a_thing_that_moves_does_not_stand_and_the_rest_does():
     assert not stands[210:250, 225:265].any() and stands[:128].all() and stands[:, 384:].all()
 
 
-@pytest.mark.parametrize('step', [1, 6])
-def test_nothing_stands_before_a_camera_that_pans(step):
-    wide = scene(1, 96, 300)
-    frames = [np.ascontiguousarray(wide[:, step * n:step * n + 128]) for n in range(16)]
+@pytest.mark.parametrize(('right', 'down'), [(6, 0), (-2, 3)])
+def test_before_a_camera_that_turns_the_scene_stands_and_the_picture_does_not(right, down):
+    wide = scene(1, 400, 700)
+    frames = [np.ascontiguousarray(wide[150 + down * n:342 + down * n, 280 + right * n:][:, :256])
+              for n in range(12)]
+    state = later(frames)
+    turned = (state[..., 3] > 255 - MOVED) & (state[..., 3] < 256 - MOVED // 2)
+    assert turned[80:112, 96:160].all() and state[..., 3].max() < 256 - MOVED // 2
+    # What has come into sight since is not known to stand.
+    assert not turned[:, 236:].any() if right > 0 else not turned[:, :4].any()
+    error = np.abs(state[..., :3].astype(float) - frames[-1])[turned]
+    assert error.mean() < 2
+
+
+def test_nothing_stands_before_a_camera_that_drives_past_things():
+    far, near = scene(1, 96, 400), scene(4, 96, 400)
+    near[:, np.arange(400) % 40 < 20] = 0
+    frames = []
+    for n in range(12):
+        frame, things = (wide[:, step * n:step * n + 128].copy()
+                         for wide, step in ((far, 1), (near, 5)))
+        frame[things > 0] = things[things > 0]
+        frames.append(frame)
     assert (later(frames)[..., 3] <= 255 - MOVED).all()
+
+
+def plane_flow(turn, height=64, width=96):
+    """The flow of a homography, float32, height×width×2."""
+    places = np.dstack(np.meshgrid(np.arange(width), np.arange(height))).astype(np.float32)
+    return cv2.perspectiveTransform(places, turn) - places
+
+
+@pytest.mark.parametrize('turn', [
+    [[1, 0, 0.3], [0, 1, -1.2], [0, 0, 1]],  # shaken
+    [[0.998, -0.02, 1], [0.02, 0.998, -2], [0, 0, 1]],  # rolled
+    [[1.01, 0, 2], [0, 1.0, 0.4], [1e-4, 0, 1]],  # yawed
+], ids=['shaken', 'rolled', 'yawed'])
+def test_the_motion_of_the_camera_is_found_beside_things_that_move(turn):
+    turn = np.float64(turn)
+    expected = plane_flow(turn)
+    flow = expected + np.random.default_rng(0).normal(0, 0.05, expected.shape).astype(np.float32)
+    flow[10:40, 20:60] = 4
+    found = find_turn(flow, shrink(scene(2, 256, 384)))
+    np.testing.assert_allclose(plane_flow(found), expected, atol=0.06)
+
+
+def test_without_one_motion_the_camera_counts_as_static():
+    texture = shrink(scene(2, 256, 384))
+    noise = np.random.default_rng(0).normal(0, 0.1, (64, 96, 2)).astype(np.float32)
+    assert find_turn(noise, texture) is None
+    noise[:, :48] += 3
+    noise[:, 48:] -= 3
+    assert find_turn(noise, texture) is None
+    assert find_turn(noise, np.full((64, 96), 90, np.uint8)) is None
 
 
 def test_what_stood_before_a_cut_is_forgotten():

@@ -68,7 +68,7 @@ def test_a_state_tells_where_it_is_known_alone(network):
     frame, state = pictures()
     state_planes = planes(state)
     look, known, told = network.second_look(
-        planes(frame) - state_planes[:, :3], state_planes[:, 3:])
+        planes(frame) - state_planes[:, :3], state_planes[:, 3:], planes(frame))
     assert look[..., :16].abs().max() > 0.1
     assert not look[..., 16:].any()
     assert known[..., :16].all() and not known[..., 16:].any()
@@ -113,7 +113,7 @@ def test_states_of_the_vehicle_and_of_the_training_are_the_same():
     camera.keep(before, rain)
     flow = np.random.default_rng(0).uniform(-2, 2, (16, 32, 2)).astype(np.float32)
     flow[:8, 9:] = 0
-    moved = memory.move(camera._kept[2], flow, np.ones((16, 32), bool))
+    moved = memory.move(camera._kept[2], flow, ~flow.any(2))
     ours = warp(make_state(planes(before), planes(rain[..., None])),
                 torch.from_numpy(flow.transpose(2, 0, 1)[None]))[0].permute(1, 2, 0).numpy()
     # Bytes, and a remap of 1/32 of a pixel.
@@ -138,7 +138,7 @@ def test_golden_state():
     look = SecondLook(2, 4)
     for dryness, known in ((224, 1), (160, 1), (150, 0)):
         cell = torch.full((1, 1, 4, 4), dryness / 255)
-        assert look(torch.zeros(1, 3, 4, 4), cell)[1].item() == known
+        assert look(torch.zeros(1, 3, 4, 4), cell, torch.zeros(1, 3, 4, 4))[1].item() == known
     # One pixel of the cell is brighter by 0.1, another one was wet.
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
     change[..., 1, 2], dryness[..., 2, 3] = 0.1, 224 / 255
@@ -148,8 +148,9 @@ def test_golden_state():
         look.pixels.weight[5, 6] = look.pixels.weight[5, 22] = look.pixels.weight[21, 43] = 0.5
     expected = torch.zeros(32)
     expected[5], expected[21] = 8 * (0.05 + 0.05), 8 * 0.5
-    for moved in (0, 64 / 255):
-        torch.testing.assert_close(look(change, dryness - moved)[2].flatten(), expected)
+    for moved in (0, 32 / 255, 64 / 255):
+        told = look(change, dryness - moved, torch.zeros(1, 3, 4, 4))[2]
+        torch.testing.assert_close(told.flatten(), expected)
 
 
 @torch.no_grad()
@@ -162,7 +163,8 @@ def test_golden_state():
     # As much became darker: nothing but motion makes that.
     (0, 0, 0.2, 0.1, 256 * (0.1 - 0.02)
      * certainty(4 - 1.6 * 32 * 0.005 - 5 * 0.005 / 0.00516)),
-], ids=['rain', 'broad', 'lamp', 'moved', 'darker'])
+    (32 / 255, 0, 0.2, 0, 256 * (0.1 - 0.02) * certainty(4 - 1.6 * 32 * 0.005)),  # turned
+], ids=['rain', 'broad', 'lamp', 'moved', 'darker', 'turned'])
 def test_golden_streak(scale, moved, wet, thin, darker, expected):
     look = SecondLook(2, 4)
     look.pixels.weight.zero_()
@@ -171,7 +173,26 @@ def test_golden_streak(scale, moved, wet, thin, darker, expected):
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4) - moved
     change[..., 1, 2], change[..., 3, 0] = 0.1, -darker
     dryness[..., 1, 2] -= wet * 31 / 255
-    told = look(change * scale, dryness * scale, torch.full((1, 1, 2, 2), thin), scale=scale)[2]
+    told = look(change * scale, dryness * scale, change * scale,
+                torch.full((1, 1, 2, 2), thin), scale=scale)[2]
     wanted = torch.zeros(1, 32, 1, 1)
     wanted[0, 6], wanted[0, 22] = expected, expected / 2
     torch.testing.assert_close(told, wanted, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_before_a_camera_that_turns_edges_and_what_became_darker_count_more():
+    look = SecondLook(2, 4)
+    look.pixels.weight.zero_()
+    look.slopes.copy_(torch.tensor([1.0, 0.5]))
+    look.least_rise.fill_(0.02)
+    change, state = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    change[..., 1, 2], change[..., 3, 0] = 0.1, -0.1
+    state[..., 4] = 0.1  # an edge beside the upper right four pixels of the first cell
+    dryness = torch.full((1, 1, 8, 8), 223 / 255)
+    told = look(change, dryness, state + change, torch.ones(1, 1, 4, 4))[2][0, 6, 0, 0]
+    # Half of the contrast times 0.4 goes to the noise; there is none around what is darker.
+    rise, fall = (0.1 - 0.02 - 0.4 * 0.05) / 64, (0.1 - 0.02) / 64
+    share = 1.6 * fall / (rise + 1.6e-4)
+    expected = 256 * (0.1 - 0.02 - 0.02) * certainty(4 - 1.6 * 32 * rise - 5 * share)
+    torch.testing.assert_close(told.item(), float(expected), rtol=1e-3, atol=1e-4)
