@@ -24,7 +24,7 @@ _KNOWN, _STANDS, _STATIC = LEAST_KNOWN - 4, 255 - MOVED, 255 - MOVED // 2
 """What lies above is known, stands still in the world, and stands still in the picture as well;
 numbers that bfloat16 holds."""
 
-_MARGIN, _BALANCE = 0.4, 0.6
+_MARGIN, _BALANCE = 0.45, 2
 """What the rule for rain on a static scene concedes to a camera that turns, whose state is aligned
 to a few tenths of a pixel: the share of the contrast around a pixel by which it may be brighter,
 and how much more it counts that as much became darker. Chosen on a shaken clip of real rain."""

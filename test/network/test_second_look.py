@@ -191,8 +191,8 @@ def test_before_a_camera_that_turns_edges_and_what_became_darker_count_more():
     state[..., 4] = 0.1  # an edge beside the upper right four pixels of the first cell
     dryness = torch.full((1, 1, 8, 8), 223 / 255)
     told = look(change, dryness, state + change, torch.ones(1, 1, 4, 4))[2][0, 6, 0, 0]
-    # Half of the contrast times 0.4 goes to the noise; there is none around what is darker.
-    rise, fall = (0.1 - 0.02 - 0.4 * 0.05) / 64, (0.1 - 0.02) / 64
-    share = 1.6 * fall / (rise + 1.6e-4)
-    expected = 256 * (0.1 - 0.02 - 0.02) * certainty(4 - 1.6 * 32 * rise - 5 * share)
+    # Half of the contrast times 0.45 goes to the noise; there is none around what is darker.
+    rise, fall = (0.1 - 0.02 - 0.45 * 0.05) / 64, (0.1 - 0.02) / 64
+    share = 3 * fall / (rise + 1.6e-4)
+    expected = 256 * (0.1 - 0.02 - 0.0225) * certainty(4 - 1.6 * 32 * rise - 5 * share)
     torch.testing.assert_close(told.item(), float(expected), rtol=1e-3, atol=1e-4)
