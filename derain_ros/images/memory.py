@@ -216,6 +216,24 @@ def move(
     return state
 
 
+class Earlier(NamedTuple):
+    """An earlier result: its time in seconds, its small image, and the homography to it.
+
+    ``turn`` leads there from the small image of a later frame, float64, 3×3; None if the camera
+    was static.
+    """
+
+    time: float
+    small: np.ndarray
+    turn: np.ndarray | None = None
+
+    def before(self, turn: np.ndarray | None) -> 'Earlier':
+        """Return it as seen from the frame that ``turn`` leads from."""
+        if turn is not None and self.turn is not None:
+            turn = self.turn @ turn
+        return self if turn is None else self._replace(turn=turn)
+
+
 class Memory:
     """Remembers the last frame of one camera; not thread-safe.
 
@@ -230,30 +248,29 @@ class Memory:
     def forget(self) -> None:
         """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
-        self._seen: tuple[float, np.ndarray] | None = None
-        # Earlier results, as small images, the older one first, and the homography from the
-        # last frame to each, None if the camera was static.
-        self._past: list[tuple[float, np.ndarray, np.ndarray | None]] = []
+        # Time and small image of the frame last recalled, and the past as seen from it.
+        self._seen: tuple[float, np.ndarray, list[Earlier]] | None = None
+        self._past: list[Earlier] = []  # the older one first
 
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
         """Return the state for a frame, or None if it has to be derained as a single frame.
 
         ``bgr`` is uint8, H×W×3, BGR; ``time`` is its stamp in seconds. The state is uint8, H×W×4:
         B, G, R of the last result, and its dryness: 255 for dry, 224 for rain, both reduced by
-        :data:`MOVED` where things move, and below :data:`LEAST_KNOWN` where nothing is known.
+        :data:`MOVED` where things move, by half of it where only the camera turns, and below
+        :data:`LEAST_KNOWN` where nothing is known.
         """
         small = shrink(bgr)
-        self._seen = time, small
+        self._seen = time, small, []
         if self._kept is None:
             return None
         then, before, state = self._kept
         if state.shape[:2] == bgr.shape[:2] and min(small.shape) >= LEAST_SIDE and (
                 0 <= time - then <= LONGEST_GAP):
-            motion = find_motion(
-                self._flow, before, small, ENOUGH if self._turning() else LEAST_GAIN)
+            turning = any(one.turn is not None for one in self._past[:1])
+            motion = find_motion(self._flow, before, small, ENOUGH if turning else LEAST_GAIN)
             if alike(motion.aligned, small):
                 return self._moved(state, motion, small, time)
-        self._past.clear()
         return None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
@@ -261,28 +278,25 @@ class Memory:
 
         ``derained``: uint8, H×W×3, BGR. ``rain_mask``: uint8, H×W, 255 = rain.
         """
-        if not self._past or self._seen[0] - self._past[-1][0] >= STANDING_SECONDS:
-            self._past = [*self._past[-1:], (self._seen[0], shrink(derained), None)]
-        self._kept = *self._seen, cv2.merge([derained, 255 - (rain_mask >> 3)])
-
-    def _turning(self) -> bool:
-        """Whether the camera has moved since the oldest result that is kept."""
-        return bool(self._past) and self._past[0][2] is not None
+        time, small, past = self._seen
+        if not past or time - past[-1].time >= STANDING_SECONDS:
+            past = [*past[-1:], Earlier(time, shrink(derained))]
+        self._past = past
+        self._kept = time, small, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
     def _moved(
         self, state: np.ndarray, motion: Motion, small: np.ndarray, time: float
     ) -> np.ndarray:
         """Move the state to the present frame, with the camera where the scene is static."""
-        if motion.turn is not None:
-            self._past = [(then, past, motion.turn if turn is None else turn @ motion.turn)
-                          for then, past, turn in self._past]
-        flow, standing = motion.flow, None
-        if self._past and time - self._past[0][0] >= STANDING_SECONDS:
-            standing = find_standing(self._past[0][1], small, self._past[0][2])
+        past = [one.before(motion.turn) for one in self._past]
+        self._seen = time, small, past
+        flow, standing, turn = motion.flow, None, past[0].turn if past else None
+        if past and time - past[0].time >= STANDING_SECONDS:
+            standing = find_standing(past[0].small, small, turn)
         if standing is not None:
             standing &= motion.fits
             flow = np.where(standing[..., np.newaxis], motion.camera, flow)
-        return move(state, flow, standing, turning=self._turning())
+        return move(state, flow, standing, turning=turn is not None)
 
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
