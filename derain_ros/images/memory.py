@@ -72,7 +72,7 @@ def make_flow() -> cv2.DISOpticalFlow:
     return flow
 
 
-class Motion(NamedTuple):
+class FrameMotion(NamedTuple):
     """Motion between two small images, H×W.
 
     ``flow``: from the later to the earlier image, pixels, x and y, float32, H×W×2, 0 where that
@@ -91,7 +91,7 @@ class Motion(NamedTuple):
 
 def find_motion(
     flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray, gain: float = LEAST_GAIN
-) -> Motion:
+) -> FrameMotion:
     """Estimate the motion between two small images, uint8, H×W; ``gain``: :data:`LEAST_GAIN`."""
     found = flow.calc(now, before, None)
     aligned = _pull(before, found)
@@ -109,7 +109,7 @@ def find_motion(
             camera, fits = turned, left <= worst
         else:
             turn = None
-    return Motion(found, aligned, turn, camera, fits)
+    return FrameMotion(found, aligned, turn, camera, fits)
 
 
 def find_turn(flow: np.ndarray, now: np.ndarray) -> np.ndarray | None:
@@ -285,7 +285,7 @@ class Memory:
         self._kept = time, small, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
     def _moved(
-        self, state: np.ndarray, motion: Motion, small: np.ndarray, time: float
+        self, state: np.ndarray, motion: FrameMotion, small: np.ndarray, time: float
     ) -> np.ndarray:
         """Move the state to the present frame, with the camera where the scene is static."""
         past = [one.before(motion.turn) for one in self._past]
