@@ -20,7 +20,6 @@ def test_dry_patterns_come_back(model):
     with closing(create_engine('openvino', model=model, precision='f32')) as engine:
         scores = {name: psnr(engine.infer(picture[None]).image[0], picture)
                   for name, picture in PICTURES.items()}
+    assert {name: score for name, score in scores.items() if score < 25.5} == {}
     # The card of `pico` says what its large cells cost.
-    least, median = (22, 42) if model == 'pico' else (25.5, 48)
-    assert {name: score for name, score in scores.items() if score < least} == {}
-    assert np.median(list(scores.values())) > median
+    assert np.median(list(scores.values())) > (45 if model == 'pico' else 48)
