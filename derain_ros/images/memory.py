@@ -49,8 +49,8 @@ MOST_CHANGED = 0.12
 """Largest share of the textured area that may have changed since then for a static camera.
 
 It was at most 0.03 in a clip of real rain and in dry clips made of photographs, at least 0.23 on
-motorways and 0.54 in a side view. It is also exceeded in rain that hides
-the scene and where cars are most of the texture; these are treated like a moving camera.
+motorways and 0.54 in a side view. It is also exceeded in rain that hides the scene and where cars
+are most of the texture; these are treated like a moving camera.
 """
 
 
