@@ -163,8 +163,9 @@ def test_a_folder_that_must_not_be_read_keeps_no_bag_away(tmp_path):
     write_bag(drives / 'a', drive())
     (drives / 'lost+found').mkdir(mode=0)
     if root := os.geteuid() == 0:  # who may read everything
-        for folder in drives.parents[:3]:
-            folder.chmod(0o755)
+        for folder in drives.parents:
+            if not folder.stat().st_mode & 1:
+                folder.chmod(0o755)
         os.setresuid(65534, 65534, 0)
     try:
         assert holds_bags(drives) and len(bags_below(drives, tmp_path / 'out')) == 1
@@ -183,7 +184,7 @@ def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):
     command = ['bag', str(drives), '-o', str(tmp_path / 'out'), '--precision', 'f32']
     assert main([*command, '--scheduler', cluster.address]) == 1
     captured = capsys.readouterr()
-    assert 'sub/c: cannot be read' in captured.err and 'Traceback' not in captured.err
+    assert 'sub/c: not a single message' in captured.err and 'Traceback' not in captured.err
     assert '2 of 3 bags derained' in captured.out
     done = tree(tmp_path / 'out')
     assert {name.rpartition('/')[2] for name in done} == {'a.mcap', 'b.mcap', 'metadata.yaml'}
