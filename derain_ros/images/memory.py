@@ -42,8 +42,12 @@ It was 0.8 and below in pans and with a shaken camera, 0.95 to 1.04 with a stati
 rain and before swaying trees.
 """
 
-STANDING_SECONDS = 0.4
-"""Seconds a camera must have been static: a moving vehicle has left the scene by then."""
+STANDING_SECONDS = 0.39
+"""Seconds a scene must have been static: a moving vehicle has left it by then.
+
+Just below 0.4, a whole number of frames at 10, 12.5, 20 and 30 Hz, so that the rounding of stamps
+does not matter.
+"""
 
 MOST_CHANGED = 0.12
 """Largest share of the textured area that may have changed since then for a static camera.
@@ -90,22 +94,27 @@ class FrameMotion(NamedTuple):
 
 
 def find_motion(
-    flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray, gain: float = LEAST_GAIN
+    flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray, *, turning: bool = False
 ) -> FrameMotion:
-    """Estimate the motion between two small images, uint8, H×W; ``gain``: :data:`LEAST_GAIN`."""
+    """Estimate the motion between two small images, uint8, H×W.
+
+    ``turning``: whether the camera has been moving.
+    """
     found = flow.calc(now, before, None)
     aligned = _pull(before, found)
-    turn, camera = find_turn(found, now), found
     # Rain disturbs the flow in untextured areas; others are better where they fit about as well.
-    worst = 1.1 * mean_error(aligned, now) + 0.5
-    error = mean_error(before, now)
+    least, error = mean_error(aligned, now), mean_error(before, now)
+    worst = 1.1 * least + 0.5
     fits = error <= worst
+    turn, camera = None, found
+    if turning or least.mean() < error.mean():
+        turn = find_turn(found, now)
     found[fits] = 0
     if turn is not None:
         places = _places(*now.shape)
         turned = cv2.perspectiveTransform(places, turn) - places
         left = mean_error(_pull(before, turned), now)
-        if left.mean() <= gain * error.mean():
+        if left.mean() <= (ENOUGH if turning else LEAST_GAIN) * error.mean():
             camera, fits = turned, left <= worst
         else:
             turn = None
@@ -268,7 +277,7 @@ class Memory:
         if state.shape[:2] == bgr.shape[:2] and min(small.shape) >= LEAST_SIDE and (
                 0 <= time - then <= LONGEST_GAP):
             turning = any(one.turn is not None for one in self._past[:1])
-            motion = find_motion(self._flow, before, small, ENOUGH if turning else LEAST_GAIN)
+            motion = find_motion(self._flow, before, small, turning=turning)
             if alike(motion.aligned, small):
                 return self._moved(state, motion, small, time)
         return None
