@@ -15,11 +15,11 @@ class ClosedError(RuntimeError):
 class Job:
     """A piece of work for an engine, which counts as stuck after ``limit`` seconds.
 
-    ``preparing`` is True for a warm-up, False for an inference; ``result``, ``error`` and
-    ``seconds`` are valid once :meth:`wait` has returned True.
+    ``preparing`` has the sizes of a warm-up as text, empty for an inference; ``result``,
+    ``error`` and ``seconds`` are valid once :meth:`wait` has returned True.
     """
 
-    def __init__(self, work: Callable[[Engine], Any], limit: float, preparing: bool):
+    def __init__(self, work: Callable[[Engine], Any], limit: float, preparing: str):
         self.limit = limit
         self.preparing = preparing
         self.result: Any = None
@@ -83,7 +83,7 @@ class EngineThread:
         self._thread.start()
 
     def submit(
-        self, work: Callable[[Engine], Any], limit: float, *, preparing: bool = False
+        self, work: Callable[[Engine], Any], limit: float, *, preparing: str = ''
     ) -> Job:
         """Start a job on the engine; raises ClosedError if there is no engine or it is busy."""
         with self._changed:

@@ -58,6 +58,7 @@ class DerainNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._worker: Worker | None = None
         self._lingering: list[Supervisor] = []
+        self._reports = Throttle(REPORT_SECONDS)
         self._activity = Throttle(ACTIVITY_SECONDS)
         self._engine_errors = Throttle(LOG_EVERY_SECONDS)
         self.exit_status = 0
@@ -179,7 +180,8 @@ class DerainNode(LifecycleNode):
         if settings.model != 'auto':
             find_model(settings.model)
         self._supervisor = self._supervise(settings)
-        failure = self._supervisor.open(self._stop, self._answer_queries)
+        self._reporter.watch({}, None, self._supervisor)
+        failure = self._supervisor.open(self._stop, self._meanwhile)
         info = self._supervisor.info
         if info is not None:
             self.get_logger().info(
@@ -217,8 +219,6 @@ class DerainNode(LifecycleNode):
             with suppress(FaultError):  # reported again with a frame of that size
                 supervisor.prepare(shapes)
             return
-        self._reporter.watch({}, None, supervisor)
-        reported = time.monotonic()
         try:
             while not supervisor.prepare(shapes):
                 if supervisor.broken and supervisor.problem:
@@ -226,12 +226,7 @@ class DerainNode(LifecycleNode):
                 if self._stop.wait(LOOK_SECONDS):
                     raise EngineError(
                         'the node was shut down while the engine was being prepared')
-                self._answer_queries()
-                if time.monotonic() - reported >= REPORT_SECONDS:
-                    reported = time.monotonic()
-                    # This is the thread of the timers, so they do not fire meanwhile.
-                    self._log_activity()
-                    self._reporter.report()
+                self._meanwhile()
         except FaultError as error:
             raise EngineError(str(error)) from error
 
@@ -329,8 +324,15 @@ class DerainNode(LifecycleNode):
     def _state(self) -> str:
         return self._state_machine.current_state[1]
 
+    def _meanwhile(self) -> None:
+        """Answer and report while a transition occupies the executor, so that no timer fires."""
+        self._answer_queries()
+        if self._reports.allows('report'):
+            self._log_activity()
+            self._reporter.report()
+
     def _answer_queries(self) -> None:
-        """Answer queries of the lifecycle state while a transition occupies the executor."""
+        """Answer queries of the lifecycle state."""
         for service in self.services:
             if service.srv_type in (GetState, GetAvailableStates, GetAvailableTransitions):
                 while True:

@@ -197,8 +197,10 @@ class Supervisor:
     def activity(self) -> str:
         """What the engine is preparing, with the progress; empty if nothing."""
         thread = self._thread
-        engine = None if thread is None else thread.engine
-        return '' if engine is None else engine.activity
+        engine, job = (None, None) if thread is None else (thread.engine, thread.job)
+        return ': '.join(filter(None, (
+            job and job.preparing and f'warming up for {job.preparing}',
+            engine and engine.activity)))
 
     @property
     def broken(self) -> bool:
@@ -206,7 +208,7 @@ class Supervisor:
         return self.state() in ('stuck', 'failed', 'none')
 
     def state(self) -> str:
-        """Return ``ready``, ``warming up``, ``stuck``, ``failed`` or ``none``."""
+        """Return ``being created``, ``warming up``, ``ready``, ``stuck``, ``failed``, ``none``."""
         with self._lock:
             if self._thread is None:
                 return 'none'
@@ -215,7 +217,9 @@ class Supervisor:
                 return 'stuck'
             if job is not None and job.preparing:
                 return 'warming up'
-            return 'ready' if self._thread.info is not None else 'failed'
+            if self._thread.info is not None:
+                return 'ready'
+            return 'failed' if self.problem else 'being created'
 
     # Life
 
@@ -309,7 +313,8 @@ class Supervisor:
                 with suppress(ClosedError):
                     thread.submit(lambda engine: self._warm_up(thread, engine, missing),
                                   limit=thread.engine.preparation_limit * len(missing),
-                                  preparing=True)
+                                  preparing=' and '.join(
+                                      f'{width}x{height}' for _, height, width, _ in missing))
             return False
 
     def infer(
@@ -401,8 +406,7 @@ class Supervisor:
         """Return why no inference can begin now."""
         state = self.state()
         if state in ('warming up', 'ready'):
-            activity = self.activity
-            return f'the engine is warming up for a new size{activity and f" ({activity})"}'
+            return f'the engine is {self.activity or "about to warm up for a new size"}'
         if state == 'stuck':
             return self.problem or 'the engine is stuck: an inference does not return'
         return f'the engine is being recreated: {self.problem}'

@@ -181,6 +181,8 @@ def test_size_and_encoding_change_in_mid_stream(rig, front):
             assert (answer.image.width, answer.image.height) == (81, 60)
         assert 'warming up' in answers[0].values['reason']
         wait_for(lambda: rig.state() == 'warming up', 'word of the warm-up')
+        assert rig.peer.says('engine') == 'faulty on test bench, warming up for 81x60'
+        assert rig.level('engine') == DiagnosticStatus.OK
         rig.engine.command()
         front.derains()
         assert rig.state() != 'stuck'
@@ -316,5 +318,7 @@ def test_a_signal_while_the_engine_is_built(tmp_path, number, creation):
     Controls(tmp_path / 'engines').command(creation=creation)
     with Rig(tmp_path) as rig:
         wait_for(lambda: rig.engine.events('create'), 'creation')
+        wait_for(lambda: rig.peer.says('engine') == 'the engine is being created', 'word of it')
+        assert (rig.level('engine'), rig.state()) == (DiagnosticStatus.WARN, 'being created')
         rig.ends(number)
     assert not rig.engine.events('created')

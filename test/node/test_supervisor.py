@@ -212,9 +212,10 @@ def test_a_long_build_tells_how_far_it_is_and_ends_with_the_node():
     supervisor.open(threading.Event())
     assert supervisor.activity == ''
     assert not supervisor.prepare([FRAME.shape])
-    wait_for(lambda: supervisor.activity == 'building 64x48, 40 %')
+    told = 'warming up for 64x48: building 64x48, 40 %'
+    wait_for(lambda: supervisor.activity == told)
     assert supervisor.state() == 'warming up'
-    assert supervisor.why_not().endswith('a new size (building 64x48, 40 %)')
+    assert supervisor.why_not() == f'the engine is {told}'
     with pytest.raises(FaultError, match='building 64x48, 40 %'):
         supervisor.infer(FRAME)
     assert supervisor.close(15.0)  # of the 20 s that the build takes
