@@ -14,6 +14,9 @@ FIRST_WAIT = 2.0  # seconds after which a camera without two frames is overdue
 HABIT_BREAKS, HABIT_SECONDS = 3, 20.0
 """This many pauses of about equal length, within this many seconds, are normal for a camera."""
 
+MOST_WAITING = 5
+"""Most frames of a camera that wait for a partner, which may take longer to arrive."""
+
 _INTERVALS, _FEW = 20, 5
 
 
@@ -101,8 +104,8 @@ class Taken:
 class Mailbox:
     """One slot for the newest frame of each camera; safe to use from several threads.
 
-    Cameras of a group share a slot, which holds one frame of each with matching stamps;
-    frames without a partner are dropped.
+    Cameras of a group share a slot, which holds one frame of each with matching stamps. Up to
+    :data:`MOST_WAITING` frames of a camera wait for partners; those that find none are dropped.
 
     ``groups`` maps each camera to its group, empty for none; ``tolerance`` is how far apart the
     stamps of a group may be, in seconds; ``stamp`` reads the stamp of a serialized message.
@@ -122,7 +125,8 @@ class Mailbox:
             for slot in self._slots}
         self._changed = threading.Condition()
         self._ready: dict[tuple, list[Taken]] = {}
-        self._partial: dict[tuple, dict[str, tuple[float, Taken]]] = {}
+        # By camera of a group, in order of their stamps.
+        self._waiting: dict[str, list[tuple[float, Taken]]] = {camera: [] for camera in groups}
         self._paces = {camera: _Pace() for camera in groups}
         self._opened = 0.0
         self._open = False
@@ -140,11 +144,10 @@ class Mailbox:
         with self._changed:
             self._open = False
             waiting = [taken for ready in self._ready.values() for taken in ready]
-            waiting += [taken for partial in self._partial.values()
-                        for _, taken in partial.values()]
             self._ready.clear()
-            self._partial.clear()
             self._drop(waiting)
+            for queue in self._waiting.values():
+                self._drop_first(queue, len(queue))
             self._changed.notify_all()
 
     def put(self, camera: str, data: bytes, compressed: bool = False) -> None:
@@ -161,19 +164,31 @@ class Mailbox:
                 self._join(slot, taken)
 
     def _join(self, slot: tuple, taken: Taken) -> None:
-        partial = self._partial.setdefault(slot, {})
-        if taken.camera in partial:
-            self._drop([partial[taken.camera][1]])
-        partial[taken.camera] = (self._stamp(taken.data), taken)
-        newest = max(stamp for stamp, _ in partial.values())
-        # A camera's stamps increase, so a frame too far behind will not find a partner any more.
-        for camera, (stamp, late) in tuple(partial.items()):
-            if newest - stamp > self._tolerance:
-                del partial[camera]
-                self._drop([late])
-        if len(partial) == len(self._members[slot]):
-            self._fill(slot, [partial[camera][1] for camera in self._members[slot]])
-            partial.clear()
+        queues = [self._waiting[camera] for camera in self._members[slot]]
+        own, stamp = self._waiting[taken.camera], self._stamp(taken.data)
+        back = bool(own) and stamp <= own[-1][0]  # a camera's stamps increase, unless time jumps
+        own.append((stamp, taken))
+        self._drop_first(own, len(own) - 1 if back else max(0, len(own) - MOST_WAITING))
+        group = [min(queue, key=lambda frame: abs(frame[0] - stamp)) for queue in queues if queue]
+        stamps = [each for each, _ in group]
+        if len(group) == len(queues) and max(stamps) - min(stamps) <= self._tolerance:
+            for queue, frame in zip(queues, group, strict=True):
+                self._drop_first(queue, queue.index(frame))
+                del queue[0]
+            self._fill(slot, [frame for _, frame in group])
+            return
+        for queue in queues:
+            while queue and any(self._passed(queue[0][0], other) for other in queues):
+                self._drop_first(queue, 1)
+
+    def _passed(self, stamp: float, queue: list[tuple[float, Taken]]) -> bool:
+        """Return whether a camera's frames have no partner for a stamp, nor will have one."""
+        return bool(queue) and queue[-1][0] - stamp > self._tolerance and all(
+            abs(other - stamp) > self._tolerance for other, _ in queue)
+
+    def _drop_first(self, queue: list[tuple[float, Taken]], count: int) -> None:
+        self._drop(taken for _, taken in queue[:count])
+        del queue[:count]
 
     def _fill(self, slot: tuple, frames: list[Taken]) -> None:
         self._drop(self._ready.get(slot, ()))

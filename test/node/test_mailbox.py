@@ -9,6 +9,7 @@ import pytest
 from derain_ros.node import mailbox as mailbox_module
 from derain_ros.node.mailbox import (
     FIRST_WAIT,
+    MOST_WAITING,
     SHORTEST_WAIT,
     Counts,
     Mailbox,
@@ -124,6 +125,11 @@ def test_a_group_comes_together_or_not_at_all():
     # A newer group displaces one that waits only when it is whole.
     (['left 1', 'right 1', 'left 2'], 1.0, 0),
     (['left 1', 'right 1', 'left 2', 'right 2', 'left 3', 'right 3'], 3.0, 4),
+    # The frames of one camera arrive later than those of the other, by more than their interval.
+    (['left 1', 'left 2', 'right 1'], 1.0, 0),
+    (['left 1', 'left 2', 'left 3', 'right 1', 'left 4', 'right 2', 'right 4'], 4.0, 5),
+    (['left 1', *(f'left {number}' for number in range(2, 3 + MOST_WAITING)), 'right 1', 'right 2',
+      'right 3'], 3.0, 4),
     # Time jumps back.
     (['left 100', 'right 1', 'left 1', 'right 2', 'left 2'], 2.0, 3),
 ])
