@@ -4,7 +4,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +29,15 @@ KERNELS = ('plain', 'fused', 'compiled')
 which takes up to minutes for each frame size. The last two need a C compiler."""
 
 
+def can_keep(shapes: Collection[tuple[int, ...]]) -> bool:
+    """Return whether the limits above hold for distinct shapes, N×H×W×3."""
+    return len(shapes) <= KEPT_SIZES and (
+        len(shapes) <= FEW_SIZES or sum(math.prod(each[:3]) for each in shapes) <= KEPT_PIXELS)
+
+
 def forget_shapes(kept: OrderedDict[tuple[int, ...], Any]) -> None:
-    """Close and drop the least recently used shapes, N×H×W×3, until the limits above hold."""
-    while len(kept) > KEPT_SIZES or (len(kept) > FEW_SIZES and (
-            sum(math.prod(each[:3]) for each in kept) > KEPT_PIXELS)):
+    """Close and drop the least recently used shapes, N×H×W×3, until all can be kept."""
+    while not can_keep(kept):
         getattr(kept.popitem(last=False)[1], 'close', lambda: None)()
 
 

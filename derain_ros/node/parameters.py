@@ -18,6 +18,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
 from derain_ros.engines import MINIMUM_SIDE, PRECISIONS, EngineOptions
+from derain_ros.engines.contract import FEW_SIZES, KEPT_PIXELS, KEPT_SIZES, can_keep
 from derain_ros.images.overlay import STRONGEST
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
@@ -166,8 +167,7 @@ class Settings:
     @property
     def warm_up_shapes(self) -> list[tuple[int, ...]]:
         """Distinct input shapes, (1, height, width, 3), of ``warm_up_sizes``."""
-        sizes = (_SIZE.fullmatch(word).groups() for word in self.warm_up_sizes.split())
-        return [(1, int(height), int(width), 3) for width, height in dict.fromkeys(sizes)]
+        return _shapes(self.warm_up_sizes)
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,17 @@ def _sizes_problem(value: object) -> str:
         if min(map(int, found.groups())) < MINIMUM_SIDE:
             return (f'warm_up_sizes has {word!r}; the network needs at least {MINIMUM_SIDE} '
                     'pixels on each side')
-    return ''
+    shapes = _shapes(value)
+    # The first would be forgotten before the last is ready.
+    return '' if can_keep(shapes) else (
+        f'warm_up_sizes has {len(shapes)} sizes, more than the engine keeps ready: {KEPT_SIZES}, '
+        f'or {KEPT_PIXELS // 10**6} million pixels in total if there are more than {FEW_SIZES}; '
+        'leave some out')
+
+
+def _shapes(sizes: str) -> list[tuple[int, ...]]:
+    found = (_SIZE.fullmatch(word).groups() for word in sizes.split())
+    return [(1, int(height), int(width), 3) for width, height in dict.fromkeys(found)]
 
 
 def cameras_problems(value: object) -> list[str]:
