@@ -206,15 +206,19 @@ def move(
     not static and near such places, elsewhere by half of it if the camera turns.
     """
     height, width = state.shape[:2]
-    full = cv2.resize(flow, (SHRINK * flow.shape[1], SHRINK * flow.shape[0]))[:height, :width]
-    full *= SHRINK
-    full[..., 0] += np.arange(width, dtype=np.float32)
-    full[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    scale = SHRINK
     if turning:
         # Linear interpolation blurs what the frame is compared with, pixel by pixel. At twice the
         # size it comes close to cubic interpolation, in half of its time.
         state = cv2.resize(state, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
-        full = 2 * full + 0.5
+        scale *= 2
+    # Places are enlarged, not the flow: that spares passes over the full size. A row and a column
+    # more on each side keep them exact up to the border.
+    rows, columns = (side + 2 for side in flow.shape[:2])
+    places = cv2.copyMakeBorder(flow, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    places = (places + _places(rows, columns) - 1) * scale + (scale - 1) / 2
+    full = cv2.resize(places.astype(np.float32), (SHRINK * columns, SHRINK * rows))
+    full = full[SHRINK : SHRINK + height, SHRINK : SHRINK + width]
     state = cv2.remap(state, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     moved = np.full(flow.shape[:2], MOVED, np.uint8)
     if standing is not None:
