@@ -405,20 +405,24 @@ class DeployedNetwork(nn.Module):
     def forward(self, image: Tensor, state_in: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Derain; see the class for shapes."""
         height, width = image.shape[1:3]
-        given = [image] if state_in is None else [image, state_in[..., :3], state_in[..., 3:]]
-        padded, *past = (pad_to_multiple(each.float(), (1, 2), self.unit) for each in given)
+        given = [image.float()]
+        if state_in is not None:
+            state = state_in.float()  # TensorRT does not slice bytes
+            given += [state[..., :3], state[..., 3:]]
+        padded, *past = (pad_to_multiple(each, (1, 2), self.unit) for each in given)
         if past:
             past[0] = padded - past[0]
         features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
                     for each in (padded, *past))
         coarse, detail, logits, finer, _, trust = self.network.residuals(*features, scale=255)
-        mask = unfold(logits, 4 * self.unit)
+        # One kernel in OpenVINO, which would move an unfolded sum of convolutions twice.
+        mask = functional.pixel_shuffle(logits, 4 * self.unit)
         if finer is not None:
-            mask = mask + unfold(finer, 2)
+            mask = mask + functional.pixel_shuffle(finer, 2)
         correction = unfold(coarse, 4 * self.unit).float()
         if detail is not None:
             correction = correction + unfold(detail, 2).float()
-        mask = torch.sigmoid(mask).float()
+        mask = torch.sigmoid(mask).float().permute(0, 2, 3, 1)
         if trust is not None:
             trust = unfold(trust, 4).float()
             correction = correction - trust * (past[0] / 255 + correction)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from derain_ros.network.blocks import gated_blocks
-from derain_ros.network.rain_mask import LUMINANCE_BGR, dilate, halve
+from derain_ros.network.rain_mask import LUMINANCE_BGR
 
 LEAST_KNOWN = 160
 """Fourth channel of a state, of 255: 255 where it was dry, 224 where rain was, and :data:`MOVED`
@@ -76,10 +76,8 @@ class SecondLook(nn.Module):
         self.certain.weight.data[0, channels:, 0, 0] = torch.tensor([-5.0, -1.6, 10.0])
         # One channel for each pixel of a cell.
         each = torch.eye(16).reshape(16, 1, 4, 4)
-        luma = torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
-        luminance = each * luma
+        luminance = each * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
         self.register_buffer('each', each, persistent=False)
-        self.register_buffer('luma', luma, persistent=False)
         self.register_buffer('luminance', luminance, persistent=False)
         # The same of the pixels of half the resolution, four of which lie in a cell.
         halves = functional.avg_pool2d(each, 2) * 4
@@ -107,19 +105,20 @@ class SecondLook(nn.Module):
         told = functional.conv2d(
             torch.cat([brighter, rise, wetness], 1), _STEEPNESS * self.pixels.weight)
         turns = stands - static
-        noise = self.least_rise * scale + self._contrast(image - change) * (_MARGIN * turns)
+        before = functional.conv2d(image, self.luminance, stride=4) - brighter
+        noise = self.least_rise * scale + self._contrast(before) * (_MARGIN * turns)
         streaks = self._streaks(
             brighter, noise, wetness, thin, features, known, stands, turns, scale)
         told = told + torch.cat([streaks * slope for slope in self.slopes], 1)
         return features, known, told * known
 
-    def _contrast(self, picture: Tensor) -> Tensor:
-        """Half of the range of luma around each pixel, N×3×H×W to N×16×H/4×W/4.
+    def _contrast(self, folded: Tensor) -> Tensor:
+        """Half of the range of luma around each pixel, N×16×H/4×W/4 to the same.
 
         Squares of 2×2 pixels and what surrounds them are taken together.
         """
-        luma = functional.conv2d(picture, self.luma)
-        most, least = halve(dilate(luma, (3, 3))), -halve(dilate(-luma, (3, 3)))
+        luma = functional.pixel_shuffle(folded, 4)
+        most, least = around(luma), -around(-luma)
         return functional.conv2d((most - least) / 2, self.halves, stride=2)
 
     def _streaks(
@@ -145,6 +144,18 @@ class SecondLook(nn.Module):
             thin = functional.conv2d(thin * scale, self.halves, stride=2)
             rises = functional.relu(torch.minimum(brighter, thin) - noise)
         return rises * dry * (certain * (256 / scale))
+
+
+def around(luma: Tensor) -> Tensor:
+    """Return the maximum of each square of 2×2 pixels and its surroundings, N×1×H/2×W/2.
+
+    One axis after the other, with the lines along it as channels, see
+    :func:`derain_ros.network.rain_mask.dilate`.
+    """
+    for _ in range(2):
+        lines = luma.flatten(1, 2).unsqueeze(2)
+        luma = functional.max_pool2d(lines, (1, 4), (1, 2), (0, 1)).transpose(1, 2).transpose(2, 3)
+    return luma
 
 
 def make_state(restored: Tensor, mask: Tensor) -> Tensor:

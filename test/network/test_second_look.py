@@ -13,7 +13,14 @@ from derain_ros.network.dual_stage import (
     DualStageConfig,
     DualStageNetwork,
 )
-from derain_ros.network.second_look import LEAST_KNOWN, MOVED, SecondLook, make_state, warp
+from derain_ros.network.second_look import (
+    LEAST_KNOWN,
+    MOVED,
+    SecondLook,
+    around,
+    make_state,
+    warp,
+)
 
 SMALL = DualStageConfig(stem=4, cell=8, token=16, token_blocks=(0, 0), clusters=4, past=6)
 
@@ -196,3 +203,12 @@ def test_before_a_camera_that_turns_edges_and_what_became_darker_count_more():
     share = 3 * fall / (rise + 1.6e-4)
     expected = 256 * (0.1 - 0.02 - 0.0225) * certainty(4 - 1.6 * 32 * rise - 5 * share)
     torch.testing.assert_close(told.item(), float(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_the_surroundings_of_a_square_reach_one_pixel_beyond_it():
+    luma = torch.zeros(1, 1, 8, 12)
+    luma[0, 0, 2, 3] = 1
+    expected = torch.zeros(1, 1, 4, 6)
+    expected[0, 0, 0:2, 1:3] = 1  # rows -1 to 2 and 1 to 4, columns 1 to 4 and 3 to 6
+    assert torch.equal(around(luma), expected)
+    assert torch.equal(-around(-torch.ones(1, 1, 4, 8)), torch.ones(1, 1, 2, 4))

@@ -24,8 +24,8 @@ from derain_ros.engines.tensorrt.tensorrt_library import find_library
 pytest.importorskip('tensorrt_rtx', reason='the extra `tensorrt` is not installed')
 
 SHIPPED = [
-    pytest.param(name, precision, size, marks=[] if (name, precision, size) == (
-        'nano', 'fp16', (480, 640)) else [pytest.mark.slow])
+    pytest.param(name, precision, size, marks=[] if name in ('nano', 'nano-t') and (
+        precision, size) == ('fp16', (480, 640)) else [pytest.mark.slow])
     for size in ((480, 640), (1080, 1920), (376, 1241))
     for name in model_names() for precision in ('fp32', 'fp16')]
 
