@@ -62,7 +62,7 @@ class Result:
     def table(self) -> str:
         """Return the result as a table for a terminal."""
         rows = [figure.cells() for figure in self.figures]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f'  {name:<{widths[0]}}  {value:>{widths[1]}}  {bar:<{widths[2]}}  {verdict}'
                  for name, value, bar, verdict in rows]
         return '\n'.join(

@@ -173,6 +173,11 @@ def test_a_figure_says_whether_its_bar_is_met():
     assert verdict(1.0, '') == ''
 
 
+def test_a_scenario_without_figures_says_why():
+    assert Result('engine', [], ['no engine can run here']).table() == (
+        'engine\n  no engine can run here')
+
+
 def test_a_missed_bar_is_printed():
     result = Result('title', [Figure('age', 70.04, 'ms', '<= 66'), Figure('rate', NAN)],
                     ['a note'])
