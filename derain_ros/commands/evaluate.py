@@ -86,12 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate according to ``args``; return 1 if a pair failed, else 0."""
-    if args.sweep:
-        return _sweep(args)
     if args.output:
         return _evaluate_bags(args)
     if args.workers or args.scheduler:
         raise UsageError('--workers and --scheduler are for a folder of bags, with -o')
+    if args.sweep:
+        return _sweep(args)
     check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
     with refusing():
@@ -122,9 +122,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate_bags(args: argparse.Namespace) -> int:
     """Evaluate every bag of a folder, in one or several processes; return the exit status."""
-    if args.bag is None or args.json or args.html:
-        raise UsageError('-o is for a folder of bags, whose run files go there; --json and '
-                         '--html are for one evaluation')
+    if args.bag is None or args.json or args.html or args.sweep:
+        raise UsageError('-o is for a folder of bags, whose run files go there; --json, --html '
+                         'and --sweep are for one evaluation')
     with refusing():
         check_folder(args.output)
         # One bag leaves its run file in that folder, too.

@@ -74,6 +74,9 @@ def test_the_command_tells_each_point_and_writes_them(kind, tmp_path, capsys):
     ([], 'give dry pictures with --clean'),
     (['--rainy', '.', '--clean', '.'], 'neither --rainy nor a bag'),
     (['--clean', '.', '--clip'], 'leave --clip out'),
+    (['--clean', '.', '-o', 'runs'], '-o is for a folder of bags'),
+    (['.', '-o', 'runs'], '-o is for a folder of bags'),
+    (['--clean', '.', '--workers', '2'], '--workers and --scheduler are for a folder of bags'),
 ])
 def test_what_does_not_go_with_a_sweep_is_told(arguments, said, derain):
     assert said in derain('evaluate', '--sweep', 'speed', *arguments, status=2).err
