@@ -126,12 +126,11 @@ class _BrokenError(Exception):
 class McapFile:
     """An MCAP file open for reading, by one thread at a time.
 
-    ``index`` describes its contents, ``damages`` the damage found so far. With ``scan`` the whole
-    file is scanned even if it has an index. Raises DamageError if not even its beginning can be
-    read, OSError if it cannot be opened.
+    ``index`` describes its contents, ``damages`` the damage found so far. Raises DamageError if
+    not even its beginning can be read, OSError if it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, scan: bool = False):
+    def __init__(self, path: Path):
         self._open(path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
@@ -142,7 +141,7 @@ class McapFile:
                 self.data_start += self._header_bytes()
             except _BrokenError as error:
                 self.note(error)
-            self.index = (None if scan else self._summary()) or _Scan(self).index
+            self.index = self._summary() or _Scan(self).index
         except BaseException as error:
             self._file.close()
             if isinstance(error, _BrokenError):

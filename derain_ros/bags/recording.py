@@ -25,7 +25,7 @@ from derain_ros.bags.fleet import is_bag, storage_of
 from derain_ros.bags.mcap_file import McapFile, Message, zstd
 from derain_ros.bags.sqlite_file import SqliteFile
 from derain_ros.bags.staging import unpacked
-from derain_ros.bags.topics import IMAGE_TYPES
+from derain_ros.bags.topics import IMAGE_TYPES, NO_DEFINITION
 from derain_ros.text import natural_key, printable
 
 EVER = (-2**63, 2**64)
@@ -38,7 +38,6 @@ _FORMATS = {
     'ros2idl': MessageDefinitionFormat.IDL,
     'omgidl': MessageDefinitionFormat.IDL,
 }
-_NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
 
 class Origin(NamedTuple):
@@ -58,8 +57,8 @@ class Recording:
 
     Files compressed as a whole, and databases that are damaged or have a log beside them, are
     copied to the folder ``scratch``, created when needed; copies that are there already are
-    reused. None uses a temporary folder, deleted on closing. ``scan`` ignores the indexes of MCAP
-    files. Raises BagError if there is no bag, or not a single message of it can be read.
+    reused. None uses a temporary folder, deleted on closing. Raises BagError if there is no bag,
+    or not a single message of it can be read.
 
     ``connections`` are the topics, with their message counts; ids count from 1. ``start_time`` and
     ``end_time`` are the times of the oldest and the newest message, ns. ``storage`` is ``mcap`` or
@@ -67,7 +66,7 @@ class Recording:
     printable, tell the user about things other than damage; ``custom_data`` is from metadata.yaml.
     """
 
-    def __init__(self, source: Path, scratch: Path | None = None, *, scan: bool = False):
+    def __init__(self, source: Path, scratch: Path | None = None):
         self.source = source
         self.notes: list[str] = []
         self.connections: list[Connection] = []
@@ -80,7 +79,7 @@ class Recording:
             self._temporary = tempfile.TemporaryDirectory(prefix='derain_bag_')
             scratch = Path(self._temporary.name)
         try:
-            self._open(source, scratch, scan)
+            self._open(source, scratch)
         except OSError as error:
             self.close()
             raise BagError(
@@ -225,7 +224,7 @@ class Recording:
                     with suppress(Exception):  # one that cannot be read is in damages
                         yield index, file.read(index.offset, index.length)
 
-    def _open(self, source: Path, scratch: Path, scan: bool) -> None:
+    def _open(self, source: Path, scratch: Path) -> None:
         if not source.exists():
             raise BagError(f'{source}: no such bag')
         if source.suffix.lower() == '.bag' and source.is_file():
@@ -243,7 +242,7 @@ class Recording:
         self.storage = storage_of(files[0]) or 'sqlite3'
         for path in files:
             try:
-                self._add_file(path, scratch, scan)
+                self._add_file(path, scratch)
             except FileNotFoundError:
                 self._damages.append(Damage(printable(path.name), None, 'the file is missing'))
             except DamageError as error:
@@ -316,13 +315,13 @@ class Recording:
         return list(dict.fromkeys(
             source / PurePath(str(name)).name for name in found['relative_file_paths']))
 
-    def _add_file(self, path: Path, scratch: Path, scan: bool) -> None:
+    def _add_file(self, path: Path, scratch: Path) -> None:
         cut = None
         if self.compression == CompressionMode.FILE and path.suffix.lower() == '.zstd':
             path, cut = unpacked(path, scratch)
         file: Any
         if storage_of(path) == 'mcap':
-            file, connections, inner = _open_mcap(path, scan)
+            file, connections, inner = _open_mcap(path)
         else:
             file, connections, inner = self._open_sqlite(path, scratch, cut is not None)
         if not self._listed and not self.custom_data:
@@ -365,7 +364,7 @@ class Recording:
         connections = []
         for number, topic, msgtype, serialization, profiles, digest in file.topics:
             encoding, text = file.definitions.get(msgtype, ('', ''))
-            definition = _NO_DEFINITION
+            definition = NO_DEFINITION
             if encoding in _FORMATS:
                 definition = MessageDefinition(_FORMATS[encoding], text)
             connections.append(Connection(
@@ -380,12 +379,12 @@ class Recording:
             self.custom_data = _strings(found.get('custom_data'))
 
 
-def _open_mcap(path: Path, scan: bool) -> tuple[McapFile, list[Connection], str]:
-    file = McapFile(path, scan=scan)
+def _open_mcap(path: Path) -> tuple[McapFile, list[Connection], str]:
+    file = McapFile(path)
     connections = []
     for channel in sorted(file.index.channels.values(), key=lambda channel: channel.id):
         schema = file.index.schemas.get(channel.schema_id)
-        definition, encoding, data = _NO_DEFINITION, '', b''
+        definition, encoding, data = NO_DEFINITION, '', b''
         if schema is not None and schema.encoding in _FORMATS:
             definition = MessageDefinition(
                 _FORMATS[schema.encoding], schema.data.decode(errors='replace'))

@@ -27,11 +27,11 @@ IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
+NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
 _COMPRESSED = '/compressed'
 _SEPARATOR = '=' * 80 + '\n'
 _UNDEFINED = '# The recorded bag does not hold the definition of this type.\n'
-_NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, '')
 _UNLIMITED = QosTime(9223372036, 854775807)
 _IMAGE_QOS = Qos(
     QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE, _UNLIMITED,
@@ -188,7 +188,7 @@ class TopicList:
     def add_image(self, topic: str, recorded: Iterable[Connection]) -> int:
         """Add a sensor_msgs/msg/Image topic, with the definition of the bag or else of ROS."""
         image = next((one for one in recorded if one.msgtype == IMAGE), Connection(
-            0, topic, IMAGE, _NO_DEFINITION, '', 0, None, None))
+            0, topic, IMAGE, NO_DEFINITION, '', 0, None, None))
         return self.add(topic, _defined(image)._replace(
             ext=ConnectionExtRosbag2('cdr', [_IMAGE_QOS]), owner=None))
 

@@ -143,7 +143,9 @@ def test_damage_in_the_middle_is_found_on_the_way(storage, tmp_path, derain):
     # What lies behind it is there, too.
     last = TYPES.serialize_cdr(long_drive(60)[-1][3], COMPRESSED)
     assert bytes(last) in [row.data for row in kept]
-    with Recording(source, scan=storage == 'mcap') as recording:
+    if storage == 'mcap':
+        file.write_bytes(content[:-1])  # without the index it is the same
+    with Recording(source) as recording:
         found = list(recording.messages(0, 2**63 - 1))
         lost = sum(damage.lost or 0 for damage in recording.damages)
     assert len(found) == sum(not row.topic.endswith(('/image', '/rain_mask')) for row in kept)

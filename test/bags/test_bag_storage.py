@@ -135,7 +135,8 @@ def test_a_bag_of_lz4_chunks_is_derained_and_kept(source, engine, tmp_path):
     assert kept == read_bag(tmp_path / 'same')
     assert sorted(_read_by_mcap(tmp_path / 'out' / 'out.mcap')) == sorted(
         (row.topic, row.time, row.data) for row in kept)
-    with Recording(source, scan=True) as recording:
+    source.write_bytes(source.read_bytes()[:-1])  # the index is gone
+    with Recording(source) as recording:
         assert [bytes(data) for *_, data in recording.read()] == [data for *_, data in recorded]
 
 
