@@ -1,8 +1,10 @@
 """Speed and yaw rate of the vehicle, read from a topic of a bag."""
 
 import logging
+from bisect import bisect
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from rosbags.serde import SerdeError
@@ -73,6 +75,8 @@ class VehicleMotion:
 
         Before the first message and after the last, their values are held.
         """
-        times = [row[0] - instant for row in self.rows]
-        return tuple(
-            float(np.interp(0, times, [row[column] for row in self.rows])) for column in (1, 2))
+        place = bisect(self.rows, instant, key=itemgetter(0))
+        times, *columns = zip(*self.rows[max(0, place - 1):place + 1], strict=True)
+        # Less the instant, as a float has no room for ns since 1970.
+        times = [time - instant for time in times]
+        return tuple(float(np.interp(0, times, column)) for column in columns)

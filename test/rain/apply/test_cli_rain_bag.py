@@ -29,6 +29,7 @@ from derain_ros.cli import main
 from derain_ros.images.codec import decode_compressed, decode_image
 from derain_ros.rain import CameraMotion, RainClip
 from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
 
 CAMERAS = {
@@ -261,6 +262,18 @@ def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path):
         decode_image(dry.message), zlib.crc32(topic.encode()) << 64 | instant, instant / 1e9,
         speed=30 * share, yaw_rate=0.3 * share)
     assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
+
+
+def test_the_speed_at_a_frame_is_found_without_a_look_at_all_others():
+    class Rows(tuple):
+        def __iter__(self):
+            raise AssertionError('a frame of a long drive would take seconds')
+
+    motion = VehicleMotion(Rows((START + k * 10**9, 2.0 * k, -0.1 * k) for k in range(1000)))
+    assert motion.at(START + 1_500_000_000) == pytest.approx((3.0, -0.15))
+    assert motion.at(START + 2_000_000_000) == pytest.approx((4.0, -0.2))
+    assert motion.at(0) == (0.0, 0.0)
+    assert motion.at(2**62) == pytest.approx((1998.0, -99.9))
 
 
 def test_a_speed_by_another_clock_than_the_frames_is_told(tmp_path, derain):
