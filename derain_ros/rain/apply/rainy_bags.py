@@ -30,6 +30,7 @@ from derain_ros.bags.topics import (
     find_image_topic,
     image_topics,
 )
+from derain_ros.bags.workplace import SCRATCH, partial_of
 from derain_ros.images.cdr import write_compressed_image, write_image
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
@@ -65,7 +66,7 @@ def rain_bag(
     unchanged on both. ``plan`` is from :func:`plan_rainy_bag`; ``speed_topic`` has the
     vehicle's speed, see :class:`VehicleMotion`; None takes the speed of the weather.
     """
-    with Recording(plan.source) as reader:
+    with Recording(plan.source, partial_of(plan.destination) / SCRATCH) as reader:
         motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
         bits = {camera.source: bits_of(reader, camera.source) for camera in plan.cameras}
         for camera in plan.cameras if motion else ():

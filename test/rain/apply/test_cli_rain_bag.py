@@ -1,5 +1,6 @@
 """``derain rain`` on bags: rain where detectors listen, truth beside it, nothing lost."""
 
+import tempfile
 import zlib
 
 import numpy as np
@@ -262,6 +263,13 @@ def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path):
         decode_image(dry.message), zlib.crc32(topic.encode()) << 64 | instant, instant / 1e9,
         speed=30 * share, yaw_rate=0.3 * share)
     assert np.abs(decode_image(rainy.message).astype(int) - expected.image).max() <= 1
+
+
+def test_a_packed_bag_is_unpacked_once_and_beside_the_result(tmp_path, monkeypatch):
+    source = write_bag(tmp_path / 'in', drive(), 'mcap', PROFILES, compression='file')
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'full'))
+    summary = rain_bag(plan_rainy_bag(source, tmp_path / 'out'), Weather())
+    assert summary.made.total() and not summary.damages
 
 
 def test_the_speed_at_a_frame_is_found_without_a_look_at_all_others():
