@@ -24,14 +24,15 @@ _SHOWN_PER_TOPIC = 10
 
 
 def add_pool_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--workers`` and ``--scheduler``."""
-    parser.add_argument('--workers', type=count, metavar='N',
-                        help='processes on this machine, each with its own engine (default: two '
-                             'for a long bag on the CPU, which is faster, else one)')
-    parser.add_argument('--scheduler', metavar='ADDRESS',
-                        help='address of a Dask scheduler, such as tcp://host:8786, whose workers '
-                             'do the work; they must see IN and OUT under the same paths (see '
-                             'docs/fleet.md)')
+    """Add ``--workers`` and ``--scheduler``, of which one may be given."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--workers', type=count, metavar='N',
+                       help='processes on this machine, each with its own engine (default: two '
+                            'for a long bag on the CPU, which is faster, else one)')
+    group.add_argument('--scheduler', metavar='ADDRESS',
+                       help='address of a Dask scheduler, such as tcp://host:8786, whose workers '
+                            'do the work; they must see IN and OUT under the same paths (see '
+                            'docs/fleet.md)')
 
 
 class Bags:

@@ -58,7 +58,8 @@ def test_help_of_a_command_has_examples(command, capsys):
     *(f'{command} {option}' for command, options in {
         'image a.png -o out': ['--strength 2'],
         'bag a -o b': ['--storage zip', '--start -1', '--start soon', '--start nan',
-                       '--duration 0', '--every 0', '--workers 0', '--workers 1.5'],
+                       '--duration 0', '--every 0', '--workers 0', '--workers 1.5',
+                       '--workers 2 --scheduler ADDRESS'],
         'bench': ['--sizes 640', '--seconds 0'],
         'rain a -o b': ['--intensity 1.1', '--intensity nan', '--intensity heavy', '--seed -1',
                         '--seed 1.5', '--wind 91', '--mist 2', '--model snow'],
