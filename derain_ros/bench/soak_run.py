@@ -21,7 +21,7 @@ from derain_ros.bench.stream_scenarios import even_plan
 from derain_ros.live.listener import CAMERA, COUNTS, number
 from derain_ros.live.live_run import LiveRun, live_run
 from derain_ros.live.played import PlayedClip
-from derain_ros.report.plots import Panel, require, time_plot
+from derain_ros.report.plots import Axis, require, time_plot
 from derain_ros.text import UserError
 
 WARM_UP_SECONDS = 60.0  # growth in the first minute is due to caches and pools being filled
@@ -154,13 +154,12 @@ def plot(title: str, samples: Sequence[SoakSample], begin: float) -> str:
     start = next(sample for sample in samples if sample['seconds'] >= begin)
     return time_plot(title, series('seconds')['seconds'], [
         # Relative to the mark, as relevant growth is small compared with the total.
-        Panel('memory of the node less that at the mark, MiB', {
+        (Axis('memory of the node less that at the mark, MiB', least_span=4 * MEMORY_BAR), {
             f'{label}, {samples[-1][name]:.0f} at the end':
                 [sample[name] - start[name] for sample in samples]
-            for label, name in (('RSS', 'rss'), ('anonymous', 'anonymous'))},
-              from_zero=False, least_span=4 * MEMORY_BAR),
-        Panel('threads and descriptors', series('threads', 'descriptors')),
-        Panel('age, stamp to image received, ms',
-              series('age_p50', 'age_p95', 'age_p99', less='age_')),
-        Panel('images received per second', series('fps')),
+            for label, name in (('RSS', 'rss'), ('anonymous', 'anonymous'))}),
+        (Axis('threads and descriptors', 0.0, least_span=1.0), series('threads', 'descriptors')),
+        (Axis('age, stamp to image received, ms', 0.0, least_span=1.0),
+         series('age_p50', 'age_p95', 'age_p99', less='age_')),
+        (Axis('images received per second', 0.0, least_span=1.0), series('fps')),
     ], (begin, 'judged from here on'))

@@ -72,20 +72,6 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Series that share an axis of :func:`time_plot`: values by label, NaN leaves a gap.
-
-    ``from_zero`` starts the axis at 0; it spans at least ``least_span``, so that noise does not
-    fill it.
-    """
-
-    name: str
-    series: Mapping[str, Sequence[float]]
-    from_zero: bool = True
-    least_span: float = 1.0
-
-
-@dataclass(frozen=True)
 class SpeedRow:
     """A row of :func:`speed_plot`; times in ms, NaN if unknown.
 
@@ -179,33 +165,34 @@ def change_plot(rows: Sequence[tuple[str, float, float]], colour: int = 0) -> st
 
 
 def time_plot(
-    title: str, times: Sequence[float], panels: Sequence[Panel], mark: tuple[float, str]
+    title: str, times: Sequence[float],
+    panels: Sequence[tuple[Axis, Mapping[str, Sequence[float]]]], mark: tuple[float, str]
 ) -> str:
     """Draw panels above each other, as a stand-alone SVG file.
 
-    ``times`` are in seconds, ascending, at least two; ``mark`` is the time of a vertical line in
-    seconds, and its label.
+    ``times`` are in seconds, ascending, at least two; ``panels`` are y axes with their series by
+    label, where NaN leaves a gap; ``mark`` is the time of a vertical line in seconds, and its
+    label.
     """
     def draw(figure: 'Figure') -> None:
         minutes = times[-1] - times[0] > 240
         scale = 60 if minutes else 1
         figure.suptitle(title, x=0.01, ha='left', fontweight='bold')
-        for axes, panel in zip(
+        for axes, (axis, series) in zip(
                 figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels,
                 strict=True):
-            for number, (label, values) in enumerate(panel.series.items()):
+            for number, (label, values) in enumerate(series.items()):
                 axes.plot([time / scale for time in times], values, label=label,
                           gid=f'line: {label}', color=COLOURS[number % len(COLOURS)])
-            found = [value for values in panel.series.values() for value in values]
-            low, high = _span(Axis('', 0.0 if panel.from_zero else None,
-                                   least_span=panel.least_span), found)
+            found = [value for values in series.values() for value in values]
+            low, high = _span(axis, found)
             spare = 0.05 * (high - low)
-            if not panel.from_zero:  # centre the values
+            if axis.low is None:  # centre the values
                 top = max(filter(math.isfinite, found), default=high)
                 low, high = low - (high - top) / 2 - spare, high - (high - top) / 2
             axes.set_ylim(low, high + spare)
-            axes.set_title(panel.name)
-            axes.legend(loc='lower right', bbox_to_anchor=(1, 1.02), ncols=len(panel.series))
+            axes.set_title(axis.name)
+            axes.legend(loc='lower right', bbox_to_anchor=(1, 1.02), ncols=len(series))
             if times[0] < mark[0] < times[-1]:
                 axes.axvline(mark[0] / scale, **_INPUT)
         if times[0] < mark[0] < times[-1]:
