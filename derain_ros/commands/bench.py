@@ -36,7 +36,6 @@ from derain_ros.text import UserError
 
 if TYPE_CHECKING:
     from derain_ros.bench.measures import Result
-    from derain_ros.bench.setting import Setting
 
 CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 
@@ -119,7 +118,9 @@ def run(args: argparse.Namespace) -> int:
             models=tuple(args.models), kernels=args.kernels, peer=args.peer, profile=args.profile)
         for name in names:
             try:
-                results[name] = _measure(name, setting)
+                module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
+                results[name] = getattr(module, name)(setting)
+                print(f'\n{results[name].table()}', flush=True)
             except (UserError, ValueError, OSError) as error:
                 failures[name] = told(error)
                 print_error(f'{name}: {failures[name]}')
@@ -132,13 +133,6 @@ def run(args: argparse.Namespace) -> int:
             'scenarios': {name: result.as_json() for name, result in results.items()},
         }, indent=2) + '\n')
     return 1 if failures else 0
-
-
-def _measure(name: str, setting: 'Setting') -> 'Result':
-    module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
-    result = getattr(module, name)(setting)
-    print(f'\n{result.table()}', flush=True)
-    return result
 
 
 def _draw(result: 'Result', path: Path) -> None:

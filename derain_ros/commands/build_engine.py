@@ -101,7 +101,9 @@ def _build(
             cache.get_or_build, key,
             lambda: build_engine(request, content, library, report=show, stop=stop,
                                  timings=timings_for(cache, library, gpu)),
-            stop=stop, waiting=_tell_of_waiting)
+            stop=stop, waiting=lambda: print(
+                'derain: another process is building this engine; waiting for it',
+                file=sys.stderr))
         try:
             engine, found = job.result()
         except KeyboardInterrupt:
@@ -116,7 +118,3 @@ def _build(
     if not path.is_file():
         raise UserError('the engine could not be stored, see above')
     print(path)
-
-
-def _tell_of_waiting() -> None:
-    print('derain: another process is building this engine; waiting for it', file=sys.stderr)

@@ -46,13 +46,10 @@ def check_sources(
     for version in required:
         if getattr(args, version + given) is None:
             if args.bag:
-                choose = f'image topics of {printable(args.bag)}: {_topics(args.bag)}'
+                with refusing(), Recording(args.bag) as recording:
+                    choose = printable(f'image topics of {args.bag}: ' + ', '.join(
+                        sorted(image_topics(recording.topics))))
             raise UsageError(f'--{version}{given.replace("_", "-")} is missing; {choose}')
-
-
-def _topics(bag: Path) -> str:
-    with refusing(), Recording(bag) as recording:
-        return printable(', '.join(sorted(image_topics(recording.topics))))
 
 
 def check_outputs(*paths: Path | None) -> None:

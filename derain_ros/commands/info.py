@@ -11,10 +11,9 @@ examples:
 import argparse
 import json
 import os
-from importlib import metadata
 from pathlib import Path
 
-from derain_ros.files.run_files import versions
+from derain_ros.files.run_files import version_of, versions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the models, engines and versions found."""
-    found = {'models': _models(), 'engines': _engines(), 'versions': _versions()}
+    from derain_ros.engines import engine_report
+    from derain_ros.engines.models import model_names
+
+    found = {
+        'models': [_model(name) for name in model_names()],
+        'engines': [{key: getattr(status, key) for key in (
+            'engine', 'available', 'device', 'detail')} for status in engine_report()],
+        'versions': _versions()}
     if args.json:
         print(json.dumps(found, indent=2))
     else:
         _print(found)
     return 0
-
-
-def _models() -> list[dict]:
-    from derain_ros.engines.models import model_names
-
-    return [_model(name) for name in model_names()]
 
 
 def _model(name: str) -> dict:
@@ -52,25 +52,11 @@ def _model(name: str) -> dict:
             **{key: getattr(model, key) for key in facts}, 'problems': problems}
 
 
-def _engines() -> list[dict]:
-    from derain_ros.engines import engine_report
-
-    return [{key: getattr(status, key) for key in ('engine', 'available', 'device', 'detail')}
-            for status in engine_report()]
-
-
 def _versions() -> dict[str, str | None]:
-    wheels = {name: _version(f'ros-{name}-rclpy') for name in ('kilted', 'jazzy')}
+    wheels = {name: version_of(f'ros-{name}-rclpy') for name in ('kilted', 'jazzy')}
     ros = os.environ.get('ROS_DISTRO') or next(filter(wheels.get, wheels), None)
-    rclpy = _version('rclpy') or _version('ros-rclpy')
-    return versions() | {'ros': ros, 'rclpy': rclpy, 'rosbags': _version('rosbags')}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+    rclpy = version_of('rclpy') or version_of('ros-rclpy')
+    return versions() | {'ros': ros, 'rclpy': rclpy, 'rosbags': version_of('rosbags')}
 
 
 def _print(found: dict) -> None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
                          'give at most one for each')
     with refusing():
         check_output(args.output)
-        if any(_same(args.output, path) for path in args.runs):
+        if args.output.exists() and any(map(args.output.samefile, args.runs)):
             raise FileError(f'{args.output}: is one of the run files; name another output')
         entries = load_entries(args.runs, args.label)
     with slow_bar(None, 'B', 'checking the bags') as bar:
@@ -68,7 +68,3 @@ def run(args: argparse.Namespace) -> int:
     replace_file(args.output, page)
     print(f'{printable(args.output)} written, {len(page.encode()) / 1e6:.1f} MB')
     return 0
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)

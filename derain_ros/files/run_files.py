@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,16 @@ _CHUNK = 1 << 20
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and the packages that compute; None if not installed."""
-    found: dict[str, str | None] = {
+    return {
         'derain_ros': __version__, 'python': platform.python_version(),
-        'numpy': np.__version__, 'opencv': cv2.__version__}
-    for name in ('openvino', 'torch'):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+        'numpy': np.__version__, 'opencv': cv2.__version__,
+        'openvino': version_of('openvino'), 'torch': version_of('torch')}
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a Python package; None if it is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
 
 
 def host() -> dict[str, Any]:
@@ -135,12 +138,8 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
 
 
 def _processor() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        name, _, value = line.partition(':')
-        if name.strip() in ('model name', 'Model'):
-            return value.strip()
+    with suppress(OSError):
+        text = Path('/proc/cpuinfo').read_text()
+        if found := re.search(r'^(?:model name|Model)\s*:(.*)', text, re.MULTILINE):
+            return found[1].strip()
     return platform.processor()
