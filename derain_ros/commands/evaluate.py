@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-o', '--output', type=Path, metavar='RUNS',
                         help='if BAG is a folder of bags: folder for one run file per bag')
     add_pool_options(parser)
-    parser.add_argument('--sweep', choices=('direction', 'speed', 'rate'),
+    parser.add_argument('--sweep', choices=SWEEPS,
                         help='render rain over the pictures of --clean, in every direction, at '
                              'every speed or rate, and report where deraining stops helping')
     parser.add_argument('--clip', action='store_true',

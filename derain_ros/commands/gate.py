@@ -34,12 +34,7 @@ from derain_ros.commands import (
     report_failed,
     slow_bar,
 )
-from derain_ros.commands.arguments import (
-    between,
-    count_or_none,
-    seconds,
-    share,
-)
+from derain_ros.commands.arguments import between, count_or_none, seconds, share
 from derain_ros.commands.frame_options import (
     add_clip_options,
     check_outputs,
@@ -141,7 +136,7 @@ def _clips(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ClipSou
     if args.start:
         raise UsageError('--start does not go with --pan')
     with refusing():
-        jobs = [job for path in args.sources for job in collect_images([path], path)]
+        jobs = [job for path in args.sources for job in collect_images([path])]
     for job in jobs:
         yield printable(job.source), lambda job=job: PannedClip(
             job.source, args.duration or _PANNED_SECONDS)

@@ -40,6 +40,7 @@ from derain_ros.commands.frame_options import add_clip_options, open_clip
 from derain_ros.files.clip_sources import ClipSource
 from derain_ros.files.split_video import ClipSummary, make_video
 from derain_ros.files.video_files import check_destination
+from derain_ros.files.views import VIEWS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='video, folder of pictures, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
                         help='video to write, .mp4 or .avi')
-    parser.add_argument('--view', choices=('split', 'side-by-side', 'derained', 'mask'),
-                        default='split', help='what to show (default: split)')
+    parser.add_argument('--view', choices=VIEWS, default='split',
+                        help='what to show (default: split)')
     parser.add_argument('--sweep', nargs='?', type=seconds_above_0, const=6.0, metavar='SECONDS',
                         help='move the divider from side to side and back within S seconds (6 if '
                              'no number is given)')

@@ -116,15 +116,15 @@ class PictureClip(ClipSource):
 
 
 class PannedClip(ClipSource):
-    """A pan and zoom over one image, for ``duration`` seconds.
+    """A pan and zoom over one image, for ``duration`` seconds, 640×480 pixels.
 
-    ``size`` is width and height in pixels. Raises FileError if the image cannot be read.
+    Raises FileError if the image cannot be read.
     """
 
-    def __init__(self, picture: Path, duration: float, size: tuple[int, int] = (640, 480)):
+    def __init__(self, picture: Path, duration: float):
         self._name = printable(picture.name)
         self._picture, = PictureReader().read(picture)
-        self.facts = VideoFacts(*size, PANNED_RATE, max(1, round(duration * PANNED_RATE)))
+        self.facts = VideoFacts(640, 480, PANNED_RATE, max(1, round(duration * PANNED_RATE)))
 
     def read(self) -> Iterator[FrameSet]:
         """Yield the views."""

@@ -73,8 +73,7 @@ _PairsRun = _record(
         summary=_record(
             'PairSummary', pairs=_Count, made_worse=_Count,
             worst_psnr_image=str, worst_ssim_image=str, worst_clean_psnr_image=(str, ''),
-            worst_clean_psnr=(_Figure, None), input_moving_error=(_Figure, None),
-            moving_error=(_Figure, None), **_figures(
+            worst_clean_psnr=(_Figure, None), moving_error=(_Figure, None), **_figures(
                 'input_psnr', 'psnr', 'worst_psnr', 'input_ssim', 'ssim', 'worst_ssim',
                 'streak_energy_left', 'mask_precision', 'mask_recall', 'mask_f1', 'mask_iou',
                 'clean_psnr', 'clean_mask_coverage', 'input_flicker', 'flicker')),
