@@ -365,6 +365,6 @@ def search_note(found: Mapping[str, Any]) -> str:
     highest = found['highest_factor']
     if highest is None:
         lowest = min(one['factor'] for one in found['tried'])
-        return f'not sustained at any factor tried, down to {max(lowest, LOWEST):g}x ({limit})'
+        return f'not sustained at any factor tried, down to {lowest:g}x ({limit})'
     more = ', the highest that is tried' if highest * 2 > HIGHEST else ''
     return f'sustained up to {highest:g}x{more}: {found["highest_fps"]:.1f} fps ({limit})'

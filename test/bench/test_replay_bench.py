@@ -122,6 +122,8 @@ def test_runs_in_full_and_trials_have_their_lengths_and_only_what_held_is_the_hi
     assert found['highest_factor'] == 1.9048 and found['highest_fps'] == pytest.approx(19.048)
     assert found['loss_limit'] == 0.01 and len(found['tried']) == 10
     assert search_note(found) == 'sustained up to 1.9048x: 19.0 fps (1 % loss)'
+    none = {'loss_limit': 0.01, 'highest_factor': None, 'tried': [{'factor': 0.01}]}
+    assert search_note(none) == 'not sustained at any factor tried, down to 0.01x (1 % loss)'
 
 
 # Figures
