@@ -92,6 +92,8 @@ def run_soak(
     two samples, and ModuleNotFoundError without matplotlib.
     """
     require()
+    if seconds < 2 * every:
+        raise UserError(f'{seconds:g} s give no two samples {every:g} s apart; sample more often')
     output.mkdir(parents=True, exist_ok=True)
     clip = setting.clip(*size)
     source = PlayedClip(clip.path, even_plan(clip.rainy, rate, seconds))

@@ -8,7 +8,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from derain_ros.bench.soak_run import judge, plot, warm_up_seconds
+from derain_ros.bench.setting import Setting
+from derain_ros.bench.soak_run import judge, plot, run_soak, warm_up_seconds
+from derain_ros.text import UserError
 
 SAMPLE = {
     'seconds': 0.0, 'rss': 300.0, 'pss': 250.0, 'anonymous': 150.0, 'threads': 20,
@@ -70,6 +72,12 @@ def test_the_plot_is_svg_with_a_line_per_series():
              for group in root.iter(f'{space}g') if (group.get('id') or '').startswith('line: ')}
     assert len(lines) == 8
     assert lines['line: p50'].count('M') == 2 and lines['line: p95'].count('M') == 1
+
+
+def test_too_few_samples_are_told_before_the_work(tmp_path):
+    setting = Setting(bag=tmp_path, folder=tmp_path, topic='/none', parameters={})
+    with pytest.raises(UserError, match='no two samples'):
+        run_soak(setting, tmp_path, size=(64, 48), rate=1.0, seconds=9.0, every=5.0)
 
 
 def test_a_few_seconds_of_soak(tmp_path):
