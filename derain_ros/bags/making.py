@@ -225,7 +225,6 @@ class Making:
                 self._place.drop(body)
                 break
             self._result.append(body, record)
-            self._result.settle()
             self._place.drop(body)
         return len(done)
 
@@ -235,7 +234,6 @@ class Making:
                 left = range(done, min(self._place.pending(), default=self._count))
                 Pipeline(recording, self._plan, self._layout, maker, self._result).run(
                     left, progress)
-                self._result.settle()
 
     def _work_there(self, pool: Pool, progress: Callable[[int], Any]) -> None:
         place, there = self._place, self._place.pending()

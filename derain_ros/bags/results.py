@@ -94,14 +94,15 @@ class McapResult:
         self._commit(self._writer.ended)
 
     def append(self, body: Path, record: SegmentRecord) -> None:
-        """Add a segment that another process has written."""
+        """Add a segment that another process has written, and wait until its record is saved."""
         with body.open('rb') as stream:
             self._file.flush()
             _copy(stream, self._file, record.size)
         self._commit(record)
+        self._settle()
 
     def _commit(self, record: SegmentRecord) -> None:
-        self.settle()
+        self._settle()
         self._file.flush()
         start, self._end = self._end, self._end + record.size
         self.records.append(record)
@@ -111,7 +112,7 @@ class McapResult:
         settle_on_disk(self._file, start, record.size)
         record.save(self._folder / f'{number:06d}.json')
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Wait until the records of all segments are saved."""
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -125,7 +126,7 @@ class McapResult:
         That is rosbag2's ``metadata``, the attachments and metadata records of the source,
         ``kept``, each as its index and bytes, and the index. ``total`` sums up all segments.
         """
-        self.settle()
+        self._settle()
         self._file.seek(self._end)
         self._file.truncate()
         end, indexes = self._end, {AttachmentIndex: [], MetadataIndex: []}
@@ -162,7 +163,7 @@ class McapResult:
     def close(self) -> None:
         """Close the file; segments without a record are lost."""
         with suppress(OSError, ValueError):
-            self.settle()
+            self._settle()
         self._commits.shutdown()
         with suppress(OSError):
             self._file.close()
@@ -262,9 +263,6 @@ class SqliteResult:
         self.records.append(record)
         self._database.execute(f'PRAGMA user_version = {len(self.records)}')
         self._database.execute('COMMIT')
-
-    def settle(self) -> None:
-        """Do nothing: records are saved when a segment is committed."""
 
     def finish(self, metadata: str, *_: Any) -> None:
         """Add rosbag2's metadata and close the file; sqlite3 bags cannot hold attachments."""
