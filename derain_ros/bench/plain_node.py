@@ -5,8 +5,6 @@ converts, infers, converts back and publishes, a SingleThreadedExecutor. It has 
 ``derain_node`` for the camera ``camera``.
 """
 
-import argparse
-import sys
 import time
 from contextlib import suppress
 
@@ -15,7 +13,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 
 from derain_ros.engines import Engine, create_engine
@@ -74,19 +71,15 @@ def to_message(pixels: np.ndarray, encoding: str) -> Image:
     return message
 
 
-def main(args: list[str] | None = None) -> int:
+def main() -> None:
     """Run the node until SIGINT."""
-    arguments = sys.argv[1:] if args is None else args
-    parser = argparse.ArgumentParser(prog='plain_node', description=__doc__)
-    parser.parse_args(remove_ros_args(['plain_node', *arguments])[1:])
-    rclpy.init(args=arguments)
+    rclpy.init()
     executor = SingleThreadedExecutor()
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         executor.add_node(PlainNode())
         executor.spin()
     rclpy.try_shutdown()
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
