@@ -209,7 +209,8 @@ def live_run(
     """
     logs.mkdir(parents=True, exist_ok=True)
     domain = isolate(profile=not plain)
-    names = ','.join(camera.name for camera in source.cameras)
+    # In quotes, as YAML takes off and yes for booleans.
+    names = ','.join(f"'{camera.name}'" for camera in source.cameras)
     arguments = [_PLAIN if plain else _DERAIN, '--ros-args', '-p', f'cameras:=[{names}]']
     topics: dict[str, type] = {}
     for camera in source.cameras:
