@@ -225,7 +225,7 @@ def camera_level(
         return DiagnosticStatus.WARN, '; '.join(problems)
     off = f'switched off ({switched_off}): ' if switched_off else ''
     if not new.published and new.idle:
-        return DiagnosticStatus.OK, f'{off}idle: nobody subscribes to the outputs'
+        return DiagnosticStatus.OK, f'{off}idle: nobody subscribes to the images'
     return DiagnosticStatus.OK, (
         f'{off}{new.published} published, {new.dropped} dropped since the last report')
 

@@ -109,11 +109,14 @@ class Worker:
             for work in works:
                 if work.outcome is None:
                     self._guarded(self._end, work)
-                finished.add(work)
-                self._mailbox.finish(work.camera.name, work.outcome)
             for work in works:
+                outcome = work.outcome
                 self._guarded(self._probe, work)
                 self._guarded(self._publish_intensity, work)
+                if outcome is Outcome.IDLE:
+                    outcome = work.outcome  # what cannot be read has failed
+                finished.add(work)
+                self._mailbox.finish(work.camera.name, outcome)
         except Exception:  # never expected, but the counts must still add up
             self._node.get_logger().error(traceback.format_exc())
             for work in works:
@@ -131,8 +134,7 @@ class Worker:
     def _begin(self, work: Work) -> None:
         camera, live = work.camera, work.live
         work.wanted = camera.outputs.wanted(live)
-        if not work.wanted and not (live.rain_gate and live.enabled and (
-                camera.outputs.wants_intensity() or self._wants_intensity())):
+        if not work.wanted and not (live.enabled and self._wants_intensity_of(camera)):
             work.outcome = Outcome.IDLE
             return
         start = time.perf_counter()
@@ -151,6 +153,9 @@ class Worker:
         if work.wanted:
             self._read(work, decode=work.needs_engine or self._outputs.need_pixels(work))
         camera.record.took('decode', time.perf_counter() - start)
+
+    def _wants_intensity_of(self, camera: Camera) -> bool:
+        return camera.outputs.wants_intensity() or self._wants_intensity()
 
     def _reason_to_bypass(self, work: Work) -> str:
         if not work.live.enabled:
@@ -243,12 +248,13 @@ class Worker:
     def _prepare(self, work: Work, *, patient: bool = False) -> tuple[Size, bool]:
         """Return the size to derain a frame at, and whether the engine is warm for it.
 
-        With the rain gate it must also be warm for the patches that are probed while it is dry.
+        With the rain gate, and for a probe, it must also be warm for the patches that are probed.
         """
         name = work.camera.name
         self._derained_in[name] = size = self._sizes.choose(
             name, work.frame.size, time.monotonic())
-        sizes = [size, patch_size(size)] if work.live.rain_gate else [size]
+        probing = work.live.rain_gate or not work.needs_engine
+        sizes = [size, patch_size(size)] if probing else [size]
         return size, self._supervisor.prepare(
             [(1, *one, 3) for one in sizes], patient=patient and self._sizes.is_uneven(name))
 
@@ -304,7 +310,9 @@ class Worker:
                 Outcome.FAILED, Outcome.DROPPED):
             return
         live, record = work.live, work.camera.record
-        if not (live.rain_gate and live.enabled and record.probe_due()):
+        if not live.enabled or not (live.rain_gate or self._wants_intensity_of(work.camera)):
+            return
+        if not record.probe_due():
             return
         self._read(work, decode=True)
         if min(work.frame.size) < MINIMUM_SIDE:

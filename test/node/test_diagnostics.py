@@ -108,7 +108,7 @@ def failed(reason, by_engine):
     (NEW, 3, failed('it hangs', True), [],
      '', ERROR, '3 frames were not derained, the last one: it hangs'),
     (NEW, 0, FRAMES, ['silent', 'durability on /x'], '', WARN, 'silent; durability on /x'),
-    (Counts(idle=2), 0, FRAMES, [], '', OK, 'idle: nobody subscribes to the outputs'),
+    (Counts(idle=2), 0, FRAMES, [], '', OK, 'idle: nobody subscribes to the images'),
 ])
 def test_level_and_message_of_a_camera(new, faults, frames, problems, off, level, message):
     assert camera_level(new, faults, frames, problems, off) == (level, message)

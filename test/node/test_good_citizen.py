@@ -281,3 +281,15 @@ def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
     stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
     assert found[-1].header.frame_id == 'lens'
     assert found[-1].header.stamp.nanosec == 10 * found[-1].header.stamp.sec > 0
+
+
+def test_a_camera_may_serve_as_a_rain_gauge_alone_and_tells_what_it_cannot_read(rig):
+    rig.engine.command(mask=200)
+    stream = Stream(rig, 'given')
+    found = stream.listen('rain_intensity', RelativeHumidity)
+    stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
+    stream.until(lambda: 'the images' in rig.peer.says('given'), 'word of it')
+    assert rig.peer.counts('given')['published'] == 0
+    stream.messages = lambda number: image(number, encoding='plasma')
+    stream.warned("'plasma'")
+    assert rig.peer.settled_counts('given')['failed'] > 0
