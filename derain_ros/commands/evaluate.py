@@ -25,7 +25,7 @@ exit status: 0 all done, 1 some pairs failed (each is named), 2 wrong arguments
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +54,7 @@ from derain_ros.engines.model_facts import model_facts
 from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate, evaluate_bag
 from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
 from derain_ros.files import check_folder
-from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs
+from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs, FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.replacing import replace_file
 from derain_ros.text import UserError
@@ -156,20 +156,29 @@ def _sweep(args: argparse.Namespace) -> int:
         raise UsageError('--sweep renders single pictures; leave --clip out')
     _check_outputs(args)
     with refusing():
-        frames = list(FolderFrames(args.clean, None, None).read())
-    status = report_failed(
-        [frame.reason for frame in frames if isinstance(frame, BadPair)], 'pictures')
-    pictures = [frame.rainy for frame in frames if not isinstance(frame, BadPair)]
-    if not pictures:
-        raise UsageError(f'{args.clean}: no readable picture')
+        frames = FolderFrames(args.clean, None, None)
+    bad: dict[str, str] = {}
+
+    def readable() -> Iterator[FrameSet]:
+        for frame in frames.read():
+            if isinstance(frame, BadPair):
+                bad[frame.name] = frame.reason
+            else:
+                yield frame
+
     axis, runs = SWEEPS[args.sweep], {}
     for name in dict.fromkeys([args.model, *args.against]):
         options = argparse.Namespace(**{**vars(args), 'model': name})
         with open_engine(options) as engine, progress_bar(
-                len(pictures) * len(axis.values), 'picture') as bar:
+                len(frames) * len(axis.values), 'picture') as bar:
+            pictures = (frame.rainy for frame in readable())
             points = sweep(args.sweep, pictures, engine, bar.update)
+        if not points:
+            report_failed(list(bad.values()), 'pictures')
+            raise UsageError(f'{args.clean}: no readable picture')
         runs[name] = points
-        print(f'{name}: {axis.title}, {axis.unit}; means over {len(pictures)} pictures')
+        count = len(frames) - len(bad)
+        print(f'{name}: {axis.title}, {axis.unit}; means over {count} pictures')
         print(f'  {axis.unit:>6}  {"rainy, dB":>9}  {"derained":>8}  {"gain":>5}  {"mask F1":>7}')
         for point in points:
             print(f'  {point.value:>6g}  {point.rainy:>9.2f}  {point.derained:>8.2f}  '
@@ -179,13 +188,13 @@ def _sweep(args: argparse.Namespace) -> int:
     def page() -> str:
         from derain_ros.report.page import make_sweep_page
 
-        return make_sweep_page(axis, runs, len(pictures))
+        return make_sweep_page(axis, runs, count)
 
     _write_outputs(args, {
-        'kind': 'sweep', 'sweep': args.sweep, 'pictures': len(pictures), 'runs': [
+        'kind': 'sweep', 'sweep': args.sweep, 'pictures': count, 'runs': [
             {'model': name, 'points': [asdict(point) for point in points]}
             for name, points in runs.items()]}, page)
-    return status
+    return report_failed(list(bad.values()), 'pictures')
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ Rain is rendered over the user's own dry pictures, from the same seeds at every 
 sweep, so that only the quantity that the sweep names changes along it.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,22 +75,22 @@ def rain_at(kind: str, value: float, image: np.ndarray, seed: int) -> RainyImage
 
 
 def sweep(
-    kind: str, pictures: Sequence[np.ndarray], engine: Engine,
+    kind: str, pictures: Iterable[np.ndarray], engine: Engine,
     progress: Callable[[], None] = lambda: None
 ) -> list[SweepPoint]:
     """Measure an engine along a sweep over dry pictures, uint8, H×W×3, BGR.
 
-    ``progress`` is called after each picture at each point.
+    ``progress`` is called after each picture at each point. Returns no points if there are no
+    pictures.
     """
-    points = []
-    for value in SWEEPS[kind].values:
-        scores, counts = [], MaskCounts()
-        for seed, picture in enumerate(pictures):
+    scores, counts = defaultdict(list), defaultdict(MaskCounts)
+    for seed, picture in enumerate(pictures):
+        for value in SWEEPS[kind].values:
             rainy = rain_at(kind, value, picture, seed)
             output = engine.infer(rainy.image[None])
-            scores.append([
+            scores[value].append([
                 counted_psnr_y(image, picture) for image in (rainy.image, output.image[0])])
-            counts += count_mask(output.rain_mask[0], 255 * rainy.streaks)
+            counts[value] += count_mask(output.rain_mask[0], 255 * rainy.streaks)
             progress()
-        points.append(SweepPoint(value, *np.mean(scores, 0).tolist(), counts.f1))
-    return points
+    return [SweepPoint(value, *np.mean(found, 0).tolist(), counts[value].f1)
+            for value, found in scores.items()]

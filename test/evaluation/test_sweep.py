@@ -8,7 +8,8 @@ import pytest
 from evaluate_files import write_model, write_picture
 
 from derain_ros.cli import main
-from derain_ros.evaluation.sweep import SWEEPS, SweepPoint, conclude, rain_at
+from derain_ros.engines.contract import Derained
+from derain_ros.evaluation.sweep import SWEEPS, SweepPoint, conclude, rain_at, sweep
 
 PICTURE = np.full((120, 160, 3), 60, np.uint8)
 
@@ -90,3 +91,30 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path, derain):
         'evaluate', '--clean', tmp_path / 'dry', '--sweep', 'rate', '--model', model, status=1)
     assert 'b.png: not a picture' in captured.err
     assert 'means over 1 pictures' in captured.out
+
+
+def test_a_folder_without_a_readable_picture_is_told(tmp_path, capsys):
+    (tmp_path / 'dry').mkdir()
+    (tmp_path / 'dry' / 'b.png').write_text('torn')
+    model = write_model(tmp_path / 'cut.onnx', 110)
+    assert main(['evaluate', '--clean', str(tmp_path / 'dry'), '--sweep', 'rate', '--model',
+                 str(model)]) == 2
+    told = capsys.readouterr().err
+    assert 'b.png: not a picture' in told and 'no readable picture' in told
+
+
+def test_pictures_are_read_one_at_a_time():
+    waiting = []
+
+    class Cut:
+        def infer(self, images):
+            assert len(waiting) == 1
+            return Derained(images, np.zeros(images.shape[:3], np.uint8))
+
+    def pictures():
+        for level in (60, 90):
+            waiting.append(level)
+            yield np.full((96, 96, 3), level, np.uint8)
+            waiting.clear()
+    points = sweep('rate', pictures(), Cut())
+    assert [point.value for point in points] == list(SWEEPS['rate'].values)
