@@ -77,10 +77,12 @@ def work_on_bags(
     bags are distributed to the workers of the pool, otherwise segments of bags.
     """
     failed: dict[Path, str] = {}
+    earlier: list[Path] = []
     with _open_pool(args, engine, 0 if whole else None) as pool:
         def one(job: tuple[Path, Path]) -> None:
             source, out = job
             if out.exists() and not partial_of(out).exists():
+                earlier.append(source)
                 return
             try:
                 if work(source, out, pool):
@@ -99,7 +101,8 @@ def work_on_bags(
     for source, reason in failed.items():
         said = reason if str(source) in reason else f'{source}: {reason}'
         print_error(printable(said))
-    print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}')
+    print(f'{len(jobs) - len(failed)} of {len(jobs)} bags {done} to {printable(args.output)}'
+          + (f', {len(earlier)} of them earlier' if earlier else ''))
     return 1 if failed else 0
 
 

@@ -192,6 +192,8 @@ def test_a_folder_of_drives_and_one_that_fails(cluster, tmp_path, capsys):
     write_bag(tmp_path / 'c', drive())
     (tmp_path / 'c' / 'c.mcap').replace(drives / 'sub' / 'c' / 'c.mcap')
     assert main([*command, '--workers', '1']) == 0
+    assert '3 of 3 bags derained' in (told := capsys.readouterr().out)
+    assert 'out, 2 of them earlier' in told
     again = tree(tmp_path / 'out')
     assert {name: again[name] for name in done} == done
     assert again['sub/c/c.mcap'] == again['a/a.mcap']
