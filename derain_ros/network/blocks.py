@@ -143,3 +143,24 @@ class TokenLevel(nn.Module):
             tokens = attention(tokens, covered)
         tokens = self.after(tokens)
         return reach(cells + self.up(tokens)), tokens
+
+
+class Overview(nn.Module):
+    """What the whole picture tells of its rain: N×channels×H×W to N×out×1×1, 0 at first.
+
+    A streak alone looks like a wire or a marking; many that lean alike do not. So features of all
+    places are averaged, ``width`` of them, and two linear layers make of these means what to do.
+    """
+
+    def __init__(self, channels: int, width: int, out: int) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(channels, width, 1)
+        self.judge = nn.Conv2d(width, width, 1)
+        self.tell = nn.Conv2d(width, out, 1)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Judge; see the class for shapes."""
+        seen = functional.relu(self.look(features)).mean((2, 3), keepdim=True)
+        return self.tell(functional.relu(self.judge(seen)))

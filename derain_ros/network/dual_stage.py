@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from derain_ros.network.attention import ClusteredAttention, WindowAttention
 from derain_ros.network.blocks import (
+    Overview,
     SubpixelConv,
     TokenLevel,
     gated_blocks,
     order_by_pixel,
     plain_blocks,
+    reach,
     unfold,
 )
 from derain_ros.network.rain_mask import DryFill, RainMaskHead, StreakResponse, halve
@@ -95,6 +97,8 @@ class DualStageConfig:
         1, or 2 for a network of which all but the stem and the last detail works at half the
         resolution told elsewhere: squares of 2×2 pixels take the place of pixels. The blocks of
         ``half_blocks`` before the last convolution are then plain.
+    overview
+        Features that are averaged over the whole picture after stage 1; 0 for none.
 
     """
 
@@ -113,6 +117,7 @@ class DualStageConfig:
     stage2: bool = True
     past: int = 0
     unit: int = 1
+    overview: int = 0
 
 
 VARIANTS = {
@@ -123,6 +128,7 @@ VARIANTS = {
         stage1_blocks=(1, 1),
         stage2_blocks=(1, 2),
         token_blocks=(2, 1),
+        overview=64,
     ),
     'base': DualStageConfig(
         stem=32,
@@ -134,6 +140,7 @@ VARIANTS = {
         token_blocks=(2, 2),
         heads=4,
         clusters=32,
+        overview=64,
     ),
     'large': DualStageConfig(
         stem=64,
@@ -145,9 +152,10 @@ VARIANTS = {
         token_blocks=(8, 8),
         heads=8,
         clusters=64,
+        overview=64,
     ),
 }
-VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2)
+VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2, overview=0)
 VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=24) for name in ('nano', 'base')}
 """Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
 Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline.
@@ -202,6 +210,8 @@ class DualStageNetwork(nn.Module):
                 token, config.heads, blend=config.mask_attention, loose=unit > 1, **options)],
         )
         self.stage1_after = gated_blocks(cell, after)
+        if config.overview:
+            self.overview = Overview(token, config.overview, 2 * cell + 1)
         self.coarse = _zeroed(nn.Conv2d(cell, 48 * unit**2, 1))
         self.mask_detail = _zeroed(nn.Conv2d(cell, 16 * unit**2, 1))
 
@@ -304,6 +314,10 @@ class DualStageNetwork(nn.Module):
             shut = rain * torch.sigmoid(self.shut)
             cells = cells + shut * (self.mask_token - cells)
         cells, tokens = self.stage1_tokens(cells, covered)
+        if self.config.overview:
+            slope, shift, rainy = self.overview(tokens).split(
+                [cells.shape[1], cells.shape[1], 1], 1)
+            cells = reach(cells + cells * slope + shift)
         cells = self.stage1_after(cells)
         coarse, detail, finer = self.coarse(cells), None, None
         if past is not None:
@@ -316,6 +330,8 @@ class DualStageNetwork(nn.Module):
             if self.config.unit > 1:
                 finer = self.mask_fine(half)
         mask, trust = logits + self.mask_detail(cells), None
+        if self.config.overview:
+            mask = mask + rainy
         if past is not None:
             mask = mask + self.second_look.to_mask(past) + told[:, 16:]
             trust = self.second_look.gate(cells) + self.second_look.past_gate(past) + told[:, :16]

@@ -35,8 +35,9 @@ def _with_unit(network: DualStageNetwork, weights: dict[str, Tensor]) -> dict[st
         return planes.repeat_interleave(unit, axis).repeat_interleave(unit, axis + 1)
 
     # Blocks at half the resolution are of another kind there, and stay as they were made.
+    left_out = ('half_after.', *(() if network.config.overview else ('overview.',)))
     turned = {
-        **{name: each for name, each in weights.items() if not name.startswith('half_after.')},
+        **{name: each for name, each in weights.items() if not name.startswith(left_out)},
         **{name: each for name, each in network.state_dict().items()
            if name.startswith('half_after.')}}
     turned['cells.weight'] = repeated(weights['cells.weight'], 2) / unit**2
@@ -55,8 +56,8 @@ def fit_weights(network: DualStageNetwork, weights: dict[str, Tensor]) -> list[s
     """Load weights of this network, or of an earlier one that it extends.
 
     ``network``: as it was made: what the weights lack and starts at zero changes nothing, so it
-    stays, and so does the second look, which single frames do not take; a larger unit starts from
-    the weights of a unit of 1, about as good. ``weights``: by name. Returns
+    stays, and so do the second look and the overview, which add nothing at first; a larger unit
+    starts from the weights of a unit of 1, about as good. ``weights``: by name. Returns
     names of the parameters that stay as they were made. Raises RuntimeError: the weights do not
     fit.
     """
@@ -65,7 +66,8 @@ def fit_weights(network: DualStageNetwork, weights: dict[str, Tensor]) -> list[s
         weights = _with_unit(network, weights)
     new = [
         name for name, value in network.named_parameters()
-        if name not in weights and (name.startswith('second_look.') or not value.any())
+        if name not in weights
+        and (name.startswith(('second_look.', 'overview.')) or not value.any())
     ]
     kept = {name: network.get_parameter(name).detach() for name in new}
     try:
