@@ -162,5 +162,7 @@ class Overview(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Judge; see the class for shapes."""
-        seen = functional.relu(self.look(features)).mean((2, 3), keepdim=True)
-        return self.tell(functional.relu(self.judge(seen)))
+        seen = functional.relu(self.look(features))
+        # A sum over the places of a large picture may exceed the range of float16.
+        means = seen.float().mean((2, 3), keepdim=True).to(seen.dtype)
+        return self.tell(functional.relu(self.judge(means)))
