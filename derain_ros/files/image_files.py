@@ -17,6 +17,7 @@ import numpy as np
 from derain_ros.bags.fleet import walk
 from derain_ros.engines import Engine
 from derain_ros.files import FileError, check_folder
+from derain_ros.images.compressed import lacks_end
 from derain_ros.images.decoder_warnings import decode_noting_damage
 from derain_ros.images.pipeline import Frame
 from derain_ros.images.pixel_formats import bits_in_use, eight_bits
@@ -167,14 +168,17 @@ def _decode(path: Path) -> np.ndarray:
     if path.exists() and not path.is_file():  # a pipe or device may have no end
         raise FileError(f'{path}: not a file')
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise FileError(f'{path}: {error.strerror or error}') from error
-    if data.size == 0:
+    if not content:
         raise FileError(f'{path}: the file is empty')
+    data = np.frombuffer(content, np.uint8)
     image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if damage:
         raise FileError(f'{path}: damaged in the middle ({damage}); get it again')
+    if lacks_end(content):
+        raise FileError(f'{path}: its end is missing; get it again')
     samples = None if image is None else image.dtype
     if samples == np.float32:  # Radiance files, .hdr, can be read as 8-bit
         image, _ = decode_noting_damage(data, cv2.IMREAD_COLOR)

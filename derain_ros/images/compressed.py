@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,13 +200,24 @@ def _read_header(data: bytes) -> _Header:
         'JPEG (ff d8 ff) or PNG (89 50 4e 47); set the publisher to jpeg or png')
 
 
-def _read_jpeg_header(data: bytes) -> _Header:
-    header = None
-    one_scan = False
+def lacks_end(data: bytes) -> bool:
+    """Return whether a file is a JPEG without its end, which the decoder may have made up."""
+    if data.startswith(_JPEG_START):
+        with suppress(struct.error, IndexError):
+            *_, (marker, position) = _jpeg_markers(data)
+            return marker == _START_OF_SCAN and data.rfind(_JPEG_END, position) < 0
+    return False
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers with a length, up to the first scan, and the position of the length.
+
+    Raises struct.error or IndexError if the data end before, or there are too many markers.
+    """
     position = 2
     for _ in range(_MOST_MARKERS):
         if data[position] != 0xFF:
-            break
+            return
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
@@ -214,6 +226,17 @@ def _read_jpeg_header(data: bytes) -> _Header:
         if marker in _WITHOUT_LENGTH:
             continue
         (length,) = struct.unpack_from('>H', data, position)
+        yield marker, position
+        if marker == _START_OF_SCAN:
+            return
+        position += length
+    raise IndexError
+
+
+def _read_jpeg_header(data: bytes) -> _Header:
+    header = None
+    one_scan = False
+    for marker, position in _jpeg_markers(data):
         if marker in _START_OF_FRAME:
             height, width, channels = struct.unpack_from('>HHB', data, position + 3)
             least = height * width // _MOST_PIXELS_PER_BYTE if marker < _FIRST_ARITHMETIC else 0
@@ -225,10 +248,6 @@ def _read_jpeg_header(data: bytes) -> _Header:
                 found = f'a JPEG cut off at {len(data)} bytes'
                 refuse('data', found, 'an end marker', _CHECK_LINK)
             one_scan = header is not None and sequential and data[position + 2] == channels
-            break
-        position += length
-    else:
-        header = None
     if header is None:
         refuse('data', 'a JPEG without a readable frame header', 'a whole JPEG', _CHECK_LINK)
     # The start marker cannot occur inside a scan, so this counts every scan.

@@ -96,13 +96,18 @@ def test_bad_files_are_named_and_the_others_done(tmp_path, run):
     whole = _write(tmp_path / 'whole.jpg', picture(1)).read_bytes()
     half = len(whole) // 2
     (source / 'lost.jpg').write_bytes(whole[:half] + whole[half + 100:])
+    # After a power loss a file may have its length, but zeros at its end.
+    noise = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    whole = _write(tmp_path / 'noise.jpg', noise).read_bytes()
+    (source / 'zeros.jpg').write_bytes(whole[:-2000] + bytes(2000))
     (source / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
     captured = run(source, '-o', tmp_path / 'out', status=1)
     assert list(tree(tmp_path / 'out')) == ['a.png', 'z.png']
-    for name in ('small.png', 'empty.jpg', 'text.jpg', 'torn.png', 'gone.png', 'lost.jpg'):
+    for name in ('small.png', 'empty.jpg', 'text.jpg', 'torn.png', 'gone.png', 'lost.jpg',
+                 'zeros.jpg'):
         assert captured.err.count(f'derain: error: {source / name}: ') == 1
     assert 'lost.jpg: damaged in the middle (Corrupt JPEG data: ' in captured.err
-    assert '2 of 8 images' in captured.out
+    assert '2 of 9 images' in captured.out
 
 
 @pytest.mark.parametrize('names, options', [
