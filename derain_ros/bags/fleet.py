@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from derain_ros.bags.damage import BagError
@@ -24,8 +25,15 @@ def is_bag(path: Path) -> bool:
     """Return whether a path is a ROS bag; False for a folder that cannot be read."""
     if path.is_dir():
         return os.access(path, os.R_OK) and any(
-            file.name == 'metadata.yaml' or storage_of(file) for file in path.iterdir())
+            storage_of(file) or _describes_bag(file) for file in path.iterdir())
     return bool(storage_of(path)) or path.suffix.lower() == '.bag'
+
+
+def _describes_bag(file: Path) -> bool:
+    """Return whether a file is the metadata.yaml of a bag; folders of pictures have some too."""
+    with suppress(OSError):
+        return file.name == 'metadata.yaml' and b'rosbag2_bagfile_information' in file.read_bytes()
+    return True
 
 
 def holds_bags(path: Path) -> bool:
@@ -72,8 +80,8 @@ def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
             jobs.append((here, destination / here.relative_to(source)))
             below.clear()
     if not jobs:
-        raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file, and neither '
-                       'does a folder in it')
+        raise BagError(f'{source}: holds no metadata.yaml of a bag and no .mcap or .db3 file, '
+                       'and neither does a folder in it')
     return jobs
 
 

@@ -238,7 +238,8 @@ class Recording:
         elif not storage_of(source):
             raise BagError(f'{source}: neither a folder nor an .mcap or .db3 file')
         if not files:
-            raise BagError(f'{source}: holds no metadata.yaml and no .mcap or .db3 file')
+            raise BagError(
+                f'{source}: holds no metadata.yaml of a bag and no .mcap or .db3 file')
         self.storage = storage_of(files[0]) or 'sqlite3'
         for path in files:
             try:

@@ -26,13 +26,14 @@ def test_folders_are_searched_through_links_and_say_what_they_leave_out(
     (other / 'back').symlink_to(folder)
     for name in ('e.heic', 'f.HEIC', 'notes'):
         (folder / name).write_bytes(b'x')
+    (folder / 'metadata.yaml').write_text('camera: front\n')  # not that of a bag
     copy = shutil.copytree(folder, tmp_path / 'copy', ignore=lambda *_: ['back'])
     options = {
         'image': [folder, '-o', out], 'rain': [folder, '-o', out], 'video': [folder, '-o', out],
         'gate': ['--pan', folder, '--duration', '1'],
         'evaluate': ['--rainy', folder, '--clean', copy]}[command]
     captured = derain(command, *options, *cut_model * (command != 'rain'))
-    assert f'{folder}: left out: 2 .heic, 1 without a suffix' in captured.err
+    assert f'{folder}: left out: 2 .heic, 1 .yaml, 1 without a suffix' in captured.err
     if command in ('image', 'rain'):
         assert sorted(str(path.relative_to(out)) for path in out.rglob('*.png')) == [
             'a.png', 'c.png', 'e.png', 'link/d.png', 'sub/b.png']
