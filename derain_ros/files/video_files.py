@@ -140,7 +140,10 @@ def probe_video(source: Path) -> VideoFacts:
             length = (int(tag[1]) * 60 + int(tag[2])) * 60 + Fraction(tag[3])
         elif container.duration and len(container.streams) == 1:
             length = Fraction(container.duration, av.time_base)
-        frames = stream.frames or (round(length * (mean or rate)) if length else 0)
+        # The file of a trimmed clip may hold frames that are not shown; old PyAV has no index.
+        shown = [not one.is_discard for one in getattr(stream, 'index_entries', ())]
+        frames = (stream.frames if all(shown) else sum(shown)) or (
+            round(length * (mean or rate)) if length else 0)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         if (height, width) != (stream.height, stream.width):
             aspect = 1 / aspect

@@ -1,5 +1,6 @@
 """Videos as people have them: times, sound, shape of pixels, turned, mirrored and damaged."""
 
+import struct
 from fractions import Fraction
 
 import cv2
@@ -22,7 +23,7 @@ from derain_ros.files import FileError
 from derain_ros.files.clip_sources import VideoFacts
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.split_video import write_clip
-from derain_ros.files.video_files import VideoClip, new_video
+from derain_ros.files.video_files import VideoClip, new_video, probe_video
 
 TIMES = [number / 10 for number in range(6)] + [1.0, 1.5, 2.0]
 
@@ -134,6 +135,17 @@ def test_a_recording_that_broke_off_is_told(tmp_path):
     source.write_bytes(content[:len(content) // 2])
     *frames, bad = VideoClip(source).read()
     assert len(frames) > 3 and ' s before its end' in bad.reason
+
+
+def test_a_clip_trimmed_without_coding_it_again_is_whole(tmp_path):
+    source = write_video(tmp_path / 'in.mp4', 30, rate=Fraction(10))
+    content = bytearray(source.read_bytes())
+    place = content.index(b'elst') + 12
+    struct.pack_into('>Ii', content, place, 1200, round(0.9 / probe_video(source).time_base))
+    source.write_bytes(content)
+    clip = VideoClip(source)
+    assert [frame.seconds for frame in clip.read()] == [Fraction(n, 10) for n in range(12)]
+    assert clip.facts.frames == 12
 
 
 def test_frames_of_another_size_are_scaled_between_bars_and_counted(tmp_path):
