@@ -336,11 +336,13 @@ class Recording:
                 break
         ids: dict[int, int] = {}
         for own in connections:
-            # A file may have several channels of one topic, with different QoS profiles.
+            # A file may have several channels of one topic, with different QoS profiles, and a
+            # merged one different definitions of its type.
             same = [one for one in self.connections
                     if (one.topic, one.msgtype, one.ext.serialization_format)
                     == (own.topic, own.msgtype, own.ext.serialization_format)
-                    and (one.ext == own.ext or one.id not in ids.values())]
+                    and (one.ext == own.ext or one.id not in ids.values())
+                    and (one.msgdef == own.msgdef or not (one.msgdef.data and own.msgdef.data))]
             same.sort(key=lambda one: one.ext != own.ext)
             number = same[0].id if same else len(self.connections) + 1
             ours = same[0] if same else own._replace(id=number, msgcount=0)

@@ -215,8 +215,8 @@ class SqliteResult:
             database.execute('BEGIN')
             for table in TABLES:
                 database.execute(table)
-            for schema in _schemas(topics).values():
-                digest = next(t.digest for t in topics if t.msgtype == schema.name)
+            for key, schema in _schemas(topics).items():
+                digest = next(topic.digest for topic in topics if _schema_key(topic) == key)
                 database.execute(
                     'INSERT INTO message_definitions VALUES (?, ?, ?, ?, ?)',
                     (schema.id, schema.name, schema.encoding,
@@ -287,14 +287,14 @@ def _built(record: Any) -> bytes:
     return builder.end()
 
 
-def _schema_key(topic: Connection) -> tuple[str, Origin | None]:
-    """Return the identity of a schema: for ROS its type, else type, encoding and content."""
-    return topic.msgtype, None if topic.msgdef.data else topic.owner
+def _schema_key(topic: Connection) -> tuple[str, str, Origin | None]:
+    """Return the identity of a schema: type and definition, of foreign ones also the encoding."""
+    return topic.msgtype, topic.msgdef.data, None if topic.msgdef.data else topic.owner
 
 
-def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, Origin | None], Schema]:
+def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, str, Origin | None], Schema]:
     """Return one schema for each key of :func:`_schema_key`, ids from 1 on."""
-    schemas: dict[tuple[str, Origin | None], Schema] = {}
+    schemas: dict[tuple[str, str, Origin | None], Schema] = {}
     for topic in topics:
         key = _schema_key(topic)
         if key in schemas or not topic.msgtype:

@@ -177,7 +177,7 @@ class TopicList:
     def __init__(self) -> None:
         self.connections: list[Connection] = []
         self.undefined_types: list[str] = []
-        self._copies: dict[tuple[str, str, str], int] = {}
+        self._copies: dict[tuple[str, ...], int] = {}
 
     def add(self, topic: str, like: Connection) -> int:
         """Add a topic that differs from another only in its name; return its id."""
@@ -195,7 +195,7 @@ class TopicList:
     def copy(self, recorded: Connection, topic: str | None = None) -> int:
         """Add a recorded topic, under another name if ``topic`` is given; return its id."""
         topic = topic or recorded.topic
-        key = topic, recorded.msgtype, repr(recorded.ext)
+        key = topic, recorded.msgtype, repr(recorded.ext), recorded.msgdef.data
         if key not in self._copies:
             defined = recorded
             if not (recorded.owner and recorded.owner.schema) and (

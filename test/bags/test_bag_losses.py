@@ -272,6 +272,33 @@ def test_foreign_channels_are_kept_as_they_are(tmp_path, engine):
     assert (pose.data, pose.publish_time, pose.sequence) == (b'{"x": 1}', START + 8, 3)
 
 
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_type_with_two_definitions_keeps_both(storage, tmp_path, engine):
+    # As in a merged bag of two robots, or of the days before and after an update.
+    rows = [('/one/gear', 'uint8 a\n'), ('/two/gear', 'uint8 a\nuint8 b\n'),
+            ('/gear', 'uint8 a\n'), ('/gear', 'uint8 a\nuint8 b\n')]
+
+    def extra(writer):
+        for number, (topic, text) in enumerate(rows):
+            schema = writer.register_schema('my_msgs/msg/Gear', 'ros2msg', text.encode())
+            channel = writer.register_channel(topic, 'cdr', schema, {})
+            writer.add_message(channel, START + number, bytes([0, 1, 0, 0, 7, number]), START)
+
+    source = write_mcap(tmp_path / 'in.mcap', drive(), extra=extra)
+    _derain(source, tmp_path / 'out', engine, storage=storage)
+    if storage == 'sqlite3':
+        with closing(sqlite3.connect(tmp_path / 'out' / 'out.db3')) as database:
+            found = database.execute(
+                'SELECT name, encoded_message_definition FROM topics JOIN message_definitions '
+                'USING (type_description_hash) WHERE type = ? ORDER BY topics.id',
+                ('my_msgs/msg/Gear',)).fetchall()
+    else:
+        with (tmp_path / 'out' / 'out.mcap').open('rb') as stream:
+            found = [(channel.topic, schema.data.decode()) for schema, channel, _ in make_reader(
+                stream).iter_messages() if schema.name == 'my_msgs/msg/Gear']
+    assert found == rows
+
+
 def test_depth_of_a_realsense_is_one_note_a_topic(tmp_path, derain):
     rows = []
     for number in range(12):
