@@ -106,7 +106,8 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
                for _, msgtype in topics):
             hint = ('; docs/to_rosbag2.py in the source converts ROS 1 images; names of ROS 2 '
                     'types contain /msg/')
-        if any(msgtype.startswith('foxglove.') for _, msgtype in topics):
+        if any(msgtype.startswith('foxglove.') and msgtype.endswith(', protobuf')
+               for _, msgtype in topics):
             hint += '; docs/to_rosbag2.py in the source converts foxglove images'
         raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
                        f'(topics: {printable(listed)}){hint}')

@@ -391,7 +391,8 @@ def test_a_jpeg_that_is_damaged_in_the_middle_is_named_and_counted(tmp_path, der
 
 @pytest.mark.parametrize('name, encoding, hint', [
     ('sensor_msgs/Image', 'ros1', 'to_rosbag2.py in the source converts ROS 1 images'),
-    ('foxglove.CompressedImage', 'protobuf', 'converts foxglove images')])
+    ('foxglove.CompressedImage', 'protobuf', 'converts foxglove images'),
+    ('foxglove.CompressedImage', 'json', 'json))\n')])  # which nothing converts
 def test_types_that_are_no_images_of_ros_2_are_shown(name, encoding, hint, tmp_path, derain):
     def extra(writer):
         schema = writer.register_schema(name, f'{encoding}msg', b'uint32 height')
@@ -413,11 +414,23 @@ def test_images_of_ros_1_are_converted_by_the_script_that_is_named(tmp_path):
     def extra(writer):
         schema = writer.register_schema('sensor_msgs/Image', 'ros1msg', b'uint32 height')
         channel = writer.register_channel(TOPIC, 'ros1', schema, {})
+        writer.add_message(channel, START - 1, b'cut', START)
         writer.add_message(channel, START, bytes(types.serialize_ros1(recorded, IMAGE)), START)
 
     source = write_mcap(tmp_path / 'in.mcap', [], profile='ros1', extra=extra)
     script = Path(__file__).parents[2] / 'docs' / 'to_rosbag2.py'
-    subprocess.run([sys.executable, script, source, tmp_path / 'out'], check=True)
+
+    def convert(source, out):
+        ended = subprocess.run([sys.executable, script, source, out], capture_output=True)
+        return ended.returncode, ended.stderr.decode().splitlines()
+
+    status, (told,) = convert(source, tmp_path / 'out')
+    assert status == 1 and told.startswith(f'{source}: {TOPIC} at {START - 1} ns: ')
+    for other, out, why in ((source, tmp_path / 'out', 'exists already'),
+                            (tmp_path / 'none.mcap', tmp_path / 'more', 'no such bag'),
+                            (tmp_path / 'out', tmp_path / 'more', 'no images of ROS 1')):
+        status, (told,) = convert(other, out)
+        assert status == 1 and why in told and not (tmp_path / 'more').exists()
     found, = messages_on(read_bag(tmp_path / 'out'), TOPIC)
     assert np.array_equal(found.message.data, picture(1).ravel())
     assert found.message.header.stamp.nanosec == nanoseconds
