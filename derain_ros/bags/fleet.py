@@ -58,8 +58,9 @@ def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
     """Return pairs of source and destination: of one bag, or of every bag below a folder.
 
     ``destination`` is the folder to write: that of the one bag, or the parent of bags at the same
-    relative paths. Links to folders elsewhere are followed. ``.partial`` folders and everything in
-    ``destination`` are skipped. Raises BagError if there is no bag.
+    relative paths. Links to folders elsewhere are followed. Hidden folders, such as the trash of a
+    disk, ``.partial`` folders and everything in ``destination`` are skipped. Raises BagError if
+    there is no bag.
     """
     if not source.is_dir() or is_bag(source):
         return [(source, destination)]
@@ -68,7 +69,8 @@ def bags_below(source: Path, destination: Path) -> list[tuple[Path, Path]]:
 
     def is_new(folder: Path) -> bool:
         place, count = folder.resolve(), len(seen)
-        if folder.name.endswith('.partial') or (folder.is_symlink() and root in place.parents):
+        if folder.name.startswith('.') or folder.name.endswith('.partial') or (
+                folder.is_symlink() and root in place.parents):
             return False
         seen.add(place)
         return len(seen) > count

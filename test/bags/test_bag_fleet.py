@@ -143,7 +143,9 @@ def test_a_folder_of_rainy_drives_is_evaluated(cluster, tmp_path, capsys):
 
 def test_bags_are_found_behind_links_and_under_names_in_capitals(tmp_path):
     drives, other = tmp_path / 'drives', tmp_path / 'other'
-    for folder in (drives / 'a', drives / 'sub' / 'b', other / 'c'):
+    trash = drives / '.Trash-1000' / 'files'
+    trash.mkdir(parents=True)
+    for folder in (drives / 'a', drives / 'sub' / 'b', other / 'c', trash / 'deleted'):
         write_bag(folder, drive())
     (other / 'c' / 'metadata.yaml').unlink()
     file = (other / 'c' / 'c.mcap').rename(other / 'c' / 'C.MCAP')
