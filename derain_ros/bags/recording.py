@@ -366,7 +366,8 @@ class Recording:
                 'written to the file, are also read'))
         connections = []
         for number, topic, msgtype, serialization, profiles, digest in file.topics:
-            encoding, text = file.definitions.get(msgtype, ('', ''))
+            encoding, text = file.definitions.get(
+                (msgtype, digest), file.definitions.get(msgtype, ('', '')))
             definition = NO_DEFINITION
             if encoding in _FORMATS:
                 definition = MessageDefinition(_FORMATS[encoding], text)

@@ -56,9 +56,10 @@ class SqliteFile:
     cannot be opened, BagError or OSError if a copy cannot be written.
 
     ``topics`` are rows of id, name, type, serialization, QoS profiles and hash; ``definitions``
-    holds encoding and text by type, ``counts`` the number of messages by topic id. ``start_time``
-    and ``end_time`` are in ns, None if there is no message. ``damages`` is the damage found so
-    far, and ``has_log`` is true if messages in a log beside the file are read too.
+    holds encoding and text by type, and by type and hash, ``counts`` the number of messages by
+    topic id. ``start_time`` and ``end_time`` are in ns, None if there is no message. ``damages``
+    is the damage found so far, and ``has_log`` is true if messages in a log beside the file are
+    read too.
     """
 
     def __init__(self, path: Path, scratch: Path, *, salvage: bool = False):
@@ -91,8 +92,9 @@ class SqliteFile:
             self._database, 'topics', _TOPICS)]
         self.definitions = {}
         with suppress(sqlite3.Error):
-            self.definitions = {_text(row[1]): tuple(map(_text, row[2:4])) for row in _rows(
-                self._database, 'message_definitions', _DEFINITIONS)}
+            for _, *row in _rows(self._database, 'message_definitions', _DEFINITIONS):
+                kind, encoding, text, digest = map(_text, row)
+                self.definitions[kind] = self.definitions[kind, digest] = encoding, text
         counts: Counter = Counter()
         sums = [0, 0, 0, 0]
         for topic, *found in self._database.execute(

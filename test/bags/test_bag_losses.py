@@ -297,6 +297,9 @@ def test_a_type_with_two_definitions_keeps_both(storage, tmp_path, engine):
             found = [(channel.topic, schema.data.decode()) for schema, channel, _ in make_reader(
                 stream).iter_messages() if schema.name == 'my_msgs/msg/Gear']
     assert found == rows
+    with Recording(tmp_path / 'out') as recording:
+        assert [(one.topic, one.msgdef.data) for one in recording.connections
+                if one.msgtype == 'my_msgs/msg/Gear'] == rows
 
 
 def test_depth_of_a_realsense_is_one_note_a_topic(tmp_path, derain):
