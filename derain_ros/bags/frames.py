@@ -101,9 +101,7 @@ def why_not(message: Any) -> str | None:
         if message.encoding in SUPPORTED_ENCODINGS:
             return None
         return f'encoding {shown(message.encoding)} is not of a camera picture'
-    encoding, separator, _ = message.format.partition(';')
-    if is_compressed_supported(message.format) and (
-            not separator or encoding.strip() in SUPPORTED_ENCODINGS):
+    if is_compressed_supported(message.format):  # whatever the encoding was before
         return None
     return f'format {shown(message.format)} is not of a camera picture'
 

@@ -1,11 +1,12 @@
 """Which topics of a bag are cameras, and what the derained ones are called."""
 
 import pytest
-from bag_files import COMPRESSED, CUSTOM, IMAGE
+from bag_files import COMPRESSED, CUSTOM, IMAGE, START, compressed, write_bag
 from hypothesis import given
 from hypothesis import strategies as st
 
 from derain_ros.bags.damage import BagError
+from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.topics import choose_cameras, output_namespace
 
 
@@ -69,3 +70,11 @@ def test_outputs_are_new_names_one_per_camera(topics):
         name for name, msgtype in topics if msgtype != CUSTOM]
     for name in outputs:
         assert name.startswith('/') and '//' not in name
+
+
+@pytest.mark.parametrize('name', ['nv24; jpeg compressed bgr8', '; jpeg compressed bgr8'])
+def test_a_jpeg_is_of_a_camera_whatever_it_was_made_from(name, tmp_path):
+    topic = '/cam/image_raw/compressed'
+    source = write_bag(tmp_path / 'in', [
+        (topic, COMPRESSED, START, compressed(1, START, format=name))])
+    assert [camera.source for camera in plan_bag(source, tmp_path / 'out').cameras] == [topic]
