@@ -72,7 +72,7 @@ class FrameSizes:
         """Merge sizes in use into a ladder step that holds the frame too; None if that fails."""
         near = [one for one in self._used if _holds(step, one, MOST_MERGED)]
         kept = [one for one in self._used if one not in near]
-        if not near or not _can_keep([*kept, step]):
+        if not near or not can_serve([*kept, step]):
             return None
         for one in (*near, size):
             self._used.pop(one, None)
@@ -80,7 +80,7 @@ class FrameSizes:
         return step
 
     def _admits(self, size: Size) -> bool:
-        return _can_keep([*self._used, size])
+        return can_serve([*self._used, size])
 
 
 def ladder_step(side: int) -> int:
@@ -91,7 +91,8 @@ def ladder_step(side: int) -> int:
     return step
 
 
-def _can_keep(sizes: Sequence[Size]) -> bool:
+def can_serve(sizes: Sequence[Size]) -> bool:
+    """Return whether the engine can keep distinct sizes ready, and the rain gate's for them."""
     return len(sizes) <= MOST_SIZES and (
         len(sizes) < FEW_SIZES or sum(map(_pixels, sizes)) <= MOST_PIXELS)
 

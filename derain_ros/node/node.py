@@ -26,7 +26,7 @@ from derain_ros.node.parameter_store import ParameterStore
 from derain_ros.node.parameters import LiveSettings, ParameterError, Settings
 from derain_ros.node.reporter import LOG_EVERY_SECONDS, Reporter, Throttle
 from derain_ros.node.supervisor import FaultError, Supervisor
-from derain_ros.node.worker import Worker
+from derain_ros.node.worker import Worker, patch_size
 
 REPORT_SECONDS = 1.0  # longest interval between messages on /diagnostics
 WATCH_SECONDS = 0.2  # how often publishers, cameras and engine are checked
@@ -215,6 +215,9 @@ class DerainNode(LifecycleNode):
 
     def _warm_up(self, settings: Settings) -> None:
         shapes, supervisor = settings.warm_up_shapes, self._supervisor
+        if self._live.rain_gate:  # no frame is derained before the patches can be probed
+            patches = [(1, *patch_size(shape[1:3]), 3) for shape in shapes]
+            shapes = list(dict.fromkeys([*shapes, *patches]))
         if not (settings.wait_for_warm_up or settings.build_only):
             with suppress(FaultError):  # reported again with a frame of that size
                 supervisor.prepare(shapes)

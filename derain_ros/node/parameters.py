@@ -18,8 +18,9 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
 from derain_ros.engines import MINIMUM_SIDE, PRECISIONS, EngineOptions
-from derain_ros.engines.contract import FEW_SIZES, KEPT_PIXELS, KEPT_SIZES, can_keep
+from derain_ros.engines.contract import FEW_SIZES
 from derain_ros.images.overlay import STRONGEST
+from derain_ros.node.frame_sizes import MOST_PIXELS, MOST_SIZES, can_serve
 from derain_ros.rain_gate import DRY_AFTER, DRY_BELOW, WET_ABOVE, GateSettings
 
 COMPRESSED = 'image/compressed'
@@ -329,10 +330,10 @@ def _sizes_problem(value: object) -> str:
                     'pixels on each side')
     shapes = _shapes(value)
     # The first would be forgotten before the last is ready.
-    return '' if can_keep(shapes) else (
-        f'warm_up_sizes has {len(shapes)} sizes, more than the engine keeps ready: {KEPT_SIZES}, '
-        f'or {KEPT_PIXELS // 10**6} million pixels in total if there are more than {FEW_SIZES}; '
-        'leave some out')
+    return '' if can_serve([shape[1:3] for shape in shapes]) else (
+        f'warm_up_sizes has {len(shapes)} sizes, more than the engine keeps ready: {MOST_SIZES}, '
+        f'or {MOST_PIXELS // 10**6} million pixels in total if there are more than '
+        f'{FEW_SIZES - 1}; leave some out')
 
 
 def _shapes(sizes: str) -> list[tuple[int, ...]]:

@@ -2,6 +2,8 @@
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from lens import Lens
+from rig import Rig
 from ros_fixtures import NodeProcess, Peer, image, new_domain, output, send_until, wait_for
 from sensor_msgs.msg import Image
 
@@ -77,6 +79,14 @@ def test_the_first_frame_of_a_known_size_is_derained(tmp_path, wait):
         assert (values['derained'], values['passed_through']) == ('1', '0')
         assert peer.values('engine')['activity'] == ''
         assert peer.set('warm_up_sizes', '20x20') != ''
+
+
+def test_the_patches_that_the_rain_gate_probes_are_warmed_up_too(tmp_path):
+    parameters = {'cameras': ['front'], 'rain_gate': True,
+                  'warm_up_sizes': '264x48', 'wait_for_warm_up': True}
+    with Rig(tmp_path, parameters) as rig:
+        lens = Lens(rig.active().peer, 'front', (264, 48))
+        assert lens.answer(lens.send()).word == 'derained'
 
 
 def test_building_alone_ends_by_itself(tmp_path):
