@@ -15,7 +15,11 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from derain_ros.node.parameter_store import check_launch_arguments, other_nodes
+from derain_ros.node.parameter_store import (
+    check_launch_arguments,
+    given_value,
+    other_nodes,
+)
 from derain_ros.node.process_memory import KEPT_BYTES, profile_variable
 from launch import LaunchDescription
 
@@ -110,18 +114,21 @@ def _node(context) -> list:
     full_name = make_namespace_absolute(prefix_namespace(
         context.launch_configurations.get('ros_namespace'), given('namespace')) or '')
     full_name = f'{full_name.rstrip("/")}/{NODE_NAME}'
-    respawn = given('respawn') == 'true' and not chosen.get('build_only')
     share = FindPackageShare(package='derain_ros').perform(context)
     config = given('params_file') or given('config')
     if given('config') not in (config, str(Path(share) / 'config' / 'derain.yaml')):
         get_logger().warning(
             f'params_file is another name of config: {config} is used, {given("config")} is not')
+    path = _config(config, full_name)
+    # After a build the node ends by itself.
+    builds = chosen.get('build_only', given_value(Path(path), full_name, 'build_only'))
+    respawn = given('respawn') == 'true' and builds is not True
     node = Node(
         package='derain_ros',
         executable='derain_node',
         name=NODE_NAME,
         namespace=given('namespace'),
-        parameters=[_config(config, full_name), *([chosen] if chosen else [])],
+        parameters=[path, *([chosen] if chosen else [])],
         # The name of a node's logger has dots in place of slashes.
         arguments=['--ros-args', '--log-level',
                    f'{full_name[1:].replace("/", ".")}:={given("log_level")}'],

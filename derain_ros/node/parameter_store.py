@@ -216,15 +216,21 @@ def other_nodes(file: Path, name: str) -> list[str]:
 
     Raises ValueError if the file cannot be read as YAML.
     """
-    import yaml  # comes with rclpy
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(error) from error
-    names = list(_node_names(content, ''))
+    names = [found for found, _ in _sections(_read_yaml(file), '')]
     fits = any(re.fullmatch(_pattern(found), name) for found in names)
     return [] if fits else names or ['none']
+
+
+def given_value(file: Path, name: str, parameter: str) -> object:
+    """Return the value of a parameter that a file gives to a node; None if it gives none.
+
+    Raises ValueError if the file cannot be read as YAML.
+    """
+    found = None
+    for pattern, values in _sections(_read_yaml(file), ''):
+        if isinstance(values, dict) and re.fullmatch(_pattern(pattern), name):
+            found = values.get(parameter, found)
+    return found
 
 
 def check_launch_arguments(
@@ -250,13 +256,22 @@ def check_launch_arguments(
             and (close := difflib.get_close_matches(other, known, n=1, cutoff=0.8))]
 
 
-def _node_names(content: object, name: str) -> Iterator[str]:
-    """Yield the full node names, wildcards included, that a file has parameters for."""
+def _read_yaml(file: Path) -> object:
+    import yaml  # comes with rclpy
+
+    try:
+        return yaml.safe_load(file.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(error) from error
+
+
+def _sections(content: object, name: str) -> Iterator[tuple[str, object]]:
+    """Yield full node names, wildcards included, and the parameters that a file has for them."""
     for key, value in content.items() if isinstance(content, dict) else ():
         if key == 'ros__parameters':
-            yield name
+            yield name, value
         else:
-            yield from _node_names(value, f'{name}/{str(key).strip("/")}')
+            yield from _sections(value, f'{name}/{str(key).strip("/")}')
 
 
 def _pattern(name: str) -> str:

@@ -316,3 +316,13 @@ def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
         wait_for(lambda: launched.process.poll() is not None, 'end of the launch', 90)
         assert 'the engine is ready; exiting, as build_only is set' in launched.log()
         assert len(launched.pids()) == 1
+
+
+def test_a_build_that_the_config_asks_for_ends_by_itself_too(prefix):
+    config = prefix / 'mine.yaml'
+    config.write_text(
+        'derain: {ros__parameters: {model: pico, warm_up_sizes: 64x48, build_only: true}}')
+    with launch_node(prefix, new_domain(), f'config:={config}') as launched:
+        wait_for(lambda: launched.process.poll() is not None, 'end of the launch', 90)
+        assert 'the engine is ready; exiting, as build_only is set' in launched.log()
+        assert len(launched.pids()) == 1
