@@ -273,28 +273,24 @@ def gpu_values(device: str = '') -> dict[str, int]:
     ``device`` is an index or UUID as in the parameter of that name; of a list the first is used,
     and empty means the first GPU.
     """
-    nvml, handle = _gpu(device.partition(',')[0].strip())
-    if nvml is None:
+    try:
+        import pynvml as nvml
+    except ImportError:
         return {}
     try:
+        handle = _gpu(device.partition(',')[0].strip())
         return {
             'gpu_temperature_c': nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
             'gpu_utilisation_percent': nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
         }
-    except nvml.NVMLError:  # the library of a Jetson lacks some functions
+    except nvml.NVMLError:  # no driver yet, or some functions are missing as on a Jetson
         return {}
 
 
-@functools.cache
-def _gpu(device: str) -> tuple[Any, Any]:
-    try:
-        import pynvml
-    except ImportError:
-        return None, None
-    try:
-        pynvml.nvmlInit()
-        return pynvml, (
-            pynvml.nvmlDeviceGetHandleByIndex(int(device or 0)) if device.isdigit() or not device
+@functools.cache  # not of an exception, so that a driver may come later
+def _gpu(device: str) -> Any:
+    import pynvml
+
+    pynvml.nvmlInit()
+    return (pynvml.nvmlDeviceGetHandleByIndex(int(device or 0)) if device.isdigit() or not device
             else pynvml.nvmlDeviceGetHandleByUUID(device))
-    except pynvml.NVMLError:
-        return None, None

@@ -130,14 +130,20 @@ def test_engine_status():
 
 
 def test_figures_of_the_gpu_are_those_of_the_device_in_use(monkeypatch):
-    gpus = {'0': 40, 'GPU-abc': 61}
+    gpus, missing = {'0': 40, 'GPU-abc': 61}, [LookupError()]
+
+    def init():
+        if missing:
+            raise missing.pop()
+
     nvml = SimpleNamespace(
-        NVMLError=LookupError, NVML_TEMPERATURE_GPU=0, nvmlInit=lambda: None,
+        NVMLError=LookupError, NVML_TEMPERATURE_GPU=0, nvmlInit=init,
         nvmlDeviceGetHandleByIndex=lambda index: str(index),
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetTemperature=lambda handle, kind: gpus[handle],
         nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=7))
     monkeypatch.setitem(sys.modules, 'pynvml', nvml)
+    assert gpu_values() == {}  # the driver is not loaded yet
     for device, degrees in (('', 40), ('0,1', 40), ('GPU-abc', 61)):
         assert gpu_values(device) == {
             'gpu_temperature_c': degrees, 'gpu_utilisation_percent': 7}
