@@ -314,6 +314,11 @@ def value_problem(name: str, value: object) -> str:
         wanted = 'a string; put it in quotes'
         if name in ('model', 'engine') and value == '':
             fits, wanted = False, f'a name, for example {rule.default}'
+        elif name == 'engine_cache' and fits:
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                fits, wanted = False, 'a folder; its ~ is unknown here, so give the full path'
     return '' if fits else f'{name} is {value!r}, expected {wanted}'
 
 

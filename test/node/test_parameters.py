@@ -145,6 +145,7 @@ def test_integers_are_numbers():
      ['13 sizes', 'keeps ready: 12']),
     ({'warm_up_sizes': '4000x1200 4000x1201 4000x1202 4000x1203 4000x1204'},
      ['5 sizes', '23 million pixels', 'more than 3']),
+    ({'engine_cache': '~no-such-user/x'}, ["engine_cache is '~no-such-user/x'", 'full path']),
     ({'warm_up_sizes': 640}, ['warm_up_sizes is 640', 'in quotes']),
     ({'camera__sync_group': 3}, ['camera.sync_group is 3', 'string']),
     ({'cameras': []}, ['cameras is empty', 'at least one']),
