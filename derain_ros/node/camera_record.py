@@ -152,7 +152,8 @@ class CameraRecord:
         with self._lock:
             return self._gate.next_patch(height, width)
 
-    def forget_rain(self) -> None:
-        """Restart the rain gate with the next frame."""
+    def forget(self) -> None:
+        """Restart the rain gate, and the search for the largest sample, with the next frame."""
         with self._lock:
             self._gate.reset()
+            self._largest = self._bits = 0

@@ -277,10 +277,10 @@ class DerainNode(LifecycleNode):
         self._mailbox.reset_counts()
         self._supervisor.reset()
         for camera in self._cameras.values():
-            camera.record.forget_rain()
+            camera.record.forget()
         self._reporter.reset()
         response.success = True
-        response.message = 'counters, rain gate and engine back-off are reset'
+        response.message = 'counters, rain gate, bit depth and engine back-off are reset'
         return response
 
     def _log_engine(self, text: str, bad: bool) -> None:

@@ -249,6 +249,12 @@ def test_grey_levels_of_twelve_bits_come_out_as_such(rig, camera):
     grey = np.random.default_rng(3).integers(0, 4096, (48, 64)).astype(np.uint16)
     stream = Stream(rig, camera, messages=lambda number: image(number, grey, 'mono16'))
     images = stream.listen()
+    if camera == 'twelve':  # one wrong sample is not for ever
+        wrong = image(0, np.full((48, 64), 65535, np.uint16), 'mono16')
+        rig.peer.matched(stream.images)
+        stream.images.publish(wrong)
+        wait_for(lambda: '/twelve/image_raw: 16 bits of mono16' in rig.node.log(), 'depth')
+        assert rig.peer.reset()
     expected = grey.astype(int) + ((((grey >> 4) ^ 16).astype(int) - (grey >> 4)) << 4)
 
     def derained():
