@@ -226,6 +226,7 @@ class DerainNode(LifecycleNode):
             while not supervisor.prepare(shapes):
                 if supervisor.broken and supervisor.problem:
                     raise EngineError(supervisor.problem)
+                supervisor.tend()  # no timer does so meanwhile
                 if self._stop.wait(LOOK_SECONDS):
                     raise EngineError(
                         'the node was shut down while the engine was being prepared')

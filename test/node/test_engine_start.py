@@ -2,6 +2,7 @@
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from faulty_engine import Controls
 from lens import Lens
 from rig import Rig
 from ros_fixtures import NodeProcess, Peer, image, new_domain, output, send_until, wait_for
@@ -18,6 +19,16 @@ class Missing:
             raise ModuleNotFoundError("No module named 'openvino'", name=name)
 sys.meta_path.insert(0, Missing())
 from derain_ros.node.main import main
+sys.exit(main())
+"""
+
+# Whose engine counts as stuck a second after a warm-up has begun.
+IMPATIENT = """
+import sys
+import faulty_engine, faulty_node
+from derain_ros.node.main import main
+faulty_engine.FaultyEngine.preparation_limit = 0.2
+faulty_node.offer('faulty')
 sys.exit(main())
 """
 
@@ -87,6 +98,17 @@ def test_the_patches_that_the_rain_gate_probes_are_warmed_up_too(tmp_path):
     with Rig(tmp_path, parameters) as rig:
         lens = Lens(rig.active().peer, 'front', (264, 48))
         assert lens.answer(lens.send()).word == 'derained'
+
+
+def test_a_warm_up_that_hangs_is_given_up(tmp_path):
+    script = tmp_path / 'node.py'
+    script.write_text(IMPATIENT)
+    engine = Controls(tmp_path / 'engines')
+    engine.command(mode='hang')
+    parameters = {'engine': 'faulty', 'warm_up_sizes': '64x48', 'wait_for_warm_up': True}
+    with NodeProcess(tmp_path, new_domain(), parameters, environment=engine.environment,
+                     program=(str(script),)) as node:
+        wait_for(lambda: 'could not configure: an inference has been stuck' in node.log(), 'end')
 
 
 def test_building_alone_ends_by_itself(tmp_path):
