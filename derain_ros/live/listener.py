@@ -69,11 +69,12 @@ class Listener(Node):
 
     ``topics`` are the outputs to listen to with their types, ``cameras`` the namespaces of the
     cameras. On the topics in ``keep`` whole messages are kept, on others only arrival and stamp.
+    ``reliable`` is what the outputs are.
     """
 
     def __init__(
         self, context: Context, topics: Mapping[str, type], cameras: Iterable[str],
-        keep: Collection[str],
+        keep: Collection[str], *, reliable: bool = True,
     ):
         super().__init__('listener', context=context)
         self._keep = set(keep)
@@ -84,7 +85,8 @@ class Listener(Node):
         self._topics = tuple(topics)
         self.report_count = 0
         # Deep enough that the listener itself never drops a message of the node.
-        qos = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
+        qos = QoSProfile(depth=100, reliability=(
+            QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT))
         for topic, message_type in topics.items():
             self.create_subscription(
                 message_type, topic, partial(self._record, topic), qos, raw=True)

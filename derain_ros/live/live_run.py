@@ -229,7 +229,8 @@ def live_run(
         stack.callback(context.try_shutdown)
         listener = Listener(
             context, topics, [camera.namespace for camera in source.cameras],
-            topics if keep else ())
+            topics if keep else (),
+            reliable=parameters.get('output_reliability') != 'best_effort')
         stack.enter_context(_spinning(listener, make_executor(context)))
         run = LiveRun(node, log, listener, source)
         run.wait_until_active(managed=not plain)

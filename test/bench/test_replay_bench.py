@@ -283,7 +283,7 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
     assert frames['outcome'].count('derained') == counts['derained']
 
 
-def test_a_compressed_topic_of_any_name_is_measured(command, tmp_path):
+def test_a_compressed_topic_of_any_name_is_measured_best_effort_too(command, tmp_path):
     # YAML takes the name of its camera, off, for a boolean.
     bag = write_bag(tmp_path / 'bag', [
         ('/off/image_rect_compressed', COMPRESSED, START + number * 10**8,
@@ -291,11 +291,12 @@ def test_a_compressed_topic_of_any_name_is_measured(command, tmp_path):
     file = tmp_path / 'replay.json'
     status, _, errors = command.finished(
         'replay-bench', bag, '--topics', '/off/image_rect_compressed', '--no-mask',
-        '--seconds', '1', '--json', file, '--param', 'watchdog_ms:=30000')
+        '--seconds', '1', '--json', file, '--param', 'watchdog_ms:=30000',
+        '--param', 'output_reliability:=best_effort')
     assert status == 0, errors
     camera, = read_run(file)['runs'][0]['cameras']
     assert camera['topic'] == '/off/image_rect_compressed'
-    assert camera['received'] == camera['counts']['published'] > 0
+    assert 0 < camera['received'] <= camera['counts']['published']
 
 
 @pytest.mark.slow
