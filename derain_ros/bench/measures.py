@@ -1,4 +1,4 @@
-"""Figures of a benchmark: how they are computed, judged against limits (bars), and printed."""
+"""Figures of a benchmark: how they are computed, judged against targets, and printed."""
 
 import math
 import operator
@@ -38,10 +38,10 @@ class Figure:
         return 'met' if _RELATIONS[relation](self.value, float(limit)) else 'missed'
 
     def cells(self) -> tuple[str, str, str, str]:
-        """Return name, value, bar and verdict as text."""
+        """Return name, value, target and verdict as text."""
         unit = f' {self.unit}' if self.unit else ''
         value = '-' if math.isnan(self.value) else f'{self.value:.{self.digits}f}{unit}'
-        return self.name, value, f'bar {self.bar}{unit}' if self.bar else '', self.verdict
+        return self.name, value, f'target {self.bar}{unit}' if self.bar else '', self.verdict
 
 
 @dataclass

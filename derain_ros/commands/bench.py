@@ -1,8 +1,8 @@
 """``derain bench``: measure the speed of engines and node.
 
 Time the engines alone, then the node in scenarios as a vehicle meets them: another process
-offers frames, a third listens to images and masks, over real DDS. Where a figure has a bar,
-the bar is printed beside it, and whether it was met. All figures are of this machine as it
+offers frames, a third listens to images and masks, over real DDS. Where a figure has a target,
+that is printed beside it, and whether it was met. All figures are of this machine as it
 is: close what else runs on it.
 
 scenarios:
@@ -15,7 +15,7 @@ examples:
   derain bench --only engine --engines torch --models nano base --peer --plot speed.svg
   derain bench --only bag --seconds 60
 
-exit status: 0 all was measured, 1 a scenario failed; a missed bar is no failure
+exit status: 0 all was measured, 1 a scenario failed; a missed target is no failure
 """
 
 import argparse
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--plot', type=Path, metavar='FILE',
                         help='write a plot of the times of the scenario engine, SVG')
     parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
-                        help='frames a second to offer in vga; its bars hold at 30 (default: 30)')
+                        help='frames a second to offer in vga; its targets hold at 30 (default)')
     parser.add_argument('--skip-node', action='store_true',
                         help='time the engines only, which needs no ROS')
     parser.add_argument('--bag', type=Path, metavar='BAG',
@@ -153,7 +153,7 @@ def _summarize(results: dict[str, 'Result'], failures: dict[str, str]) -> None:
     if not verdicts:
         return
     met = sum(figure.verdict == 'met' for _, figure in verdicts)
-    print(f'\n{met} of {len(verdicts)} bars met')
+    print(f'\n{met} of {len(verdicts)} targets met')
     for name, figure in verdicts:
         if figure.verdict != 'met':
             what, value, bar, verdict = figure.cells()

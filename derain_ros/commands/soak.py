@@ -5,13 +5,14 @@ every few seconds what its process holds (memory, threads, file descriptors) and
 images are. Node, publisher and listener are processes of their own, over DDS.
 
 OUT then holds soak.csv (every sample), soak.json, soak.svg (the curves) and the logs. What grows
-after the first minute is held against bars: less than 5 MiB of memory, no thread, no descriptor.
+after the first minute is held against targets: less than 5 MiB of memory, no thread and no
+descriptor.
 
 examples:
   derain soak --minutes 30
   derain soak --minutes 120 --size 1280x720 --rate 30 -o out/soak_hd
 
-exit status: 0 every bar met, 1 a bar missed or a process failed
+exit status: 0 every target met, 1 a target missed or a process failed
 """
 
 import argparse

@@ -183,7 +183,7 @@ def test_a_missed_bar_is_printed():
                     ['a note'])
     lines = result.table().splitlines()
     assert lines[0] == 'title'
-    assert lines[1].split() == ['age', '70.0', 'ms', 'bar', '<=', '66', 'ms', 'missed']
+    assert lines[1].split() == ['age', '70.0', 'ms', 'target', '<=', '66', 'ms', 'missed']
     assert lines[2].split() == ['rate', '-']
     assert lines[3].strip() == 'a note'
     figures = json.loads(json.dumps(result.as_json(), allow_nan=False))['figures']
@@ -220,7 +220,7 @@ def test_a_quick_run_measures_the_node(tmp_path):
     assert 0 < values['inference p50'] <= values['age p50'] <= values['age p99']
     for figure in vga['figures'][:2]:
         assert figure['verdict'] in ('met', 'missed')
-        assert f'bar {figure["bar"]}' in table and figure['verdict'] in table
+        assert f'target {figure["bar"]}' in table and figure['verdict'] in table
 
 
 @pytest.mark.slow
