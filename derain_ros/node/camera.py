@@ -225,11 +225,15 @@ class Camera:
         return ''
 
 
-def is_wet(camera: Camera, cameras: Iterable[Camera]) -> bool:
-    """Return whether it may be raining in front of a camera or another one of its group."""
+def is_wet(camera: Camera, cameras: Iterable[Camera], live: LiveSettings) -> bool:
+    """Return whether it may be raining in front of a camera or another one of its group.
+
+    Others that nobody subscribes to do not count, as their frames are not looked at.
+    """
     group = camera.settings.sync_group
     return camera.record.may_be_wet or (bool(group) and any(
-        other.record.may_be_wet for other in cameras if other.settings.sync_group == group))
+        other.record.may_be_wet and other.outputs.wanted(live)
+        for other in cameras if other.settings.sync_group == group))
 
 
 def _other_size(view: CameraInfoView, size: tuple[int, int] | None) -> bool:

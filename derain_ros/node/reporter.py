@@ -142,7 +142,7 @@ class Reporter:
                 new, frames.faults - self._faults.get(camera.name, 0), frames,
                 self._problems(camera, live, counts, new, frames), off)
             if live.rain_gate and live.enabled:
-                gate = 'wet' if is_wet(camera, self._cameras.values()) else 'dry'
+                gate = 'wet' if is_wet(camera, self._cameras.values(), live) else 'dry'
         fps = new.published / max(now - self._time, 1e-3)
         return status(
             f'{self._node.get_fully_qualified_name()}: {camera.name}', level, message,

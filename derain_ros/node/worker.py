@@ -162,7 +162,7 @@ class Worker:
             return 'enabled is false'
         if not work.wanted & {'rain_mask', 'overlay'} and work.live.strength == 0:
             return 'strength is 0'
-        if work.live.rain_gate and not is_wet(work.camera, self._cameras.values()):
+        if work.live.rain_gate and not is_wet(work.camera, self._cameras.values(), work.live):
             return 'it is dry'
         return ''
 

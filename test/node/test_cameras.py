@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from lens import Lens, paced
 from rig import Rig, active_rig
-from ros_fixtures import wait_for
+from ros_fixtures import image, wait_for
+from sensor_msgs.msg import Image
 
 SIZES = {'front': (64, 48), 'rear': (81, 60), 'left': (96, 64), 'right': (48, 64)}
 STEREO = {'left': {'sync_group': 'stereo'}, 'right': {'sync_group': 'stereo'}}
@@ -220,3 +221,22 @@ def test_rain_on_one_of_a_pair_is_rain_on_both(pair):
         assert rig.peer.values('rear')['gate'] == 'dry'
     finally:
         assert rig.peer.set_together(rain_gate=False, rain_gate_dry_after=5.0) == ''
+
+
+def test_a_camera_that_nobody_listens_to_does_not_hold_the_gate_of_its_pair_open(tmp_path):
+    parameters = STEREO | {'cameras': ['left', 'right'], 'watchdog_ms': 5000.0,
+                           'rain_gate': True, 'rain_gate_dry_after': 0.5}
+    with Rig(tmp_path, parameters) as rig:
+        rig.engine.command(mask=0)
+        left = Lens(rig.active().peer, 'left')
+        right = rig.peer.publisher(Image, '/right/image_raw')
+        rig.peer.matched(right)
+
+        def bypassed():
+            stamp = left.send()
+            partner = image(0)
+            partner.header.stamp.sec, partner.header.stamp.nanosec = stamp
+            right.publish(partner)
+            return left.answer(stamp).word == 'bypassed'
+        wait_for(bypassed, 'end of the rain', 20)
+        wait_for(lambda: rig.peer.values('left')['gate'] == 'dry', 'word of the dry weather')
