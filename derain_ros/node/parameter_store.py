@@ -56,9 +56,12 @@ class ParameterStore:
 
     def settings(self) -> Settings:
         """Return the settings that apply while the node is configured, or raise ParameterError."""
-        if self._refused:
-            raise ParameterError('; '.join(self._refused.values()))
-        return read_settings(self._values(), self._node.resolve_topic_name)
+        values = self._values()
+        # Those of a camera that was removed no longer count.
+        refused = [problem for name, problem in self._refused.items() if name in values]
+        if refused:
+            raise ParameterError('; '.join(refused))
+        return read_settings(values, self._node.resolve_topic_name)
 
     def live_settings(self) -> LiveSettings:
         """Return the settings that may change at any time; call after :meth:`settings`."""

@@ -6,6 +6,7 @@ import statistics
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.utilities import get_rmw_implementation_identifier
+from rig import Rig
 from ros_fixtures import (
     PICTURE,
     PROFILE,
@@ -108,6 +109,15 @@ def test_values_that_ros_itself_refuses_leave_the_node_up(tmp_path):
             assert part in node.log()
         assert node.process.poll() is None
         assert process_ended(node.process, signal.SIGINT)[0] == 0
+
+
+def test_a_camera_that_is_removed_takes_its_refused_values_along(tmp_path):
+    parameters = {'cameras': ['front', 'rear'], 'rear': {'sync_group': 3}}
+    with Rig(tmp_path, parameters) as rig:
+        wait_for(lambda: 'autostart failed' in rig.node.log(), 'autostart')
+        assert 'rear.sync_group is 3' in rig.node.log()
+        assert rig.peer.set('cameras', ['front']) == ''
+        assert rig.peer.change_state('configure'), rig.node.log()
 
 
 @pytest.mark.slow  # one to five minutes
