@@ -2,9 +2,9 @@
 
 Publish a rosbag2 as its cameras did, over DDS, into derain_node in another process, and measure
 what comes out of it: rate, loss, latency, age, CPU and memory, for each camera. Messages go out
-as they were recorded, raw or compressed, with the time of sending for a stamp. The node has its
-default parameters but for what is asked for here, and has warmed up before. Runs in a ROS domain
-of its own, on this host alone.
+as they were recorded, raw or compressed, with the time of sending for a stamp (one for messages
+of one stamp, such as a stereo pair). The node has its default parameters but for what is asked
+for here, and has warmed up before. Runs in a ROS domain of its own, on this host alone.
 
 latency is the time from handing the message to DDS to the derained image in the listener, age
 that from the stamp; loss is the share of the frames that never came back, wherever they went.

@@ -1,7 +1,7 @@
 """Publish messages like cameras do, in a separate process; see :func:`serve`.
 
 Messages are sent byte for byte as they were recorded or prepared, except for the stamp, which is
-set to the time of sending.
+set to the time of sending. Those of one stamp, such as a stereo pair, get one stamp again.
 """
 
 import threading
@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from derain_ros.bags.topics import COMPRESSED_IMAGE
-from derain_ros.images.cdr import restamped
+from derain_ros.images.cdr import read_stamp, restamped
 from derain_ros.live.played import PlayedSource
 from derain_ros.live.processes import LiveRunError, commands
 from derain_ros.node.process_memory import keep_large_buffers
@@ -31,6 +31,7 @@ _SUBSCRIBER_SECONDS = 30.0
 _FILL_SECONDS = 10.0
 _SETTLE_SECONDS = 0.5
 _ACKNOWLEDGE_SECONDS = 2
+_STAMPS = 50  # how many stamps are remembered for further messages with them
 
 
 def serve(pipe: Connection, source: PlayedSource) -> None:
@@ -74,6 +75,7 @@ class Player(Node):
         self._infos = {topic: self.create_publisher(CameraInfo, topic, qos)
                        for topic in sorted(infos)}
         self._last: dict[str, int] = {}
+        self._stamps: deque[tuple[tuple[int, int] | None, int]] = deque(maxlen=_STAMPS)
         self._steps = self._endless()
 
     def wait_for_subscriber(self, timeout: float) -> None:
@@ -135,11 +137,17 @@ class Player(Node):
     def send(self, topic: str, data: bytes) -> tuple[int | None, int]:
         """Publish a message, stamped with the current time, but after the last of its topic.
 
-        Returns the stamp (None if the message is too short to have one) and the time at which
-        the message was passed to the middleware, in ns since the epoch.
+        A message of another topic with the same stamp before determines that stamp. Returns the
+        stamp (None if the message is too short to have one) and the time at which the message was
+        passed to the middleware, in ns since the epoch.
         """
         publisher = self._images.get(topic) or self._infos[topic]
-        stamp = max(time.time_ns(), self._last.get(topic, 0) + 1)
+        recorded, last = read_stamp(data), self._last.get(topic, 0)
+        stamp = dict(self._stamps).get(recorded, 0)
+        if stamp <= last:
+            stamp = max(time.time_ns(), last + 1)
+            if recorded != (0, 0):  # none was set
+                self._stamps.append((recorded, stamp))
         self._last[topic] = stamp
         message = restamped(data, stamp)
         handed_over = time.time_ns()

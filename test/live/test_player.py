@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
 from bag_files import COMPRESSED, IMAGE, START, compressed, image, write_bag
 from played_drives import INFO, played_drive
 from rclpy.serialization import deserialize_message, serialize_message
+from ros_fixtures import localhost, new_domain
 from sensor_msgs.msg import CameraInfo, Image
 
 from derain_ros.bags.damage import BagError
 from derain_ros.live.played import PlayedClip, camera_name, loop_period, scan
-from derain_ros.live.player import Pacer, ReadAhead
+from derain_ros.live.player import Pacer, Player, ReadAhead
 from derain_ros.live.processes import LiveRunError, helper
 
 # Pace
@@ -156,6 +158,27 @@ def test_frames_of_every_size_are_found_for_the_warm_up(tmp_path):
             for number, size in enumerate([(64, 96), (64, 96), (48, 80), (64, 96)])]
     found = scan(write_bag(tmp_path / 'bag', rows), None)
     assert len(found.samples['/cam/image_raw']) == 2
+
+
+def test_messages_of_one_stamp_get_one_again(tmp_path, monkeypatch):
+    topics = ('/left/image_raw', '/right/image_raw')
+    source = scan(write_bag(tmp_path / 'bag', [
+        (topic, IMAGE, START + number * 10**8, image(number, START + number * 10**8))
+        for number in range(3) for topic in topics]), None)
+    for name, value in localhost().items():
+        monkeypatch.setenv(name, value)
+    rclpy.init(args=[], domain_id=new_domain())
+    try:
+        player = Player(source)
+        for _ in range(2):  # the second time as a loop
+            sent = [(topic, player.send(topic, data)[0]) for _, topic, data in
+                    source.messages(source.period)]
+            left, right = ([stamp for found, stamp in sent if found == topic] for topic in topics)
+            assert left == right == sorted(set(left))
+            assert left[-1] <= time.time_ns() < left[0] + 60 * 10**9
+        player.destroy_node()
+    finally:
+        rclpy.try_shutdown()
 
 
 def test_a_bag_is_repeated_with_times_that_go_on_and_cut_where_told(tmp_path):
