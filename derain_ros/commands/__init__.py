@@ -2,8 +2,9 @@
 
 The docstring of each command's module is its help: the line in the list of commands, the
 description, and, from ``examples:`` on, the text after the options. The module defines
-``add_arguments(parser)`` and ``run(args) -> int``. It is imported only when its command is given,
-and imports ROS and torch only when the command runs, so that its help needs neither.
+``add_arguments(parser)``, which declares the options, and ``run(args)``, which does the work and
+returns the exit status. It is imported only when its command is given, and imports ROS and torch
+only when the command runs, so that its help needs neither.
 """
 
 import argparse

@@ -18,7 +18,6 @@ from derain_ros.commands.arguments import count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('data', type=Path, metavar='DATA', help='folder or pack of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='RUN',
                         help='folder for the runs and the table')
@@ -35,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and score the variants of the network according to ``args``."""
     from derain_ros.network.dual_stage import DualStageConfig
     from derain_ros.replacing import replace_file
     from derain_ros.training.ablation import run_ablation, table

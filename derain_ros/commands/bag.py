@@ -65,7 +65,6 @@ from derain_ros.node.process_memory import keep_large_buffers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='rosbag2 folder (or a bare .mcap or .db3 file), or a folder with '
                              'bags in it at any depth')
@@ -97,7 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Derain the bag or bags given in ``args``; return 1 if a frame or a bag failed, else 0."""
     keep_large_buffers()
     with refusing():
         bags = Bags(args, partial(

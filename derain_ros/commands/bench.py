@@ -41,7 +41,6 @@ CLEAN_TOPIC = '/camera_clean/image_raw/compressed'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.description += ''.join(f'\n  {name:<10}{text}' for name, text in SCENARIOS.items())
     parser.add_argument('--only', nargs='+', choices=SCENARIOS,
                         default=[name for name in SCENARIOS if name != 'bag'],
@@ -82,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the scenarios and print their results."""
     names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
     if not names:
         raise UserError('--skip-node leaves none of the scenarios of --only')

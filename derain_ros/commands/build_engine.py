@@ -39,7 +39,6 @@ from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--model', default='nano', metavar='NAME',
                         help='model, a name that `derain info` lists or an .onnx file '
                              '(default: nano)')
@@ -61,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build one engine for each size in ``args``."""
     with refusing():
         requests = [
             BuildRequest(

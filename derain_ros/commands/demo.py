@@ -22,7 +22,6 @@ from derain_ros.commands import add_node_options, find_clip, print_error, requir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the results; those of an earlier demo are replaced')
     parser.add_argument('--bag', type=Path, metavar='BAG',
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo and print its table."""
     require_ros()
     bag = args.bag or find_clip()
 

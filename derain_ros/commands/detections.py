@@ -62,7 +62,6 @@ _VERSIONS = 'rainy', 'derained', 'clean'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_source_options(parser, *_VERSIONS)
     group = parser.add_argument_group('detector and ground truth')
     group.add_argument('--detector', required=True, metavar='YAML',
@@ -84,7 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare the detections according to ``args``; return 1 if a frame failed, else 0."""
     source, detector, labels, classes = _open(args)
     with ExitStack() as stack:
         engine = model = None

@@ -61,7 +61,6 @@ from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     add_source_options(parser, 'rainy', 'clean')
     parser.add_argument('-o', '--output', type=Path, metavar='RUNS',
                         help='if BAG is a folder of bags: folder for one run file per bag')
@@ -85,7 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate according to ``args``; return 1 if a pair failed, else 0."""
     if args.output:
         return _evaluate_bags(args)
     if args.workers or args.scheduler:

@@ -19,7 +19,6 @@ from derain_ros.text import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('run_folder', type=Path, metavar='RUN', help='folder of the run')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the model files')
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the training run given in ``args``."""
     with refusing():
         check_folder(args.output)
 

@@ -53,7 +53,6 @@ _GAP = between(8, 1e9, 'a number of seconds, 8 or more')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('sources', type=Path, nargs='+', metavar='IN',
                         help='video, folder of pictures, or rosbag2, without rain')
     parser.add_argument('--pan', action='store_true',
@@ -79,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Try the rain gate according to ``args``; return 1 if a clip or a frame failed, else 0."""
     check_outputs(args.json)
     try:
         settings = GateSettings(**{

@@ -32,7 +32,6 @@ from derain_ros.files.image_files import check_outputs, collect_images, derain_i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='image file or folder')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='DIR',
                         help='folder for the results')
@@ -45,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Derain the images given in ``args``; return 1 if an image failed, else 0."""
     with refusing():
         jobs = collect_images(args.paths, args.output)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)

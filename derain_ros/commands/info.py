@@ -17,12 +17,10 @@ from derain_ros.files.run_files import version_of, versions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the models, engines and versions found."""
     from derain_ros.engines import engine_report
     from derain_ros.engines.models import model_names
 

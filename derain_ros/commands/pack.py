@@ -23,7 +23,6 @@ _LIMIT = between(1e-3, 2**20, 'a size in MiB')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('photos', type=Path, metavar='PHOTOS', help='folder of dry pictures')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FILE',
                         help='the pack; must not exist')
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the pack of pictures given in ``args``."""
     from derain_ros.training.picture_pack import PackError, write_pack
 
     if args.output.exists():

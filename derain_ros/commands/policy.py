@@ -20,7 +20,6 @@ from derain_ros.commands import refusing, require_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--config', type=Path, metavar='FILE',
                         help='parameter file of the node (default: the installed derain.yaml)')
     parser.add_argument('--namespace', default='/', metavar='NS',
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the policy."""
     require_ros()
 
     from derain_ros.engines.models import share_directory

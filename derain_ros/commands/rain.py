@@ -60,7 +60,6 @@ _RATE = between(0, 300, 'a rain rate from 0 to 300 mm/h')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='picture, folder of pictures, video, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
@@ -102,7 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render rain into the input given in ``args``; return 1 if a frame failed, else 0."""
     kind = _kind(args.source)
     if _same(args.source, args.output):
         raise UsageError(f'{args.output}: is the input; name another output')

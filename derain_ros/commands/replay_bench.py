@@ -53,7 +53,6 @@ _OURS_OF_CAMERA = ('image_topic', 'transport', 'camera_info_topic', 'output_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('bag', type=Path, metavar='BAG',
                         help='rosbag2 folder (or a bare .mcap or .db3 file)')
     parser.add_argument('--topics', nargs='+', metavar='TOPIC',
@@ -80,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the bag and print the figures."""
     require_ros()
 
     from derain_ros.live.played import scan

@@ -33,7 +33,6 @@ from derain_ros.report.runs import load_entries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN.json',
                         help='file written by --json of another command')
     parser.add_argument('-o', '--output', required=True, type=Path, metavar='FILE',
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the HTML page for the run files in ``args``."""
     if len(args.label) > len(args.runs):
         raise UsageError(f'{len(args.label)} times --label, but {len(args.runs)} run files; '
                          'give at most one for each')

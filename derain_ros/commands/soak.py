@@ -25,7 +25,6 @@ from derain_ros.commands.arguments import positive_number, size_in_pixels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--minutes', type=positive_number, default=30.0, metavar='M',
                         help='how long (default: 30)')
     parser.add_argument('-o', '--output', type=Path, default=Path('out/soak'), metavar='OUT',
@@ -40,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the soak test and print its result."""
     require_ros()
     bag = find_clip()
 

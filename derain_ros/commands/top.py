@@ -23,7 +23,6 @@ from derain_ros.commands.arguments import seconds_above_0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('--once', action='store_true', help='print one snapshot and exit')
     parser.add_argument('--node', default='', metavar='NAME',
                         help='show only this node, by its full name or the last part of it')
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the nodes."""
     require_ros()
 
     from rich.console import Console

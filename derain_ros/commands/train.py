@@ -36,7 +36,6 @@ _FIELDS = ('validation', 'init', 'model', 'steps', 'batch', 'size', 'accumulate'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('data', nargs='?', type=Path, metavar='DATA',
                         help='folder of dry pictures, or a pack of them')
     parser.add_argument('-o', '--output', dest='out', type=Path, metavar='RUN',
@@ -80,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train according to ``args``, resuming from the last checkpoint if there is one."""
     from tqdm import tqdm
 
     from derain_ros.training.config import ConfigError, make_config, parse_assignment, read_config

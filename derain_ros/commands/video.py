@@ -44,7 +44,6 @@ from derain_ros.files.views import VIEWS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument('source', type=Path, metavar='IN',
                         help='video, folder of pictures, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
@@ -63,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the video described by ``args``; return 1 if a frame failed, else 0."""
     if args.sweep and args.view != 'split':
         raise UsageError(f'--sweep moves the divider of split; {args.view} has none')
     with refusing():
