@@ -153,11 +153,12 @@ def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
 
 
 @contextmanager
-def open_engine(args: argparse.Namespace) -> Iterator['Engine']:
-    """Create the engine that the options request, and close it at the end."""
+def open_engine(args: argparse.Namespace, model: str | None = None) -> Iterator['Engine']:
+    """Create the engine that the options request, or one of ``model``; close it at the end."""
     from derain_ros.engines import create_engine
 
-    with closing(create_engine(args.engine, args.model, precision=args.precision)) as engine:
+    model = args.model if model is None else model
+    with closing(create_engine(args.engine, model, precision=args.precision)) as engine:
         info = engine.info
         print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
               file=sys.stderr)

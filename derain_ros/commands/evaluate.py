@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         models = []
         for name in names:
-            options = argparse.Namespace(**{**vars(args), 'model': name})
-            engine = stack.enter_context(open_engine(options))
+            engine = stack.enter_context(open_engine(args, name))
             models.append((engine, model_facts(name, engine)))
         with progress_bar(len(source), 'pair') as bar:
             evaluation = evaluate(
@@ -166,8 +165,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
     axis, runs = SWEEPS[args.sweep], {}
     for name in dict.fromkeys([args.model, *args.against]):
-        options = argparse.Namespace(**{**vars(args), 'model': name})
-        with open_engine(options) as engine, progress_bar(
+        with open_engine(args, name) as engine, progress_bar(
                 len(frames) * len(axis.values), 'picture') as bar:
             pictures = (frame.rainy for frame in readable())
             points = sweep(args.sweep, pictures, engine, bar.update)

@@ -109,15 +109,23 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
     from derain_ros.live.live_run import live_run
 
     limit = args.loss / 100
+    bag = bar = None
 
     def told(kind: str, figures: dict) -> None:
         text = run_table(figures) if kind == 'run' else trial_line(figures, limit)
         print(text, flush=True)
 
-    bag = None
+    def show(played: float, seconds: float) -> None:
+        nonlocal bar
+        bar = bar or slow_bar(round(seconds, 1), 's', 'playing')
+        bar.update(round(played - bar.n, 1))
+        if played >= seconds:
+            bar.close()
+            bar = None
+
     if args.json:
-        with slow_bar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as bar:
-            bag = bag_facts(args.bag, bar.update)
+        with slow_bar(bag_bytes(args.bag), 'B', 'sha256 of the bag') as read:
+            bag = bag_facts(args.bag, read.update)
     names = ', '.join(camera.topic for camera in recording.cameras)
     print(f'derain: playing {names} into derain_node', file=sys.stderr)
     outputs = ('image', 'rain_mask') if args.mask else ('image',)
@@ -126,7 +134,7 @@ def _measure(args: argparse.Namespace, parameters: dict, recording, folder: Path
         print(f'{model["model"]} on {model["engine"]}, {model["device"]}, {model["precision"]}',
               flush=True)
         runs, search = measure(
-            partial(play, node, recording.cameras, progress=_Playing().show),
+            partial(play, node, recording.cameras, progress=show),
             recording.period / 1e9, factor=args.rate, seconds=args.seconds, loss_limit=limit,
             trial_seconds=args.trial_seconds if args.search else None, told=told)
     if search is not None:
@@ -145,21 +153,6 @@ def _reading(messages: Iterable, total: int) -> Iterator:
         for message in messages:
             yield message
             bar.update()
-
-
-class _Playing:
-    """Shows how much of a run has been played."""
-
-    def __init__(self) -> None:
-        self._bar = None
-
-    def show(self, played: float, seconds: float) -> None:
-        """Update the bar: ``played`` of ``seconds`` have been played."""
-        self._bar = self._bar or slow_bar(round(seconds, 1), 's', 'playing')
-        self._bar.update(round(played - self._bar.n, 1))
-        if played >= seconds:
-            self._bar.close()
-            self._bar = None
 
 
 def _parameters(given: list[str]) -> dict[str, str]:

@@ -54,5 +54,4 @@ def run(args: argparse.Namespace) -> int:
                           seconds=60 * args.minutes, every=args.every)
     print(result.table())
     print(f'Samples, figures and curves: {args.output}')
-    bars = [figure.verdict for figure in result.figures if figure.bar]
-    return 0 if all(verdict == 'met' for verdict in bars) else 1
+    return 0 if all(figure.verdict == 'met' for figure in result.figures if figure.bar) else 1
