@@ -5,7 +5,9 @@ import os
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,14 +56,10 @@ class SegmentRecord:
     @classmethod
     def total(cls, records: Iterable['SegmentRecord']) -> 'SegmentRecord':
         """Return the counts and times of several segments."""
-        found = cls()
-        for record in records:
-            found.counts.update(record.counts)
-            if record.counts:
-                found.start = min(record.start, record.start if found.start is None
-                                  else found.start)
-                found.end = max(record.end, found.end or 0)
-        return found
+        filled = [record for record in records if record.counts]
+        return cls(sum((record.counts for record in filled), Counter()),
+                   min((record.start for record in filled), default=None),
+                   max((record.end for record in filled), default=None))
 
     def save(self, path: Path) -> None:
         """Write the record to a file, atomically."""
@@ -157,27 +155,15 @@ class ChunkWriter:
         self._clear()
 
 
-pack_message = zstd.compress
-"""Compresses a message as rosbag2 does."""
-
-
 def load_records(folder: Path) -> Iterator[SegmentRecord]:
     """Yield the records of segments 0, 1, … up to the first that is missing or unreadable."""
-    number = 0
-    while True:
-        try:
-            record = SegmentRecord.load(folder / f'{number:06d}.json')
-        except (OSError, ValueError, TypeError):
-            return
-        yield record
-        number += 1
+    with suppress(OSError, ValueError, TypeError):
+        for number in count():
+            yield SegmentRecord.load(folder / f'{number:06d}.json')
 
 
 def read_body(path: Path, record: SegmentRecord) -> Iterator[Message]:
     """Yield the messages of a segment that :class:`ChunkWriter` wrote to a file of its own."""
-    reader = McapFile.bare(path, record.counts)
-    try:
+    with closing(McapFile.bare(path, record.counts)) as reader:
         for start, end, place, length, *_ in record.chunks:
             yield from reader.read_piece(Piece(start, end, place, length))
-    finally:
-        reader.close()

@@ -10,10 +10,8 @@ from derain_ros.bags.frames import bits_of
 from derain_ros.bags.making import BagSummary, make_bag
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
-from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import CameraWork
 from derain_ros.bags.topics import COMPRESSED_IMAGE
-from derain_ros.bags.workplace import SCRATCH, partial_of
 from derain_ros.engines import Engine, EngineInfo, create_engine
 from derain_ros.engines.model_facts import model_facts
 from derain_ros.engines.models import ModelError
@@ -43,7 +41,7 @@ def derain_bag(
         plan = replace(plan, cameras=tuple(
             replace(camera, rain_mask='') for camera in plan.cameras))
     info = engine.info
-    with Recording(plan.source, partial_of(plan.destination) / SCRATCH) as recording:
+    with plan.open() as recording:
         used = {camera.source: bits or bits_of(recording, camera.source)
                 for camera in plan.cameras}
     try:

@@ -147,7 +147,7 @@ class Making:
     ) -> BagSummary:
         """Process the segments that are left, and finish the bag; see :func:`make_bag`."""
         place = self._place
-        with Recording(self._plan.source, place.scratch) as recording:
+        with self._plan.open() as recording:
             self._layout = Layout(self._plan, recording)
             if place.finished:
                 summary = self._sum_up(recording, list(load_records(place.records)))
@@ -174,7 +174,7 @@ class Making:
 
     def assemble(self) -> BagSummary:
         """Append the segments, all of which must be there, and finish the bag."""
-        with Recording(self._plan.source, self._place.scratch) as recording:
+        with self._plan.open() as recording:
             self._layout = Layout(self._plan, recording)
             with closing(self._open()) as self._result:
                 self.append()
@@ -290,10 +290,8 @@ class Making:
             summary.notes.append(
                 f'{", ".join(kept)}: an sqlite3 bag has no place for attachments and metadata '
                 'records; write it with --storage mcap to keep them')
-        counts: Counter = Counter()
-        damages = list(recording.damages)
+        counts, damages = SegmentRecord.total(records).counts, list(recording.damages)
         for record in records:
-            counts.update(record.counts)
             damages += [Damage(**damage) for damage in record.damages]
             for number, found in record.figures.items():
                 source = plan.cameras[int(number)].source

@@ -13,7 +13,7 @@ from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import why_no_picture
 from derain_ros.bags.recording import EVER, Recording
 from derain_ros.bags.topics import CameraTopics, choose_cameras, dry_topic, image_topics
-from derain_ros.bags.workplace import check_workplace, file_facts, partial_of
+from derain_ros.bags.workplace import SCRATCH, check_workplace, file_facts, partial_of
 from derain_ros.text import printable
 
 Choice = tuple[tuple[CameraTopics, ...], list[str]]
@@ -61,6 +61,10 @@ class BagPlan:
         """Whether the chunks of the new bag are compressed with zstd."""
         return self.storage == 'mcap' and self.compression == CompressionMode.STORAGE
 
+    def open(self) -> Recording:
+        """Open the source; copies of its files go to the folder of the unfinished bag."""
+        return Recording(self.source, partial_of(self.destination) / SCRATCH)
+
     def absolute(self) -> 'BagPlan':
         """Return the plan with absolute paths, for other processes."""
         return replace(self, source=self.source.absolute(),
@@ -87,7 +91,7 @@ def plan_bag(
     Raises BagError if the source cannot be read, the destination exists, or a topic is invalid.
     """
     check_workplace(destination)
-    scratch = partial_of(destination) / 'source'
+    scratch = partial_of(destination) / SCRATCH
     fresh = not scratch.parent.exists()
     try:
         with Recording(source, scratch) as recording:

@@ -20,9 +20,8 @@ import cv2
 from derain_ros.bags.chunks import ChunkWriter, SegmentRecord
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.plan import BagPlan
-from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import Layout, Maker, Pipeline
-from derain_ros.bags.workplace import SCRATCH, file_facts, partial_of
+from derain_ros.bags.workplace import file_facts
 from derain_ros.text import UserError
 
 _BUFFER = 1 << 18
@@ -166,8 +165,7 @@ def do_segment(task: tuple[BagPlan, Maker], number: int, folder: Path) -> int:
     plan, maker = task
     maker = _kept('maker', maker, maker.opened)
     bag = [plan, file_facts(plan.source)]
-    recording = _kept('recording', bag, lambda: Recording(
-        plan.source, partial_of(plan.destination) / SCRATCH))
+    recording = _kept('recording', bag, plan.open)
     layout = _kept('layout', bag, lambda: nullcontext(Layout(plan, recording)))
     temporary = folder / f'{number:06d}.{uuid.uuid4().hex}.tmp'
     try:

@@ -24,7 +24,7 @@ from derain_ros.bags.damage import BagError, Damage, DamageError, why
 from derain_ros.bags.fleet import is_bag, storage_of
 from derain_ros.bags.mcap_file import McapFile, Message, zstd
 from derain_ros.bags.sqlite_file import SqliteFile
-from derain_ros.bags.staging import unpacked
+from derain_ros.bags.staging import staged, unpack
 from derain_ros.bags.topics import IMAGE_TYPES, NO_DEFINITION
 from derain_ros.text import natural_key, printable
 
@@ -319,7 +319,7 @@ class Recording:
     def _add_file(self, path: Path, scratch: Path) -> None:
         cut = None
         if self.compression == CompressionMode.FILE and path.suffix.lower() == '.zstd':
-            path, cut = unpacked(path, scratch)
+            path, cut = staged(path, scratch, path.stem, unpack)
         file: Any
         if storage_of(path) == 'mcap':
             file, connections, inner = _open_mcap(path)

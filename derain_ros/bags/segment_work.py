@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import CompressionMode
 
-from derain_ros.bags.chunks import pack_message
 from derain_ros.bags.frames import read_message
+from derain_ros.bags.mcap_file import zstd
 from derain_ros.bags.plan import BagPlan
 from derain_ros.bags.recording import EVER, Recording
 from derain_ros.bags.topics import TopicList
@@ -189,7 +189,7 @@ class Pipeline:
         known = len(self._recording.damages)
         batch, size = _Batch(), 0
         for connection, time, data, *rest in self._messages(segment):
-            packed = pack_message(data) if self._pack else data
+            packed = zstd.compress(data) if self._pack else data
             batch.kept.append((layout.kept[connection], time, (packed,), *rest))
             size += len(data)
             camera = layout.cameras.get(connection)
@@ -259,7 +259,7 @@ class Pipeline:
             messages = [(frame.data,)]
         for topic, parts in zip(frame.camera.outputs, messages, strict=False):
             if self._pack:
-                parts = (pack_message(b''.join(parts)),)
+                parts = (zstd.compress(b''.join(parts)),)
             self._sink.write(topic, frame.time, parts)
         found = self._figures.setdefault(str(frame.camera.camera), {
             'made': 0, 'failed': 0, 'failures': [],

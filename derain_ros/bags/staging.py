@@ -55,12 +55,8 @@ def staged(
         return copy, damage
 
 
-def unpacked(path: Path, scratch: Path) -> tuple[Path, Damage | None]:
-    """Return a decompressed copy of a zstd file, and its damage; see :func:`staged`."""
-    return staged(path, scratch, path.stem, _unpack)
-
-
-def _unpack(path: Path, copy: Path) -> Damage | None:
+def unpack(path: Path, copy: Path) -> Damage | None:
+    """Decompress a zstd file as far as possible, for :func:`staged`."""
     written, reason = 0, ''
     with path.open('rb') as raw, zstd.open(raw) as packed, copy.open('wb') as plain:
         try:

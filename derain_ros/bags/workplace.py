@@ -25,17 +25,16 @@ _BEFORE_THE_PLAN = {'lock', SCRATCH}
 class Workplace:
     """The folder ``OUT.partial`` of an unfinished bag, locked while this context is open.
 
-    ``scratch`` is for copies of source files, ``records`` for the records of the segments in the
-    result. ``bodies`` is the folder of segments written by other processes; its name depends on
-    the request, so that a stray process of an earlier one cannot write into it. Raises BagError
-    if another run holds the lock, or the folder cannot be created.
+    ``records`` is for the records of the segments in the result. ``bodies`` is the folder of
+    segments written by other processes; its name depends on the request, so that a stray process
+    of an earlier one cannot write into it. Raises BagError if another run holds the lock, or the
+    folder cannot be created.
     """
 
     def __init__(self, destination: Path):
         self.destination = destination
         self.path = partial_of(destination)
-        self.scratch, self.records = self.path / SCRATCH, self.path / 'done'
-        self.bodies = self.path / 'segments'
+        self.records, self.bodies = self.path / 'done', self.path / 'segments'
         self._lock = -1
 
     def __enter__(self) -> 'Workplace':

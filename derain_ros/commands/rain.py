@@ -35,7 +35,7 @@ from functools import partial
 from pathlib import Path
 
 from derain_ros.bags.fleet import holds_bags
-from derain_ros.bags.plan import BagPlan
+from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import UsageError, printable, refusing
 from derain_ros.commands.arguments import between, share
@@ -49,7 +49,7 @@ from derain_ros.files.image_files import (
     collect_images,
 )
 from derain_ros.rain import CameraMotion
-from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.rainy_bags import choose_to_rain, rain_bag
 from derain_ros.rain.apply.rainy_images import rain_images
 from derain_ros.rain.apply.weather import Weather
 
@@ -165,7 +165,7 @@ def _rain_video(args: argparse.Namespace, weather: Weather) -> int:
 
 def _rain_bag(args: argparse.Namespace, weather: Weather) -> int:
     with refusing():
-        bags = Bags(args, partial(plan_rainy_bag, topics=args.topics))
+        bags = Bags(args, partial(plan_bag, topics=args.topics, choose=choose_to_rain))
     return bags.work(
         lambda plan, pool: _rain_one(plan, weather, args.speed_topic, pool), None,
         'put into rain')

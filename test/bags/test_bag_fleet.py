@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from derain_ros.bags.pool import cluster_pool, local_pool
 from derain_ros.bags.recording import Recording
 from derain_ros.cli import main
 from derain_ros.files.run_files import bag_facts, read_run
-from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.rainy_bags import choose_to_rain, rain_bag
 from derain_ros.rain.apply.weather import Weather
+
+plan_rain = partial(plan_bag, choose=choose_to_rain)
 
 
 @pytest.fixture(scope='module')
@@ -108,14 +111,14 @@ def test_a_cluster_does_the_same_and_listens_on_the_loopback_alone(
             assert tree(tmp_path / storage / 'out') == expected
         source = write_bag(tmp_path / 'in', drive())
         weather = Weather(0.6)
-        rain_bag(plan_rainy_bag(source, tmp_path / 'a' / 'rain'), weather, pool=pool)
-        rain_bag(plan_rainy_bag(source, tmp_path / 'b' / 'rain'), weather)
+        rain_bag(plan_rain(source, tmp_path / 'a' / 'rain'), weather, pool=pool)
+        rain_bag(plan_rain(source, tmp_path / 'b' / 'rain'), weather)
         assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
 
 
 def test_a_folder_of_rainy_drives_is_evaluated(cluster, tmp_path, capsys):
     drives = tmp_path / 'drives'
-    rain_bag(plan_rainy_bag(write_bag(tmp_path / 'dry', drive()), drives / 'a'), Weather(0.6))
+    rain_bag(plan_rain(write_bag(tmp_path / 'dry', drive()), drives / 'a'), Weather(0.6))
     shutil.copytree(drives / 'a', drives / 'more' / 'b')
     write_bag(drives / 'c', drive())
     runs = {}

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from derain_ros.bags.damage import BagError
 from derain_ros.bags.frames import bits_of, header_stamp, why_no_picture
 from derain_ros.bags.making import BagSummary, make_bag
-from derain_ros.bags.plan import BagPlan, Choice, plan_bag
+from derain_ros.bags.plan import BagPlan, Choice
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import CameraWork
@@ -30,7 +29,6 @@ from derain_ros.bags.topics import (
     find_image_topic,
     image_topics,
 )
-from derain_ros.bags.workplace import SCRATCH, partial_of
 from derain_ros.images.cdr import write_compressed_image, write_image
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
@@ -39,18 +37,6 @@ from derain_ros.rain.apply.weather import Weather
 from derain_ros.text import printable
 
 _COMPRESSED = '/compressed'
-
-
-def plan_rainy_bag(
-    source: Path, destination: Path, *, topics: Sequence[str] | None = None
-) -> BagPlan:
-    """Check a request before any work is done.
-
-    ``topics`` are the image topics to put rain on, with or without ``/compressed`` and the leading
-    slash; None takes all. Raises BagError where the source cannot be read, the destination exists,
-    or the topics do not fit.
-    """
-    return plan_bag(source, destination, topics=topics, choose=_choose)
 
 
 def rain_bag(
@@ -63,10 +49,10 @@ def rain_bag(
     Every message of the source is kept byte for byte, on its topic or, where that is an
     image topic of the plan, on its :func:`dry_topic`. The image topic itself gets the rainy
     message, of the same type, encoding, header and time. A frame that cannot be read is kept
-    unchanged on both. ``plan`` is from :func:`plan_rainy_bag`; ``speed_topic`` has the
-    vehicle's speed, see :class:`VehicleMotion`; None takes the speed of the weather.
+    unchanged on both. The topics of ``plan`` are from :func:`choose_to_rain`; ``speed_topic`` has
+    the vehicle's speed, see :class:`VehicleMotion`; None takes the speed of the weather.
     """
-    with Recording(plan.source, partial_of(plan.destination) / SCRATCH) as reader:
+    with plan.open() as reader:
         motion = VehicleMotion.read(reader, speed_topic) if speed_topic else None
         bits = {camera.source: bits_of(reader, camera.source) for camera in plan.cameras}
         for camera in plan.cameras if motion else ():
@@ -128,7 +114,11 @@ class _Rainmaker:
             message.header, **{name: getattr(message, name) for name in fields}),)], None
 
 
-def _choose(recording: Recording, topics: Sequence[str] | None) -> Choice:
+def choose_to_rain(recording: Recording, topics: Sequence[str] | None) -> Choice:
+    """Choose what to put rain on: without ``topics``, all image topics of cameras.
+
+    Raises BagError if a name is not an image topic, or no image topic can be given rain.
+    """
     images = image_topics(recording.topics)
     chosen = images
     if topics is not None:

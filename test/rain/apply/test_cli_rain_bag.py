@@ -25,11 +25,12 @@ from bag_files import (
     write_bag,
 )
 
+from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.topics import dry_topic
 from derain_ros.cli import main
 from derain_ros.images.codec import decode_compressed, decode_image
 from derain_ros.rain import CameraMotion, RainClip
-from derain_ros.rain.apply.rainy_bags import plan_rainy_bag, rain_bag
+from derain_ros.rain.apply.rainy_bags import choose_to_rain, rain_bag
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion
 from derain_ros.rain.apply.weather import Weather
 
@@ -41,7 +42,8 @@ CAMERAS = {
 
 def _rain(source, out, intensity=0.6, topics=None, **options):
     weather = Weather(intensity=intensity, seed=1)
-    return rain_bag(plan_rainy_bag(source, out, topics=topics), weather, **options)
+    plan = plan_bag(source, out, topics=topics, choose=choose_to_rain)
+    return rain_bag(plan, weather, **options)
 
 
 def _bgr(row):
@@ -268,7 +270,7 @@ def test_rain_follows_the_speed_of_the_vehicle_at_each_frame(msgtype, tmp_path):
 def test_a_packed_bag_is_unpacked_once_and_beside_the_result(tmp_path, monkeypatch):
     source = write_bag(tmp_path / 'in', drive(), 'mcap', PROFILES, compression='file')
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'full'))
-    summary = rain_bag(plan_rainy_bag(source, tmp_path / 'out'), Weather())
+    summary = _rain(source, tmp_path / 'out')
     assert summary.made.total() and not summary.damages
 
 
