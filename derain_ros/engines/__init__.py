@@ -16,20 +16,9 @@ from derain_ros.engines.contract import (
 from derain_ros.engines.models import ModelError, find_model
 
 __all__ = [
-    'ENGINES',
-    'MINIMUM_SIDE',
-    'PRECISIONS',
-    'UNPROVEN',
-    'Derained',
-    'Engine',
-    'EngineError',
-    'EngineInfo',
-    'EngineOptions',
-    'EngineStatus',
-    'auto_engines',
-    'check_engine',
-    'create_engine',
-    'engine_report',
+    'ENGINES', 'MINIMUM_SIDE', 'PRECISIONS', 'UNPROVEN', 'Derained', 'Engine', 'EngineError',
+    'EngineInfo', 'EngineOptions', 'EngineStatus', 'auto_engines', 'check_engine',
+    'create_engine', 'engine_report',
 ]
 
 ENGINES = {
@@ -93,23 +82,11 @@ def create_engine(
 ) -> Engine:
     """Create an engine and load a model into it.
 
-    Parameters
-    ----------
-    engine
-        Name of a back end, or several names of which the first that works here is used, or
-        ``auto`` for :func:`auto_engines`; the choice is logged and explained in ``info.reason``.
-    model
-        Name in the model zoo, or the path of an ``.onnx`` file.
-    precision
-        One of :data:`PRECISIONS`.
-    options
-        Further options of the back ends.
-
-    Raises
-    ------
-    EngineError
-        A name is unknown, or no back end works; the message says what to do.
-
+    ``engine`` is the name of a back end, or several names of which the first that works here is
+    used, or ``auto`` for :func:`auto_engines`; the choice is logged and explained in
+    ``info.reason``. ``model`` is a name in the model zoo, or the path of an ``.onnx`` file, and
+    ``precision`` one of :data:`PRECISIONS`. Raises EngineError if a name is unknown, or no back
+    end works; the message says what to do.
     """
     names = [engine] if isinstance(engine, str) else engine
     for name in names:

@@ -129,30 +129,13 @@ class Engine(ABC):
 
     @abstractmethod
     def infer(self, images: np.ndarray, states: np.ndarray | None = None) -> Derained:
-        """Derain a batch.
+        """Derain a batch; the caller owns the result, which the next call does not overwrite.
 
-        Parameters
-        ----------
-        images
-            uint8, N×H×W×3, BGR, 0–255, C-contiguous, H and W at least
-            :data:`MINIMUM_SIDE`.
-        states
-            State from the previous frames, uint8, N×H×W×4, C-contiguous, see
-            :meth:`derain_ros.images.memory.Memory.recall`; None for independent frames.
-            Only for an engine with ``info.remembers``.
-
-        Returns
-        -------
-        Derained
-            Arrays that the caller owns: the next call does not overwrite them.
-
-        Raises
-        ------
-        ValueError
-            An array has the wrong type, layout or size.
-        EngineError
-            The back end failed.
-
+        ``images`` are uint8, N×H×W×3, BGR, 0–255, C-contiguous, H and W at least
+        :data:`MINIMUM_SIDE`. ``states`` are those from the previous frames, uint8, N×H×W×4,
+        C-contiguous, see :meth:`derain_ros.images.memory.Memory.recall`, only for an engine with
+        ``info.remembers``; None for independent frames. Raises ValueError if an array has the
+        wrong type, layout or size, EngineError if the back end failed.
         """
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:

@@ -1,6 +1,7 @@
 """Reference results in f32 on the CPU, which compiled engines are compared with."""
 
 import importlib
+from contextlib import closing
 
 import numpy as np
 
@@ -44,11 +45,8 @@ class Reference:
     def _by_openvino(self, *inputs: np.ndarray) -> Derained:
         from derain_ros.engines.openvino_engine import OpenVinoEngine
 
-        engine = OpenVinoEngine(self._model, 'f32')
-        try:
+        with closing(OpenVinoEngine(self._model, 'f32')) as engine:
             return engine.infer(*inputs)
-        finally:
-            engine.close()
 
     def _by_torch(self, *inputs: np.ndarray) -> Derained:
         import torch

@@ -124,7 +124,7 @@ def inspect(trt: ModuleType, engine, context) -> LayerTypes:
         # With the context, the inspector also knows the dynamic shapes of the engine.
         inspector.execution_context = context
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except TROUBLE as error:
         _LOG.debug('no engine inspector: %s', error)
         return LayerTypes({})
     return read_layers(text)
