@@ -66,14 +66,10 @@ class Evaluation:
             'clip': self.clip,
             'pairs': len(self.models[0].images),
             'failed': [asdict(bad) for bad in self.failed],
-            'models': [
-                {
-                    **asdict(model.facts),
-                    'summary': model.summary,
-                    'images': [score.figures() for score in model.images],
-                }
-                for model in self.models
-            ],
+            'models': [{
+                **asdict(model.facts), 'summary': model.summary,
+                'images': [score.figures() for score in model.images],
+            } for model in self.models],
         }
 
 

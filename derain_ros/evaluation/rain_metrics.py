@@ -174,7 +174,6 @@ def summarise(scores: Sequence[ImageScore]) -> dict:
     ``worst_…_image`` names a picture; a figure that is not defined (no rain, no clip) is None.
     """
     steps = [score for score in scores if score.flicker is not None]
-
     moving = [score for score in scores if score.moving_error is not None]
 
     def mean(name: str, of: Sequence[ImageScore] = scores) -> float | None:

@@ -191,13 +191,8 @@ class LiveRun:
 
 @contextmanager
 def live_run(
-    logs: Path,
-    source: PlayedSource,
-    parameters: Mapping[str, str],
-    *,
-    outputs: Iterable[str] = ('image', 'rain_mask'),
-    keep: bool = False,
-    plain: bool = False,
+    logs: Path, source: PlayedSource, parameters: Mapping[str, str], *,
+    outputs: Iterable[str] = ('image', 'rain_mask'), keep: bool = False, plain: bool = False,
 ) -> Iterator[LiveRun]:
     """Start a node, a listener and a player; all processes are terminated when the context ends.
 
