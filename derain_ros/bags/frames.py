@@ -31,8 +31,7 @@ MOST_WAITING = 32
 
 def header_stamp(data: bytes) -> int | None:
     """Return header.stamp in ns; None if it is zero (no stamp), or the message is truncated."""
-    seconds, nanoseconds = cdr.read_stamp(data) or (0, 0)
-    return seconds * 10**9 + nanoseconds or None
+    return cdr.read_stamp(data) or None
 
 
 def read_message(msgtype: str, data: bytes | memoryview) -> cdr.View:

@@ -62,16 +62,16 @@ View = ImageView | CompressedImageView
 """A received image message."""
 
 
-def read_stamp(message: bytes | memoryview) -> tuple[int, int] | None:
-    """Return ``header.stamp`` of any message that starts with a header.
+def read_stamp(message: bytes | memoryview) -> int | None:
+    """Return ``header.stamp`` of any message that starts with a header, ns; may be negative.
 
-    It is ``(sec, nanosec)``; ``sec`` may be negative. Returns None for a message that is too
-    short or not plain CDR.
+    Returns None for a message that is too short or not plain CDR.
     """
     order = _BYTE_ORDERS.get(bytes(message[:2]))
     if order is None or len(message) < _ENCAPSULATION_BYTES + 8:
         return None
-    return struct.unpack_from(f'{order}iI', message, _ENCAPSULATION_BYTES)
+    sec, nanosec = struct.unpack_from(f'{order}iI', message, _ENCAPSULATION_BYTES)
+    return sec * 10**9 + nanosec
 
 
 def restamped(message: bytes, stamp: int) -> bytes | None:

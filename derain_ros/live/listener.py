@@ -98,10 +98,9 @@ class Listener(Node):
 
     def _record(self, topic: str, data: bytes) -> None:
         arrival = time.time_ns()
-        seconds, nanoseconds = read_stamp(data)
         kept = data if topic in self._keep else b''
         with self._lock:
-            self._recorded.append(Recorded(topic, arrival, seconds * 10**9 + nanoseconds, kept))
+            self._recorded.append(Recorded(topic, arrival, read_stamp(data), kept))
             self._lock.notify_all()
 
     def _tell(self, camera: str, message: DiagnosticArray) -> None:

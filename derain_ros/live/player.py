@@ -75,7 +75,7 @@ class Player(Node):
         self._infos = {topic: self.create_publisher(CameraInfo, topic, qos)
                        for topic in sorted(infos)}
         self._last: dict[str, int] = {}
-        self._stamps: deque[tuple[tuple[int, int] | None, int]] = deque(maxlen=_STAMPS)
+        self._stamps: deque[tuple[int | None, int]] = deque(maxlen=_STAMPS)
         self._steps = self._endless()
 
     def wait_for_subscriber(self, timeout: float) -> None:
@@ -146,7 +146,7 @@ class Player(Node):
         stamp = dict(self._stamps).get(recorded, 0)
         if stamp <= last:
             stamp = max(time.time_ns(), last + 1)
-            if recorded != (0, 0):  # none was set
+            if recorded:  # 0: none was set
                 self._stamps.append((recorded, stamp))
         self._last[topic] = stamp
         message = restamped(data, stamp)

@@ -165,7 +165,7 @@ class DerainNode(LifecycleNode):
                     f'{camera.name}.sync_group right?')
         self._mailbox = Mailbox(
             {camera.name: camera.sync_group for camera in settings.topics},
-            settings.sync_tolerance_ms / 1e3, _stamp_seconds)
+            settings.sync_tolerance_ms / 1e3, lambda data: (read_stamp(data) or 0) * 1e-9)
         self._worker = Worker(
             self, self._cameras, self._mailbox, self._supervisor,
             Outputs(in_place=settings.fast_path, encoding=settings.output_encoding,
@@ -400,8 +400,3 @@ class DerainNode(LifecycleNode):
             self._supervisor.tend()
             self._log_activity()
         self._reporter.watch_cameras()
-
-
-def _stamp_seconds(data: bytes) -> float:
-    seconds, nanoseconds = read_stamp(data) or (0, 0)
-    return seconds + nanoseconds * 1e-9
