@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
 from derain_ros.engines import create_engine
-from derain_ros.images.codec import decode_compressed
+from derain_ros.images.compressed import decode_compressed
 from derain_ros.rain import RainClip
 from derain_ros.rain_gate import (
     FORGET_SECONDS,

@@ -12,12 +12,8 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.images import cdr
-from derain_ros.images.codec import (
-    SUPPORTED_ENCODINGS,
-    decode_compressed,
-    decode_image,
-    is_compressed_supported,
-)
+from derain_ros.images.codec import SUPPORTED_ENCODINGS, decode_image
+from derain_ros.images.compressed import decode_compressed, is_compressed_supported
 from derain_ros.images.message_fields import shown
 from derain_ros.images.pixel_formats import Bits, bits_in_use
 from derain_ros.text import printable

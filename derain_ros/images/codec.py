@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from derain_ros.images.compressed import decode_compressed, is_compressed_supported
 from derain_ros.images.message_fields import (
     MAXIMUM_SIDE,
     ImageFormatError,
@@ -21,12 +20,6 @@ from derain_ros.images.message_fields import (
     shown,
 )
 from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, samples_16
-
-__all__ = [
-    'SUPPORTED_ENCODINGS', 'ImageFormatError', 'arrange_pixels', 'check_image',
-    'decode_compressed', 'decode_image', 'extract_alpha', 'extract_samples',
-    'is_compressed_supported', 'output_encoding',
-]
 
 SUPPORTED_ENCODINGS = frozenset(PIXEL_FORMATS)
 """Encodings of ``sensor_msgs/Image`` that can be read without cv_bridge."""

@@ -34,7 +34,7 @@ from derain_ros.images.cdr import (
     read_image,
     write_image,
 )
-from derain_ros.images.codec import decode_compressed
+from derain_ros.images.compressed import decode_compressed
 from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.live.listener import COUNTS, Told, number
 from derain_ros.node.parameters import cameras_problems

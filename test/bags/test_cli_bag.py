@@ -25,7 +25,8 @@ from rosbags.highlevel import AnyReader
 from derain_ros.bags.derain import derain_bag, plan_bag
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.images.codec import decode_image
+from derain_ros.images.compressed import decode_compressed
 
 pytestmark = pytest.mark.usefixtures('quick_commands')
 

@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_messages import COLOUR, compressed, mosaic, textured
 
-from derain_ros.images.codec import ImageFormatError, decode_compressed, is_compressed_supported
+from derain_ros.images.compressed import (
+    ImageFormatError,
+    decode_compressed,
+    is_compressed_supported,
+)
 
 
 def jpeg(pixels, *options):

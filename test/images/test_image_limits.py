@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from image_messages import compressed
 
-from derain_ros.images.codec import ImageFormatError, decode_compressed
 from derain_ros.images.compressed import (
     MAXIMUM_COMPRESSED_BYTES,
     MAXIMUM_EXTRA_BYTES,
     MAXIMUM_SCANS,
+    ImageFormatError,
+    decode_compressed,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +112,7 @@ import re, sys
 from pathlib import Path
 from image_messages import compressed, textured
 import cv2
-from derain_ros.images.codec import ImageFormatError, decode_compressed
+from derain_ros.images.compressed import ImageFormatError, decode_compressed
 decode_compressed(compressed('', cv2.imencode('.png', textured(64, 64))[1].tobytes()))
 message = compressed('', Path(sys.argv[1]).read_bytes())
 peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])

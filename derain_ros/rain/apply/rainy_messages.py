@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from derain_ros.bags.frames import why_not
-from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.images.codec import decode_image
+from derain_ros.images.compressed import decode_compressed
 from derain_ros.images.message_fields import ImageFormatError
 
 JPEG_QUALITY = 95

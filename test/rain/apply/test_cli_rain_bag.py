@@ -28,7 +28,8 @@ from bag_files import (
 from derain_ros.bags.plan import plan_bag
 from derain_ros.bags.topics import dry_topic
 from derain_ros.cli import main
-from derain_ros.images.codec import decode_compressed, decode_image
+from derain_ros.images.codec import decode_image
+from derain_ros.images.compressed import decode_compressed
 from derain_ros.rain import CameraMotion, RainClip
 from derain_ros.rain.apply.rainy_bags import choose_to_rain, rain_bag
 from derain_ros.rain.apply.vehicle_motion import VehicleMotion

@@ -6,11 +6,8 @@ import pytest
 from bag_files import START, TYPES, compressed, header, image, picture
 
 from derain_ros.bags.frames import why_not
-from derain_ros.images.codec import (
-    SUPPORTED_ENCODINGS,
-    ImageFormatError,
-    decode_compressed,
-)
+from derain_ros.images.codec import SUPPORTED_ENCODINGS, ImageFormatError
+from derain_ros.images.compressed import decode_compressed
 from derain_ros.images.pixel_formats import PIXEL_FORMATS
 from derain_ros.rain.apply.rainy_messages import (
     rain_on_compressed,
