@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from derain_ros.bags.damage import BagError, show_time
-from derain_ros.bags.frames import (
-    PartnerFrames,
-    bits_of,
-    count_stamps,
-    decode_frame,
-    header_stamp,
-)
+from derain_ros.bags.frames import PartnerFrames, bits_of, count_stamps, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import derained_topic as derained_topic_of
 from derain_ros.bags.topics import find_image_topic, image_topics, output_namespace

@@ -25,12 +25,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 
-from derain_ros.node.parameters import (
-    COMPRESSED,
-    SWITCHES,
-    LiveSettings,
-    ParameterError,
-)
+from derain_ros.node.parameters import COMPRESSED, SWITCHES, LiveSettings, ParameterError
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks

@@ -17,11 +17,7 @@ from derain_ros.bench import SCENARIOS, measures
 from derain_ros.bench.measures import Figure, ProcessFigures, Result
 from derain_ros.bench.plain_node import to_message
 from derain_ros.bench.setting import ClipFile, has_bf16
-from derain_ros.bench.stream_scenarios import (
-    closed_since,
-    count_changed,
-    onset_seconds,
-)
+from derain_ros.bench.stream_scenarios import closed_since, count_changed, onset_seconds
 from derain_ros.bench.turn_scenarios import Side
 from derain_ros.live.listener import Told
 from derain_ros.live.played import PlayedFrame

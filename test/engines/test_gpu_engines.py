@@ -14,13 +14,7 @@ import numpy as np
 import pytest
 from pictures import frames, psnr
 
-from derain_ros.engines import (
-    ENGINES,
-    EngineError,
-    auto_engines,
-    create_engine,
-    engine_report,
-)
+from derain_ros.engines import ENGINES, EngineError, auto_engines, create_engine, engine_report
 from derain_ros.engines.models import find_model
 from derain_ros.engines.reference import Reference
 from derain_ros.engines.tensorrt.cuda_runtime import ask, cuda, find_gpu

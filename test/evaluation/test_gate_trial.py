@@ -12,13 +12,7 @@ from memory_model import scene, write_memory_model
 
 from derain_ros.cli import main
 from derain_ros.engines import create_engine
-from derain_ros.evaluation.gate_trial import (
-    GateTrial,
-    TrialShower,
-    as_text,
-    summarise,
-    try_gate,
-)
+from derain_ros.evaluation.gate_trial import GateTrial, TrialShower, as_text, summarise, try_gate
 from derain_ros.files.clip_sources import FrameSet, PannedClip
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.video_files import VideoFacts

@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from derain_ros.evaluation.metrics import (
-    PERFECT_DB,
-    counted_psnr_y,
-    psnr,
-    psnr_y,
-    ssim_y,
-    to_y,
-)
+from derain_ros.evaluation.metrics import PERFECT_DB, counted_psnr_y, psnr, psnr_y, ssim_y, to_y
 
 
 def _grey(value, side=16):

@@ -14,13 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_files import IMAGE, START, TYPES, header, write_bag
-from evaluate_files import (
-    clean_picture,
-    rainy_picture,
-    write_model,
-    write_pairs,
-    write_picture,
-)
+from evaluate_files import clean_picture, rainy_picture, write_model, write_pairs, write_picture
 from memory_model import scene, write_memory_model
 
 from derain_ros.cli import main

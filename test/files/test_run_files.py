@@ -5,12 +5,7 @@ import hashlib
 import pytest
 
 from derain_ros.files import FileError
-from derain_ros.files.run_files import (
-    FORMAT,
-    bag_facts,
-    read_run,
-    write_run,
-)
+from derain_ros.files.run_files import FORMAT, bag_facts, read_run, write_run
 
 
 def test_what_was_written_is_read(tmp_path):

@@ -27,12 +27,7 @@ from ros_fixtures import image, localhost, new_domain, ros_environment, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
 from derain_ros.node.camera_topics import InputTopic, Notice, OutputTopics, misfits
-from derain_ros.node.parameters import (
-    NODE_RULES,
-    ParameterError,
-    default_of,
-    read_live_settings,
-)
+from derain_ros.node.parameters import NODE_RULES, ParameterError, default_of, read_live_settings
 
 TOPIC = '/front/image_raw'
 OUTPUT = '/front/derained/image'

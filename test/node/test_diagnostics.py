@@ -12,19 +12,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from derain_ros.engines import EngineInfo
 from derain_ros.node import camera_record
-from derain_ros.node.camera_record import (
-    WINDOW,
-    CameraRecord,
-    CameraSnapshot,
-    Failure,
-)
+from derain_ros.node.camera_record import WINDOW, CameraRecord, CameraSnapshot, Failure
 from derain_ros.node.mailbox import Counts
-from derain_ros.node.reporter import (
-    camera_level,
-    camera_values,
-    engine_status,
-    gpu_values,
-)
+from derain_ros.node.reporter import camera_level, camera_values, engine_status, gpu_values
 from derain_ros.rain_gate import GateSettings
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -7,15 +7,7 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rig import NODE, PARAMETERS, Rig, active_rig
-from ros_fixtures import (
-    NodeProcess,
-    Peer,
-    image,
-    new_domain,
-    process_ended,
-    send_until,
-    wait_for,
-)
+from ros_fixtures import NodeProcess, Peer, image, new_domain, process_ended, send_until, wait_for
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 

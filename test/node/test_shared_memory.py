@@ -10,11 +10,7 @@ from pathlib import Path
 import pytest
 from ros_fixtures import PROFILE, new_domain, ros_environment, wait_for
 
-from derain_ros.node.process_memory import (
-    SHARED_MEMORY,
-    profile_variable,
-    remove_stale_segments,
-)
+from derain_ros.node.process_memory import SHARED_MEMORY, profile_variable, remove_stale_segments
 
 NODE = """
 import rclpy

@@ -9,12 +9,7 @@ from ros_fixtures import wait_for as wait_for_it
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
 from derain_ros.node import supervisor
-from derain_ros.node.supervisor import (
-    EngineLine,
-    FaultError,
-    ShapeRecord,
-    Supervisor,
-)
+from derain_ros.node.supervisor import EngineLine, FaultError, ShapeRecord, Supervisor
 
 VGA, HD = (1, 480, 640, 3), (1, 720, 1280, 3)
 FRAME = np.random.default_rng(3).integers(0, 256, (1, 48, 64, 3), np.uint8)

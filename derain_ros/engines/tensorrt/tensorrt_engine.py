@@ -36,12 +36,7 @@ from derain_ros.engines.tensorrt.tensorrt_build import (
     build_engine,
     timings_for,
 )
-from derain_ros.engines.tensorrt.tensorrt_library import (
-    Library,
-    LogBook,
-    check_gpu,
-    find_library,
-)
+from derain_ros.engines.tensorrt.tensorrt_library import Library, LogBook, check_gpu, find_library
 from derain_ros.engines.tensorrt.tensorrt_plan import Plan, RuntimeCache
 
 MOST_F32 = 0.5  # largest share of f32 layers in an f16 engine without a warning

@@ -22,13 +22,7 @@ from derain_ros.bags.plan import BagPlan, Choice
 from derain_ros.bags.pool import Pool
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.segment_work import CameraWork
-from derain_ros.bags.topics import (
-    IMAGE,
-    CameraTopics,
-    dry_topic,
-    find_image_topic,
-    image_topics,
-)
+from derain_ros.bags.topics import IMAGE, CameraTopics, dry_topic, find_image_topic, image_topics
 from derain_ros.images.cdr import write_compressed_image, write_image
 from derain_ros.rain import RainClip
 from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image

@@ -9,10 +9,7 @@ from derain_ros.bags.frames import why_not
 from derain_ros.images.codec import SUPPORTED_ENCODINGS, ImageFormatError
 from derain_ros.images.compressed import decode_compressed
 from derain_ros.images.pixel_formats import PIXEL_FORMATS
-from derain_ros.rain.apply.rainy_messages import (
-    rain_on_compressed,
-    rain_on_image,
-)
+from derain_ros.rain.apply.rainy_messages import rain_on_compressed, rain_on_image
 
 HEIGHT, WIDTH = 8, 12
 BLUE, GREEN, RED = 10, 20, 30
