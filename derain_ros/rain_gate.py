@@ -120,11 +120,6 @@ class RainGate:
     next probe is a second look.
     """
 
-    settings: GateSettings
-    wet: bool
-    intensity: float
-    looks_again: bool
-
     def __init__(self, settings: GateSettings) -> None:
         self.settings = settings
         self.reset()

@@ -41,10 +41,6 @@ class Frame:
     the engine's result, None before :meth:`derain`; they may be set to results from elsewhere.
     """
 
-    __slots__ = (
-        '_blended', 'bgr', 'bits', 'compressed', 'derained', 'encoding', 'message', 'rain_mask',
-        'whole')
-
     def __init__(
         self, message: Any = None, *, compressed: bool = False, bgr: np.ndarray | None = None,
         bits: Bits = 16, whole: bool = False,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException
@@ -33,9 +33,6 @@ SWITCHES = {
 
 Resolve = Callable[..., str]
 """``Node.resolve_topic_name``: expands a topic name and, unless ``only_expand``, remaps it."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 _CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*')
 _SIZE = re.compile(r'([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
@@ -409,10 +406,7 @@ def read_live_settings(values: Mapping[str, object]) -> LiveSettings:
     return _read(LiveSettings, values)
 
 
-_Any = TypeVar('_Any', Settings, LiveSettings)
-
-
-def _read(kind: type[_Any], values: Mapping[str, object], **more: Any) -> _Any:
+def _read(kind: type, values: Mapping[str, object], **more: Any) -> Any:
     declared = {one.name: one.metadata['rule'] for one in fields(kind) if one.metadata}
     return kind(**more, **{
         # The value may be an integer in place of a float or a string.

@@ -234,9 +234,9 @@ def camera_values(counts: Counts, fps: float, frames: CameraSnapshot) -> dict[st
     """Return the key-value pairs of a camera's status that describe its frames."""
     intensity, size = frames.rain_intensity, frames.size
     return {
-        'received': counts.received, 'published': counts.published, 'dropped': counts.dropped,
-        'failed': counts.failed, 'idle': counts.idle, 'derained': counts.derained,
-        'bypassed': counts.bypassed, 'passed_through': counts.passed_through,
+        **{key: getattr(counts, key) for key in (
+            'received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
+            'passed_through')},
         'fps': f'{fps:.1f}',
         **{key: f'{value:.2f}' for key, value in frames.latencies.items()},
         'rain_intensity': '' if math.isnan(intensity) else f'{intensity:.4f}',

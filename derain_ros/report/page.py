@@ -31,14 +31,12 @@ from derain_ros.report.runs import Entry, of_kind
 from derain_ros.report.tables import Table, decibel, decimals, share, ssim, whole
 from derain_ros.text import printable
 
-TITLE = 'Deraining report'
-
 _CLASSES, _FRAMES, _IMAGES = 20, 5, 2000
 _ONE = decimals(1)
 
 
 def make_page(
-    entries: Sequence[Entry], *, title: str = TITLE, bag_root: Path | None = None,
+    entries: Sequence[Entry], *, title: str = 'Deraining report', bag_root: Path | None = None,
     pictures: int = 3, exhibits: Sequence[Exhibit] = (),
     progress: Callable[[int], Any] = lambda count: None,
 ) -> tuple[str, list[str]]:

@@ -19,7 +19,7 @@ class Detections(NamedTuple):
 
     def where(self, chosen: np.ndarray) -> 'Detections':
         """Return those that a boolean mask, or an array of indices, selects."""
-        return Detections(*(column[chosen] for column in self))
+        return type(self)(*(column[chosen] for column in self))
 
 
 class Truths(NamedTuple):
@@ -32,9 +32,7 @@ class Truths(NamedTuple):
     classes: np.ndarray
     ignored: np.ndarray
 
-    def where(self, chosen: np.ndarray) -> 'Truths':
-        """Return those that a boolean mask selects."""
-        return Truths(*(column[chosen] for column in self))
+    where = Detections.where
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
