@@ -176,10 +176,7 @@ class McapFile:
         return max((piece.end for piece in self.index.pieces), default=None)
 
     def messages(self, channels: Collection[int], start: int, stop: int) -> Iterator[Message]:
-        """Yield the messages with ``start <= time < stop``, ns.
-
-        They are in order of time; messages of the same time are in file order.
-        """
+        """Yield the messages of ``start <= time < stop``, ns, by time and place in the file."""
         waiting: list[tuple] = []
         pieces = sorted((
             piece for piece in self.index.pieces

@@ -133,10 +133,7 @@ def local_pool(count: int) -> Iterator[Pool]:
 
 @contextmanager
 def cluster_pool(scheduler: str) -> Iterator[Pool]:
-    """Use the workers of a Dask scheduler, such as ``tcp://host:8786``.
-
-    Raises BagError if the scheduler does not answer, or has no workers.
-    """
+    """Use the workers of a Dask scheduler, ``tcp://host:8786``; BagError if there are none."""
     from distributed import Client
 
     try:

@@ -93,10 +93,7 @@ def dry_topic(topic: str) -> str:
 
 
 def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the image topics of a bag, in its order, from (name, type) of all its topics.
-
-    Raises BagError if there is none.
-    """
+    """Return a bag's image topics, in order, from (name, type) of all; BagError if none."""
     topics = list(topics)
     images = [name for name, msgtype in topics if msgtype in IMAGE_TYPES]
     if not images:

@@ -46,10 +46,7 @@ class Figure:
 
 @dataclass
 class Result:
-    """The result of a scenario: figures, those with bars sorted first, and notes.
-
-    ``details`` holds further values for the JSON file.
-    """
+    """Figures of a scenario, those with bars first, notes, and ``details`` for the JSON file."""
 
     title: str
     figures: list[Figure]
@@ -150,10 +147,7 @@ def count_errors(reports: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def growth(values: Sequence[float]) -> float:
-    """Return the median of the last tenth minus that of the first, of at least three values each.
-
-    NaN for fewer than six values.
-    """
+    """Return the median of the last tenth minus that of the first; NaN below six values."""
     if len(values) < 6:
         return math.nan
     tenth = max(3, len(values) // 10)

@@ -111,10 +111,7 @@ class EngineOptions:
 
 
 class Engine(ABC):
-    """A derainer that turns uint8 frames into uint8 frames and masks.
-
-    Engines are not thread-safe: one caller at a time.
-    """
+    """Turns uint8 frames into uint8 frames and masks; not thread-safe: one caller at a time."""
 
     info: EngineInfo
 

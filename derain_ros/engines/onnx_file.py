@@ -25,10 +25,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def check_interface(file: Path, inputs: list[str], outputs: list[str]) -> bool:
-    """Return whether a model takes a state.
-
-    Raises EngineError unless these are the input and output names of a derain_ros model.
-    """
+    """Return whether a model takes a state; EngineError if its inputs and outputs are not ours."""
     if inputs not in (['image'], ['image', 'state_in']) or (
             sorted(outputs) != ['derained', 'rain_mask']):
         raise EngineError(

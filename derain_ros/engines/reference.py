@@ -36,10 +36,7 @@ class Reference:
             f'available ({"; ".join(missing)}); {how_to_install("openvino")}')
 
     def infer(self, *inputs: np.ndarray) -> Derained:
-        """Derain a batch, as :meth:`derain_ros.engines.contract.Engine.infer` does.
-
-        Raises EngineError, ModelError.
-        """
+        """Derain a batch as ``Engine.infer`` does; raises EngineError, ModelError."""
         return self._by_openvino(*inputs) if self.name == 'OpenVINO' else self._by_torch(*inputs)
 
     def _by_openvino(self, *inputs: np.ndarray) -> Derained:

@@ -43,10 +43,7 @@ class Gallery:
         self, score: ImageScore, rainy: np.ndarray, derained: np.ndarray, clean: np.ndarray,
         mask: np.ndarray,
     ) -> None:
-        """Keep a pair if it is among the worst so far.
-
-        The pictures are uint8, H×W×3, BGR, the mask uint8, H×W, 255 = rain.
-        """
+        """Keep a pair if it is among the worst: uint8, H×W×3, BGR; mask H×W, 255 = rain."""
         place = bisect.bisect(self.worst_first, score.psnr, key=lambda one: one.score.psnr)
         if place < self._limit:
             height, width, files = encode_pictures(

@@ -116,10 +116,7 @@ class PictureClip(ClipSource):
 
 
 class PannedClip(ClipSource):
-    """A pan and zoom over one image, for ``duration`` seconds, 640×480 pixels.
-
-    Raises FileError if the image cannot be read.
-    """
+    """A pan and zoom over one image, 640×480, ``duration`` seconds; FileError if unreadable."""
 
     def __init__(self, picture: Path, duration: float):
         self._name = printable(picture.name)

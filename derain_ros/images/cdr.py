@@ -180,10 +180,7 @@ def write_image(
 
 
 def write_compressed_image(header: bytes, *, format: str, data: Any) -> bytes:  # noqa: A002
-    """Serialize a ``sensor_msgs/CompressedImage``, copying its data once.
-
-    Parameters and errors are those of :func:`write_image`.
-    """
+    """Serialize a ``sensor_msgs/CompressedImage`` as :func:`write_image` does an Image."""
     message = bytearray(_LITTLE_ENDIAN + header)
     _align(message)
     message += _encode_text(format)

@@ -287,10 +287,7 @@ class Memory:
         return None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
-        """Store the result of the frame last passed to :meth:`recall`.
-
-        ``derained``: uint8, H×W×3, BGR. ``rain_mask``: uint8, H×W, 255 = rain.
-        """
+        """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain."""
         time, small, past = self._seen
         if not past or time - past[-1].time >= STANDING_SECONDS:
             past = [*past[-1:], Earlier(time, shrink(derained))]

@@ -90,10 +90,7 @@ class CameraRecord:
                                   failure=Failure(reason, by_engine))
 
     def bits(self, samples: np.ndarray) -> tuple[int, bool]:
-        """Return how many bits the samples seen so far use, and whether that has changed.
-
-        ``samples`` are those of a new frame, uint16.
-        """
+        """Return how many bits the samples so far, uint16, use, and whether that has changed."""
         with self._lock:
             self._largest = max(self._largest, int(samples.max()))
             before, self._bits = self._bits, bits_in_use(self._largest)

@@ -336,7 +336,6 @@ class DerainNode(LifecycleNode):
             self._reporter.report()
 
     def _answer_queries(self) -> None:
-        """Answer queries of the lifecycle state."""
         for service in self.services:
             if service.srv_type in (GetState, GetAvailableStates, GetAvailableTransitions):
                 while True:

@@ -101,10 +101,7 @@ class Outputs:
                              message.is_bigendian, message.step, pixels)
 
     def image(self, received: cdr.View, pixels: np.ndarray, width: int, encoding: str) -> Any:
-        """Return a ``sensor_msgs/Image`` with the header of a received one.
-
-        ``pixels`` are uint8 and C-contiguous, rows first.
-        """
+        """Return an ``Image`` of uint8 pixels, contiguous, rows first, with a received header."""
         fields = {'height': len(pixels), 'width': width, 'encoding': encoding, 'is_bigendian': 0,
                   'step': pixels.nbytes // len(pixels)}
         if self._in_place:

@@ -144,11 +144,7 @@ def relative_velocity(volume: DropVolume, fall: np.ndarray) -> np.ndarray:
 
 
 def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Generator) -> Drops:
-    """Draw the drops that an exposure may see, without those too small or too far to be visible.
-
-    ``volume``: the rain and the camera. ``height``, ``width``: size of the picture, pixels.
-    ``rng``: source of all randomness.
-    """
+    """Draw the drops that an exposure may see, without those too small or far to be visible."""
     focal, exposure = volume.focal_length, volume.exposure
     column, row = width / 2 - volume.offset[0], height / 2 - volume.offset[1]
     density = drops_per_cubic_metre(volume.rate)
@@ -201,10 +197,7 @@ def sample_drops(volume: DropVolume, height: int, width: int, rng: np.random.Gen
 
 
 def trace(drops: Drops, volume: DropVolume, height: int, width: int) -> Points:
-    """Trace drops through the exposure; returns points at equal steps of time.
-
-    ``drops``: from :func:`sample_drops`. ``volume``, ``height``, ``width``: as there.
-    """
+    """Trace :func:`sample_drops` through the exposure; returns points at equal steps of time."""
     focal = np.float32(volume.focal_length)
     column, row = width / 2 - volume.offset[0], height / 2 - volume.offset[1]
     centre = np.array([[column], [row]], np.float32)

@@ -124,9 +124,7 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
     """Draw a volume of drops and a camera, for a picture of any size.
 
     Ranges are wider than those of any one camera. Physically, rain is mostly too faint to
-    see through a wide lens; here ``opacity`` makes it more visible.
-
-    ``intensity``: above 0 to 1. ``rng``: source of randomness.
+    see through a wide lens; here ``opacity`` makes it more visible. ``intensity``: above 0 to 1.
     """
     def between(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -191,14 +189,11 @@ def sample_layers(
         wide = float(np.exp(rng.uniform(np.log(0.6), np.log(1.3 + 2.2 * intensity))))
         long = float(np.clip(wide * ratio * rng.uniform(0.6, 1.6), 2 if moving else 7, LONGEST))
         low = float(rng.uniform(0.03, 0.3)) * reach
-        layers.append(
-            StreakLayer(
-                density=cover * float(share) * 2 / wide,
-                length=long,
-                width=wide,
-                angle=wrap_angle(wind + spread * float(rng.standard_normal())),
-                angle_spread=float(rng.uniform(0, 2 + 8 * intensity)),
-                brightness=(low, min(1.0, low + float(rng.uniform(0.1, 0.75)) * reach)),
-                softness=float(rng.uniform(0.15, 0.35 + 0.35 * wide)),
-                style=str(rng.choice(STYLES, p=(0.4, 0.25, 0.35)))))
+        layers.append(StreakLayer(
+            density=cover * float(share) * 2 / wide, length=long, width=wide,
+            angle=wrap_angle(wind + spread * float(rng.standard_normal())),
+            angle_spread=float(rng.uniform(0, 2 + 8 * intensity)),
+            brightness=(low, min(1.0, low + float(rng.uniform(0.1, 0.75)) * reach)),
+            softness=float(rng.uniform(0.15, 0.35 + 0.35 * wide)),
+            style=str(rng.choice(STYLES, p=(0.4, 0.25, 0.35)))))
     return layers

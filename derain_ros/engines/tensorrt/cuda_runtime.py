@@ -92,10 +92,7 @@ class PinnedArray:
 
 
 class DeviceMemory:
-    """Memory of the GPU.
-
-    ``pointer``, ``size``: its address, and its size in bytes.
-    """
+    """Memory of the GPU, ``size`` bytes at the address ``pointer``."""
 
     def __init__(self, size: int):
         self.size = size
@@ -107,10 +104,7 @@ class DeviceMemory:
 
 
 class CudaStream:
-    """A CUDA stream: a queue of work for the GPU.
-
-    ``handle``: the stream as an integer, as other libraries take it.
-    """
+    """A queue of work for the GPU; ``handle`` is the integer that other libraries take."""
 
     def __init__(self) -> None:
         self._stream = ask(cuda().cudaStreamCreateWithFlags(cuda().cudaStreamNonBlocking))

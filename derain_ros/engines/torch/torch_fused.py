@@ -38,10 +38,7 @@ def fuse(network: nn.Module) -> nn.Module:
 
 
 class Pointwise(nn.Module):
-    """A 1×1 convolution, computed as one matrix product with bias.
-
-    It maps N×C×H×W to N×D×H×W, both with channels last.
-    """
+    """A 1×1 convolution as one matrix product, N×C×H×W to N×D×H×W, both channels last."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
@@ -56,10 +53,7 @@ class Pointwise(nn.Module):
 
 
 class FusedGatedBlock(nn.Module):
-    """:class:`derain_ros.network.blocks.GatedBlock` in two kernels, for inference.
-
-    It maps N×C×H×W to N×C×H×W, both with channels last.
-    """
+    """:class:`GatedBlock` in two kernels, for inference, N×C×H×W to the same, channels last."""
 
     def __init__(self, block: GatedBlock) -> None:
         super().__init__()

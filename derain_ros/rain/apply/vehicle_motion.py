@@ -71,10 +71,7 @@ class VehicleMotion:
                 f'{show_time(first)} to {show_time(last)}; the speed nearest in time is taken'))
 
     def at(self, instant: int) -> tuple[float, float]:
-        """Interpolate speed and yaw rate at a time in ns.
-
-        Before the first message and after the last, their values are held.
-        """
+        """Interpolate speed and yaw rate at a time in ns; beyond the ends they are held."""
         place = bisect(self.rows, instant, key=itemgetter(0))
         times, *columns = zip(*self.rows[max(0, place - 1):place + 1], strict=True)
         # Less the instant, as a float has no room for ns since 1970.
