@@ -482,7 +482,7 @@ def _time_peer(
     if on_gpu:
         from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
 
-        captured = CapturedNetwork(forward, frame.shape, streams())
+        captured = CapturedNetwork(forward, [frame.shape], streams())
         times = time_calls(lambda: captured.run(frame), seconds)
         device_times, problem = captured.time(_PEER_DEVICE_RUNS), captured.not_captured
         name = torch.cuda.get_device_name()

@@ -88,7 +88,7 @@ def test_the_network_is_captured(precision):
             return network(batch)
 
     images = frames(61, 100)
-    captured = CapturedNetwork(forward, images.shape, streams())
+    captured = CapturedNetwork(forward, [images.shape], streams())
     assert captured.not_captured == ''
     expected = [x.cpu().numpy() for x in forward(torch.from_numpy(images).cuda())]
     first = captured.run(images)
@@ -109,7 +109,7 @@ def test_a_network_that_waits_runs_without_a_graph():
         return batch - batch.min().item(), batch[..., 0].clone()
 
     images = frames(64, 96)
-    captured = CapturedNetwork(forward, images.shape, streams())
+    captured = CapturedNetwork(forward, [images.shape], streams())
     assert captured.not_captured
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     darker, _ = captured.run(images)
