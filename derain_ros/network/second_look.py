@@ -63,7 +63,7 @@ class SecondLook(nn.Module):
         self.pixels = nn.Conv2d(48, 32, 1, bias=False)
         # A pixel that rain covers is brighter than it was by more than noise, and thin.
         self.least_rise = nn.Parameter(torch.tensor(4 / 255))
-        self.slopes = nn.Parameter(torch.tensor([1.3, 0.65]))
+        self.slopes = nn.Parameter(torch.tensor([2.6, 1.3]))
         self.certain = nn.Conv2d(channels + 3, 1, 1)
         for convolution in (self.to_cells, self.to_detail, self.to_streaks, self.to_mask,
                             self.past_gate, self.gate, self.pixels, self.certain):
