@@ -98,8 +98,8 @@ def test_a_config_with_two_cameras_comes_up_in_a_namespace_and_goes_down(prefix)
             ['front', 'rear'], 'nano', 'auto', True]
         wait_for(lambda: peer.count_subscribers('/nose/image'), 'subscription')
         wait_for(lambda: peer.count_subscribers('/car/tail/image/compressed'), 'subscription')
-        assert peer.count_publishers('/nose/derained/image') == 1
-        assert peer.count_publishers('/car/tail/derained/rain_mask') == 1
+        wait_for(lambda: peer.count_publishers('/nose/derained/image') == 1, 'publisher')
+        wait_for(lambda: peer.count_publishers('/car/tail/derained/rain_mask') == 1, 'publisher')
         assert peer.set('strength', 0.5) == ''
         status, _ = process_ended(launched.process, signal.SIGINT)
         assert status == 0, launched.log()
@@ -307,9 +307,9 @@ def test_one_camera_needs_no_file_and_a_build_ends_by_itself(prefix):
     with launch_node(prefix, domain, 'image_topic:=/cam/picture', 'precision:=f32', 'device:=0',
                   'namespace:=car') as launched, Peer(domain, '/car/derain') as peer:
         wait_for(lambda: peer.state(2.0) == 'active', 'active node', 60)
-        assert peer.count_subscribers('/cam/picture') == 1, launched.log()
+        wait_for(lambda: peer.count_subscribers('/cam/picture') == 1, 'subscription')
         assert peer.get('cameras', 'precision', 'device') == [['camera'], 'f32', '0']
-        assert peer.count_publishers('/car/camera/derained/image') == 1
+        wait_for(lambda: peer.count_publishers('/car/camera/derained/image') == 1, 'publisher')
     config = prefix / 'mine.yaml'
     config.write_text('/**/derain: {ros__parameters: {warm_up_sizes: 64x48}}')
     with launch_node(prefix, domain, f'params_file:={config}', 'build_only:=true') as launched:

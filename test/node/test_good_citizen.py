@@ -201,7 +201,7 @@ def test_companions_follow_a_remapped_output(rig):
     stream = Stream(rig, 'moved').beside(CameraInfo, '/moved/camera_info', info(64, 48))
     rig.peer.listen(Image, '/seen/clear')
     rig.peer.listen(CameraInfo, '/seen/camera_info')
-    assert rig.peer.count_publishers('/seen/clear/compressed') == 1
+    wait_for(lambda: rig.peer.count_publishers('/seen/clear/compressed') == 1, 'publisher')
     stream.until(lambda: rig.peer.received['/seen/clear'] and rig.peer.received[
         '/seen/camera_info'], 'image and camera_info')
 

@@ -54,7 +54,7 @@ def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
         assert peer.change_state('configure')
         assert peer.state() == 'inactive'
         wait_for(lambda: peer.level('engine') == DiagnosticStatus.OK, 'engine')
-        assert peer.count_publishers(output('rear')) == 1
+        wait_for(lambda: peer.count_publishers(output('rear')) == 1, 'publisher')
         assert peer.count_subscribers('/tail/image') == 0
         assert peer.change_state('activate')
         assert not peer.change_state('activate')
