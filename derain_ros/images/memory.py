@@ -1,11 +1,13 @@
 """The previous result of a camera, aligned with its current frame.
 
 A recurrent network also uses the previous frame. Its input from there, the state, is made here:
-the last result is warped by dense optical flow between downscaled frames, which is cheap next
-to the network and follows parallax and moving objects. Rain streaks do not last from one frame
-to the next, and little of them is left in a downscaled frame.
+the last result is warped by dense optical flow between downscaled images of it and of the frame,
+which is cheap next to the network and follows parallax and moving objects. Little rain is left in
+a downscaled frame, but it still disturbs the flow. So where one motion of the whole camera
+explains the frame about as well, that is used.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ SHRINK = 4
 LEAST_KNOWN, MOVED = 160, 64
 """See :data:`derain_ros.network.second_look.LEAST_KNOWN`."""
 
-LEAST_ALIKE = 0.72
+LEAST_ALIKE = 0.76
 """Correlation of 24×24 block means below which two aligned images show different scenes.
 
 Over 60 cuts it was at most 0.71. In heavy rain (intensity 0.8) one frame in twenty was below the
@@ -31,16 +33,23 @@ LEAST_SIDE = 16
 LONGEST_GAP = 1.0
 """Longest time between two frames, in seconds, for the first to be used for the second."""
 
-STILL = 0.06
-"""Motion of a camera, in pixels of the small image, below which it counts as static."""
+LEAST_GAIN = 0.02
+"""Gain of the mean log likelihood at which a motion of the camera is believed; a quarter of that
+will do once it has been moving.
 
-LEAST_GAIN, ENOUGH = 0.92, 1.0
-"""Mean error, as a share of that without motion, at which a motion of the camera is believed, at
-first and once it has been moving.
-
-It was 0.8 and below in pans and with a shaken camera, 0.95 to 1.04 with a static camera in heavy
-rain and before swaying trees.
+It was 0.01 and below with a static camera in rain, 0.09 and above in pans in moderate rain, and
+0.05 in the median in heavy rain.
 """
+
+DEFORMATION = 0.006
+"""Usual rotation of a camera from one frame to the next, in radians, and zoom, as a share.
+
+Rain disturbs these more than the shift of the whole picture.
+"""
+
+MOST_DRIFT = 0.15
+"""Error that steps from frame to frame may add up to, as a share of the motion, plus twice as many
+pixels of the small image. More means that the motion was not that of the camera."""
 
 STANDING_SECONDS = 0.39
 """Seconds a scene must have been static: a moving vehicle has left it by then.
@@ -49,12 +58,12 @@ Just below 0.4, a whole number of frames at 10, 12.5, 20 and 30 Hz, so that the 
 does not matter.
 """
 
-MOST_CHANGED = 0.12
+MOST_CHANGED = 0.14
 """Largest share of the textured area that may have changed since then for a static camera.
 
-It was at most 0.03 in a clip of real rain and in dry clips made of photographs, at least 0.23 on
-motorways and 0.54 in a side view. It is also exceeded in rain that hides the scene and where cars
-are most of the texture; these are treated like a moving camera.
+It was at most 0.08 with a static camera in moderate rain, at least 0.22 on motorways and in a
+side view. It is also exceeded in rain that hides the scene and where cars are most of the texture;
+these are treated like a moving camera.
 """
 
 
@@ -79,24 +88,25 @@ def make_flow() -> cv2.DISOpticalFlow:
 class FrameMotion(NamedTuple):
     """Motion between two small images, H×W.
 
-    ``flow``: from the later to the earlier image, pixels, x and y, float32, H×W×2, 0 where that
-    explains the later one about as well; ``aligned``: the earlier one, warped by the flow before
-    that, uint8, H×W. ``turn``: homography from the later to the earlier one that is the motion of
-    the camera, float64, 3×3, None if it is static or its motion unknown. ``camera``: the flow by
-    that motion, where ``fits``, bool, H×W, tells that it explains the later image about as well.
+    ``flow``: from the later to the earlier image, pixels, x and y, float32, H×W×2: of the camera
+    or 0 where that explains the later one about as well. ``turn``: homography from the later to
+    the earlier one that is the motion of the camera, float64, 3×3, None if it is static or its
+    motion unknown. ``camera``: the flow by that motion, where ``fits``, bool, H×W, tells that it
+    explains the later image about as well. ``aligned``: the earlier image, uint8, H×W, warped by
+    the flow of single pixels and by the motion of the camera.
     """
 
     flow: np.ndarray
-    aligned: np.ndarray
     turn: np.ndarray | None
     camera: np.ndarray
     fits: np.ndarray
+    aligned: tuple[np.ndarray, np.ndarray]
 
 
 def find_motion(
     flow: cv2.DISOpticalFlow, before: np.ndarray, now: np.ndarray, *, turning: bool = False
 ) -> FrameMotion:
-    """Estimate the motion between two small images, uint8, H×W.
+    """Estimate the motion between two small images, uint8, H×W, the first one derained.
 
     ``turning``: whether the camera has been moving.
     """
@@ -106,67 +116,119 @@ def find_motion(
     least, error = mean_error(aligned, now), mean_error(before, now)
     worst = 1.1 * least + 0.5
     fits = error <= worst
-    turn, camera = None, found
+    turn, camera, turned = None, found, before
     if turning or least.mean() < error.mean():
-        turn = find_turn(found, now)
+        turn = find_turn(before, now, np.median(found[::4, ::4].reshape(-1, 2), 0),
+                         LEAST_GAIN / 4 if turning else LEAST_GAIN)
     found[fits] = 0
     if turn is not None:
         places = _places(*now.shape)
-        turned = cv2.perspectiveTransform(places, turn) - places
-        left = mean_error(_pull(before, turned), now)
-        if left.mean() <= (ENOUGH if turning else LEAST_GAIN) * error.mean():
-            camera, fits = turned, left <= worst
-        else:
+        moved = cv2.perspectiveTransform(places, turn) - places
+        pulled = _pull(before, moved)
+        left = mean_error(pulled, now)
+        better, worse = (np.count_nonzero(one > 1.1 * other + 0.5)
+                         for one, other in ((error, left), (left, error)))
+        if better <= worse:  # something large moves before a static camera
             turn = None
-    return FrameMotion(found, aligned, turn, camera, fits)
+        else:
+            camera, turned, fits = moved, pulled, left <= worst
+            close = left <= 1.05 * least + 0.1
+            np.copyto(found, camera, where=close[..., np.newaxis])
+    return FrameMotion(found, turn, camera, fits, (aligned, turned))
 
 
-def find_turn(flow: np.ndarray, now: np.ndarray) -> np.ndarray | None:
-    """Return the homography, float64, 3×3, that explains most of a flow; None without such motion.
+def find_turn(
+    before: np.ndarray, now: np.ndarray, shift: np.ndarray | None = None, least_gain: float = 0.0
+) -> np.ndarray | None:
+    """Return the homography, float64, 3×3, from a small image to the one before.
 
-    ``flow``: float32, H×W×2, pixels, from the small image ``now``, uint8, H×W, to the one before.
-    The motion is that of a plane before a camera, of the first or second order in x and y, or a
-    constant where that fits about as well: least squares, in which textured areas count more and
-    what moves otherwise counts less. Motion below :data:`STILL` everywhere is none.
+    ``before``, ``now``: uint8, H×W. ``shift``: motion to start from, pixels, x and y; None to look
+    for one of up to a pixel. None if it gains no more than ``least_gain``, see :data:`LEAST_GAIN`.
+
+    The images are compared themselves (Lucas and Kanade 1981; Baker and Matthews 2004), since rain
+    draws the flow of single pixels towards zero. The motion is that of a plane before a camera, of
+    the second order in x and y. Rain and what moves otherwise count less, as errors are taken to
+    have a Cauchy distribution.
     """
-    height, width = now.shape
-    step = max(2, width // 40)
+    motion = np.zeros(8, np.float32)
+    if shift is not None:
+        halves = [cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+                  for image in (before, now)]
+        motion[:2] = shift / 2
+        motion = 2 * _fit_motion(*halves, motion, 2, 3)[0]
+    motion, gain = _fit_motion(before, now, motion, 8, 2)
+    if gain <= least_gain:
+        return None
+    corners = _corners(now)
+    moved = corners + (_plane_terms(corners, now.shape[1]) @ motion).reshape(-1, 2)
+    return cv2.getPerspectiveTransform(corners, moved)
+
+
+def _fit_motion(
+    before: np.ndarray, now: np.ndarray, motion: np.ndarray, order: int, passes: int
+) -> tuple[np.ndarray, float]:
+    """Improve the first ``order`` factors of the terms of a motion; of 8, also return the gain."""
+    width = now.shape[1]
+    places, terms, some = _sampled_terms(*now.shape)
+    wanted = now[some].astype(np.float32).ravel()
+    before = before.astype(np.float32)
+    across, down = (cv2.Sobel(before, -1, x, 1 - x, ksize=3, scale=1 / 8) for x in (1, 0))
+    planes = cv2.merge([before, across, down, np.ones_like(before)])  # 1 tells what lies inside
+
+    def compare(motion: np.ndarray) -> tuple[np.ndarray, ...]:
+        there = places + (terms @ motion).reshape(places.shape)
+        found, *slopes, inside = cv2.remap(
+            planes, there, None, cv2.INTER_LINEAR).reshape(-1, 4).T
+        inside = inside > 0.99
+        return (wanted - found) * inside, inside, slopes
+
+    # The last factor is that of the light, which may change. Neighbours share a streak, so that
+    # 5×5 pixels tell as much as one of them.
+    spread = DEFORMATION * width / 2 * np.float32([1, 1, 1, 1, 0.5, 0.5])[:order - 2]
+    spread *= (places[0, 1, 0] - places[0, 0, 0]) / 5
+    terms_of_each = terms.reshape(-1, 2, 8)[..., :order].transpose(1, 2, 0)
+    slopes = np.ones((order + 1, wanted.size), np.float32)
+    light = 0.0
+    for _ in range(passes):
+        error, inside, (across, down) = compare(motion)
+        noise = np.abs(error).sum() / (np.count_nonzero(inside) + 1)
+        error -= light
+        weighed = np.add(
+            terms_of_each[0] * across, terms_of_each[1] * down, out=slopes[:order])
+        weighed = slopes * (inside / (1 + np.square(error / (noise + 1))))
+        stiffness = np.full(order + 1, 1e-3)
+        stiffness[2:order] += np.square(max(noise, 0.5) / spread)
+        change = np.linalg.solve(
+            weighed @ slopes.T + np.diag(stiffness),
+            weighed @ error - stiffness * np.append(motion[:order], 0))
+        motion[:order] += change[:order]
+        light += change[order]
+    error, inside, _ = compare(motion)
+    if order == 2 or not inside.any():
+        return motion, 0.0
+    error, unmoved = (one[inside] - light for one in (error, compare(np.zeros_like(motion))[0]))
+    noise = 1.5 * np.median(np.abs(error)) + 1
+    gain = np.log1p(np.square(unmoved / noise)) - np.log1p(np.square(error / noise))
+    return motion, float(gain.mean())
+
+
+@functools.lru_cache(maxsize=16)
+def _sampled_terms(height: int, width: int) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """Return places of an image, h×w×2, some 50 in a row, their terms, and what picks them."""
+    step = max(1, round(width / 50))
     some = np.s_[step // 2::step, step // 2::step]
-    texture = cv2.blur(cv2.absdiff(now, cv2.blur(now, (5, 5))), (5, 5))[some]
-    texture = np.repeat(np.minimum(texture, 8).astype(np.float64).ravel(), 2)
-    wanted = flow[some].reshape(-1).astype(np.float64)
-    terms = _plane_terms(_places(height, width)[some].reshape(-1, 2), width)
-
-    def fit(order: int) -> tuple[np.ndarray, np.ndarray]:
-        weighed = terms[:, :order] * weight[:, np.newaxis]
-        found = np.linalg.lstsq(
-            weighed.T @ terms[:, :order], weighed.T @ wanted, rcond=None)[0]
-        return found, np.square(wanted - terms[:, :order] @ found)
-
-    weight = texture
-    for _ in range(5):
-        _, error = fit(8)
-        weight = texture / (1 + error / 0.15**2)
-    if texture @ (error > 0.25**2) > 0.5 * texture.sum():
-        return None
-    for order in (2, 6, 8):
-        found, error_of_order = fit(order)
-        if weight @ error_of_order <= 1.03 * (weight @ error):
-            break
-    corners = np.float64([[0, 0], [width, 0], [0, height], [width, height]])
-    motion = (_plane_terms(corners, width)[:, :order] @ found).reshape(-1, 2)
-    if np.abs(motion).max() < STILL:
-        return None
-    return cv2.getPerspectiveTransform(*np.float32([corners, corners + motion]))
+    places = np.ascontiguousarray(_places(height, width)[some])
+    return places, _plane_terms(places, width), some
 
 
 def _plane_terms(places: np.ndarray, width: int) -> np.ndarray:
-    """Return the terms of the motion of a plane: N×2 to 2N×8, x and y in turn."""
-    x, y = (places.astype(np.float64) * (2 / width) - 1).T
+    """Return the terms of the motion of a plane: ...×2 to 2N×8, float32, x and y in turn."""
+    x, y = (places.reshape(-1, 2) * (2 / width) - 1).T
     one, none = np.ones_like(x), np.zeros_like(x)
     across = [one, none, x, y, none, none, x * x, x * y]
     down = [none, one, none, none, x, y, x * y, y * y]
-    return np.stack([across, down], 1).transpose(2, 1, 0).reshape(-1, 8)
+    return np.ascontiguousarray(
+        np.stack([across, down], 1).transpose(2, 1, 0).reshape(-1, 8), np.float32)
 
 
 def find_standing(
@@ -174,19 +236,17 @@ def find_standing(
 ) -> np.ndarray | None:
     """Return where the scene is as it was a while ago, bool, H×W; None if too much has changed.
 
-    ``before``, ``now``: small images, uint8, H×W, the first one derained. ``turn``: homography
-    from ``now`` to ``before``, None if the camera is static.
+    ``before``, ``now``: small derained images, uint8, H×W. ``turn``: homography from ``now`` to
+    ``before``, None if the camera is static.
     """
     seen = np.ones(now.shape, np.uint8)
     if turn is not None:
-        before, seen = (cv2.warpPerspective(
-            image, turn, now.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=border) for image, border in (
-                (before, cv2.BORDER_REPLICATE), (seen, cv2.BORDER_CONSTANT)))
+        before, seen = (_turned(before, turn, cv2.BORDER_REPLICATE),
+                        _turned(seen, turn, cv2.BORDER_CONSTANT))
     then, present = (one - cv2.blur(one, (15, 15))
                      for one in (before.astype(np.float32), now.astype(np.float32)))
     structure, kept = (cv2.blur(then * one, (15, 15)) for one in (then, present))
-    textured = (structure > 9) & (seen > 0)
+    textured = (structure > 25) & (seen > 0)
     changed = textured & (kept < 0.7 * structure)
     if np.count_nonzero(changed) > MOST_CHANGED * np.count_nonzero(textured):
         return None
@@ -246,6 +306,16 @@ class Earlier(NamedTuple):
             turn = self.turn @ turn
         return self if turn is None else self._replace(turn=turn)
 
+    def corrected(self, now: np.ndarray) -> 'Earlier':
+        """Return it with its homography compared with a small derained image, uint8, H×W."""
+        left = find_turn(_turned(self.small, self.turn, cv2.BORDER_REPLICATE), now)
+        if left is None:
+            return self
+        corners = _corners(now)[np.newaxis]
+        drift, motion = (np.abs(cv2.perspectiveTransform(corners, turn) - corners).max()
+                         for turn in (left, self.turn))
+        return self if drift > MOST_DRIFT * (2 + motion) else self._replace(turn=self.turn @ left)
+
 
 class Memory:
     """Remembers the last frame of one camera; not thread-safe.
@@ -261,8 +331,8 @@ class Memory:
     def forget(self) -> None:
         """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
-        # Time and small image of the frame last recalled, and the past as seen from it.
-        self._seen: tuple[float, np.ndarray, list[Earlier]] | None = None
+        # Time of the frame last recalled, and the past as seen from it.
+        self._seen: tuple[float, list[Earlier]] | None = None
         self._past: list[Earlier] = []  # the older one first
 
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
@@ -274,7 +344,7 @@ class Memory:
         :data:`LEAST_KNOWN` where nothing is known.
         """
         small = shrink(bgr)
-        self._seen = time, small, []
+        self._seen = time, []
         if self._kept is None:
             return None
         then, before, state = self._kept
@@ -282,31 +352,34 @@ class Memory:
                 0 <= time - then <= LONGEST_GAP):
             turning = any(one.turn is not None for one in self._past[:1])
             motion = find_motion(self._flow, before, small, turning=turning)
-            if alike(motion.aligned, small):
-                return self._moved(state, motion, small, time)
+            if any(alike(aligned, small) for aligned in motion.aligned):
+                return self._moved(state, motion, time)
         return None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
         """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain."""
-        time, small, past = self._seen
+        time, past = self._seen
+        small = shrink(derained)
         if not past or time - past[-1].time >= STANDING_SECONDS:
-            past = [*past[-1:], Earlier(time, shrink(derained))]
+            past = [*past[-1:], Earlier(time, small)]
         self._past = past
         self._kept = time, small, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
-    def _moved(
-        self, state: np.ndarray, motion: FrameMotion, small: np.ndarray, time: float
-    ) -> np.ndarray:
+    def _moved(self, state: np.ndarray, motion: FrameMotion, time: float) -> np.ndarray:
         """Move the state to the present frame, with the camera where the scene is static."""
         past = [one.before(motion.turn) for one in self._past]
-        self._seen = time, small, past
-        flow, standing, turn = motion.flow, None, past[0].turn if past else None
+        self._seen = time, past
+        flow, standing, turning = motion.flow, None, bool(past) and past[0].turn is not None
         if past and time - past[0].time >= STANDING_SECONDS:
-            standing = find_standing(past[0].small, small, turn)
+            # The present frame is not derained yet; the last one is, and moved to where it is now.
+            now = motion.aligned[1]
+            if turning:
+                past[0] = past[0].corrected(now)
+            standing = find_standing(past[0].small, now, past[0].turn)
         if standing is not None:
             standing &= motion.fits
             flow = np.where(standing[..., np.newaxis], motion.camera, flow)
-        return move(state, flow, standing, turning=turn is not None)
+        return move(state, flow, standing, turning=turning)
 
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
@@ -324,6 +397,11 @@ class Memory:
         return remembering
 
 
+def _turned(image: np.ndarray, turn: np.ndarray, border: int) -> np.ndarray:
+    return cv2.warpPerspective(image, turn, image.shape[::-1], borderMode=border,
+                               flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
 def _pull(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(image, flow + _places(*image.shape), None, cv2.INTER_LINEAR,
                      borderMode=cv2.BORDER_REPLICATE)
@@ -331,7 +409,7 @@ def _pull(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 def mean_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the mean absolute difference of two uint8 images around each pixel, float32."""
-    return cv2.blur(cv2.absdiff(one, other).astype(np.float32), (9, 9))
+    return cv2.boxFilter(cv2.absdiff(one, other), cv2.CV_32F, (9, 9))
 
 
 def alike(one: np.ndarray, other: np.ndarray) -> bool:
@@ -344,6 +422,12 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
     return product >= LEAST_ALIKE * float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
 
 
+def _corners(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    return np.float32([[0, 0], [width, 0], [0, height], [width, height]])
+
+
+@functools.lru_cache(maxsize=16)
 def _places(height: int, width: int) -> np.ndarray:
     """Return the coordinates of each pixel, float32, height×width×2, x then y."""
     columns, rows = np.meshgrid(

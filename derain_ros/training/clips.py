@@ -5,7 +5,6 @@ and crossing objects. Frames are cut from single photographs, or taken from dry 
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -136,8 +135,9 @@ class RainyClips(RainyCrops):
             rainy.append(wet)
             dry.append(frame)
             streaks.append(layer)
-        small = [shrink(frame) for frame in rainy]
-        flow = [find_motion(self._flow, before, now).flow for before, now in pairwise(small)]
+        # In use, motion is found between the last result and the frame.
+        flow = [find_motion(self._flow, shrink(before), shrink(now)).flow
+                for before, now in zip(dry[:-1], rainy[1:], strict=True)]
         return np.stack(rainy), np.stack(dry), np.stack(streaks), np.stack(flow)
 
     def _move(self, rng: np.random.Generator) -> list[np.ndarray]:

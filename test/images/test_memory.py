@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_model import scene
 
-from derain_ros.images.memory import LEAST_KNOWN, MOVED, Memory, find_turn, shrink
+from derain_ros.images.memory import (
+    LEAST_KNOWN,
+    MOVED,
+    Memory,
+    find_motion,
+    find_turn,
+    make_flow,
+    shrink,
+)
+from derain_ros.rain import add_rain
 
 DRY = np.zeros((96, 128), np.uint8)
 
@@ -91,28 +100,62 @@ def plane_flow(turn, height=64, width=96):
     return cv2.perspectiveTransform(places, turn) - places
 
 
-@pytest.mark.parametrize('turn', [
-    [[1, 0, 0.3], [0, 1, -1.2], [0, 0, 1]],  # shaken
-    [[0.998, -0.02, 1], [0.02, 0.998, -2], [0, 0, 1]],  # rolled
-    [[1.01, 0, 2], [0, 1.0, 0.4], [1e-4, 0, 1]],  # yawed
-], ids=['shaken', 'rolled', 'yawed'])
-def test_the_motion_of_the_camera_is_found_beside_things_that_move(turn):
+def seen_before(turn):
+    """A scene, and the frame after it that the homography of small images leads from."""
+    full = np.float64([[4, 0, 1.5], [0, 4, 1.5], [0, 0, 1]])
+    before = cv2.GaussianBlur(scene(2, 256, 384), (0, 0), 2)
+    now = cv2.warpPerspective(
+        before, full @ turn @ np.linalg.inv(full), (384, 256), borderMode=cv2.BORDER_REFLECT,
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    return before, now
+
+
+TURNS = {
+    'shaken': [[1, 0, 0.3], [0, 1, -1.2], [0, 0, 1]],
+    'panned': [[1, 0, 5.2], [0, 1, 0.4], [0, 0, 1]],
+    'rolled': [[0.999, -0.008, 0.3], [0.008, 0.999, -0.5], [0, 0, 1]],
+    'yawed': [[1.005, 0, 2], [0, 1.0, 0.2], [5e-5, 0, 1]],
+}
+
+
+@pytest.mark.parametrize('turn', TURNS.values(), ids=TURNS.keys())
+@pytest.mark.parametrize(('rain', 'tolerance'), [(0, 0.1), (0.5, 0.35)], ids=['dry', 'in rain'])
+def test_the_motion_of_the_camera_is_found_in_rain_and_beside_what_moves(turn, rain, tolerance):
     turn = np.float64(turn)
-    expected = plane_flow(turn)
-    flow = expected + np.random.default_rng(0).normal(0, 0.05, expected.shape).astype(np.float32)
-    flow[10:40, 20:60] = 4
-    found = find_turn(flow, shrink(scene(2, 256, 384)))
-    np.testing.assert_allclose(plane_flow(found), expected, atol=0.06)
+    before, now = seen_before(turn)
+    now = add_rain(now, rain, np.random.default_rng(1)).image
+    now[60:140, 100:180] = scene(3)[:80, :80]
+    found = find_turn(shrink(before), shrink(now), np.round(turn[:2, 2]))
+    error = plane_flow(found) - plane_flow(turn)
+    assert np.sqrt(np.square(error).mean()) < tolerance
 
 
-def test_without_one_motion_the_camera_counts_as_static():
-    texture = shrink(scene(2, 256, 384))
-    noise = np.random.default_rng(0).normal(0, 0.1, (64, 96, 2)).astype(np.float32)
-    assert find_turn(noise, texture) is None
-    noise[:, :48] += 3
-    noise[:, 48:] -= 3
-    assert find_turn(noise, texture) is None
-    assert find_turn(noise, np.full((64, 96), 90, np.uint8)) is None
+def test_a_scene_that_stands_has_no_motion_of_the_camera():
+    still = scene(2, 256, 384)
+    wet, flat = add_rain(still, 0.5, np.random.default_rng(1)).image, np.full_like(still, 90)
+    for before, now in ((still, still), (still, wet), (flat, flat)):
+        assert find_motion(make_flow(), shrink(before), shrink(now)).turn is None
+
+
+def test_a_lorry_before_a_static_camera_is_not_taken_for_its_motion():
+    before = cv2.GaussianBlur(scene(2, 256, 384), (0, 0), 16)  # less textured than the lorry
+    now = before.copy()
+    lorry = scene(3, 130, 250)
+    before[60:190, 30:280], now[60:190, 42:292] = lorry, lorry
+    assert find_motion(make_flow(), shrink(before), shrink(now)).turn is None
+
+
+def test_in_rain_the_motion_of_a_shaken_camera_is_better_than_the_flow():
+    turn = np.float64(TURNS['shaken'])
+    before, now = seen_before(turn)
+    now = add_rain(now, 0.6, np.random.default_rng(1)).image
+    before, now = shrink(before), shrink(now)
+    motion, alone = find_motion(make_flow(), before, now), make_flow().calc(now, before, None)
+    camera, found, alone = (
+        np.sqrt(np.square(flow - plane_flow(turn))[8:-8, 8:-8].mean())
+        for flow in (motion.camera, motion.flow, alone))
+    assert camera < 0.1
+    assert found < 0.75 * alone
 
 
 def test_what_stood_before_a_cut_is_forgotten():
