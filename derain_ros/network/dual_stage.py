@@ -155,7 +155,7 @@ VARIANTS = {
         overview=64,
     ),
 }
-VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2, overview=0)
+VARIANTS['pico'] = replace(VARIANTS['nano'], unit=2)
 VARIANTS |= {f'{name}-t': replace(VARIANTS[name], past=24) for name in ('nano', 'base')}
 """Network sizes by name: ``pico`` for CPUs without bf16, ``nano`` for CPUs and the Jetson Orin
 Nano class, ``base`` for Jetson Orin and desktop GPUs, ``large`` for quality without a deadline.
