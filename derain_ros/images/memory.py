@@ -23,8 +23,9 @@ LEAST_KNOWN, MOVED = 160, 64
 LEAST_ALIKE = 0.76
 """Correlation of 24×24 block means below which two aligned images show different scenes.
 
-Over 60 cuts it was at most 0.71. In heavy rain (intensity 0.8) one frame in twenty was below the
-limit, more in a downpour that hides the scene; such frames are derained as single frames.
+Of 600 cuts between photographs 3 % were above it; what such a state shows is then left to the
+network to distrust. In a downpour that hides the scene most frames are below it, and are derained
+as single frames.
 """
 
 LEAST_SIDE = 16
