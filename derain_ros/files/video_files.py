@@ -158,22 +158,29 @@ def read_frames(
     Times are from the start; images are uint8, H×W×3, BGR, upright; is_key marks key frames.
     """
     stream = container.streams.video[0]
-    origin, time = (stream.start_time or 0) * stream.time_base, Fraction(0)
+    origin, due = (stream.start_time or 0) * stream.time_base, Fraction(0)
+    # An .avi only stores decoding times, and each frame leaves the decoder `delay` after its own.
+    delay: int | None = None
+    stored: dict[int | None, int] = {}
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
             if packet is None:
                 return
+            if delay is None:
+                stored.setdefault(packet.pts, packet.dts)
             frames = packet.decode()
         except av.error.FFmpegError:
             yield None
             continue
         for frame in frames:
-            if frame.pts is None:
-                time += 1 / (stream.average_rate or 25)
-            else:
-                time = frame.pts * frame.time_base - origin
+            shown = frame.pts
+            if container.format.name == 'avi' and (shown := frame.dts) is not None:
+                delay = shown - stored.get(frame.pts, shown) if delay is None else delay
+                shown -= delay
+            time = due if shown is None else shown * frame.time_base - origin
+            due = time + (frame.duration * frame.time_base or 1 / (stream.average_rate or 25))
             yield None if frame.is_corrupt else (
                 time, _upright(frame), bool(frame.key_frame))
 

@@ -3,6 +3,7 @@
 import struct
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -44,6 +45,21 @@ def test_frames_of_a_varying_rate_keep_their_times(suffix, tmp_path):
     assert seen == pytest.approx(TIMES)
     assert str(summary) == '9 frames of 64x48 at 10 Hz'
     assert '3 steps between frames are longer than at 10 Hz' in summary.notes[-1]
+
+
+@pytest.mark.parametrize('name, codec', [
+    ('in.avi', 'mpeg4'), ('in.avi', 'libx264'), ('in.h264', 'libx264')])
+def test_times_that_a_file_does_not_store_start_at_0(name, codec, tmp_path):
+    with av.open(str(tmp_path / name), 'w') as output:
+        stream = output.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
+        stream.codec_context.max_b_frames = 2
+        for number in range(12):
+            image = av.VideoFrame.from_ndarray(picture(number, HEIGHT, WIDTH), format='bgr24')
+            output.mux(stream.encode(image))
+        output.mux(stream.encode())
+    assert [frame.seconds for frame in VideoClip(tmp_path / name).read()] == [
+        Fraction(number, 10) for number in range(12)]
 
 
 def test_a_part_starts_at_0(tmp_path):
