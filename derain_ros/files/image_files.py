@@ -6,6 +6,7 @@ EXIF orientation is applied, and only the first image of an animation or multi-p
 """
 
 import logging
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def _decode(path: Path) -> np.ndarray:
         raise FileError(f'{path}: {error.strerror or error}') from error
     if not content:
         raise FileError(f'{path}: the file is empty')
+    if content.startswith((b'II', b'MM')):
+        content = _with_plain_colours(content)
     data = np.frombuffer(content, np.uint8)
     image, damage = decode_noting_damage(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if damage:
@@ -191,6 +194,15 @@ def _decode(path: Path) -> np.ndarray:
         raise FileError(
             f'{path}: not a picture, damaged, or of a kind that OpenCV cannot read{hint}')
     return np.ascontiguousarray(image)
+
+
+def _with_plain_colours(content: bytes) -> bytes:
+    """Relabel the alpha channel of a TIFF, so that OpenCV does not multiply the colours by it."""
+    order = '<' if content.startswith(b'II') else '>'
+    for layout in ('HHIH', 'HHQH'):  # of a tag, as in a TIFF and a BigTIFF
+        alpha, unspecified = (struct.pack(order + layout, 338, 3, 1, kind) for kind in (2, 0))
+        content = content.replace(alpha, unspecified)
+    return content
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

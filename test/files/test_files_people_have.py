@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import struct
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from evaluate_files import write_picture
 from video_clips import write_video
 
 from derain_ros.cli import main
-from derain_ros.files.image_files import collect_images
+from derain_ros.files.image_files import PictureReader, collect_images
 
 
 @pytest.mark.parametrize('command', ['image', 'rain', 'video', 'evaluate', 'gate'])
@@ -90,6 +91,22 @@ def test_samples_that_are_no_brightness_are_refused(kind, tmp_path, cut_model, d
     cv2.imwrite(str(tmp_path / 'a.tif'), picture(1).astype(kind))
     error = derain('image', tmp_path / 'a.tif', '-o', tmp_path / 'out', *cut_model, status=1).err
     assert f'its samples are {np.dtype(kind)}, convert it to 8 or 16 bits' in error
+
+
+@pytest.mark.parametrize('mark, header, layout', [
+    (b'II', '<2sHI', '<HHIHxx'), (b'MM', '>2sHI', '>HHIHxx'),
+    (b'II', '<2sHHHQ', '<HHQHxxxxxx'), (b'MM', '>2sHHHQ', '>HHQHxxxxxx')])
+def test_the_colours_of_a_transparent_tiff_are_those_in_the_file(mark, header, layout, tmp_path):
+    pixels = np.dstack([picture(1), np.full(picture(1).shape[:2], 128, np.uint8)])
+    start, big = struct.calcsize(header), header.endswith('Q')
+    tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8, 259: 1, 262: 2, 273: start,
+            277: 4, 278: pixels.shape[0], 279: pixels.nbytes, 338: 2}  # alpha, unassociated
+    (tmp_path / 'a.tif').write_bytes(
+        struct.pack(header, mark, *((43, 8, 0) if big else (42,)), start + pixels.nbytes)
+        + pixels.tobytes() + struct.pack(f'{header[0]}{"Q" if big else "H"}', len(tags))
+        + b''.join(struct.pack(layout, tag, 3, 1, value) for tag, value in tags.items()))
+    read, = PictureReader().read(tmp_path / 'a.tif')
+    assert np.array_equal(read, pixels[..., 2::-1])
 
 
 @pytest.mark.parametrize('bits', [10, 16])
