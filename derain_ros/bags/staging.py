@@ -35,8 +35,8 @@ def staged(
     copy, note = scratch / name, scratch / f'{name}.json'
     facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
     scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / f'{name}.lock').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (scratch / f'{name}.lock').open('w') as stream:
+        lock(stream.fileno(), scratch)
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(note.read_text())
             if known['source'] == facts and copy.is_file():
@@ -53,6 +53,17 @@ def staged(
                            ) from error
         replace_file(note, json.dumps({'source': facts, 'damage': damage and asdict(damage)}))
         return copy, damage
+
+
+def lock(descriptor: int, folder: Path, how: int = fcntl.LOCK_EX) -> None:
+    """Lock an open file as flock does; raises BagError if its folder has no locks."""
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise BagError(f'{folder}: files cannot be locked there ({error.strerror}); use a folder '
+                       'on a local disk, or mount that file system with locks') from error
 
 
 def unpack(path: Path, copy: Path) -> Damage | None:

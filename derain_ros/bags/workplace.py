@@ -12,6 +12,7 @@ from typing import Any
 
 from derain_ros.bags.chunks import SegmentRecord
 from derain_ros.bags.damage import BagError
+from derain_ros.bags.staging import lock
 from derain_ros.replacing import replace_file
 
 SCRATCH = 'source'
@@ -28,7 +29,7 @@ class Workplace:
     ``records`` is for the records of the segments in the result. ``bodies`` is the folder of
     segments written by other processes; its name depends on the request, so that a stray process
     of an earlier one cannot write into it. Raises BagError if another run holds the lock, or the
-    folder cannot be created.
+    folder cannot be created or locked.
     """
 
     def __init__(self, destination: Path):
@@ -44,12 +45,15 @@ class Workplace:
         except OSError as error:
             raise BagError(f'{self.path}: {error.strerror or error}') from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            lock(self._lock, self.path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             self.__exit__()
             raise BagError(
                 f'{self.path}: another run is working there; wait for it, or name another '
                 'folder') from error
+        except BagError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_) -> None:

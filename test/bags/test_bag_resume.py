@@ -1,5 +1,6 @@
 """``derain bag`` interrupted anywhere: the same command goes on, to the same bytes."""
 
+import errno
 import fcntl
 import importlib
 import json
@@ -161,6 +162,19 @@ def test_the_work_of_another_run_is_left_alone(whole, engine, go_on, tmp_path):
         with pytest.raises(BagError, match='another run is working'):
             go_on(source, out)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize('compression, folder, status', [
+    ('none', 'out.partial', 1), ('file', 'out.partial/source', 2)])
+def test_a_disk_without_locks_is_told_as_such(
+        compression, folder, status, derain, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    source = write_bag(tmp_path / 'in', long_drive(12), compression=compression)
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    error = derain(*_command(source, tmp_path / 'out'), status=status).err
+    assert f'{tmp_path / folder}: files cannot be locked there (No locks available); use' in error
 
 
 def _interrupt(source, out, engine):
