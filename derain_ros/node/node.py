@@ -215,6 +215,10 @@ class DerainNode(LifecycleNode):
 
     def _warm_up(self, settings: Settings) -> None:
         shapes, supervisor = settings.warm_up_shapes, self._supervisor
+        if settings.wait_for_warm_up and not shapes:
+            self.get_logger().warning(
+                'wait_for_warm_up waits for nothing, as warm_up_sizes is empty; put the sizes of '
+                "the frames in it, for example '1280x720'")
         if self._live.rain_gate:  # no frame is derained before the patches can be probed
             patches = [(1, *patch_size(shape[1:3]), 3) for shape in shapes]
             shapes = list(dict.fromkeys([*shapes, *patches]))

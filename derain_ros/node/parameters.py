@@ -381,7 +381,7 @@ def find_problems(values: Mapping[str, object], resolve: Resolve) -> list[str]:
             f'rain_gate_dry_below is {values["rain_gate_dry_below"]}, expected more than 0 and at '
             f'most rain_gate_wet_above, {values["rain_gate_wet_above"]}; to raise both, set '
             'rain_gate_wet_above first, to lower both, rain_gate_dry_below')
-    if values['build_only'] and values['warm_up_sizes'] == '':
+    if values['build_only'] and not str(values['warm_up_sizes']).strip():
         problems.append('build_only needs warm_up_sizes, for example 1280x720')
     problems += cameras_problems(values['cameras'])
     sound = []

@@ -424,6 +424,8 @@ class Supervisor:
                 again = time.monotonic() - compiled
             except Exception as error:
                 self._refuse(thread, engine, shape, _engine_words(error))
+                if thread is self._thread:
+                    continue  # the engine is sound
                 return
             with self._lock:
                 if thread is not self._thread:

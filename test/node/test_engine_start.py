@@ -92,6 +92,13 @@ def test_the_first_frame_of_a_known_size_is_derained(tmp_path, wait):
         assert peer.set('warm_up_sizes', '20x20') != ''
 
 
+def test_waiting_for_a_warm_up_of_no_size_is_told_of(tmp_path):
+    with Rig(tmp_path, {'wait_for_warm_up': True}) as rig:
+        rig.active()
+        assert rig.node.log().count(
+            'wait_for_warm_up waits for nothing, as warm_up_sizes is empty') == 1
+
+
 def test_the_patches_that_the_rain_gate_probes_are_warmed_up_too(tmp_path):
     parameters = {'cameras': ['front'], 'rain_gate': True,
                   'warm_up_sizes': '264x48', 'wait_for_warm_up': True}

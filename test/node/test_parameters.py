@@ -148,6 +148,7 @@ def test_integers_are_numbers():
      ['5 sizes', '23 million pixels', 'more than 3']),
     ({'engine_cache': '~no-such-user/x'}, ["engine_cache is '~no-such-user/x'", 'full path']),
     ({'warm_up_sizes': 640}, ['warm_up_sizes is 640', 'in quotes']),
+    ({'build_only': True, 'warm_up_sizes': ' '}, ['build_only needs warm_up_sizes']),
     ({'camera__sync_group': 3}, ['camera.sync_group is 3', 'string']),
     ({'cameras': []}, ['cameras is empty', 'at least one']),
     ({'cameras': ''}, ["cameras has ''"]),

@@ -154,6 +154,15 @@ def test_a_shape_that_the_engine_cannot_do_is_refused_alone(rig):
     wait_for(lambda: one.supervisor.prepare([big]))
 
 
+def test_the_sizes_after_a_refused_one_are_warmed_up_too(rig):
+    one = rig()
+    big, other = (1, 96, 64, 3), (1, 64, 96, 3)
+    one.too_much = {big}
+    assert not one.supervisor.prepare([big, other])
+    wait_for(lambda: one.supervisor.state() == 'ready')
+    assert one.supervisor.prepare([other])
+
+
 def test_a_warm_up_that_returns_late_does_not_count_for_the_next_engine(rig):
     one = rig()
     other = (1, 96, 64, 3)
