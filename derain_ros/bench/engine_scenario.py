@@ -480,9 +480,9 @@ def _time_peer(
 
     frame = test_picture(width, height)
     if on_gpu:
-        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+        from derain_ros.engines.torch.torch_graph import CapturedNetwork
 
-        captured = CapturedNetwork(forward, [frame.shape], streams())
+        captured = CapturedNetwork(forward, [frame.shape])
         times = time_calls(lambda: captured.run(frame), seconds)
         device_times, problem = captured.time(_PEER_DEVICE_RUNS), captured.not_captured
         name = torch.cuda.get_device_name()

@@ -207,11 +207,10 @@ class TorchEngine(Engine):
             return self._network(*inputs)
 
     def _captured_for(self, shape: tuple[int, ...]):
-        from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+        from derain_ros.engines.torch.torch_graph import CapturedNetwork
 
         shapes = [shape, (*shape[:3], 4)] if self._remembers else [shape]
-        return ready_for(self._captured, shape,
-                         lambda: CapturedNetwork(self._forward, shapes, streams()))
+        return ready_for(self._captured, shape, lambda: CapturedNetwork(self._forward, shapes))
 
     def close(self) -> None:
         """Release the network, and the GPU memory that torch would keep for reuse."""

@@ -16,26 +16,15 @@ _WARM_UP_RUNS = 3
 _PIECE = 1 << 20
 
 
-class Streams:
-    """The CUDA streams on which engines run (``work``) and capture graphs (``capture``).
-
-    They are two because results that a caller drops record events on the stream that they came
-    from, which must not happen during a capture.
-    """
-
-    def __init__(self) -> None:
-        self.work = torch.cuda.Stream()
-        self.capture = torch.cuda.Stream()
-
-
 @functools.cache
-def streams() -> Streams:
-    """Return the streams of this process.
+def _streams() -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """Return the streams on which all engines of this process run, and capture graphs.
 
-    All engines share one pair, as libraries keep scratch memory for each stream that they have
-    seen: cuBLAS 32 MiB on a Hopper GPU.
+    They share them, as libraries keep scratch memory for each stream that they have seen: cuBLAS
+    32 MiB on a Hopper GPU. They are two because results that a caller drops record events on the
+    stream that they came from, which must not happen during a capture.
     """
-    return Streams()
+    return torch.cuda.Stream(), torch.cuda.Stream()
 
 
 def time_queued(work: Callable[[], object], runs: int) -> list[float]:
@@ -58,16 +47,14 @@ class CapturedNetwork:
     memory of its own, which goes to the caller uncopied, and the network can be timed by itself.
 
     ``forward``: the network: takes uint8 tensors of ``shapes``, N×H×W×C, returns uint8 tensors.
-    ``streams``: see :func:`streams`. ``not_captured``: why there is no CUDA graph;
-    empty if there is one.
+    ``not_captured``: why there is no CUDA graph; empty if there is one.
     """
 
     def __init__(
-        self, forward: Callable[..., Sequence[torch.Tensor]], shapes: Sequence[tuple[int, ...]],
-        streams: Streams,
+        self, forward: Callable[..., Sequence[torch.Tensor]], shapes: Sequence[tuple[int, ...]]
     ):
         self._forward = forward
-        self._stream = streams.work
+        self._stream, capturing = _streams()
         self._inputs = [
             torch.zeros(shape, dtype=torch.uint8, device='cuda') for shape in shapes]
         self._host_inputs = [
@@ -83,8 +70,8 @@ class CapturedNetwork:
         try:
             # The stream is also set outside: after a failed capture torch leaves its own set.
             # GPU work of other threads must not invalidate the capture.
-            with torch.cuda.stream(streams.capture), torch.cuda.graph(
-                    self._graph, stream=streams.capture, capture_error_mode='thread_local'):
+            with torch.cuda.stream(capturing), torch.cuda.graph(
+                    self._graph, stream=capturing, capture_error_mode='thread_local'):
                 self._outputs = self._forward(*self._inputs)
         except RuntimeError as error:
             # The error from ending a failed capture hides the original one.

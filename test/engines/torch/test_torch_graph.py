@@ -77,7 +77,7 @@ def test_a_cpu_tells_no_device_times():
 @NEEDS_GPU
 @pytest.mark.parametrize('precision', ['f32', 'f16', 'bf16'])
 def test_the_network_is_captured(precision):
-    from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+    from derain_ros.engines.torch.torch_graph import CapturedNetwork
 
     network = DeployedNetwork(DualStageNetwork(VARIANTS['nano']), half=precision == 'f16')
     network = network.eval().cuda()
@@ -88,7 +88,7 @@ def test_the_network_is_captured(precision):
             return network(batch)
 
     images = frames(61, 100)
-    captured = CapturedNetwork(forward, [images.shape], streams())
+    captured = CapturedNetwork(forward, [images.shape])
     assert captured.not_captured == ''
     expected = [x.cpu().numpy() for x in forward(torch.from_numpy(images).cuda())]
     first = captured.run(images)
@@ -103,13 +103,13 @@ def test_the_network_is_captured(precision):
 
 @NEEDS_GPU
 def test_a_network_that_waits_runs_without_a_graph():
-    from derain_ros.engines.torch.torch_graph import CapturedNetwork, streams
+    from derain_ros.engines.torch.torch_graph import CapturedNetwork
 
     def forward(batch):
         return batch - batch.min().item(), batch[..., 0].clone()
 
     images = frames(64, 96)
-    captured = CapturedNetwork(forward, [images.shape], streams())
+    captured = CapturedNetwork(forward, [images.shape])
     assert captured.not_captured
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     darker, _ = captured.run(images)
