@@ -20,12 +20,11 @@ SHRINK = 4
 LEAST_KNOWN, MOVED = 160, 64
 """See :data:`derain_ros.network.second_look.LEAST_KNOWN`."""
 
-LEAST_ALIKE = 0.76
-"""Correlation of 24×24 block means below which two aligned images show different scenes.
+LEAST_ALIKE = 0.45, 0.12
+"""Correlation of details below which two aligned images show different scenes.
 
-Of 600 cuts between photographs 3 % were above it; what such a state shows is then left to the
-network to distrust. In a downpour that hides the scene most frames are below it, and are derained
-as single frames.
+The first is for images aligned by the flow of single pixels, which also makes different scenes
+alike; the second for images aligned by the motion of the camera.
 """
 
 LEAST_SIDE = 16
@@ -244,8 +243,7 @@ def find_standing(
     if turn is not None:
         before, seen = (_turned(before, turn, cv2.BORDER_REPLICATE),
                         _turned(seen, turn, cv2.BORDER_CONSTANT))
-    then, present = (one - cv2.blur(one, (15, 15))
-                     for one in (before.astype(np.float32), now.astype(np.float32)))
+    then, present = _details(before), _details(now)
     structure, kept = (cv2.blur(then * one, (15, 15)) for one in (then, present))
     textured = (structure > 25) & (seen > 0)
     changed = textured & (kept < 0.7 * structure)
@@ -353,7 +351,8 @@ class Memory:
                 0 <= time - then <= LONGEST_GAP):
             turning = any(one.turn is not None for one in self._past[:1])
             motion = find_motion(self._flow, before, small, turning=turning)
-            if any(alike(aligned, small) for aligned in motion.aligned):
+            if any(alikeness(aligned, small) >= least
+                   for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
                 return self._moved(state, motion, time)
         return None
 
@@ -413,14 +412,21 @@ def mean_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return cv2.boxFilter(cv2.absdiff(one, other), cv2.CV_32F, (9, 9))
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether two small images, uint8, show the same scene."""
-    height, width = (max(4, side // 6) for side in one.shape)
-    means = (cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-             for picture in (one, other))
-    one, other = (picture - picture.mean() for picture in means)
-    product = float(np.vdot(one, other))
-    return product >= LEAST_ALIKE * float(np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
+def alikeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the correlation of the details of two small images, uint8: 1 for the same scene.
+
+    The light and its gradual changes do not count, and rain, which differs from frame to frame,
+    lowers it only as noise does. Two plain images count as one scene.
+    """
+    one, other = _details(one), _details(other)
+    least = 0.1 * one.size
+    size = np.sqrt((np.vdot(one, one) + least) * (np.vdot(other, other) + least))
+    return float((np.vdot(one, other) + least) / size)
+
+
+def _details(image: np.ndarray) -> np.ndarray:
+    image = image.astype(np.float32)
+    return image - cv2.blur(image, (15, 15))
 
 
 def _corners(image: np.ndarray) -> np.ndarray:

@@ -196,6 +196,14 @@ def test_a_cut_and_a_new_size_start_anew():
     assert remembered(scene(), scene(0, 128, 96)) is None
 
 
+def test_two_scenes_in_the_same_light_are_not_the_same():
+    light = np.linspace(0, 100, 160)[:, None, None]
+    one, other = ((light + 0.6 * scene(seed, 160, 192)).astype(np.uint8) for seed in (0, 7))
+    mask = np.zeros(one.shape[:2], np.uint8)
+    assert remembered(one, one, mask=mask) is not None
+    assert remembered(one, other, mask=mask) is None
+
+
 def test_rain_of_one_frame_is_no_cut():
     rainy = scene()
     rainy[:, ::9] = 255
