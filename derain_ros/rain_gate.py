@@ -53,11 +53,15 @@ LONGEST_STEP = 1.0
 FORGET_SECONDS = 30.0
 """Seconds without a mask after which the gate starts anew."""
 
-# Uncertain mask values (below an eighth) count as 0: dry scenes are full of them.
-_SURE = np.rint(np.clip((np.arange(256) - 32) / 128, 0, 1) * 255).astype(np.uint8)
-
 MASK_THRESHOLD = 128
 """Lowest value of a rain mask that counts as rain."""
+
+MASK_ODDS = 2.2
+"""See :func:`derain_ros.network.dual_stage.shown_mask`."""
+
+_CHANCE = np.arange(256) / (255 * MASK_ODDS - (MASK_ODDS - 1) * np.arange(256))
+# Small chances of rain (below an eighth) count as 0: dry scenes are full of them.
+_SURE = np.rint(np.clip(2 * _CHANCE - 0.25, 0, 1) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ def mask_response(mask: np.ndarray) -> float:
     """Return how much of a mask, of a frame or of a patch, is rain, 0–1.
 
     That is the mean over the pixels of a uint8 H×W mask (0 = dry, 255 = rain), with a weight that
-    rises from 0 at 32 to 1 at 160. Raises ValueError if the mask has another type or layout, or no
-    pixels.
+    rises from 0 at 61 to 1 at 201 with the chance of rain. Raises ValueError if the mask has
+    another type or layout, or no pixels.
     """
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.size == 0:
         raise ValueError(

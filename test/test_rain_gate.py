@@ -53,9 +53,9 @@ def opened_at(gate, now, share):
 
 
 def test_response_counts_what_the_mask_is_sure_of():
-    mask = np.array([[0, 32, 96, 128], [160, 255, 31, 0]], np.uint8)
-    # Halfway (96) is 128 of 255, three quarters (128) 191 of 255.
-    assert mask_response(mask) == pytest.approx((128 / 255 + 191 / 255 + 1 + 1) / 8)
+    mask = np.array([[0, 61, 128, 175], [201, 255, 31, 0]], np.uint8)
+    # A chance of 5/16 (128) counts by 3/8, one of 1/2 (175) by 3/4.
+    assert mask_response(mask) == pytest.approx((3 / 8 + 3 / 4 + 1 + 1) / 8, abs=1e-3)
     assert mask_response(mask[:1, 1:2]) == 0
     assert mask_response(mask[1:, :2]) == 1
 

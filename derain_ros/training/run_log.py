@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from derain_ros.network.dual_stage import Restoration
+from derain_ros.network.dual_stage import Restoration, shown_mask
 from derain_ros.replacing import replace_file
 
 SCORES = 'scores.jsonl'
@@ -102,7 +102,7 @@ def sample_grid(rainy: Tensor, output: Restoration, dry: Tensor) -> np.ndarray:
     ``rainy``, ``dry``: BGR, 0–1, N×3×H×W, on any device. ``output``: output of the network for
     ``rainy``. Returns uint8, BGR, (18 + N·(H+2))×(5·(W+2))×3.
     """
-    mask = torch.sigmoid(output.mask_logits.float()).expand(-1, 3, -1, -1)
+    mask = shown_mask(torch.sigmoid(output.mask_logits.float())).expand(-1, 3, -1, -1)
     columns = (rainy, output.coarse, output.restored, mask, dry)
     width = rainy.shape[3] + _GAP
     planes = torch.stack([column.detach().float().cpu() for column in columns], 1)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from derain_ros.network.dual_stage import DualStageNetwork, Restoration
+from derain_ros.network.dual_stage import DualStageNetwork, Restoration, shown_mask
 from derain_ros.network.second_look import make_state, warp
 from derain_ros.training.batches import Batch
 from derain_ros.training.config import TrainingConfig
@@ -128,7 +128,8 @@ class Update:
         losses, found = [], []
         for frame in range(1, rainy.shape[1]):
             before = make_state(
-                output.restored.detach(), torch.sigmoid(output.mask_logits.detach()))
+                output.restored.detach(),
+                shown_mask(torch.sigmoid(output.mask_logits.detach())))
             output = self._run(model, rainy[:, frame], warp(before, flow[:, frame - 1], stands))
             loss, parts = restoration_loss(
                 output, dry[:, frame].float() / 255, streaks[:, frame])

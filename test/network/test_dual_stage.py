@@ -14,6 +14,7 @@ from derain_ros.network.dual_stage import (
     DualStageNetwork,
     correction_share,
     pad_to_multiple,
+    shown_mask,
 )
 from derain_ros.training.checkpoint import fit_weights
 from derain_ros.training.model_export import flops_per_pixel
@@ -95,6 +96,11 @@ def test_inference_is_deterministic_and_independent_of_the_batch():
 def test_share_of_the_correction_against_hand_computed_values():
     mask = torch.tensor([0.0, 1 / 4, 0.5, 1.0])
     assert torch.allclose(correction_share(mask), torch.tensor([0.0, 0.5, 3 / 4, 1.0]))
+
+
+def test_shown_mask_against_hand_computed_values():
+    chance = torch.tensor([0.0, 5 / 16, 0.5, 1.0])
+    assert torch.allclose(shown_mask(chance), torch.tensor([0.0, 0.5, 11 / 16, 1.0]))
 
 
 def test_a_sure_dry_mask_returns_the_image():
@@ -228,7 +234,7 @@ def test_deployed_network_rounds_what_the_network_returns(unit):
     assert derained.dtype == mask.dtype == torch.uint8
     expected = (output.restored.clamp(0, 1) * 255).round().permute(0, 2, 3, 1)
     assert (derained.float() - expected).abs().max() <= 1
-    expected = (torch.sigmoid(output.mask_logits) * 255).round().squeeze(1)
+    expected = (shown_mask(torch.sigmoid(output.mask_logits)) * 255).round().squeeze(1)
     assert mask.shape == (2, 40, 70)
     assert (mask.float() - expected).abs().max() <= 1
 
