@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, pixel_shuffle, relu
 
+from derain_ros import rain_gate
 from derain_ros.network.blocks import BOUND, REACH, GatedBlock, TokenLevel
 from derain_ros.network.dual_stage import (
+    MASK_ODDS,
     VARIANTS,
     DeployedNetwork,
     DualStageConfig,
@@ -101,6 +103,7 @@ def test_share_of_the_correction_against_hand_computed_values():
 def test_shown_mask_against_hand_computed_values():
     chance = torch.tensor([0.0, 5 / 16, 0.5, 1.0])
     assert torch.allclose(shown_mask(chance), torch.tensor([0.0, 0.5, 11 / 16, 1.0]))
+    assert rain_gate.MASK_ODDS == MASK_ODDS
 
 
 def test_a_sure_dry_mask_returns_the_image():
