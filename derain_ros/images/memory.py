@@ -25,7 +25,7 @@ LEAST_ALIKE = 0.45, 0.12
 
 The first is for images aligned by the flow of single pixels, which also makes different scenes
 alike; the second for images aligned by the motion of the camera. Of 2,000 cuts between photographs
-1.1 % were above one of them; what such a state shows is left to the network to distrust.
+1.2 % were above one of them; what such a state shows is left to the network to distrust.
 """
 
 LEAST_SIDE = 16
