@@ -256,7 +256,7 @@ class DualStageNetwork(nn.Module):
         image = pad_to_multiple(image, (2, 3), unit)
         if state is not None:
             state = pad_to_multiple(state, (2, 3), unit)
-        past = () if state is None else (image - state[:, :3], state[:, 3:])
+        past = () if state is None else (image - state[:, :3], state)
         coarse, detail, mask, finer, streaks, trust = self.residuals(image, *past)
 
         def crop(full: Tensor) -> Tensor:
@@ -280,12 +280,12 @@ class DualStageNetwork(nn.Module):
         )
 
     def residuals(
-        self, image: Tensor, change: Tensor | None = None, dryness: Tensor | None = None, *,
+        self, image: Tensor, change: Tensor | None = None, state: Tensor | None = None, *,
         scale: float = 1.0,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor | None]:
         """Run both stages on an image as of :meth:`forward`, with sides of :data:`SIZE_MULTIPLE`.
 
-        ``change`` and ``dryness`` are as for :class:`derain_ros.network.second_look.SecondLook`,
+        ``change`` and ``state`` are as for :class:`derain_ros.network.second_look.SecondLook`,
         None for a single frame; ``scale`` is the largest value of all: 1, or 255 where the weights
         are scaled. Returns ``coarse``, the coarse background less the image, folded twice:
         N×48×H/4×W/4; ``detail``, what stage 2 adds to it before the :func:`correction_share`,
@@ -304,8 +304,8 @@ class DualStageNetwork(nn.Module):
         past = None
         if change is not None:
             thin = None if response is None else response[:, :1]
-            past, known, told = self.second_look(
-                change, dryness, image, thin, scale=scale)
+            past, known, trusted, rained = self.second_look(
+                change, state, image, thin, scale=scale)
             cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)
@@ -336,8 +336,8 @@ class DualStageNetwork(nn.Module):
         if self.config.overview:
             mask = mask + rainy
         if past is not None:
-            mask = mask + self.second_look.to_mask(past) + told[:, 16:]
-            trust = self.second_look.gate(cells) + self.second_look.past_gate(past) + told[:, :16]
+            mask = mask + self.second_look.to_mask(past) + rained
+            trust = self.second_look.gate(cells) + self.second_look.past_gate(past) + trusted
             trust = torch.sigmoid(trust) * known
         return coarse, detail, mask, finer, logits, trust
 
@@ -437,13 +437,11 @@ class DeployedNetwork(nn.Module):
     def forward(self, image: Tensor, state_in: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Derain; see the class for shapes."""
         height, width = image.shape[1:3]
-        given = [image.float()]
-        if state_in is not None:
-            state = state_in.float()  # TensorRT does not slice bytes
-            given += [state[..., :3], state[..., 3:]]
-        padded, *past = (pad_to_multiple(each, (1, 2), self.unit) for each in given)
+        given = [image] if state_in is None else [image, state_in]
+        # TensorRT does not slice bytes.
+        padded, *past = (pad_to_multiple(each.float(), (1, 2), self.unit) for each in given)
         if past:
-            past[0] = padded - past[0]
+            past.insert(0, padded - past[0][..., :3])
         features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
                     for each in (padded, *past))
         coarse, detail, logits, finer, _, trust = self.network.residuals(*features, scale=255)

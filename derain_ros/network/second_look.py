@@ -41,13 +41,13 @@ class SecondLook(nn.Module):
 
     ``cell`` is the number of channels of the network at that resolution.
 
-    Input: change, the image less its state, N×3×H×W, and dryness, the fourth channel of the state,
-    N×1×H×W, both of the scale of the image; the image, N×3×H×W; and thin, the top-hat of
+    Input: change, the image less the colours of its state, N×3×H×W, and the state, N×4×H×W, both
+    of the scale of the image; the image, N×3×H×W; and thin, the top-hat of
     :class:`derain_ros.network.rain_mask.StreakResponse`, N×1×H/2×W/2, 0–1, or None. Output:
     features N×channels×H/4×W/4, zero where the state does not know all of a cell of 4×4 pixels, so
     that the network then gives what it gives for a single frame; N×1×H/4×W/4, where it does: 0 or
-    1; and N×32×H/4×W/4, what each pixel tells, folded: logits to add to the trust, then to the
-    rain mask, zero where nothing is known.
+    1; and what each pixel tells, folded, N×16×H/4×W/4: logits to add to the trust, and others to
+    add to the rain mask, zero where nothing is known.
     """
 
     def __init__(self, channels: int, cell: int) -> None:
@@ -76,19 +76,20 @@ class SecondLook(nn.Module):
         self.certain.weight.data[0, channels:, 0, 0] = torch.tensor([-5.0, -1.6, 10.0])
         # One channel for each pixel of a cell.
         each = torch.eye(16).reshape(16, 1, 4, 4)
-        luminance = each * torch.tensor(LUMINANCE_BGR).reshape(1, 3, 1, 1)
-        self.register_buffer('each', each, persistent=False)
-        self.register_buffer('luminance', luminance, persistent=False)
+        for name, factors in (('luminance', LUMINANCE_BGR), ('dryness', (0.0, 0.0, 0.0, 1.0))):
+            factors = torch.tensor(factors).reshape(1, -1, 1, 1)
+            self.register_buffer(name, each * factors, persistent=False)
         # The same of the pixels of half the resolution, four of which lie in a cell.
         halves = functional.avg_pool2d(each, 2) * 4
         self.register_buffer('halves', halves, persistent=False)
 
     def forward(
-        self, change: Tensor, dryness: Tensor, image: Tensor, thin: Tensor | None = None, *,
+        self, change: Tensor, state: Tensor, image: Tensor, thin: Tensor | None = None, *,
         scale: float = 1.0,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
-        dry = functional.conv2d(dryness, self.each, stride=4)
+        # Of all four channels: OpenVINO takes milliseconds to part them.
+        dry = functional.conv2d(state, self.dryness, stride=4)
         least = dry.amin(1, keepdim=True)
         known, stands, static = ((least > level / 255 * scale).to(change.dtype)
                                  for level in (_KNOWN, _STANDS, _STATIC))
@@ -102,15 +103,16 @@ class SecondLook(nn.Module):
                  + functional.conv2d(wetness, weight[:, 4].flatten(1)[:, :, None, None]))
         features = functional.relu(found * known + self.look.bias[:, None, None])
         features = self.block(features) * known
-        told = functional.conv2d(
-            torch.cat([brighter, rise, wetness], 1), _STEEPNESS * self.pixels.weight)
         turns = stands - static
         before = functional.conv2d(image, self.luminance, stride=4) - brighter
         noise = self.least_rise * scale + self._contrast(before) * (_MARGIN * turns)
         streaks = self._streaks(
             brighter, noise, wetness, thin, features, known, stands, turns, scale)
-        told = told + torch.cat([streaks * slope for slope in self.slopes], 1)
-        return features, known, told * known
+        pixels = torch.cat([brighter, rise, wetness], 1)
+        trust, mask = (
+            (functional.conv2d(pixels, _STEEPNESS * weight) + streaks * slope) * known
+            for weight, slope in zip(self.pixels.weight.split(16), self.slopes, strict=True))
+        return features, known, trust, mask
 
     def _contrast(self, folded: Tensor) -> Tensor:
         """Half of the range of luma around each pixel, N×16×H/4×W/4 to the same.

@@ -50,6 +50,11 @@ def certainty(logit):
     return 1 / (1 + math.exp(-logit))
 
 
+def of_dryness(dryness):
+    """A black state."""
+    return torch.cat([torch.zeros_like(dryness).expand(-1, 3, -1, -1), dryness], 1)
+
+
 def planes(picture):
     return torch.from_numpy(picture.transpose(2, 0, 1)[None] / np.float32(255))
 
@@ -75,12 +80,13 @@ def test_without_a_state_it_is_the_network_of_single_frames(network):
 def test_a_state_tells_where_it_is_known_alone(network):
     frame, state = pictures()
     state_planes = planes(state)
-    look, known, told = network.second_look(
-        planes(frame) - state_planes[:, :3], state_planes[:, 3:], planes(frame))
+    look, known, *told = network.second_look(
+        planes(frame) - state_planes[:, :3], state_planes, planes(frame))
     assert look[..., :16].abs().max() > 0.1
     assert not look[..., 16:].any()
     assert known[..., :16].all() and not known[..., 16:].any()
-    assert told[..., :16].any() and not told[..., 16:].any()
+    for each in told:
+        assert each[..., :16].any() and not each[..., 16:].any()
     with_state, without = network(planes(frame), planes(state)), network(planes(frame))
     assert (with_state.restored - without.restored)[..., :64].abs().mean() > 1e-3
 
@@ -146,7 +152,8 @@ def test_golden_state():
     look = SecondLook(2, 4)
     for dryness, known in ((224, 1), (160, 1), (150, 0)):
         cell = torch.full((1, 1, 4, 4), dryness / 255)
-        assert look(torch.zeros(1, 3, 4, 4), cell, torch.zeros(1, 3, 4, 4))[1].item() == known
+        nothing = torch.zeros(1, 3, 4, 4)
+        assert look(nothing, of_dryness(cell), nothing)[1].item() == known
     # One pixel of the cell is brighter by 0.1, another one was wet.
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4)
     change[..., 1, 2], dryness[..., 2, 3] = 0.1, 224 / 255
@@ -157,7 +164,8 @@ def test_golden_state():
     expected = torch.zeros(32)
     expected[5], expected[21] = 8 * (0.05 + 0.05), 8 * 0.5
     for moved in (0, 32 / 255, 64 / 255):
-        told = look(change, dryness - moved, torch.zeros(1, 3, 4, 4))[2]
+        told = torch.cat(
+            look(change, of_dryness(dryness - moved), torch.zeros(1, 3, 4, 4))[2:], 1)
         torch.testing.assert_close(told.flatten(), expected)
 
 
@@ -181,8 +189,9 @@ def test_golden_streak(scale, moved, wet, thin, darker, expected):
     change, dryness = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4) - moved
     change[..., 1, 2], change[..., 3, 0] = 0.1, -darker
     dryness[..., 1, 2] -= wet * 31 / 255
-    told = look(change * scale, dryness * scale, change * scale,
-                torch.full((1, 1, 2, 2), thin), scale=scale)[2]
+    told = torch.cat(look(
+        change * scale, of_dryness(dryness * scale), change * scale,
+        torch.full((1, 1, 2, 2), thin), scale=scale)[2:], 1)
     wanted = torch.zeros(1, 32, 1, 1)
     wanted[0, 6], wanted[0, 22] = expected, expected / 2
     torch.testing.assert_close(told, wanted, rtol=1e-3, atol=1e-3)
@@ -198,7 +207,8 @@ def test_before_a_camera_that_turns_edges_and_what_became_darker_count_more():
     change[..., 1, 2], change[..., 3, 0] = 0.1, -0.1
     state[..., 4] = 0.1  # an edge beside the upper right four pixels of the first cell
     dryness = torch.full((1, 1, 8, 8), 223 / 255)
-    told = look(change, dryness, state + change, torch.ones(1, 1, 4, 4))[2][0, 6, 0, 0]
+    told = look(
+        change, of_dryness(dryness), state + change, torch.ones(1, 1, 4, 4))[2][0, 6, 0, 0]
     # Half of the contrast times 0.45 goes to the noise; there is none around what is darker.
     rise, fall = (0.1 - 0.02 - 0.45 * 0.05) / 64, (0.1 - 0.02) / 64
     share = 3 * fall / (rise + 1.6e-4)
