@@ -8,6 +8,7 @@ explains the frame about as well, that is used.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,6 +67,16 @@ It was at most 0.08 with a static camera in moderate rain, at least 0.22 on moto
 side view. It is also exceeded in rain that hides the scene and where cars are most of the texture;
 these are treated like a moving camera.
 """
+
+
+BLOCK_SECONDS, FEWEST = 0.3, 4
+"""Duration of a block of :class:`Darkest`, and the least number of frames in two of them.
+
+The latter is reached at 10 Hz.
+"""
+
+DARKER = 6
+"""How much darker, of 255, a result may be than the darkest of these frames."""
 
 
 def shrink(bgr: np.ndarray) -> np.ndarray:
@@ -317,6 +328,49 @@ class Earlier(NamedTuple):
         return self if drift > MOST_DRIFT * (2 + motion) else self._replace(turn=self.turn @ left)
 
 
+class Darkest:
+    """Keeps results from being darker than a static scene was in its last frames.
+
+    Rain only brightens, and is elsewhere in the next frame: what is darker than all frames of the
+    last moments has lost something bright. These are the frames of one to two blocks of time,
+    which begin at multiples of :data:`BLOCK_SECONDS`, so that results do not depend on when the
+    first frame came.
+    """
+
+    def __init__(self) -> None:
+        # Number of the block, of its frames, and the darkest of them, uint8, H×W×3.
+        self._blocks: list[tuple[int, int, np.ndarray]] = []
+
+    def bound(
+        self, derained: np.ndarray, frame: np.ndarray, static: np.ndarray | None, time: float
+    ) -> np.ndarray:
+        """Return the result for a frame within its bound, uint8, H×W×3.
+
+        ``derained``, ``frame``: uint8, H×W×3. ``static``: uint8, H×W, 255 where the scene has not
+        moved since the last frame, else 0; None if that is unknown, which begins anew. ``time``:
+        stamp in seconds.
+        """
+        number = math.floor(time / BLOCK_SECONDS)
+        if static is None or not cv2.hasNonZero(static):
+            self._blocks = []
+        self._blocks = [block for block in self._blocks if number - 1 <= block[0] <= number]
+        moved = cv2.bitwise_not(static) if self._blocks else None
+        for _, _, darkest in self._blocks:
+            cv2.copyTo(derained, moved, darkest)
+        if self._blocks and self._blocks[0][0] == number:
+            _, count, darkest = self._blocks[0]
+            self._blocks[0] = number, count + 1, cv2.min(darkest, frame, darkest)
+        else:
+            self._blocks.insert(0, (number, 1, frame.copy()))
+        if sum(count for _, count, _ in self._blocks) < FEWEST:
+            return derained
+        # In place, since fresh memory costs more than all the rest.
+        bounded = cv2.min(self._blocks[0][2], self._blocks[-1][2])
+        cv2.subtract(bounded, (DARKER,) * 4, bounded)
+        cv2.max(derained, bounded, bounded)
+        return cv2.copyTo(derained, moved, bounded)
+
+
 class Memory:
     """Remembers the last frame of one camera; not thread-safe.
 
@@ -331,9 +385,11 @@ class Memory:
     def forget(self) -> None:
         """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
-        # Time of the frame last recalled, and the past as seen from it.
-        self._seen: tuple[float, list[Earlier]] | None = None
+        # Time of the frame last recalled, the past as seen from it, the frame, and where it is
+        # static; None after its result.
+        self._seen: tuple[float, list[Earlier], np.ndarray, np.ndarray | None] | None = None
         self._past: list[Earlier] = []  # the older one first
+        self._darkest = Darkest()
 
     def recall(self, bgr: np.ndarray, time: float) -> np.ndarray | None:
         """Return the state for a frame, or None if it has to be derained as a single frame.
@@ -344,7 +400,7 @@ class Memory:
         :data:`LEAST_KNOWN` where nothing is known.
         """
         small = shrink(bgr)
-        self._seen = time, []
+        self._seen = time, [], bgr, None
         if self._kept is None:
             return None
         then, before, state = self._kept
@@ -354,22 +410,31 @@ class Memory:
             motion = find_motion(self._flow, before, small, turning=turning)
             if any(alikeness(aligned, small) >= least
                    for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
-                return self._moved(state, motion, time)
+                state, past = self._moved(state, motion, time)
+                static = cv2.compare(cv2.extractChannel(state, 3), 255 - MOVED // 2, cv2.CMP_GT)
+                self._seen = time, past, bgr, static
+                return state
         return None
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
         """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain."""
-        time, past = self._seen
+        time, past, frame, static = self._seen
+        self._seen = None
+        derained = self._darkest.bound(derained, frame, static, time)
         small = shrink(derained)
         if not past or time - past[-1].time >= STANDING_SECONDS:
             past = [*past[-1:], Earlier(time, small)]
         self._past = past
         self._kept = time, small, cv2.merge([derained, 255 - (rain_mask >> 3)])
 
-    def _moved(self, state: np.ndarray, motion: FrameMotion, time: float) -> np.ndarray:
-        """Move the state to the present frame, with the camera where the scene is static."""
+    def _moved(
+        self, state: np.ndarray, motion: FrameMotion, time: float
+    ) -> tuple[np.ndarray, list[Earlier]]:
+        """Move the state to the present frame, with the camera where the scene is static.
+
+        Also returns the past as seen from there.
+        """
         past = [one.before(motion.turn) for one in self._past]
-        self._seen = time, past
         flow, standing, turning = motion.flow, None, bool(past) and past[0].turn is not None
         if past and time - past[0].time >= STANDING_SECONDS:
             # The present frame is not derained yet; the last one is, and moved to where it is now.
@@ -380,7 +445,7 @@ class Memory:
         if standing is not None:
             standing &= motion.fits
             flow = np.where(standing[..., np.newaxis], motion.camera, flow)
-        return move(state, flow, standing, turning=turning)
+        return move(state, flow, standing, turning=turning), past
 
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.

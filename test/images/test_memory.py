@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from memory_model import scene
 
 from derain_ros.images.memory import (
+    BLOCK_SECONDS,
+    DARKER,
     LEAST_KNOWN,
     MOVED,
+    Darkest,
     Memory,
     find_motion,
     find_turn,
@@ -208,6 +211,43 @@ def test_rain_of_one_frame_is_no_cut():
     rainy = scene()
     rainy[:, ::9] = 255
     assert remembered(scene(), rainy) is not None
+
+
+def test_bright_things_that_a_result_lost_come_back_where_the_scene_is_static():
+    lost = scene(3) // 2
+    memory = Memory()
+    for number in range(9):
+        rainy = scene(3)
+        rainy[number::9] = 255  # rain is elsewhere in each frame
+        memory.recall(rainy, number / 10)
+        memory.keep(lost, DRY)
+        state = memory.recall(scene(3), number / 10 + 0.05)
+        if number == 3:  # not known to be static yet
+            np.testing.assert_array_equal(state[..., :3], lost)
+    dark = scene(3).astype(int) - DARKER
+    np.testing.assert_array_equal(state[..., :3], np.maximum(lost, dark))
+
+
+def test_golden_darkest():
+    """One row: a static pixel, one under rain, and one that moves at the fourth frame."""
+    darkest, static = Darkest(), np.full((1, 3), 255, np.uint8)
+    moved = np.uint8([[255, 255, 0]])
+    frames = [(100, 255, 90), (101, 80, 90), (255, 90, 90), (103, 85, 200)]
+    found = []
+    for number, values in enumerate(frames):
+        frame, derained = (np.repeat(np.uint8(each)[None, :, None], 3, 2)
+                           for each in (values, (50, 75, 60)))
+        where = None if number == 0 else moved if number == 3 else static
+        found.append(darkest.bound(derained, frame, where, 2 + 0.07 * number)[0, :, 0].tolist())
+    # Four frames are needed; then the least of them less 6 holds.
+    assert found[:3] == [[50, 75, 60]] * 3 and found[3] == [100 - 6, 75, 60]
+    # Where something moved, its result is all that is known of the scene before.
+    assert darkest.bound(derained, frame, static, 2.28)[0, :, 0].tolist() == [94, 75, 60]
+    # Two blocks later all of that is forgotten.
+    bright = np.full((1, 3, 3), 200, np.uint8)
+    for number in range(5):
+        last = darkest.bound(derained, bright, static, 2.25 + 2 * BLOCK_SECONDS + 0.05 * number)
+    assert last[0, :, 0].tolist() == [200 - 6] * 3
 
 
 def test_a_frame_that_failed_leaves_what_was_known_before_it():
