@@ -36,6 +36,7 @@ PICTURE = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8
 PROFILE = {profile_variable(): str(ROOT / 'config' / 'fastdds.xml')}
 START_SECONDS = 120.0
 DEADLINE_SECONDS = 90.0
+_ASK_AGAIN_SECONDS = 10.0
 
 # The processes of pytest-xdist, which have one parent, begin far from each other.
 _workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
@@ -343,8 +344,12 @@ class Peer(Node):
             return None
         future = client.call_async(request)
         deadline = time.monotonic() + limit
+        again = time.monotonic() + _ASK_AGAIN_SECONDS
         while not future.done() and time.monotonic() < deadline:
             time.sleep(0.005)
+            # An answer is lost if the node has not discovered yet who asks.
+            if time.monotonic() > again and service.__name__.startswith('Get'):
+                future, again = client.call_async(request), again + _ASK_AGAIN_SECONDS
         assert future.done() or seconds is not None, f'no answer from {name}'
         return future.result() if future.done() else None
 
