@@ -68,7 +68,6 @@ side view. It is also exceeded in rain that hides the scene and where cars are m
 these are treated like a moving camera.
 """
 
-
 BLOCK_SECONDS, FEWEST = 0.3, 4
 """Duration of a block of :class:`Darkest`, and the least number of frames in two of them.
 
