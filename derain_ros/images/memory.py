@@ -9,6 +9,7 @@ explains the frame about as well, that is used.
 
 import functools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,6 +77,20 @@ The latter is reached at 10 Hz.
 
 DARKER = 6
 """How much darker, of 255, a result may be than the darkest of these frames."""
+
+MOST_COVERED = 0.1
+"""Largest chance that rain covers a pixel in all of these frames for results to be published
+within the bound: the mean of the rain mask to the power of the number of frames.
+
+Above, results mostly became worse by rain that stayed. In the state, which the network may
+distrust, it does no harm.
+"""
+
+_SPARE = threading.local()
+"""Two images of a thread, see :func:`_turn_in_place`."""
+
+_SMALL = np.float64([[1, 0, (1 - SHRINK) / 2], [0, 1, (1 - SHRINK) / 2], [0, 0, SHRINK]])
+"""Homography from a frame to its small image."""
 
 
 def shrink(bgr: np.ndarray) -> np.ndarray:
@@ -294,8 +309,7 @@ def move(
     if standing is not None:
         moved[standing] = MOVED // 2 if turning else 0
     moved = cv2.dilate(moved, np.ones((5, 5), np.uint8))
-    moved = moved.repeat(SHRINK, 0)[:height].repeat(SHRINK, 1)[:, :width]
-    state[..., 3] = cv2.subtract(state[..., 3], moved)
+    state[..., 3] = cv2.subtract(state[..., 3], _enlarged(moved, state))
     return state
 
 
@@ -328,40 +342,52 @@ class Earlier(NamedTuple):
 
 
 class Darkest:
-    """Keeps results from being darker than a static scene was in its last frames.
+    """Keeps results from being darker than the scene was in its last frames.
 
     Rain only brightens, and is elsewhere in the next frame: what is darker than all frames of the
     last moments has lost something bright. These are the frames of one to two blocks of time,
     which begin at multiples of :data:`BLOCK_SECONDS`, so that results do not depend on when the
-    first frame came.
+    first frame came. They are moved with the camera. The present frame is among them, so that a
+    wrong motion can keep rain where it is, but bring nothing back that is gone.
     """
 
     def __init__(self) -> None:
         # Number of the block, of its frames, and the darkest of them, uint8, H×W×3.
         self._blocks: list[tuple[int, int, np.ndarray]] = []
 
+    @property
+    def frames(self) -> int:
+        """Number of frames in the blocks."""
+        return sum(count for _, count, _ in self._blocks)
+
     def bound(
-        self, derained: np.ndarray, frame: np.ndarray, static: np.ndarray | None, time: float
+        self, derained: np.ndarray, frame: np.ndarray, fits: np.ndarray | None,
+        turn: np.ndarray | None, time: float,
     ) -> np.ndarray:
         """Return the result for a frame within its bound, uint8, H×W×3.
 
-        ``derained``, ``frame``: uint8, H×W×3. ``static``: uint8, H×W, 255 where the scene has not
-        moved since the last frame, else 0; None if that is unknown, which begins anew. ``time``:
-        stamp in seconds.
+        ``derained``, ``frame``: uint8, H×W×3. ``fits``: bool, H/4×W/4, where the motion of the
+        camera explains the frame; None if that is unknown, which begins anew. ``turn``: that
+        motion, as for :class:`FrameMotion`. ``time``: stamp in seconds.
         """
         number = math.floor(time / BLOCK_SECONDS)
-        if static is None or not cv2.hasNonZero(static):
-            self._blocks = []
-        self._blocks = [block for block in self._blocks if number - 1 <= block[0] <= number]
-        moved = cv2.bitwise_not(static) if self._blocks else None
-        for _, _, darkest in self._blocks:
-            cv2.copyTo(derained, moved, darkest)
+        self._blocks = [block for block in self._blocks
+                        if fits is not None and number - 1 <= block[0] <= number]
+        if self._blocks and turn is not None:
+            full = np.linalg.inv(_SMALL) @ turn @ _SMALL
+            for _, _, darkest in self._blocks:
+                _turn_in_place(darkest, full)
+        if self._blocks:
+            moved = np.where(fits, np.uint8(0), np.uint8(255))
+            moved = _enlarged(cv2.dilate(moved, np.ones((5, 5), np.uint8)), frame)
+            for _, _, darkest in self._blocks:
+                cv2.copyTo(derained, moved, darkest)
         if self._blocks and self._blocks[0][0] == number:
             _, count, darkest = self._blocks[0]
             self._blocks[0] = number, count + 1, cv2.min(darkest, frame, darkest)
         else:
             self._blocks.insert(0, (number, 1, frame.copy()))
-        if sum(count for _, count, _ in self._blocks) < FEWEST:
+        if self.frames < FEWEST:
             return derained
         # In place, since fresh memory costs more than all the rest.
         bounded = cv2.min(self._blocks[0][2], self._blocks[-1][2])
@@ -384,9 +410,9 @@ class Memory:
     def forget(self) -> None:
         """Treat the next frame as the first one."""
         self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
-        # Time of the frame last recalled, the past as seen from it, the frame, and where it is
-        # static; None after its result.
-        self._seen: tuple[float, list[Earlier], np.ndarray, np.ndarray | None] | None = None
+        # Time of the frame last recalled, the past as seen from it, the frame, and its motion if
+        # the memory was used; None after its result.
+        self._seen: tuple[float, list[Earlier], np.ndarray, FrameMotion | None] | None = None
         self._past: list[Earlier] = []  # the older one first
         self._darkest = Darkest()
 
@@ -410,21 +436,27 @@ class Memory:
             if any(alikeness(aligned, small) >= least
                    for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
                 state, past = self._moved(state, motion, time)
-                static = cv2.compare(cv2.extractChannel(state, 3), 255 - MOVED // 2, cv2.CMP_GT)
-                self._seen = time, past, bgr, static
+                self._seen = time, past, bgr, motion
                 return state
         return None
 
-    def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> None:
-        """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain."""
-        time, past, frame, static = self._seen
+    def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
+        """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain.
+
+        Returns the result within the bound of :class:`Darkest`, likewise; as it came in rain so
+        dense that :data:`MOST_COVERED` may be exceeded, where only the state is bounded.
+        """
+        time, past, frame, motion = self._seen
         self._seen = None
-        derained = self._darkest.bound(derained, frame, static, time)
-        small = shrink(derained)
+        fits, turn = (None, None) if motion is None else (motion.fits, motion.turn)
+        bounded = self._darkest.bound(derained, frame, fits, turn, time)
+        cover = cv2.mean(rain_mask)[0] / 255
+        small = shrink(bounded)
         if not past or time - past[-1].time >= STANDING_SECONDS:
             past = [*past[-1:], Earlier(time, small)]
         self._past = past
-        self._kept = time, small, cv2.merge([derained, 255 - (rain_mask >> 3)])
+        self._kept = time, small, cv2.merge([bounded, 255 - (rain_mask >> 3)])
+        return bounded if cover**self._darkest.frames <= MOST_COVERED else derained
 
     def _moved(
         self, state: np.ndarray, motion: FrameMotion, time: float
@@ -455,16 +487,38 @@ class Memory:
         def remembering(images: np.ndarray) -> Any:
             state = self.recall(images[0], time)
             states = () if state is None else (state[np.newaxis],)
-            derained, masks = result = infer(images, *states)
-            self.keep(derained[0], masks[0])
-            return result
+            result = infer(images, *states)
+            bounded = self.keep(result.image[0], result.rain_mask[0])
+            return result._replace(image=bounded[np.newaxis])
 
         return remembering
+
+
+def _enlarged(small: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Repeat the pixels of a small image of a frame over that: h×w to H×W."""
+    height, width = frame.shape[:2]
+    return np.ascontiguousarray(
+        small.repeat(SHRINK, 0)[:height].repeat(SHRINK, 1)[:, :width])
 
 
 def _turned(image: np.ndarray, turn: np.ndarray, border: int) -> np.ndarray:
     return cv2.warpPerspective(image, turn, image.shape[::-1], borderMode=border,
                                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def _turn_in_place(bgr: np.ndarray, turn: np.ndarray) -> None:
+    """Warp an image, uint8, H×W×3; 0 comes from beyond the border.
+
+    OpenCV warps four channels several times as fast as three. Fresh memory costs more than that.
+    """
+    shape = (2, *bgr.shape[:2], 4)
+    if getattr(_SPARE, 'images', np.empty(0)).shape != shape:
+        _SPARE.images = np.empty(shape, np.uint8)
+    one, other = _SPARE.images
+    cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA, one)
+    cv2.warpPerspective(
+        one, turn, bgr.shape[1::-1], other, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    cv2.cvtColor(other, cv2.COLOR_BGRA2BGR, bgr)
 
 
 def _pull(image: np.ndarray, flow: np.ndarray) -> np.ndarray:

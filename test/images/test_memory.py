@@ -213,41 +213,82 @@ def test_rain_of_one_frame_is_no_cut():
     assert remembered(scene(), rainy) is not None
 
 
-def test_bright_things_that_a_result_lost_come_back_where_the_scene_is_static():
-    lost = scene(3) // 2
-    memory = Memory()
-    for number in range(9):
-        rainy = scene(3)
+def without_wires(picture):
+    """The picture as a result that took every eighth column for rain."""
+    lost = picture.copy()
+    lost[:, ::8] //= 2
+    return lost
+
+
+def in_rain(step=0, mask=DRY):
+    """The last frame of eight, dry and rainy, what was kept of it, and the state after it.
+
+    Ten frames a second; the camera moves by ``step`` pixels a frame, a multiple of 8.
+    """
+    memory, wide = Memory(), scene(3, 96, 128 + 8 * step)
+    for number in range(8):
+        dry = wide[:, step * number : step * number + 128]
+        rainy = dry.copy()
         rainy[number::9] = 255  # rain is elsewhere in each frame
         memory.recall(rainy, number / 10)
-        memory.keep(lost, DRY)
-        state = memory.recall(scene(3), number / 10 + 0.05)
-        if number == 3:  # not known to be static yet
-            np.testing.assert_array_equal(state[..., :3], lost)
-    dark = scene(3).astype(int) - DARKER
-    np.testing.assert_array_equal(state[..., :3], np.maximum(lost, dark))
+        kept = memory.keep(without_wires(dry), mask)
+    return dry, rainy, kept, memory.recall(dry, 0.75)
+
+
+@pytest.mark.parametrize('cover', [0, 255])
+def test_bright_things_that_a_result_lost_come_back(cover):
+    dry, _, kept, state = in_rain(mask=np.full_like(DRY, cover))
+    lost = without_wires(dry)
+    bounded = np.maximum(lost, dry.astype(int) - DARKER)
+    np.testing.assert_array_equal(state[..., :3], bounded)
+    # Where rain may have covered a pixel in all frames, only the state is bounded.
+    np.testing.assert_array_equal(kept, lost if cover else bounded)
+
+
+def test_they_come_back_where_the_camera_turns():
+    dry, rainy, kept, _ = in_rain(step=8)
+    lost = without_wires(dry)
+    known = np.s_[8:88, 8:56:8]  # what lies to the right came into view since
+    left, before = (dry[known].astype(int).mean() - one[known].mean() for one in (kept, lost))
+    assert left < 0.4 * before
+    np.testing.assert_array_equal(kept[:, 120:], lost[:, 120:])
+    assert (kept <= np.maximum(lost, rainy)).all()
 
 
 def test_golden_darkest():
-    """One row: a static pixel, one under rain, and one that moves at the fourth frame."""
-    darkest, static = Darkest(), np.full((1, 3), 255, np.uint8)
-    moved = np.uint8([[255, 255, 0]])
+    """Pixels of small images: the first is static, the next under rain, the last moves once."""
+    darkest, fits = Darkest(), np.ones((1, 8), bool)
     frames = [(100, 255, 90), (101, 80, 90), (255, 90, 90), (103, 85, 200)]
-    found = []
-    for number, values in enumerate(frames):
-        frame, derained = (np.repeat(np.uint8(each)[None, :, None], 3, 2)
-                           for each in (values, (50, 75, 60)))
-        where = None if number == 0 else moved if number == 3 else static
-        found.append(darkest.bound(derained, frame, where, 2 + 0.07 * number)[0, :, 0].tolist())
+
+    def bound(number, frame, fits, turn=None):
+        derained = picture((50, 75, 60))
+        found = darkest.bound(derained, picture(frame), fits, turn, 2 + 0.07 * number)
+        return found[0, [0, 4, 28], 0].tolist()
+
+    def picture(values):
+        return np.uint8([values[0], values[1], *6 * [values[2]]]).repeat(4)[
+            None, :, None].repeat(4, 0).repeat(3, 2)
+
+    found = [bound(number, frame, None if number == 0 else fits)
+             for number, frame in enumerate(frames[:3])]
+    moved = fits.copy()
+    moved[0, 5:] = False
+    found.append(bound(3, frames[3], moved))
     # Four frames are needed; then the least of them less 6 holds.
-    assert found[:3] == [[50, 75, 60]] * 3 and found[3] == [100 - 6, 75, 60]
+    assert found == [[50, 75, 60]] * 3 + [[100 - 6, 75, 60]]
     # Where something moved, its result is all that is known of the scene before.
-    assert darkest.bound(derained, frame, static, 2.28)[0, :, 0].tolist() == [94, 75, 60]
+    assert bound(4, frames[3], fits) == [94, 75, 60]
     # Two blocks later all of that is forgotten.
-    bright = np.full((1, 3, 3), 200, np.uint8)
     for number in range(5):
-        last = darkest.bound(derained, bright, static, 2.25 + 2 * BLOCK_SECONDS + 0.05 * number)
-    assert last[0, :, 0].tolist() == [200 - 6] * 3
+        last = bound(4 + (2 * BLOCK_SECONDS + 0.05 * number) / 0.07, (200, 200, 200), fits)
+    assert last == [200 - 6] * 3
+    # The camera turns right: what it saw lies four pixels, one of the small images, further left.
+    turn = np.float64([[1, 0, 1], [0, 1, 0], [0, 0, 1]])
+    darkest = Darkest()
+    for number in range(4):
+        last = bound(number, (120, 110, 100), None if number == 0 else fits)
+    assert last == [120 - 6, 110 - 6, 100 - 6]
+    assert bound(3, (140, 140, 140), fits, turn) == [110 - 6, 100 - 6, 60]
 
 
 def test_a_frame_that_failed_leaves_what_was_known_before_it():
