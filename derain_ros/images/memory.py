@@ -70,7 +70,7 @@ these are treated like a moving camera.
 """
 
 BLOCK_SECONDS, FEWEST = 0.3, 4
-"""Duration of a block of :class:`Darkest`, and the least number of frames in two of them.
+"""Duration of a block of :class:`Darkest`, and the least number of frames that bound a pixel.
 
 The latter is reached at 10 Hz.
 """
@@ -348,12 +348,15 @@ class Darkest:
     last moments has lost something bright. These are the frames of one to two blocks of time,
     which begin at multiples of :data:`BLOCK_SECONDS`, so that results do not depend on when the
     first frame came. They are moved with the camera. The present frame is among them, so that a
-    wrong motion can keep rain where it is, but bring nothing back that is gone.
+    wrong motion can keep rain where it is, but bring nothing back that is gone. Results are not
+    bounded where that motion did not explain the last frames, as where something dark has come.
     """
 
     def __init__(self) -> None:
         # Number of the block, of its frames, and the darkest of them, uint8, H×W×3.
         self._blocks: list[tuple[int, int, np.ndarray]] = []
+        # Frames in a row that the motion of the camera explained, uint8, H/4×W/4.
+        self._fitted = np.uint8(0)
 
     @property
     def frames(self) -> int:
@@ -373,16 +376,15 @@ class Darkest:
         number = math.floor(time / BLOCK_SECONDS)
         self._blocks = [block for block in self._blocks
                         if fits is not None and number - 1 <= block[0] <= number]
-        if self._blocks and turn is not None:
+        if not self._blocks:
+            self._blocks, self._fitted = [(number, 1, frame.copy())], np.uint8(0)
+            return derained
+        if turn is not None:
             full = np.linalg.inv(_SMALL) @ turn @ _SMALL
             for _, _, darkest in self._blocks:
                 _turn_in_place(darkest, full)
-        if self._blocks:
-            moved = np.where(fits, np.uint8(0), np.uint8(255))
-            moved = _enlarged(cv2.dilate(moved, np.ones((5, 5), np.uint8)), frame)
-            for _, _, darkest in self._blocks:
-                cv2.copyTo(derained, moved, darkest)
-        if self._blocks and self._blocks[0][0] == number:
+        self._fitted = np.where(fits, np.minimum(self._fitted, 254) + 1, 0).astype(np.uint8)
+        if self._blocks[0][0] == number:
             _, count, darkest = self._blocks[0]
             self._blocks[0] = number, count + 1, cv2.min(darkest, frame, darkest)
         else:
@@ -393,6 +395,8 @@ class Darkest:
         bounded = cv2.min(self._blocks[0][2], self._blocks[-1][2])
         cv2.subtract(bounded, (DARKER,) * 4, bounded)
         cv2.max(derained, bounded, bounded)
+        moved = np.where(self._fitted < FEWEST - 1, np.uint8(255), np.uint8(0))
+        moved = _enlarged(cv2.dilate(moved, np.ones((5, 5), np.uint8)), frame)
         return cv2.copyTo(derained, moved, bounded)
 
 
