@@ -485,6 +485,8 @@ class Memory:
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
 
+        Its results are those of :meth:`keep`.
+
         ``infer``: :meth:`derain_ros.engines.contract.Engine.infer`; its errors are passed on and
         leave the memory of the last result unchanged.
         """
