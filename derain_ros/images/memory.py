@@ -10,6 +10,7 @@ explains the frame about as well, that is used.
 import functools
 import math
 import threading
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ LEAST_SIDE = 16
 
 LONGEST_GAP = 1.0
 """Longest time between two frames, in seconds, for the first to be used for the second."""
+
+LEAST_LIGHT, MOST_LIGHT = 0.02, 0.5
+"""Change of the light, as a share, from which and up to which a result is adapted to it."""
 
 LEAST_GAIN = 0.02
 """Gain of the mean log likelihood at which a motion of the camera is believed; a quarter of that
@@ -95,9 +99,31 @@ _SMALL = np.float64([[1, 0, (1 - SHRINK) / 2], [0, 1, (1 - SHRINK) / 2], [0, 0, 
 
 def shrink(bgr: np.ndarray) -> np.ndarray:
     """Return the small grey image of a frame: uint8, H×W×3 to uint8, H/4×W/4, rounded up."""
-    height, width = ((side + SHRINK - 1) // SHRINK for side in bgr.shape[:2])
+    height, width = bgr.shape[:2]
+    if height % SHRINK or width % SHRINK:
+        bgr = cv2.copyMakeBorder(
+            bgr, 0, -height % SHRINK, 0, -width % SHRINK, cv2.BORDER_REPLICATE)
+    height, width = (side // SHRINK for side in bgr.shape[:2])
     small = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+
+
+def find_light(before: np.ndarray, now: np.ndarray) -> float:
+    """Return the factor by which the light has changed between two small images, uint8, H×W.
+
+    1 if it changed by less than :data:`LEAST_LIGHT`, by more than :data:`MOST_LIGHT`, or if most
+    of the first image is too dark or too bright to tell.
+    """
+    before, now = (one[::2, ::2].ravel().astype(np.float32) for one in (before, now))
+    seen = (before >= 16) & (before <= 200)
+    if np.count_nonzero(seen) < seen.size / 2:
+        return 1.0
+    before, now = before[seen], now[seen]
+    middle = np.partition(now / before, before.size // 2)[before.size // 2]
+    alike = np.abs(now - middle * before) <= 0.1 * middle * before
+    # The sums tell finer steps of dark pixels than their ratios do.
+    light = float(now[alike].sum() / before[alike].sum())
+    return light if LEAST_LIGHT < abs(light - 1) < MOST_LIGHT else 1.0
 
 
 def make_flow() -> cv2.DISOpticalFlow:
@@ -241,7 +267,7 @@ def _fit_motion(
 @functools.lru_cache(maxsize=16)
 def _sampled_terms(height: int, width: int) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
     """Return places of an image, h×w×2, some 50 in a row, their terms, and what picks them."""
-    step = max(1, round(width / 50))
+    step = max(1, min(round(width / 50), height))
     some = np.s_[step // 2::step, step // 2::step]
     places = np.ascontiguousarray(_places(height, width)[some])
     return places, _plane_terms(places, width), some
@@ -292,10 +318,12 @@ def move(
     """
     height, width = state.shape[:2]
     scale = SHRINK
-    if turning:
+    if turning and 2 * max(height, width) < 1 << 15:  # more is too large for OpenCV
         # Linear interpolation blurs what the frame is compared with, pixel by pixel. At twice the
         # size it comes close to cubic interpolation, in half of its time.
         state = cv2.resize(state, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+        # Beside streaks it undershoots their dryness, which would count as something that moved.
+        cv2.max(state, (0, 0, 0, LEAST_KNOWN + MOVED), state)
         scale *= 2
     # Places are enlarged, not the flow: that spares passes over the full size. A row and a column
     # more on each side keep them exact up to the border.
@@ -400,6 +428,21 @@ class Darkest:
         return cv2.copyTo(derained, moved, bounded)
 
 
+class Kept(NamedTuple):
+    """The last frame and its result.
+
+    ``time``: its stamp in seconds. ``raw``, ``small``: the small images of the frame and of the
+    result, uint8, H/4×W/4. ``derained``: the result within its bound, uint8, H×W×3; ``rain_mask``:
+    uint8, H×W.
+    """
+
+    time: float
+    raw: np.ndarray
+    small: np.ndarray
+    derained: np.ndarray
+    rain_mask: np.ndarray
+
+
 class Memory:
     """Remembers the last frame of one camera; not thread-safe.
 
@@ -413,10 +456,13 @@ class Memory:
 
     def forget(self) -> None:
         """Treat the next frame as the first one."""
-        self._kept: tuple[float, np.ndarray, np.ndarray] | None = None
-        # Time of the frame last recalled, the past as seen from it, the frame, and its motion if
-        # the memory was used; None after its result.
-        self._seen: tuple[float, list[Earlier], np.ndarray, FrameMotion | None] | None = None
+        self._kept: Kept | None = None
+        # Time of the frame last recalled, the past as seen from it, the frame, its small image,
+        # and its motion if the memory was used; None after its result.
+        self._seen: tuple[
+            float, list[Earlier], np.ndarray, np.ndarray, FrameMotion | None] | None = None
+        # Time of the last frame, its size and checksum, and its result, if that may be repeated.
+        self._last: tuple[float, tuple, Any] | None = None
         self._past: list[Earlier] = []  # the older one first
         self._darkest = Darkest()
 
@@ -429,20 +475,26 @@ class Memory:
         :data:`LEAST_KNOWN` where nothing is known.
         """
         small = shrink(bgr)
-        self._seen = time, [], bgr, None
-        if self._kept is None:
+        self._seen = time, [], bgr, small, None
+        kept = self._kept
+        if kept is None or kept.derained.shape != bgr.shape or min(small.shape) < LEAST_SIDE or (
+                not 0 <= time - kept.time <= LONGEST_GAP):
             return None
-        then, before, state = self._kept
-        if state.shape[:2] == bgr.shape[:2] and min(small.shape) >= LEAST_SIDE and (
-                0 <= time - then <= LONGEST_GAP):
-            turning = any(one.turn is not None for one in self._past[:1])
-            motion = find_motion(self._flow, before, small, turning=turning)
-            if any(alikeness(aligned, small) >= least
-                   for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
-                state, past = self._moved(state, motion, time)
-                self._seen = time, past, bgr, motion
-                return state
-        return None
+        before, derained = kept.small, kept.derained
+        light = find_light(kept.raw, small)
+        if light != 1:
+            # Else lighter would be taken for rain.
+            levels = np.clip(np.arange(256) * light + 0.5, 0, 255).astype(np.uint8)
+            before, derained = (cv2.LUT(one, levels) for one in (before, derained))
+        turning = any(one.turn is not None for one in self._past[:1])
+        motion = find_motion(self._flow, before, small, turning=turning)
+        if all(alikeness(aligned, small) < least
+               for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
+            return None
+        state = cv2.merge([derained, 255 - (kept.rain_mask >> 3)])
+        state, past = self._moved(state, motion, time)
+        self._seen = time, past, bgr, small, motion
+        return state
 
     def keep(self, derained: np.ndarray, rain_mask: np.ndarray) -> np.ndarray:
         """Store the result of the frame last recalled: uint8, H×W×3, BGR; mask H×W, 255 = rain.
@@ -450,7 +502,7 @@ class Memory:
         Returns the result within the bound of :class:`Darkest`, likewise; as it came in rain so
         dense that :data:`MOST_COVERED` may be exceeded, where only the state is bounded.
         """
-        time, past, frame, motion = self._seen
+        time, past, frame, raw, motion = self._seen
         self._seen = None
         fits, turn = (None, None) if motion is None else (motion.fits, motion.turn)
         bounded = self._darkest.bound(derained, frame, fits, turn, time)
@@ -459,7 +511,7 @@ class Memory:
         if not past or time - past[-1].time >= STANDING_SECONDS:
             past = [*past[-1:], Earlier(time, small)]
         self._past = past
-        self._kept = time, small, cv2.merge([bounded, 255 - (rain_mask >> 3)])
+        self._kept = Kept(time, raw, small, bounded, rain_mask)
         return bounded if cover**self._darkest.frames <= MOST_COVERED else derained
 
     def _moved(
@@ -485,17 +537,27 @@ class Memory:
     def through(self, infer: Callable[..., Any], time: float) -> Callable[[np.ndarray], Any]:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
 
-        Its results are those of :meth:`keep`.
+        Its results are those of :meth:`keep`. Once there was a state for
+        :data:`STANDING_SECONDS` or more, a frame that repeats the last one, as of a frozen camera,
+        gets the same result without inference: its rain, still there, would be taken for a thing.
 
         ``infer``: :meth:`derain_ros.engines.contract.Engine.infer`; its errors are passed on and
         leave the memory of the last result unchanged.
         """
         def remembering(images: np.ndarray) -> Any:
+            frame = images.shape, zlib.crc32(images)
+            if self._last is not None:
+                then, last, result = self._last
+                if frame == last and 0 <= time - then <= LONGEST_GAP:
+                    self._last = time, frame, result
+                    return result
             state = self.recall(images[0], time)
             states = () if state is None else (state[np.newaxis],)
             result = infer(images, *states)
             bounded = self.keep(result.image[0], result.rain_mask[0])
-            return result._replace(image=bounded[np.newaxis])
+            result = result._replace(image=bounded[np.newaxis])
+            self._last = (time, frame, result) if len(self._past) > 1 else None
+            return result
 
         return remembering
 

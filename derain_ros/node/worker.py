@@ -242,7 +242,8 @@ class Worker:
             work.fault = FaultError(f'{type(error).__name__}: {error}')
             self._node.get_logger().error(traceback.format_exc())
             return
-        work.camera.record.took('infer', work.infer_seconds)
+        if work.infer_seconds is not None:  # None for a frame that came again
+            work.camera.record.took('infer', work.infer_seconds)
         self._update_rain(work, work.frame.rain_mask)
 
     def _prepare(self, work: Work, *, patient: bool = False) -> tuple[Size, bool]:

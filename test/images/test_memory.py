@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_model import scene
 
+from derain_ros.engines import Derained
 from derain_ros.images.memory import (
     BLOCK_SECONDS,
     DARKER,
@@ -14,12 +15,14 @@ from derain_ros.images.memory import (
     MOVED,
     Darkest,
     Memory,
+    find_light,
     find_motion,
     find_turn,
     make_flow,
+    move,
     shrink,
 )
-from derain_ros.rain import add_rain
+from derain_ros.rain import RainClip, add_rain
 
 DRY = np.zeros((96, 128), np.uint8)
 
@@ -43,6 +46,30 @@ def test_a_still_scene_comes_back_as_it_was():
     state = remembered(scene(), scene(), mask=mask)
     np.testing.assert_array_equal(state[..., :3], scene())
     assert (state[20:40, :, 3] == LEAST_KNOWN).all() and (state[:20, :, 3] == 255 - MOVED).all()
+
+
+@pytest.mark.parametrize('light', [0.7, 0.93, 1.08, 1.4])
+def test_a_change_of_the_light_is_no_rain(light):
+    dim = scene() // 2 + 20
+    now = cv2.convertScaleAbs(dim, alpha=light)
+    np.testing.assert_allclose(remembered(dim, now)[..., :3], now, atol=1)
+    # Also in rain, which the result before has lost.
+    rain, memory = RainClip(0.4, seed=1), Memory()
+    memory.recall(rain.render(dim, 0).image, 0.0)
+    memory.keep(dim, DRY)
+    rainy = rain.render(dim, 1).image
+    state = memory.recall(cv2.convertScaleAbs(rainy, alpha=light), 0.1)
+    assert np.abs(state[..., :3] - now.astype(float)).mean() < 2
+
+
+def test_golden_light():
+    before = np.full((8, 12), 50, np.uint8)
+    now = np.where(np.arange(12) % 4 < 2, 53, 54).astype(np.uint8)[None].repeat(8, 0)
+    assert find_light(before, now) == pytest.approx(53.5 / 50)
+    now[:, ::6] = 250  # rain
+    assert find_light(before, now) == pytest.approx(53.5 / 50)
+    assert find_light(before, before + 1) == 1 and find_light(before, before * 2) == 1
+    assert find_light(before // 5, before // 4) == 1  # too dark to tell
 
 
 def later(frames):
@@ -301,6 +328,38 @@ def test_a_frame_that_failed_leaves_what_was_known_before_it():
     np.testing.assert_array_equal(memory.recall(scene(), 0.2)[..., :3], scene())
 
 
+def test_a_frame_that_comes_again_gets_the_same_result():
+    memory, wet = Memory(), scene(1)
+    inferred = []
+
+    def infer(images, *states):
+        inferred.append(images[0])
+        return Derained(images, np.full(images.shape[:3], len(inferred), np.uint8))
+
+    def derain(frame, time):
+        result = memory.through(infer, time)(frame[None])
+        same = np.array_equal(result.image[0], frame)
+        return len(inferred), result.rain_mask[0, 0, 0], same
+
+    # A first result may be wrong; repeated, a thing that it took for rain would come back.
+    assert [derain(wet, time) for time in (0.0, 0.2, 0.4)] == [
+        (number, number, True) for number in (1, 2, 3)]
+    assert derain(wet.copy(), 0.6) == (3, 3, True)
+    assert derain(wet, 1.5) == (3, 3, True)
+    assert derain(wet, 2.4) == (3, 3, True)
+    other = wet.copy()
+    other[50, 60, 1] ^= 1
+    assert derain(other, 2.5)[:2] == (4, 4)
+    # Stamps that jump are a new beginning, and so is a memory that was told to forget.
+    for number, time in enumerate((3.6, 3.5), 5):
+        assert derain(other, time)[:2] == (number, number)
+    for number, time in enumerate((3.7, 3.9), 7):
+        assert derain(other, time)[:2] == (number, number)
+    assert derain(other, 4.0)[:2] == (8, 8)
+    memory.forget()
+    assert derain(other, 4.1)[:2] == (9, 9)
+
+
 def broken(images, states):
     raise ValueError('broken')
 
@@ -328,6 +387,31 @@ def test_any_size_and_flat_pictures(height, width, level):
         np.testing.assert_array_equal(state[..., :3], picture)
     else:
         assert state is None
+
+
+@pytest.mark.parametrize(('height', 'width'), [(289, 401), (361, 641), (97, 65), (98, 130)])
+def test_a_state_is_exact_at_any_size(height, width):
+    wide = cv2.GaussianBlur(scene(2, height, width + 60), (0, 0), 2)
+    frames = [np.ascontiguousarray(wide[:, 4 * n : 4 * n + width]) for n in range(8)]
+    inside = np.s_[16:-16, 16:-24]
+    error = later(frames)[inside][..., :3] - frames[-1][inside].astype(float)
+    assert np.abs(error).mean() < 0.1
+
+
+@pytest.mark.parametrize('shape', [(64, 6400), (6400, 64), (64, 16_400)])
+def test_long_narrow_pictures_that_move(shape):
+    wide = scene(1, shape[0], shape[1] + 60)
+    state = later([np.ascontiguousarray(wide[:, 5 * n : 5 * n + shape[1]]) for n in range(8)])
+    assert state is None or state.shape == (*shape, 4)
+
+
+def test_streaks_do_not_look_moved_where_the_camera_turns():
+    state = np.full((96, 128, 4), 255, np.uint8)
+    state[:, np.arange(128) % 12 < 4, 3] = LEAST_KNOWN + MOVED
+    for right in np.arange(0, 1, 1 / 16, np.float32):
+        flow = np.full((24, 32, 2), right, np.float32)
+        moved = move(state, flow, np.ones((24, 32), bool), turning=True)[8:-8, 8:-8, 3]
+        assert moved.min() == LEAST_KNOWN + MOVED // 2
 
 
 def test_the_small_picture_is_the_mean_grey():

@@ -100,6 +100,17 @@ def test_a_cut_a_gap_a_loop_and_a_new_size_start_afresh(running, engine):
         check(front, engine, frames, [start + 0.1 * n for n in range(len(frames))])
 
 
+def test_a_frame_that_comes_again_comes_back_the_same(running, engine):
+    _, front, _ = running
+    begin = time.time() + 15
+    frames = [panned(n) for n in (0, 1, 2, 3, 4, 5, 5, 5, 6)]
+    check(front, engine, frames, [begin + 0.1 * n for n in range(len(frames))])
+    made = [sent(front, frame, begin + 5 + 0.1 * n) for n, frame in enumerate(frames)]
+    for again in made[6:8]:
+        np.testing.assert_array_equal(again, made[5])
+    assert np.abs(made[8].astype(int) - made[7]).max() > 0
+
+
 def test_frames_left_out_only_lengthen_the_step(running, engine):
     _, _, rear = running
     begin = time.time() + 20
