@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
 from derain_ros.engines.contract import default_cache
 from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
+from derain_ros.images.memory import Memory
 from derain_ros.replacing import replace_file
 
 RESERVE = 0.85  # a model is chosen only if it needs at most this share of the frame interval
@@ -36,6 +38,23 @@ def models_by_cost() -> list[ModelInfo]:
     return sorted(found, key=lambda model: model.flops_per_pixel)
 
 
+def time_memory(height: int, width: int) -> float:
+    """Return the seconds that the memory of a camera that turns takes for a frame of a size."""
+    memory, seconds = Memory(), []
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    scene = cv2.GaussianBlur(noise, (0, 0), 2)
+
+    def infer(images: np.ndarray, *_: np.ndarray) -> Derained:
+        return Derained(images, np.zeros(images.shape[:3], np.uint8))
+
+    for number in range(2 * RUNS):
+        frame = np.roll(scene, 4 * number, 1)[np.newaxis]
+        start = time.monotonic()
+        memory.through(infer, number / 30)(frame)
+        seconds.append(time.monotonic() - start)
+    return min(seconds[RUNS:])
+
+
 class ModelChoice(Engine):
     """An engine that chooses its model by measured times; later it only changes to cheaper ones.
 
@@ -56,6 +75,7 @@ class ModelChoice(Engine):
         self._models = models_by_cost()
         self._engines: dict[str, Engine] = {}
         self._seconds: dict[tuple[str, Size], list[float]] = {}  # wall time, CPU time
+        self._memory_seconds: dict[Size, float] = {}
         self._used, self._settled = 0, False
         self._why = 'no model is installed; install the package again'
         self._looked = self._kept_up = time.monotonic()
@@ -81,8 +101,10 @@ class ModelChoice(Engine):
     def infer(self, images: np.ndarray, *states: np.ndarray) -> Derained:
         """Derain with the model in use, then check whether to change the model."""
         name, size = self._models[self._used].name, images.shape[1:3]
+        engine = self._engines[name]
         start = time.monotonic()
-        result = self._engines[name].infer(images, *states)
+        # The caller may have made the state for a model that was replaced since.
+        result = engine.infer(images, *(states if engine.info.remembers else ()))
         now = time.monotonic()
         if times := self._seconds.get((name, size)):
             times[0] += 0.2 * (now - start - times[0])
@@ -149,6 +171,8 @@ class ModelChoice(Engine):
             known = min(runs)
             self._remember(model, size, known)
         self._seconds[model.name, size] = list(known)
+        if self._engines[model.name].info.remembers and size not in self._memory_seconds:
+            self._memory_seconds[size] = time_memory(*size)
         return True
 
     def _key(self, model: ModelInfo, size: Size) -> str:
@@ -172,13 +196,18 @@ class ModelChoice(Engine):
 
     def _needs(self, number: int, demand: Mapping[Size, float]) -> float:
         """Return the larger of the shares of wall time and CPU budget that a model needs."""
-        wall, cpu = (sum(rate * self._taken(number, size)[kind] for size, rate in demand.items())
-                     for kind in range(2))
+        wall, cpu = (sum(rate * (self._taken(number, size)[kind] + self._aside(number, size))
+                         for size, rate in demand.items()) for kind in range(2))
         return max(wall, cpu / self._allowed)
 
     def _taken(self, number: int, size: Size) -> list[float]:
         """Return wall and CPU seconds of a model; zeros for a size not measured yet."""
         return self._seconds.get((self._models[number].name, size), [0.0, 0.0])
+
+    def _aside(self, number: int, size: Size) -> float:
+        """Return the seconds that a model's frames take besides inference."""
+        engine = self._engines.get(self._models[number].name)
+        return self._memory_seconds.get(size, 0.0) if engine and engine.info.remembers else 0.0
 
     def _settle(self) -> None:
         demand = None if self._settled else self._demand()
@@ -208,7 +237,8 @@ class ModelChoice(Engine):
         times = []
         for one in compared:
             seconds = sum(
-                each * self._taken(one, size)[0] for size, each in demand.items()) / rate
+                each * (self._taken(one, size)[0] + self._aside(one, size))
+                for size, each in demand.items()) / rate
             times.append(f'{self._models[one].name} {seconds * 1e3:.0f} ms '
                          f'({self._needs(one, demand):.0%})')
         self._used = number

@@ -27,11 +27,12 @@ class Timed(Engine):
     """Takes the time of its model, asleep or at work."""
 
     def __init__(self, bench, model):
-        self.info = EngineInfo('timed', 'a bench', model, 'f32', 'it was asked for')
+        self.info = EngineInfo('timed', 'a bench', model, 'f32', 'it was asked for',
+                               remembers=model in bench.remembering)
         self._bench, self.closed = bench, False
 
-    def infer(self, images):
-        assert not self.closed
+    def infer(self, images, *states):
+        assert not self.closed and len(states) <= self.info.remembers
         self._bench.calls.append(self.info.model)
         end = time.monotonic() + self._bench.seconds.get(self.info.model, 0.001)
         while time.monotonic() < end:
@@ -49,7 +50,7 @@ class Bench:
     def __init__(self, folder, **seconds):
         self.folder, self.seconds, self.busy = folder, seconds, False
         self.demand = {SIZE: 10.0}
-        self.broken, self.calls, self.log = [], [], []
+        self.broken, self.remembering, self.calls, self.log = [], [], [], []
 
     def make(self, model):
         if model in self.broken:
@@ -83,6 +84,27 @@ def test_the_best_model_that_keeps_the_rate_of_all_cameras_is_taken(tmp_path, ra
     gap = round(1000 / sum(rates.values()))
     assert line.endswith(f'of the {gap} ms between the frames of all cameras')
     assert f'{BEST} ' in line and line.partition(': ')[2] in choice.info.reason
+
+
+def test_what_a_memory_takes_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_choice, 'time_memory', lambda height, width: 0.06)
+    bench = Bench(tmp_path, **{BEST: 0.04})
+    assert bench.taken() == BEST
+    bench.remembering = [BEST]
+    assert bench.taken() == NAMES[-2] and f'{BEST} 100 ms (100%)' in bench.log[-1]
+
+
+def test_a_state_for_a_model_that_was_replaced_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_choice, 'PATIENCE', 0.0)
+    monkeypatch.setattr(model_choice, 'LOOK_SECONDS', 0.0)
+    bench = Bench(tmp_path)
+    bench.remembering = [BEST]
+    choice = bench.choice()
+    choice.warm_up(*SIZE)
+    bench.seconds[BEST] = 0.3
+    for _ in range(5):
+        choice.infer(FRAME, np.zeros((1, *SIZE, 4), np.uint8))
+    assert choice.info.model == NAMES[-2] and not choice.info.remembers
 
 
 def test_where_none_keeps_the_rate_the_cheapest_is_taken(tmp_path):
