@@ -183,7 +183,7 @@ class Pipeline:
     def _read(self, segment: int) -> Iterator[_Batch]:
         layout = self._layout
         if segment and self._maker.lead_in:
-            yield from self._lead_in(self._plan.boundaries[segment])
+            yield from self._lead_in(segment)
         seen = {connection: camera.before[segment] if camera.before else 0
                 for connection, camera in layout.cameras.items()}
         known = len(self._recording.damages)
@@ -203,11 +203,16 @@ class Pipeline:
         batch.damages = [asdict(damage) for damage in self._recording.damages[known:]]
         yield batch
 
-    def _lead_in(self, start: int) -> Iterator[_Batch]:
-        last = defaultdict(lambda: deque(maxlen=self._maker.lead_in))
+    def _lead_in(self, segment: int) -> Iterator[_Batch]:
+        start, every = self._plan.boundaries[segment], self._plan.every
+        last = defaultdict(lambda: deque(maxlen=self._maker.lead_in * every))
         for connection, time, data, *_ in self._recording.messages(
                 start - _LEAD_IN_NS, start, frozenset(self._layout.cameras)):
             last[connection].append((time, connection, data))
+        for connection, each in last.items():
+            if every > 1:
+                first = self._layout.cameras[connection].before[segment] - len(each)
+                last[connection] = list(each)[-first % every::every]
         for time, connection, data in sorted(
                 (one for each in last.values() for one in each), key=itemgetter(0, 1)):
             frame = self._begin(self._layout.cameras[connection], time, data)

@@ -62,6 +62,36 @@ def test_each_camera_has_its_own_past_from_segment_to_segment(whole):
         assert np.abs(found.astype(int) - frame(camera, FRAMES - 1)).max() > 0
 
 
+def test_a_segment_begins_with_the_frames_that_are_derained(whole, tmp_path):
+    plan, engine = whole
+    plan = plan_bag(plan.source, tmp_path / 'out', every=3)
+    sizes, infer = [], engine.infer
+    engine.infer = lambda *arrays: sizes.append(len(arrays)) or infer(*arrays)
+    try:
+        derain_bag(plan, engine)
+    finally:
+        del engine.infer
+    rows = read_bag(plan.destination)
+    used = range(0, FRAMES, 3)
+    assert len(plan.boundaries) > 3
+    leading = 0
+    for camera in SCENES:
+        derained = messages_on(rows, f'{camera}/derained/image')
+        assert len(derained) == len(used)
+        for start, stop in zip(plan.boundaries, plan.boundaries[1:], strict=False):
+            memory = Memory()
+            earlier = [number for number in used if START + STEP * number < start][-LEAD_IN:]
+            leading += len(earlier)
+            for number in [*earlier, *used]:
+                time = START + STEP * number
+                if number in earlier or start <= time < stop:
+                    made = memory.through(infer, time / 1e9)(frame(camera, number)[None]).image[0]
+                    if time >= start:
+                        found = decode_image(derained[number // 3].message)
+                        np.testing.assert_array_equal(found, made, f'{camera} {number}')
+    assert len(sizes) == 2 * len(used) + leading
+
+
 def test_several_processes_write_the_same_bytes(whole, recorded, tmp_path):
     plan, _ = whole
     source, model = recorded
