@@ -135,7 +135,8 @@ class RainGate:
         self._time: float | None = None
         self._dry_for = 0.0
         self._due = self._seen = -math.inf
-        self._gap = math.inf
+        self._gap = 0.0
+        self._rare = False
         self._probe = 0
         self._place: tuple = (), ()
         self.looks_again = False
@@ -148,7 +149,10 @@ class RainGate:
         """
         if self.wet:
             return False
-        self._gap, self._seen = now - self._seen, now
+        gap, self._seen = now - self._seen, now
+        # One long gap is a pause, after which a look begins anew; two are rare frames.
+        self._rare, self._gap = min(gap, self._gap) > PROBE_SECONDS, gap
+        self.looks_again &= 0 <= gap <= PROBE_SECONDS
         return self.looks_again or now >= self._due or now < self._time
 
     def doubts(self, mask: np.ndarray) -> bool:
@@ -157,7 +161,7 @@ class RainGate:
         For a network with memory: the next probe is then of the same patch, in the next frame.
         False if frames are rarer than probes, as a second look would take too long.
         """
-        if self.wet or self.looks_again or not 0 < self._gap <= PROBE_SECONDS:
+        if self.wet or self.looks_again or self._rare:
             return False
         self.looks_again = mask_response(mask) > self.settings.wet_above
         return self.looks_again

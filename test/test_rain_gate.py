@@ -300,6 +300,21 @@ def test_where_frames_are_rare_or_change_size_one_look_counts():
     assert gate.next_patch(100, 100) == (slice(0, 100), slice(0, 100)) and not gate.looks_again
 
 
+def test_a_pause_between_two_looks_confirms_nothing():
+    gate, now = dry_gate()
+    assert [gate.probe_due(now + after) for after in (0.1, 0.2)] == [False, True]
+    patch = gate.next_patch(480, 640)
+    assert gate.doubts(rain(1.0)) and gate.looks_again
+    for time in (1.7, 3.2):  # a pause, then another one just after the look that began anew
+        assert gate.probe_due(now + time) and not gate.looks_again
+        assert gate.next_patch(480, 640) != patch
+        assert gate.doubts(rain(1.0))
+        assert gate.probe_due(now + time + 1 / 30) and gate.looks_again
+        assert not gate.doubts(rain(0.0))
+        gate.update(rain(0.0), now + time + 1 / 30)
+        assert not gate.wet
+
+
 @pytest.mark.parametrize('rate', [5.0, 7.0, 10.0, 24.0, 30.0, 60.0])
 def test_five_probes_a_second_on_average(rate):
     gate, now = dry_gate()

@@ -131,7 +131,9 @@ def try_gate(
         if not gate.wet and intensities and now >= next_rain:
             next_rain = now + every + rng.uniform(0, PROBE_SECONDS)
             for intensity in intensities:
-                tried.append(_Tried(copy.deepcopy(gate), TrialShower(intensity, now),
+                begun = copy.deepcopy(gate)
+                begun.looks_again = False  # with a new memory, every look is a first one
+                tried.append(_Tried(begun, TrialShower(intensity, now),
                                     RainClip(intensity, seed + count)))
                 count += 1
         tried = [one for one in tried if not _ended(one, engine, picture, now, trial)]
