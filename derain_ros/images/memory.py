@@ -37,8 +37,13 @@ LEAST_SIDE = 16
 LONGEST_GAP = 1.0
 """Longest time between two frames, in seconds, for the first to be used for the second."""
 
-LEAST_LIGHT, MOST_LIGHT = 0.02, 0.5
-"""Change of the light, as a share, from which and up to which a result is adapted to it."""
+LEAST_LIGHT, MOST_LIGHT, LIGHT_SPREAD = 0.02, 0.5, 0.75
+"""Change of the light, as a share, from which and up to which a result is adapted to it.
+
+It must also exceed the third times the median deviation of pixels from it: from one frame of heavy
+rain to the next the factor changed by up to 0.7 times that, with all of the light by 8 % by 1 and
+more.
+"""
 
 LEAST_GAIN = 0.02
 """Gain of the mean log likelihood at which a motion of the camera is believed; a quarter of that
@@ -111,19 +116,22 @@ def shrink(bgr: np.ndarray) -> np.ndarray:
 def find_light(before: np.ndarray, now: np.ndarray) -> float:
     """Return the factor by which the light has changed between two small images, uint8, H×W.
 
-    1 if it changed by less than :data:`LEAST_LIGHT`, by more than :data:`MOST_LIGHT`, or if most
-    of the first image is too dark or too bright to tell.
+    1 if the change is not within :data:`LEAST_LIGHT` and what is said there, or if most of the
+    first image is too dark or too bright to tell.
     """
     before, now = (one[::2, ::2].ravel().astype(np.float32) for one in (before, now))
     seen = (before >= 16) & (before <= 200)
     if np.count_nonzero(seen) < seen.size / 2:
         return 1.0
     before, now = before[seen], now[seen]
-    middle = np.partition(now / before, before.size // 2)[before.size // 2]
-    alike = np.abs(now - middle * before) <= 0.1 * middle * before
+    ratios = now / before
+    middle = np.partition(ratios, ratios.size // 2)[ratios.size // 2]
+    off = np.abs(ratios - middle)
+    alike = off <= 0.1 * middle
     # The sums tell finer steps of dark pixels than their ratios do.
     light = float(now[alike].sum() / before[alike].sum())
-    return light if LEAST_LIGHT < abs(light - 1) < MOST_LIGHT else 1.0
+    least = max(LEAST_LIGHT, LIGHT_SPREAD * float(np.median(off)))
+    return light if least < abs(light - 1) < MOST_LIGHT else 1.0
 
 
 def make_flow() -> cv2.DISOpticalFlow:
