@@ -569,6 +569,9 @@ def _index_of_summary(summary: bytes, offset: int) -> McapIndex | None:
         if ends + record.message_index_length > offset:
             return None
         listed = record.message_index_offsets
+        if record.message_start_time > record.message_end_time or not (
+                listed or record.message_end_time):
+            return None  # no message in it, as rosbags and as the format say that, or damaged
         index.pieces.append(Piece(
             record.message_start_time, record.message_end_time, record.chunk_start_offset,
             record.chunk_length, frozenset(listed) if listed else None,

@@ -7,7 +7,9 @@ import pytest
 import yaml
 from bag_files import (
     CUSTOM,
+    IMAGE,
     PROFILES,
+    START,
     STORAGES,
     TYPES,
     drive,
@@ -71,6 +73,38 @@ def test_a_split_bag_is_read_whole(tmp_path, engine):
     kept = messages_on(read_bag(tmp_path / 'out'), *names)
     assert [row.data for row in kept] == [
         bytes(TYPES.serialize_cdr(message, msgtype)) for _, msgtype, _, message in rows]
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_bag_of_topics_without_messages_is_copied(storage, tmp_path, derain):
+    source = write_bag(tmp_path / 'in', [], storage, topics={'/cam/image_raw': IMAGE})
+    with Recording(source) as recording:
+        assert (recording.start_time, recording.end_time) == (0, 0)
+    derain('bag', source, '-o', tmp_path / 'out', '--workers', 1)
+    assert set(read_topics(tmp_path / 'out')) == {
+        '/cam/image_raw', '/cam/derained/image', '/cam/derained/rain_mask'}
+    # In a split bag, such a file does not move the beginning.
+    drive_bag = write_bag(tmp_path / 'drive', drive(), storage)
+    file, = source.glob('in.*')
+    file.rename(drive_bag / file.name)
+    (drive_bag / 'metadata.yaml').unlink()
+    with Recording(drive_bag) as recording:
+        assert recording.start_time == START
+        assert recording.message_count == len(list(recording.read())) == len(drive())
+
+
+@pytest.mark.parametrize('start, end', [(2**63 - 1, 0), (START, START - 1), (0, 0)])
+def test_a_chunk_index_with_impossible_times_is_not_believed(start, end, tmp_path):
+    def falsify(writer):
+        for chunk in writer._Writer__chunk_indices:
+            chunk.message_start_time, chunk.message_end_time = start, end
+            chunk.message_index_offsets = {}
+
+    rows = drive()
+    source = write_mcap(tmp_path / 'in.mcap', rows, extra=falsify, chunk_size=1)
+    with Recording(source) as recording:
+        assert [time for _, time, _ in recording.read()] == [time for _, _, time, _ in rows]
+        assert not recording.damages
 
 
 def _write_humble_bag(path, rows):

@@ -116,16 +116,20 @@ class Row:
         return TYPES.deserialize_cdr(self.data, self.msgtype)
 
 
-def write_bag(path, rows, storage='mcap', profiles=None, version=8, compression='none'):
+def write_bag(path, rows, storage='mcap', profiles=None, version=8, compression='none',
+              topics=()):
     """Write rows (topic, type, time in ns, message or its bytes) to a new bag.
 
-    ``version`` is that of the metadata, ``compression`` none, file, message or storage.
+    ``version`` is that of the metadata, ``compression`` none, file, message or storage. ``topics``
+    are names and types of topics that may have no row.
     """
     profiles = profiles or {}
     connections = {}
     writer = Writer(path, version=version, storage_plugin=StoragePlugin[storage.upper()])
     writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
     with writer:
+        for topic, msgtype in dict(topics).items():
+            connections[topic] = writer.add_connection(topic, msgtype, typestore=TYPES)
         for topic, msgtype, time, message in rows:
             if topic not in connections:
                 connections[topic] = writer.add_connection(
