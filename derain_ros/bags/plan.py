@@ -108,6 +108,9 @@ def plan_bag(
             last = 2**63 - 1 if end > 2**63 - 1 else max(end, 1) - 1
             inside = {one: of[(of >= begin) & (of <= last)] for one, of in times.items()}
             notes += _strange_times(recording)
+            filled = {image.topic for image in images if len(times[image.id])}
+            notes += [printable(f'there is no frame on {camera.source}; its new topics stay empty')
+                      for camera in cameras if camera.source not in filled]
             if firsts and not any(map(len, inside.values())):
                 notes.append(
                     'there is no frame in the requested range; the bag begins at '

@@ -80,7 +80,8 @@ def test_a_bag_of_topics_without_messages_is_copied(storage, tmp_path, derain):
     source = write_bag(tmp_path / 'in', [], storage, topics={'/cam/image_raw': IMAGE})
     with Recording(source) as recording:
         assert (recording.start_time, recording.end_time) == (0, 0)
-    derain('bag', source, '-o', tmp_path / 'out', '--workers', 1)
+    told = derain('bag', source, '-o', tmp_path / 'out', '--workers', 1)
+    assert 'note: there is no frame on /cam/image_raw' in told.err
     assert set(read_topics(tmp_path / 'out')) == {
         '/cam/image_raw', '/cam/derained/image', '/cam/derained/rain_mask'}
     # In a split bag, such a file does not move the beginning.
