@@ -28,6 +28,7 @@ from derain_ros.commands import (
     progress_bar,
     refusing,
 )
+from derain_ros.commands.arguments import whole
 from derain_ros.files.image_files import check_outputs, collect_images, derain_images
 
 
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='also write the rain mask, ..._mask.png (255 = rain)')
     parser.add_argument('--overlay', action='store_true',
                         help='also write the input with the rain tinted, ..._overlay.png')
+    parser.add_argument('--bits', type=whole(8, 16), metavar='N',
+                        help='bits that 16-bit samples use, such as 12 (default: by the largest '
+                             'sample so far)')
     add_strength_option(parser)
     add_engine_options(parser)
 
@@ -50,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with open_engine(args) as engine:
         results = derain_images(
             jobs, engine, args.output, strength=args.strength, mask=args.mask,
-            overlay=args.overlay)
+            overlay=args.overlay, bits=args.bits)
         failed = report_images(results, len(jobs))
     print(f'{len(jobs) - failed} of {len(jobs)} images derained to {printable(args.output)}')
     return 1 if failed else 0

@@ -94,13 +94,14 @@ def check_outputs(jobs: Sequence[ImageJob], output: Path, *, mask: bool, overlay
 
 def derain_images(
     jobs: Iterable[ImageJob], engine: Engine, output: Path, *, strength: float = 1.0,
-    mask: bool = False, overlay: bool = False,
+    mask: bool = False, overlay: bool = False, bits: int | None = None,
 ) -> Iterator[str | None]:
     """Derain images, checked by :func:`check_outputs` before; yields as :func:`make_images`.
 
     ``output`` is the folder of the results, created if it does not exist. ``strength`` is the
     share of the derained image in the result, 0–1.5; ``mask`` and ``overlay`` also write
-    ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png``.
+    ``<stem>_mask.png`` (grey, 255 = rain) and ``<stem>_overlay.png``. ``bits`` is how many bits
+    16-bit samples use, None to estimate it.
     """
     def make(job: ImageJob, picture: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         frame = Frame(bgr=picture)
@@ -111,18 +112,20 @@ def derain_images(
         names = job.output_names(mask=mask, overlay=overlay)
         return [(output / name, image) for name, image in zip(names, images, strict=True)]
 
-    return make_images(jobs, make)
+    return make_images(jobs, make, bits)
 
 
 def make_images(
     jobs: Iterable[ImageJob],
     make: Callable[[ImageJob, np.ndarray], Iterable[tuple[Path, np.ndarray]]],
+    bits: int | None = None,
 ) -> Iterator[str | None]:
     """Read images one by one, and write the (path, image) pairs that ``make`` returns as PNG.
 
-    Yields None after each, or why it could not be read, processed (ValueError) or written.
+    ``bits`` is how many bits 16-bit samples use, None to estimate it. Yields None after each,
+    or why it could not be read, processed (ValueError) or written.
     """
-    reader = PictureReader()
+    reader = PictureReader(bits)
     for job in jobs:
         try:
             for path, image in make(job, *reader.read(job.source)):
@@ -140,12 +143,12 @@ def make_images(
 class PictureReader:
     """Reads images that belong together, so that all their 16-bit samples have the same scale.
 
-    Like the node, it estimates the number of bits in use from the largest sample so far; a number
-    below 16 is logged.
+    Like the node, it estimates the number of bits in use from the largest sample so far, unless
+    ``bits`` gives it; a number below 16 is logged, and so is the first picture that uses fewer.
     """
 
-    def __init__(self) -> None:
-        self._bits = 8
+    def __init__(self, bits: int | None = None) -> None:
+        self._known, self._bits, self._told = bits is not None, bits or 8, False
 
     def read(self, *paths: Path) -> list[np.ndarray]:
         """Read images as uint8, H×W×3, BGR, C-contiguous, upright.
@@ -154,13 +157,21 @@ class PictureReader:
         """
         images = [_decode(path) for path in paths]
         for path, image in zip(paths, images, strict=True):
-            if image.dtype == np.uint16 and self._bits < 16:
-                before, self._bits = self._bits, max(self._bits, bits_in_use(int(image.max())))
-                if self._bits != before and (before > 8 or self._bits < 16):
-                    logging.getLogger(__name__).warning('%s', printable(
-                        f'{path}: {self._bits} of the 16 bits of a sample are assumed to be used, '
-                        'from the largest sample so far; write the pictures with 8 bits if that '
-                        'is wrong'))
+            if image.dtype == np.uint8 or self._known:
+                continue
+            own, before = bits_in_use(int(image.max())), self._bits
+            self._bits = max(own, before)
+            if own > before and (before > 8 or own < 16):
+                logging.getLogger(__name__).warning('%s', printable(
+                    f'{path}: {own} of the 16 bits of a sample are assumed to be used, from the '
+                    'largest sample so far; write the pictures with 8 bits if that is wrong, or '
+                    'give `derain image` the number with --bits'))
+            elif own < before and not self._told:
+                self._told = True
+                logging.getLogger(__name__).warning('%s', printable(
+                    f'{path}: its largest sample takes {own} bits, but {before} are assumed to be '
+                    'used, from a picture before it; unless it is just dark, it comes out too '
+                    'dark: process pictures of each bit depth by themselves'))
         return [image if image.dtype == np.uint8 else eight_bits(image, self._bits)
                 for image in images]
 

@@ -124,3 +124,20 @@ def test_pictures_of_fewer_bits_are_not_black(bits, tmp_path, cut_model, capsys)
     for name, expected in (('b', dark), ('c', picture(1) // 4)):
         assert np.array_equal(cv2.imread(str(out / f'{name}.png')), expected)
     assert f'{bits} of the 16 bits' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option, expected, warned', [((), 1, 'b.png'), (('--bits', 12), 16, '')])
+def test_a_picture_of_fewer_bits_after_one_of_16_is_named(
+        option, expected, warned, tmp_path, cut_model, derain):
+    full = picture(1).astype(np.uint16) * 256
+    full[0, 0] = 65535
+    few = picture(1).astype(np.uint16) * 16
+    few[0, 0] = 4095
+    for name, samples in (('a', full), ('b', few), ('c', few)):
+        write_picture(tmp_path / 'in' / f'{name}.png', samples)
+    told = derain('image', tmp_path / 'in', '-o', tmp_path / 'out', '--strength', 0, *option,
+                  *cut_model).err
+    written = cv2.imread(str(tmp_path / 'out' / 'c.png'))
+    assert np.array_equal(written, (few * expected // 256).astype(np.uint8))
+    notes = [line for line in told.splitlines() if 'bits' in line]
+    assert len(notes) == bool(warned) and all(warned in line for line in notes)
