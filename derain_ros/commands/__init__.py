@@ -153,8 +153,14 @@ def slow_bar(total: float | None, unit: str, what: str) -> 'tqdm':
 
 
 @contextmanager
-def open_engine(args: argparse.Namespace, model: str | None = None) -> Iterator['Engine']:
-    """Create the engine that the options request, or one of ``model``; close it at the end."""
+def open_engine(
+    args: argparse.Namespace, model: str | None = None, *, clips: str = ''
+) -> Iterator['Engine']:
+    """Create the engine that the options request, or one of ``model``; close it at the end.
+
+    A command that gives a model each picture by itself says in ``clips`` what is for the frames of
+    a clip: a model that also uses the frame before does not show here what it can do.
+    """
     from derain_ros.engines import create_engine
 
     model = args.model if model is None else model
@@ -162,4 +168,7 @@ def open_engine(args: argparse.Namespace, model: str | None = None) -> Iterator[
         info = engine.info
         print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',
               file=sys.stderr)
+        if clips and info.remembers:
+            print_notes(f'{info.model} also uses the frame before, but gets each picture by '
+                        f'itself here; for the frames of a clip {clips}')
         yield engine

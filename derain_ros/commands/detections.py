@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         engine = model = None
         if not source.has('derained'):
-            engine = stack.enter_context(open_engine(args))
+            engine = stack.enter_context(open_engine(
+                args, clips='' if args.bag else 'make them a bag'))
             model = model_facts(args.model, engine)
         bar = stack.enter_context(progress_bar(len(source), 'frame'))
         comparison = compare(

@@ -97,14 +97,16 @@ def run(args: argparse.Namespace) -> int:
             args.bag, args.rainy_topic, args.clean_topic)
     print_notes(*(source.notes if args.bag else ()))
     names = list(dict.fromkeys([args.model, *args.against]))
+    clip = args.clip or args.bag is not None
     with ExitStack() as stack:
         models = []
         for name in names:
-            engine = stack.enter_context(open_engine(args, name))
+            engine = stack.enter_context(open_engine(
+                args, name, clips='' if clip else 'give --clip'))
             models.append((engine, model_facts(name, engine)))
         with progress_bar(len(source), 'pair') as bar:
             evaluation = evaluate(
-                source, models, clip=args.clip or args.bag is not None,
+                source, models, clip=clip,
                 pictures=args.pictures if args.html else 0, progress=bar.update)
     status = report_failed([bad.reason for bad in evaluation.failed], 'pairs',
                            '; --json and --html name them')
@@ -165,8 +167,9 @@ def _sweep(args: argparse.Namespace) -> int:
 
     axis, runs = SWEEPS[args.sweep], {}
     for name in dict.fromkeys([args.model, *args.against]):
-        with open_engine(args, name) as engine, progress_bar(
-                len(frames) * len(axis.values), 'picture') as bar:
+        with open_engine(
+            args, name, clips='give --rainy, --clean and --clip'
+        ) as engine, progress_bar(len(frames) * len(axis.values), 'picture') as bar:
             pictures = (frame.rainy for frame in readable())
             points = sweep(args.sweep, pictures, engine, bar.update)
         if not points:

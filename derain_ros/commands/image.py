@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with refusing():
         jobs = collect_images(args.paths, args.output)
         check_outputs(jobs, args.output, mask=args.mask, overlay=args.overlay)
-    with open_engine(args) as engine:
+    with open_engine(args, clips='there is `derain video`') as engine:
         results = derain_images(
             jobs, engine, args.output, strength=args.strength, mask=args.mask,
             overlay=args.overlay, bits=args.bits)

@@ -316,7 +316,9 @@ def test_a_model_that_remembers_sees_the_frames_of_a_clip_in_order(tmp_path, run
             write_picture(tmp_path / folder / f'{number}.png', picture)
     found = {}
     for options in ([], ['--clip']):
-        run(tmp_path, '--model', model, *options, '--json', tmp_path / 'f.json')
+        told = run(tmp_path, '--model', model, *options, '--json', tmp_path / 'f.json').err
+        assert ('note: ' in told and 'for the frames of a clip give --clip' in told) == (
+            not options)
         found[bool(options)] = _figures(tmp_path / 'f.json')['models'][0]
     assert found[False]['summary']['psnr'] == found[False]['summary']['clean_psnr'] == PERFECT_DB
     assert found[False]['summary']['moving_error'] is None

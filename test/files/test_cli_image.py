@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bag_files import picture, tree
 from evaluate_files import write_picture
+from memory_model import write_memory_model
 
 from derain_ros.files.image_files import PictureReader, collect_images, write_png
 from derain_ros.images.overlay import draw_overlay
@@ -40,6 +41,13 @@ def test_results_are_those_of_the_model(tmp_path, run):
     run(source, '-o', tmp_path / 'half', '--strength', '0.5')
     half = cv2.imread(str(tmp_path / 'half' / 'x.png'))
     assert np.abs(half - (SMALL.astype(float) + np.minimum(SMALL, 120)) / 2).max() <= 1
+
+
+def test_a_model_that_remembers_is_not_expected_to_do_so_here(tmp_path, derain):
+    source = _write(tmp_path / 'x.png')
+    model = write_memory_model(tmp_path / 'm.onnx')
+    told = derain('image', source, '-o', tmp_path / 'out', '--model', model).err
+    assert 'by itself here; for the frames of a clip there is `derain video`' in told
 
 
 def test_folders_of_mixed_sizes_and_formats(tmp_path, run):
