@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='picture, folder of pictures, video, or rosbag2')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='OUT',
                         help='folder for pictures, file of the video, or folder of the bag')
-    parser.add_argument('--intensity', type=share, default=0.5, metavar='I',
+    parser.add_argument('--intensity', type=share, metavar='I',
                         help='0 dry, 0.2 light rain, 1 a downpour (default: 0.5)')
     parser.add_argument('--seed', type=_seed, default=1, metavar='N',
                         help='seed of the rain, a whole number from 0 (default: 1)')
@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'--topics is for bags; {args.source} is not a bag')
     if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
         raise UsageError('--speed-topic is for bags and replaces --speed')
+    if args.rate_mm_h is not None and args.intensity is not None:
+        raise UsageError('--rate-mm-h replaces --intensity; give one of them')
     if args.streaks:
         if kind is _rain_bag:
             raise UsageError(
@@ -118,8 +120,9 @@ def run(args: argparse.Namespace) -> int:
     motion = {'speed': args.speed, 'mount': args.mount, 'fov': args.fov, 'rate': args.rate_mm_h}
     given = {name: value for name, value in motion.items() if value is not None}
     weather = Weather(
-        intensity=args.intensity, seed=args.seed, wind=args.wind, model=args.model,
-        mist=args.mist, camera=CameraMotion(**given) if given or args.speed_topic else None)
+        intensity=0.5 if args.intensity is None else args.intensity, seed=args.seed,
+        wind=args.wind, model=args.model, mist=args.mist,
+        camera=CameraMotion(**given) if given or args.speed_topic else None)
     return kind(args, weather)
 
 
