@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='render rain over the pictures of --clean, in every direction, at '
                              'every speed or rate, and report where deraining stops helping')
     parser.add_argument('--clip', action='store_true',
-                        help='the pictures are the frames of a clip, ordered by name: measure '
-                             'flicker (always done for a bag)')
+                        help='the pictures are the frames of a clip, ordered by name, 30 a '
+                             'second: measure flicker (always done for a bag, by its stamps)')
     add_engine_options(parser)
     parser.add_argument('--against', nargs='+', default=[], metavar='MODEL',
                         help='models to compare with, names or .onnx files')
