@@ -161,9 +161,14 @@ def open_engine(
     A command that gives a model each picture by itself says in ``clips`` what is for the frames of
     a clip: a model that also uses the frame before does not show here what it can do.
     """
-    from derain_ros.engines import create_engine
+    from derain_ros.engines import check_engine, create_engine
+    from derain_ros.engines.models import find_model, model_names
 
     model = args.model if model is None else model
+    with refusing():
+        check_engine(args.engine, args.precision)
+        if model.endswith('.onnx') or model not in model_names():
+            find_model(model)
     with closing(create_engine(args.engine, model, precision=args.precision)) as engine:
         info = engine.info
         print(f'derain: {info.model} on {info.engine}, {info.device}, {info.precision}',

@@ -70,10 +70,12 @@ def engine_report() -> list[EngineStatus]:
     return report
 
 
-def check_engine(engine: str) -> None:
-    """Raise EngineError unless this is ``auto`` or the name of a back end."""
+def check_engine(engine: str, precision: str = 'auto') -> None:
+    """Raise EngineError unless these are ``auto`` or a back end, and one of PRECISIONS."""
     if engine not in ('auto', *ENGINES):
         raise EngineError(f'unknown engine {engine!r}; known: auto, {", ".join(ENGINES)}')
+    if precision not in PRECISIONS:
+        raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
 
 
 def create_engine(
@@ -90,11 +92,9 @@ def create_engine(
     """
     names = [engine] if isinstance(engine, str) else engine
     for name in names:
-        check_engine(name)
+        check_engine(name, precision)
     if engine == 'auto':
         names = auto_engines()
-    if precision not in PRECISIONS:
-        raise EngineError(f'unknown precision {precision!r}; known: {", ".join(PRECISIONS)}')
     try:
         found = find_model(model)
     except ModelError as error:

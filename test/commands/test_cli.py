@@ -87,11 +87,12 @@ def test_missing_input_is_one_line_without_traceback(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('option, value', [('--model', 'mega'), ('--engine', 'steam')])
+@pytest.mark.parametrize('option, value', [
+    ('--model', 'mega'), ('--model', 'none.onnx'), ('--engine', 'steam'), ('--precision', 'f61')])
 def test_unknown_model_or_engine_is_named(option, value, tmp_path, capsys):
     picture = tmp_path / 'x.png'
     picture.write_bytes(b'not looked at')
-    assert main(['image', str(picture), '-o', str(tmp_path / 'out'), option, value]) != 0
+    assert main(['image', str(picture), '-o', str(tmp_path / 'out'), option, value]) == 2
     message = capsys.readouterr().err
     assert message.startswith('derain: error: ')
     assert value in message

@@ -228,7 +228,7 @@ def test_outputs_are_checked_before_the_work(tmp_path, models, run):
     for options in (['--json', tmp_path], ['--html', tmp_path / 'file' / 'r.html'],
                     ['--json', tmp_path / 'x', '--html', tmp_path / 'x']):
         assert ' pairs' not in run(tmp_path, '--model', models['none'], *options, status=2).out
-    assert 'mega' in run(tmp_path, '--model', 'mega', status=1).err
+    assert 'mega' in run(tmp_path, '--model', 'mega', status=2).err
 
 
 @pytest.mark.skipif(not VALIDATION.is_dir(), reason=f'benchmark images are not in {VALIDATION}')
