@@ -75,6 +75,9 @@ class Detector:
         path = description.model
         if path.suffix != '.onnx':
             raise DetectorError(f'{path}: a detector is a file that ends in .onnx')
+        if not path.expanduser().exists():
+            raise DetectorError(
+                f"{path}: no such file; give the detector's ONNX file with --onnx")
         model = find_model(str(path))
         content = model.read(model.onnx)
         check_one_file(path, content)

@@ -229,7 +229,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ([bag, '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw', *detector],
          ('given twice',)),
         ([*both, '--detector', 'yolov9'], ('yolov9', 'fastestdet, yolov8')),
-        ([*both, '--detector', 'yolov8'], ('yolov8n.onnx', 'no such file')),
+        ([*both, '--detector', 'yolov8'], ('yolov8n.onnx', 'no such file', 'with --onnx')),
         ([*both, '--detector', str(tmp_path / 'mine.yaml')],
          ('mine.yaml', "did you mean 'model'?")),
         ([*both, *detector, '--classes', 'cat'], ('cat', 'red thing, blue thing')),
