@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from derain_ros.files import FileError
-from derain_ros.files.image_files import collect_images
+from derain_ros.files.image_files import VIDEO_SUFFIXES, collect_images
 from derain_ros.text import printable
 
 _SHOWN = 5
@@ -29,8 +29,15 @@ def match_pictures(rainy: Path, others: Mapping[str, Path]) -> dict[PurePath, di
     such as ``clean``, to folders.
 
     Returns the files of each image by version, ``rainy`` included, keyed and ordered by its name
-    in the rainy folder. Raises FileError if an image has no partner, or a folder has no images.
+    in the rainy folder. Raises FileError if an image has no partner, a folder has no images, or a
+    file is a video.
     """
+    for path in (rainy, *others.values()):
+        # OpenCV reads the first picture of a .gif.
+        if path.suffix.lower() in VIDEO_SUFFIXES - {'.gif'} and path.is_file():
+            raise FileError(f'{path}: is a video; extract the frames of each video into a folder '
+                            'of pictures of the same names (which `derain evaluate` takes with '
+                            '--clip)')
     found = _pictures(rainy, *others.values())
     matches = {name: {'rainy': file} for name, file in found.items()}
     for version, other in others.items():

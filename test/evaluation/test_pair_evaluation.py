@@ -212,9 +212,11 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, run):
      'on /stampless no header has a stamp of its own'),
     (['TALK', '--rainy-topic', 'a'], '(topics: /talk (std_msgs/msg/Header))'),
     (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
+    (['--rainy', 'a.mp4', '--clean', 'a.mp4'], 'a.mp4: is a video; extract the frames'),
 ])
 def test_what_does_not_fit_is_refused(tmp_path, arguments, message, derain, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.mp4').write_bytes(b'not looked at')
     write_bag(tmp_path / 'BAG', [(topic, IMAGE, START, _image(stamp, clean_picture()))
                                  for topic, stamp in (('/cam/image_raw', START),
                                                       ('/stampless', 0))])
