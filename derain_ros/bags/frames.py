@@ -12,7 +12,13 @@ from derain_ros.bags.damage import BagError
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import COMPRESSED_IMAGE
 from derain_ros.images import cdr
-from derain_ros.images.codec import SUPPORTED_ENCODINGS, decode_image
+from derain_ros.images.codec import (
+    DEPTH_ENCODINGS,
+    ONE_OF_THEM,
+    SET_THE_DRIVER,
+    SUPPORTED_ENCODINGS,
+    decode_image,
+)
 from derain_ros.images.compressed import decode_compressed, is_compressed_supported
 from derain_ros.images.message_fields import shown
 from derain_ros.images.pixel_formats import Bits, bits_in_use
@@ -95,7 +101,9 @@ def why_not(message: Any) -> str | None:
     if not hasattr(message, 'format'):
         if message.encoding in SUPPORTED_ENCODINGS:
             return None
-        return f'encoding {shown(message.encoding)} is not of a camera picture'
+        known = '' if message.encoding in DEPTH_ENCODINGS else (
+            f' (expected {ONE_OF_THEM}; {SET_THE_DRIVER} and record again)')
+        return f'encoding {shown(message.encoding)} is not of a camera picture{known}'
     if is_compressed_supported(message.format):  # whatever the encoding was before
         return None
     return f'format {shown(message.format)} is not of a camera picture'

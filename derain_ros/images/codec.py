@@ -24,6 +24,9 @@ from derain_ros.images.pixel_formats import PIXEL_FORMATS, Bits, samples_16
 SUPPORTED_ENCODINGS = frozenset(PIXEL_FORMATS)
 """Encodings of ``sensor_msgs/Image`` that can be read without cv_bridge."""
 
+ONE_OF_THEM = f'one of {", ".join(sorted(SUPPORTED_ENCODINGS))}'
+SET_THE_DRIVER = 'set the camera driver to one of these'
+
 _WRITERS = {
     'bgr8': None,
     'rgb8': cv2.COLOR_BGR2RGB,
@@ -34,7 +37,7 @@ _WRITERS = {
 }
 _KEPT_WITH_SAME = {name: name for name in _WRITERS} | {'8UC1': 'mono8'}
 
-_DEPTH_ENCODINGS = ('16UC1', '32FC1', '64FC1')
+DEPTH_ENCODINGS = ('16UC1', '32FC1', '64FC1')
 
 _CHECK_SIZE = 'check the size that the camera driver publishes'
 
@@ -178,14 +181,13 @@ def _cv_bridge() -> Any:
 
 def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
     height, width = msg.height, msg.width
-    if msg.encoding in _DEPTH_ENCODINGS:
+    if msg.encoding in DEPTH_ENCODINGS:
         refuse('encoding', f'{shown(msg.encoding)}, that of a depth image', 'a colour or grey one',
                'name the topic of the colour images')
     bridge = _cv_bridge()
     if isinstance(bridge, str):
         refuse(
-            'encoding', shown(msg.encoding), f'one of {", ".join(sorted(SUPPORTED_ENCODINGS))}',
-            f'set the camera driver to one of these, or {bridge}')
+            'encoding', shown(msg.encoding), ONE_OF_THEM, f'{SET_THE_DRIVER}, or {bridge}')
     step = integer_field(msg, 'step', width, 2**32 - 1, 'check the publisher')
     length = len(byte_view(msg))
     if length < step * height:
@@ -198,9 +200,7 @@ def _decode_with_cv_bridge(msg: Any) -> np.ndarray:
     except Exception as error:
         raise ImageFormatError(
             f'encoding is {shown(msg.encoding)}, which cv_bridge cannot turn into bgr8 '
-            f'({ascii(str(error))[:80]}), expected one of '
-            f'{", ".join(sorted(SUPPORTED_ENCODINGS))}; set the camera driver to one of these'
-        ) from error
+            f'({ascii(str(error))[:80]}), expected {ONE_OF_THEM}; {SET_THE_DRIVER}') from error
     if image is None:
         refuse('step', f'{step}', f'a multiple of the {pixel_bytes} bytes of a pixel of '
                f'{msg.encoding}', 'let the publisher pad its rows by whole pixels')

@@ -1,7 +1,7 @@
 """Which topics of a bag are cameras, and what the derained ones are called."""
 
 import pytest
-from bag_files import COMPRESSED, CUSTOM, IMAGE, START, compressed, write_bag
+from bag_files import COMPRESSED, CUSTOM, IMAGE, START, compressed, image, write_bag
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +78,14 @@ def test_a_jpeg_is_of_a_camera_whatever_it_was_made_from(name, tmp_path):
     source = write_bag(tmp_path / 'in', [
         (topic, COMPRESSED, START, compressed(1, START, format=name))])
     assert [camera.source for camera in plan_bag(source, tmp_path / 'out').cameras] == [topic]
+
+
+@pytest.mark.parametrize('encoding, told', [('bgr', True), ('16UC1', False)])
+def test_an_encoding_that_nobody_knows_is_answered_with_those_known(encoding, told, tmp_path):
+    source = write_bag(tmp_path / 'in', [
+        ('/cam/image_raw', IMAGE, START, image(1, START, encoding=encoding))])
+    with pytest.raises(BagError) as error:
+        plan_bag(source, tmp_path / 'out')
+    assert f"encoding '{encoding}' is not of a camera picture" in str(error.value)
+    assert (', bgr8, ' in str(error.value)) == told == (
+        'set the camera driver to one of these' in str(error.value))
