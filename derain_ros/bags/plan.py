@@ -138,8 +138,8 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
     Raises BagError if a name is not an image topic, or no image topic can be derained.
     """
     if topics is not None:
-        return choose_cameras(recording.topics, topics), []
-    images = image_topics(recording.topics)
+        return choose_cameras(recording.topics, topics, recording.source), []
+    images = image_topics(recording.topics, recording.source)
     truths = {dry_topic(topic) for topic in images}.intersection(images)
     notes = [printable(f'{topic} is the ground truth of a rainy topic and is not derained; to '
                        'derain it too, name it with --topics')
@@ -151,7 +151,7 @@ def choose_to_derain(recording: Recording, topics: Sequence[str] | None) -> Choi
         raise BagError(f'{recording.source}: no image topic can be derained (' + '; '.join(
             f'{topic}: {reason}' for topic, reason in left.items()) + ')')
     notes += [printable(f'{topic} is left alone: {reason}') for topic, reason in left.items()]
-    return choose_cameras(recording.topics, chosen), notes
+    return choose_cameras(recording.topics, chosen, recording.source), notes
 
 
 def _strange_times(recording: Recording) -> list[str]:

@@ -92,8 +92,11 @@ def dry_topic(topic: str) -> str:
     return f'{base}/dry{_COMPRESSED}'
 
 
-def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a bag's image topics, in order, from (name, type) of all; BagError if none."""
+def image_topics(topics: Iterable[tuple[str, str]], bag: object = 'the bag') -> list[str]:
+    """Return a bag's image topics, in order, from (name, type) of all; BagError if none.
+
+    ``bag`` is its name for errors, here and below.
+    """
     topics = list(topics)
     images = [name for name, msgtype in topics if msgtype in IMAGE_TYPES]
     if not images:
@@ -106,12 +109,12 @@ def image_topics(topics: Iterable[tuple[str, str]]) -> list[str]:
         if any(msgtype.startswith('foxglove.') and msgtype.endswith(', protobuf')
                for _, msgtype in topics):
             hint += '; docs/to_rosbag2.py in the source converts foxglove images'
-        raise BagError('the bag has no Image or CompressedImage topic of sensor_msgs/msg '
+        raise BagError(f'{bag} has no Image or CompressedImage topic of sensor_msgs/msg '
                        f'(topics: {printable(listed)}){hint}')
     return list(dict.fromkeys(images))
 
 
-def find_image_topic(name: str, images: Sequence[str]) -> str:
+def find_image_topic(name: str, images: Sequence[str], bag: object = 'the bag') -> str:
     """Return a topic's full name; ``name`` may lack ``/compressed`` and the leading slash.
 
     Raises BagError if it is none of ``images``.
@@ -119,12 +122,12 @@ def find_image_topic(name: str, images: Sequence[str]) -> str:
     for candidate in (name, name + _COMPRESSED, '/' + name, f'/{name}{_COMPRESSED}'):
         if candidate in images:
             return candidate
-    raise BagError(f'{name} is not an image topic of the bag; those are: '
+    raise BagError(f'{name} is not an image topic of {bag}; those are: '
                    f'{", ".join(sorted(images)) or "none"}')
 
 
 def choose_cameras(
-    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None
+    topics: Sequence[tuple[str, str]], selection: Iterable[str] | None, bag: object = 'the bag'
 ) -> tuple[CameraTopics, ...]:
     """Choose the image topics to derain, from (name, type) of all topics of a bag.
 
@@ -134,9 +137,9 @@ def choose_cameras(
     exists already.
     """
     names = {name for name, _ in topics}
-    images = image_topics(topics)
+    images = image_topics(topics, bag)
     chosen = list(dict.fromkeys(images if selection is None else (
-        find_image_topic(name, images) for name in selection)))
+        find_image_topic(name, images, bag) for name in selection)))
     bases = {topic.removesuffix(_COMPRESSED) or topic for topic in chosen}
     shared = Counter(map(output_namespace, bases))
     taken: dict[str, str] = {}
@@ -150,7 +153,7 @@ def choose_cameras(
         for output in camera.outputs:
             if output in names:
                 raise BagError(
-                    f'{source} would become {output}, which the bag already has; start from the '
+                    f'{source} would become {output}, which {bag} already has; start from the '
                     'bag as it was recorded, or choose other topics with --topics')
         if namespace in taken:
             raise BagError(f'{taken[namespace]} and {source} would both become {camera.image}; '

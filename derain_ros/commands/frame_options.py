@@ -48,7 +48,7 @@ def check_sources(
             if args.bag:
                 with refusing(), Recording(args.bag) as recording:
                     choose = printable(f'image topics of {args.bag}: ' + ', '.join(
-                        sorted(image_topics(recording.topics))))
+                        sorted(image_topics(recording.topics, args.bag))))
             raise UsageError(f'--{version}{given.replace("_", "-")} is missing; {choose}')
 
 

@@ -167,7 +167,8 @@ class BagClip(ClipSource):
             if topic is None and len(images) != 1:
                 raise BagError(f'--topic is missing; image topics of {bag}: '
                                f'{", ".join(images) or "none"}')
-            self._topic = find_image_topic(images[0] if topic is None else topic, images)
+            self._topic = find_image_topic(
+                images[0] if topic is None else topic, images, bag)
             rows = [(time, header_stamp(data)) for _, time, data in recording.read(self._topic)]
             self._bits = bits_of(recording, self._topic)
         if not rows:

@@ -107,15 +107,15 @@ class BagFrames:
     ):
         self._bag = bag
         with Recording(bag) as recording:
-            images = image_topics(recording.topics)
-            rainy = find_image_topic(rainy_topic, images)
+            images = image_topics(recording.topics, bag)
+            rainy = find_image_topic(rainy_topic, images, bag)
             usual = derained_topic_of(rainy, images)
             guessed = derained_topic == '' or (derained_topic is None and usual in images)
             if guessed:
                 derained_topic = usual
             wanted = {'derained': derained_topic if take_derained else None, 'clean': clean_topic}
             self._topics = names = {'rainy': rainy} | {
-                version: find_image_topic(name, images)
+                version: find_image_topic(name, images, bag)
                 for version, name in wanted.items() if name is not None}
             if len(set(names.values())) < len(names):
                 raise BagError(f'{", ".join(names.values())}: the same topic is given twice; the '

@@ -265,7 +265,7 @@ def _cameras(reader: Recording, topics: Sequence[str] | None) -> tuple[PlayedCam
             logging.getLogger(__name__).warning('%s', line)
     infos = {topic for topic, msgtype in listed if msgtype == CAMERA_INFO}
     cameras: list[PlayedCamera] = []
-    for camera in choose_cameras(listed, selection):
+    for camera in choose_cameras(listed, selection, reader.source):
         try:
             for name in (camera.source, camera.image):
                 validate_full_topic_name(name)

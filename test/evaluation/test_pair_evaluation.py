@@ -210,7 +210,8 @@ def test_nothing_measured_is_a_failure_without_outputs(tmp_path, models, run):
     (['NONE', '--rainy-topic', 'a', '--clean-topic', 'b'], 'no such bag'),
     (['BAG', '--rainy-topic', '/cam/image_raw', '--clean-topic', '/stampless'],
      'on /stampless no header has a stamp of its own'),
-    (['TALK', '--rainy-topic', 'a'], '(topics: /talk (std_msgs/msg/Header))'),
+    (['TALK', '--rainy-topic', 'a'], 'TALK has no Image or CompressedImage topic of '
+     'sensor_msgs/msg (topics: /talk (std_msgs/msg/Header))'),
     (['--rainy', 'NONE', '--clean', 'BAG'], 'NONE: no such file'),
     (['--rainy', 'a.mp4', '--clean', 'a.mp4'], 'a.mp4: is a video; extract the frames'),
 ])

@@ -113,15 +113,16 @@ def choose_to_rain(recording: Recording, topics: Sequence[str] | None) -> Choice
 
     Raises BagError if a name is not an image topic, or no image topic can be given rain.
     """
-    images = image_topics(recording.topics)
+    bag = recording.source
+    images = image_topics(recording.topics, bag)
     chosen = images
     if topics is not None:
-        chosen = list(dict.fromkeys(find_image_topic(topic, images) for topic in topics))
+        chosen = list(dict.fromkeys(find_image_topic(topic, images, bag) for topic in topics))
     names = {name for name, _ in recording.topics}
     for topic in chosen:
         if dry_topic(topic) in names:
             raise BagError(
-                f'{topic}: the bag has {dry_topic(topic)} already; start from the bag as it '
+                f'{topic}: {bag} has {dry_topic(topic)} already; start from the bag as it '
                 'was recorded, or choose other topics with --topics')
     reasons = {topic: reason for topic in chosen if (
         reason := why_no_picture(recording, topic, empty='it has no messages'))}

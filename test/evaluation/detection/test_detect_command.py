@@ -225,7 +225,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ([bag, *detector], ('--rainy-topic is missing', '/cam/image_raw/dry')),
         ([bag, '--rainy-topic', '/cam/image_raw', *detector], ('--clean-topic',)),
         ([bag, '--rainy-topic', '/no', '--clean-topic', '/cam/image_raw', *detector],
-         ('/no is not an image topic', '/cam/image_raw/dry')),
+         (f'/no is not an image topic of {bag};', '/cam/image_raw/dry')),
         ([bag, '--rainy-topic', '/cam/image_raw', '--clean-topic', '/cam/image_raw', *detector],
          ('given twice',)),
         ([*both, '--detector', 'yolov9'], ('yolov9', 'fastestdet, yolov8')),

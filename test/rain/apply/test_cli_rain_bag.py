@@ -193,10 +193,11 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ((source, '-o', source), ('in', 'is the input')),
         ((source, '-o', tmp_path / 'rainy'), ('rainy', 'exists')),
         ((source, '-o', tmp_path / 'left'), ('left.partial', 'in the way')),
-        ((source, '-o', out, '--topics', '/front'), ('/front', '/cam/image_raw')),
+        ((source, '-o', out, '--topics', '/front'),
+         (f'/front is not an image topic of {source};', '/cam/image_raw')),
         ((source, '-o', out, '--streaks', tmp_path / 's'), ('--streaks', 'dry')),
-        ((tmp_path / 'rainy', '-o', out), ('/cam/image_raw/dry', '--topics')),
-        ((wheels, '-o', out), ('no Image', '/wheels')),
+        ((tmp_path / 'rainy', '-o', out), ('rainy has /cam/image_raw/dry', '--topics')),
+        ((wheels, '-o', out), (f'{wheels} has no Image', '/wheels')),
         ((tmp_path / 'none.mcap', '-o', out), ('none.mcap', 'no such')),
     ):
         message = derain('rain', *arguments, status=2).err
