@@ -60,6 +60,7 @@ from derain_ros.commands.arguments import between, count, seconds, whole
 from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.engines import Engine
 from derain_ros.files.bag_run_file import bag_figures
+from derain_ros.files.image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from derain_ros.files.run_files import bag_bytes, check_output, write_run
 from derain_ros.node.process_memory import keep_large_buffers
 
@@ -97,6 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     keep_large_buffers()
+    for suffixes, command in ((VIDEO_SUFFIXES, 'video'), (IMAGE_SUFFIXES, 'image')):
+        if args.source.suffix.lower() in suffixes and args.source.is_file():
+            raise UsageError(f'{args.source}: is not a bag; for {command}s there is '
+                             f'`derain {command}`')
     with refusing():
         bags = Bags(args, partial(
             plan_bag, topics=args.topics, storage=args.storage, compress=args.compress,

@@ -104,10 +104,11 @@ def run(args: argparse.Namespace) -> int:
     kind = _kind(args.source)
     if _same(args.source, args.output):
         raise UsageError(f'{args.output}: is the input; name another output')
-    if args.topics and kind is not _rain_bag:
-        raise UsageError(f'--topics is for bags; {args.source} is not a bag')
-    if args.speed_topic and (kind is not _rain_bag or args.speed is not None):
-        raise UsageError('--speed-topic is for bags and replaces --speed')
+    for option, value in (('--topics', args.topics), ('--speed-topic', args.speed_topic)):
+        if value and kind is not _rain_bag:
+            raise UsageError(f'{option} is for bags; {args.source} is not a bag')
+    if args.speed_topic and args.speed is not None:
+        raise UsageError('--speed-topic replaces --speed; give one of them')
     if args.rate_mm_h is not None and args.intensity is not None:
         raise UsageError('--rate-mm-h replaces --intensity; give one of them')
     if args.streaks:

@@ -27,6 +27,8 @@ KINDS = ('bag', 'pairs', 'replay', 'detections')
 """Kinds of run files, made by ``bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
 
 _CHUNK = 1 << 20
+_GIVE_RUNS = ('give files that `derain bag`, `evaluate`, `replay-bench` or `detections` wrote '
+              'with --json')
 
 
 def versions() -> dict[str, str | None]:
@@ -115,10 +117,12 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
 
     from derain_ros.files.checked import explain
 
+    if path.is_dir():
+        raise FileError(f'{path}: is a folder; {_GIVE_RUNS}')
     try:
         found = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, RecursionError) as error:
-        raise FileError(f'{path}: not JSON ({error})') from error
+        raise FileError(f'{path}: not JSON ({error}); {_GIVE_RUNS}') from error
     kind = found.get('kind') if isinstance(found, dict) else None
     if kind not in KINDS:
         raise FileError(

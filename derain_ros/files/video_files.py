@@ -103,6 +103,8 @@ def open_video(source: Path) -> Iterator[av.container.InputContainer]:
     """Open a video for reading; raises FileError."""
     with ExitStack() as stack:
         try:
+            if source.is_file() and not source.stat().st_size:
+                raise FileError(f'{source}: the file is empty')
             file = stack.enter_context(source.open('rb'))
             container = stack.enter_context(av.open(_name_for_ffmpeg(file)))
         except (OSError, av.error.FFmpegError) as error:

@@ -156,6 +156,13 @@ def test_what_exists_is_never_touched(tmp_path, derain):
         blocker.rmdir()
 
 
+@pytest.mark.parametrize('name, command', [('a.MP4', 'video'), ('a.jpg', 'image')])
+def test_what_is_for_another_command_is_told(name, command, tmp_path, derain):
+    (tmp_path / name).touch()
+    told = derain('bag', tmp_path / name, '-o', tmp_path / 'out', status=2).err
+    assert f'{name}: is not a bag' in told and f'`derain {command}`' in told
+
+
 def test_a_derained_bag_is_not_derained_again(tmp_path, engine, derain):
     source = write_bag(tmp_path / 'in', drive())
     derain_bag(plan_bag(source, tmp_path / 'once'), engine)

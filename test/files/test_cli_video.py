@@ -213,6 +213,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
     for name in ('text.mp4', 'text.txt', 'mine.mp4'):
         (tmp_path / name).write_text('mine')
     (tmp_path / 'empty').mkdir()
+    (tmp_path / 'none.mp4').touch()
     before = tree(tmp_path)
     out = tmp_path / 'out.mp4'
     for arguments, words in (
@@ -220,6 +221,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ((source, '-o', str(tmp_path / 'mine.mp4')), ('mine.mp4', 'exists')),
         ((source, '-o', source), ('in.avi', 'exists')),
         ((str(tmp_path / 'text.mp4'), '-o', out), ('text.mp4', 'not a video')),
+        ((str(tmp_path / 'none.mp4'), '-o', out), ('none.mp4: the file is empty',)),
         ((tmp_path / 'text.txt', '-o', out), ('text.txt', 'a folder of pictures')),
         ((tmp_path / 'none', '-o', out), ('none', 'no such file')),
         ((tmp_path / 'empty', '-o', out), ('empty', 'no picture')),

@@ -341,7 +341,10 @@ def test_what_is_no_run_file_is_refused(tmp_path, derain, text):
 def test_arguments_that_cannot_be(tmp_path, all_runs, derain):
     file, output = str(all_runs[0]), str(tmp_path / 'out.html')
     derain('report', tmp_path / 'none.json', '-o', output, status=2)
-    derain('report', tmp_path, '-o', output, status=2)
+    (tmp_path / 'drive.mp4').write_bytes(bytes(range(256)))
+    for wrong in (tmp_path, tmp_path / 'drive.mp4'):
+        told = derain('report', wrong, '-o', output, status=2).err
+        assert str(wrong) in told and '; give files that `derain bag`' in told
     assert 'one of the run files' in derain('report', file, '-o', file, status=2).err
     assert json.loads(Path(file).read_text())['kind'] == 'bag'
     derain('report', file, '--label', 'a', '--label', 'b', '-o', output, status=2)

@@ -115,6 +115,8 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
         ((source, '-o', out, '--streaks', source), (str(source), 'their own')),
         ((source / 'a.png', '-o', out, '--streaks', source), ('a.png', 'overwrite')),
         ((source, '-o', out, '--topics', '/cam'), ('--topics', 'bags')),
+        ((source, '-o', out, '--speed-topic', '/odom'),
+         (f'--speed-topic is for bags; {source} is not a bag',)),
         ((source, '-o', out, '--rate-mm-h', 25, '--intensity', 0),
          ('--rate-mm-h', 'replaces --intensity')),
     ):

@@ -304,4 +304,4 @@ def test_a_speed_topic_that_is_none_is_told_with_those_that_are(tmp_path, derain
         assert f'{topic}: {said}' in capsys.readouterr().err
         assert not out.exists()
     command = ['rain', str(source), '-o', str(out), '--speed-topic', '/odom', '--speed', '3']
-    assert '--speed-topic is for bags' in derain(*command, status=2).err
+    assert '--speed-topic replaces --speed' in derain(*command, status=2).err
