@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
-from derain_ros.engines import create_engine
 from derain_ros.images.compressed import decode_compressed
 from derain_ros.rain import RainClip
 from derain_ros.rain_gate import (
@@ -351,13 +350,6 @@ def test_successive_patches_lie_apart():
     # Three that open it see the top, the middle and the foot, left, middle and right.
     assert {rows.start for rows, _ in patches[:3]} == {0, 144, 288}
     assert {columns.start for _, columns in patches[:3]} == {0, 192, 384}
-
-
-@pytest.fixture(scope='module')
-def engine():
-    engine = create_engine('openvino')
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope='module')

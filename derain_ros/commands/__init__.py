@@ -12,7 +12,6 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,14 +113,6 @@ def report_failed(reasons: Sequence[str], what: str, more: str = '') -> int:
     if len(reasons) > _SHOWN:
         print_error(f'{len(reasons) - _SHOWN} more {what} failed{more}')
     return 1 if reasons else 0
-
-
-def require_ros() -> None:
-    """Raise UserError if rclpy is not installed."""
-    if util.find_spec('rclpy') is None:
-        raise UserError(
-            'rclpy is not installed; source a ROS 2 installation, or run `make setup` in the '
-            'source checkout, which installs the ROS 2 wheels')
 
 
 def find_clip() -> Path:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.bench import MODULES, SCENARIOS, WITHOUT_ROS
-from derain_ros.commands import find_clip, print_error, require_ros, told
+from derain_ros.commands import find_clip, print_error, told
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.frame_options import check_outputs
 from derain_ros.replacing import replace_file
@@ -93,10 +93,9 @@ def run(args: argparse.Namespace) -> int:
         from derain_ros.report.plots import require
 
         require()
-    bag = Path()
-    if not WITHOUT_ROS.issuperset(names):
-        require_ros()
-        bag = args.bag or find_clip()
+    scenarios = {name: getattr(importlib.import_module(f'derain_ros.bench.{MODULES[name]}'), name)
+                 for name in names}
+    bag = Path() if WITHOUT_ROS.issuperset(names) else args.bag or find_clip()
 
     from derain_ros.bench.setting import Setting, instruction_set
     from derain_ros.live.processes import terminate_cleanly
@@ -116,8 +115,7 @@ def run(args: argparse.Namespace) -> int:
             models=tuple(args.models), kernels=args.kernels, peer=args.peer, profile=args.profile)
         for name in names:
             try:
-                module = importlib.import_module(f'derain_ros.bench.{MODULES[name]}')
-                results[name] = getattr(module, name)(setting)
+                results[name] = scenarios[name](setting)
                 print(f'\n{results[name].table()}', flush=True)
             except (UserError, ValueError, OSError) as error:
                 failures[name] = told(error)

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import add_node_options, find_clip, print_error, require_ros
+from derain_ros.commands import add_node_options, find_clip, print_error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_ros()
-    bag = args.bag or find_clip()
-
     from derain_ros.live.demo_drive import run_demo
 
+    bag = args.bag or find_clip()
     print(f'derain: playing {bag} into derain_node', file=sys.stderr)
     report = run_demo(bag, args.output, {'model': args.model, 'engine': args.engine})
     print(report.table())

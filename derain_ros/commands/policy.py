@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import refusing, require_ros
+from derain_ros.commands import refusing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_ros()
-
     from derain_ros.engines.models import share_directory
     from derain_ros.live.security_policy import read_policy, to_xml
 

@@ -38,7 +38,7 @@ from derain_ros.bags.fleet import holds_bags
 from derain_ros.bags.plan import BagPlan, plan_bag
 from derain_ros.bags.pool import Pool
 from derain_ros.commands import UsageError, printable, refusing
-from derain_ros.commands.arguments import between, share
+from derain_ros.commands.arguments import between, count_or_none, share
 from derain_ros.commands.bag_pool import Bags, add_pool_options, write_bag
 from derain_ros.commands.image import report_images
 from derain_ros.files import check_folder
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder for pictures, file of the video, or folder of the bag')
     parser.add_argument('--intensity', type=share, metavar='I',
                         help='0 dry, 0.2 light rain, 1 a downpour (default: 0.5)')
-    parser.add_argument('--seed', type=_seed, default=1, metavar='N',
+    parser.add_argument('--seed', type=count_or_none, default=1, metavar='N',
                         help='seed of the rain, a whole number from 0 (default: 1)')
     parser.add_argument('--wind', type=_WIND, metavar='DEG',
                         help='lean of the rain from the vertical, -90 to 90, positive to the '
@@ -185,9 +185,3 @@ def _rain_one(plan: BagPlan, weather: Weather, speed_topic: str | None, pool: Po
 
 def _same(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve()
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0')
-    return int(text)

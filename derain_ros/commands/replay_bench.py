@@ -41,7 +41,6 @@ from derain_ros.commands import (
     print_error,
     printable,
     refusing,
-    require_ros,
     slow_bar,
 )
 from derain_ros.commands.arguments import between, positive_number
@@ -79,8 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_ros()
-
     from derain_ros.live.played import scan
     from derain_ros.live.processes import terminate_cleanly
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from derain_ros.commands import add_node_options, find_clip, require_ros
+from derain_ros.commands import add_node_options, find_clip
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 
 
@@ -39,13 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_ros()
-    bag = find_clip()
-
     from derain_ros.bench.setting import Setting
     from derain_ros.bench.soak_run import run_soak
     from derain_ros.commands.bench import CLEAN_TOPIC
 
+    bag = find_clip()
     print(f'derain: loading derain_node for {args.minutes:g} minutes', file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix='derain_soak_') as folder:
         setting = Setting(bag=bag, folder=Path(folder), topic=CLEAN_TOPIC,

@@ -18,7 +18,7 @@ exit status: 0 success, 1 with --once: no node was heard
 
 import argparse
 
-from derain_ros.commands import UsageError, require_ros
+from derain_ros.commands import UsageError
 from derain_ros.commands.arguments import seconds_above_0
 
 
@@ -31,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_ros()
-
     from rich.console import Console
 
     from derain_ros.live.monitor import show_live, show_once

@@ -1,5 +1,6 @@
 """Checks of results: how well two engines agree, and whether a result is plausible."""
 
+import cv2
 import numpy as np
 
 from derain_ros.engines.contract import Derained
@@ -45,17 +46,12 @@ def state_for(frame: np.ndarray) -> np.ndarray:
 
 def agreement(reference: Derained, found: Derained) -> float:
     """Return the PSNR of two results' images in dB, at most :data:`MOST_DB`."""
-    return _psnr(reference.image, found.image)
+    return min(MOST_DB, cv2.PSNR(reference.image, found.image))
 
 
 def mask_agreement(reference: Derained, found: Derained) -> float:
     """Return the PSNR of two results' rain masks in dB, at most :data:`MOST_DB`."""
-    return _psnr(reference.rain_mask, found.rain_mask)
-
-
-def _psnr(reference: np.ndarray, found: np.ndarray) -> float:
-    difference = reference.astype(np.float64) - found
-    return min(MOST_DB, 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))
+    return min(MOST_DB, cv2.PSNR(reference.rain_mask, found.rain_mask))
 
 
 def find_implausible(images: np.ndarray, result: Derained) -> str:

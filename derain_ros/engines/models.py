@@ -12,8 +12,10 @@ import json
 import re
 import sys
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from derain_ros.text import UserError
 
@@ -87,12 +89,13 @@ class ModelInfo:
         return found
 
 
-def digest(file: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
+def digest(file: Path, progress: Callable[[int], Any] = lambda count: None) -> str:
+    """Return the sha256 of a file, hexadecimal; ``progress`` is called with the bytes read."""
     sha256 = hashlib.sha256()
     with file.open('rb') as stream:
         while block := stream.read(1 << 20):
             sha256.update(block)
+            progress(len(block))
     return sha256.hexdigest()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from derain_ros import __version__
 from derain_ros.bags.fleet import storage_of
+from derain_ros.engines.models import digest
 from derain_ros.files import FileError, check_folder
 from derain_ros.replacing import is_written_directly, replace_file
 from derain_ros.text import printable
@@ -26,7 +27,6 @@ FORMAT = 1
 KINDS = ('bag', 'pairs', 'replay', 'detections')
 """Kinds of run files, made by ``bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
 
-_CHUNK = 1 << 20
 _GIVE_RUNS = ('give files that `derain bag`, `evaluate`, `replay-bench` or `detections` wrote '
               'with --json')
 
@@ -70,14 +70,9 @@ def bag_facts(bag: Path, progress: Callable[[int], Any] = lambda count: None) ->
     """
     listed = []
     for path in _storage_files(bag):
-        with path.open('rb') as stream:
-            digest = hashlib.sha256()
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                progress(len(chunk))
         listed.append({
             'name': printable(path.name), 'bytes': path.stat().st_size,
-            'sha256': digest.hexdigest()})
+            'sha256': digest(path, progress)})
     lines = ''.join(f'{file["sha256"]} {file["name"]}\n' for file in listed)
     return {'path': printable(str(bag)), 'files': listed,
             'sha256': hashlib.sha256(lines.encode()).hexdigest()}

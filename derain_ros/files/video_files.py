@@ -1,6 +1,5 @@
 """Read and write video files with PyAV, keeping frame times, pixel aspect ratio and sound."""
 
-import errno
 import logging
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import av
 import cv2
 import numpy as np
 
+from derain_ros.bags.staging import FULL
 from derain_ros.files import FileError, check_folder
 from derain_ros.files.clip_sources import ClipSource, Sound, VideoFacts
 from derain_ros.files.frame_sources import FrameSet
@@ -24,7 +24,6 @@ from derain_ros.text import printable
 CODECS = {'.mp4': ('mp4', 'libx264', 'yuv420p'), '.avi': ('avi', 'ffv1', 'bgr0')}
 """Container format, encoder and pixel format by suffix: lossy H.264, or lossless FFV1."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BT709, _LIMITED_RANGE = 1, 1  # of FFmpeg's AVCOL_
 _LAYOUTS = {'1 channels': 'mono', '2 channels': 'stereo'}
 _MOST_LOST = 2
@@ -237,7 +236,7 @@ def new_video(
             if destination.exists():
                 raise FileError(f'{destination}: has appeared in the meantime; it is left alone')
     except (OSError, av.error.FFmpegError) as error:
-        full = '; is the disk full?' if error.errno in _FULL else ''
+        full = '; is the disk full?' if error.errno in FULL else ''
         raise FileError(
             f'{destination}: cannot be written ({error.strerror or error}){full}') from error
 

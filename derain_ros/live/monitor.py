@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from derain_ros.live.listener import values_of
+from derain_ros.live.listener import number, values_of
 from derain_ros.live.processes import signals_noted
 
 TOPIC = '/diagnostics'
@@ -233,11 +233,8 @@ def _state(status: DiagnosticStatus, node: NodeReport) -> tuple[str, str]:
 
 
 def _number(values: Mapping[str, str], key: str) -> float | None:
-    try:
-        number = float(values[key])
-    except (KeyError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+    found = number(values, key)
+    return found if math.isfinite(found) else None
 
 
 def _text(values: Mapping[str, str], key: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from rosbags.interfaces import Connection
 from sensor_msgs.msg import CameraInfo
 
 from derain_ros.bags.damage import BagError
-from derain_ros.bags.frames import why_no_picture
+from derain_ros.bags.frames import read_message, why_no_picture
 from derain_ros.bags.recording import Recording
 from derain_ros.bags.topics import (
     COMPRESSED_IMAGE,
@@ -27,15 +28,8 @@ from derain_ros.bags.topics import (
 )
 from derain_ros.files.clip_sources import BagClip
 from derain_ros.files.pairs import BadPair
-from derain_ros.images.cdr import (
-    CdrUnsupportedError,
-    encode_header,
-    read_compressed_image,
-    read_image,
-    write_image,
-)
+from derain_ros.images.cdr import encode_header, write_image
 from derain_ros.images.compressed import decode_compressed
-from derain_ros.images.message_fields import ImageFormatError
 from derain_ros.live.listener import COUNTS, Told, number
 from derain_ros.node.parameters import cameras_problems
 from derain_ros.text import printable
@@ -300,13 +294,11 @@ def camera_name(namespace: str, taken: Sequence[str] = ()) -> str:
 
 def _size(msgtype: str, data: bytes) -> tuple[int, int] | None:
     """Return height and width of a frame; None where it cannot be read."""
-    try:
-        if msgtype == IMAGE:
-            view = read_image(data)
-            return view.height, view.width
-        return decode_compressed(read_compressed_image(data)).shape[:2]
-    except (ImageFormatError, CdrUnsupportedError):
-        return None
+    with suppress(ValueError):
+        message = read_message(msgtype, data)
+        return ((message.height, message.width) if msgtype == IMAGE
+                else decode_compressed(message).shape[:2])
+    return None
 
 
 # Results

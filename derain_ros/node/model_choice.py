@@ -15,6 +15,7 @@ from derain_ros.engines import Derained, Engine, EngineError, EngineInfo
 from derain_ros.engines.contract import default_cache
 from derain_ros.engines.models import ModelError, ModelInfo, find_model, model_names
 from derain_ros.images.memory import Memory
+from derain_ros.node.frame_sizes import Size
 from derain_ros.replacing import replace_file
 
 RESERVE = 0.85  # a model is chosen only if it needs at most this share of the frame interval
@@ -24,9 +25,6 @@ PATIENCE = 5.0
 
 RUNS = 3
 LOOK_SECONDS = 1.0
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 def models_by_cost() -> list[ModelInfo]:

@@ -394,7 +394,7 @@ class DerainNode(LifecycleNode):
             if self._mailbox is not None:  # configured
                 self._live = self._store.live_settings()
             for parameter in parameter_list:
-                if self._store.is_live(parameter.name):
+                if parameter.name in LiveSettings.__dataclass_fields__:
                     self.get_logger().info(f'{parameter.name} is {parameter.value} now')
         return result
 

@@ -93,12 +93,6 @@ class ParameterStore:
         after = find_problems(values, self._node.resolve_topic_name)
         return '; '.join(problem for problem in after if problem not in before)
 
-    @staticmethod
-    def is_live(name: str) -> bool:
-        """Return whether changes of a parameter take effect at once."""
-        rule = rule_of(name)
-        return rule is not None and rule.live
-
     def accept(self, changes: list[Parameter]) -> None:
         """Note that changes were made, which replaces any refused values."""
         for change in changes:

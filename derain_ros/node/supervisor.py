@@ -176,7 +176,8 @@ class Supervisor:
         self.problem = ''
         """Why the engine failed; empty while it works."""
         self._late = False
-        self._cancelled = threading.Event()
+        self.cancelled = False
+        """Whether inferences are not waited for any more, but raise FaultError."""
         self._rest_until = 0.0
         self._shapes = ShapeRecord()
 
@@ -264,13 +265,6 @@ class Supervisor:
             self._shapes.accept_all()
             if self._thread is not None:
                 self._thread.hurry()
-
-    def cancel(self, cancelled: bool = True) -> None:
-        """Stop waiting for inferences, which then raise FaultError; False allows it again."""
-        if cancelled:
-            self._cancelled.set()
-        else:
-            self._cancelled.clear()
 
     def tend(self) -> None:
         """Abandon an inference that hangs; to be called regularly."""
@@ -368,7 +362,7 @@ class Supervisor:
     def _await(self, job: Job, until: float) -> bool:
         """Wait for a job until ``time.monotonic()`` is ``until``; return whether it is done."""
         while not job.wait(min(until, time.monotonic() + _LOOK_SECONDS)):
-            if self._cancelled.is_set():
+            if self.cancelled:
                 raise FaultError('the node is being deactivated', serious=False)
             if time.monotonic() >= until:
                 return False

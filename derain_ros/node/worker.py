@@ -64,7 +64,7 @@ class Worker:
         """Start the thread and open the mailbox."""
         self._stopping = False
         self._memories.clear()
-        self._supervisor.cancel(False)
+        self._supervisor.cancelled = False
         self._mailbox.open()
         # A daemon thread, so that it cannot keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name='derain', daemon=True)
@@ -73,7 +73,7 @@ class Worker:
     def stop(self, timeout: float | None = None) -> bool:
         """Close the mailbox and wait for current frames; return whether the thread has ended."""
         self._stopping = True
-        self._supervisor.cancel()
+        self._supervisor.cancelled = True
         self._mailbox.close()
         if self._thread is not None:
             self._thread.join(timeout)

@@ -2,7 +2,7 @@
 
 from derain_ros.rain.camera_effects import CameraEffects, sample_camera
 from derain_ros.rain.drops import DropVolume
-from derain_ros.rain.renderer import CameraMotion, RainClip, RainyImage, add_rain, render
+from derain_ros.rain.renderer import CameraMotion, RainClip, RainyImage, render
 from derain_ros.rain.shower import Shower, StreakLayer, sample_shower
 from derain_ros.rain.streaks import draw_streaks
 
@@ -14,7 +14,6 @@ __all__ = [
     'RainyImage',
     'Shower',
     'StreakLayer',
-    'add_rain',
     'draw_streaks',
     'render',
     'sample_camera',

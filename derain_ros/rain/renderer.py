@@ -10,7 +10,6 @@ from derain_ros.rain.drops import MOUNTS, draw_drops, refract, terminal_speed
 from derain_ros.rain.shower import (
     LAYER_MODELS,
     Shower,
-    StreakLayer,
     sample_shower,
     sample_volume,
     wrap_angle,
@@ -59,25 +58,8 @@ class RainyImage(NamedTuple):
     streaks: np.ndarray
 
 
-def add_rain(
-    image: np.ndarray, intensity: float, rng: np.random.Generator, *,
-    layers: list[StreakLayer] | None = None, model: str | None = None, mist: float | None = None
-) -> RainyImage:
-    """Render rain over a dry picture, uint8, H×W×3, BGR; returns one of the same size.
-
-    ``intensity`` is 0 for dry, 0.2 for light rain, 1 for a downpour that hides the scene; the same
-    state of ``rng`` gives the same rain. What is not given is drawn by
-    :func:`derain_ros.rain.shower.sample_shower`, where ``model`` and ``mist`` are explained.
-    Raises ValueError where ``image`` is not uint8 H×W×3, or an argument is out of its range.
-    """
-    shower = sample_shower(intensity, rng, model=model, mist=mist)
-    if layers is not None:
-        shower = replace(shower, layers=tuple(layers))
-    return render(image, shower, rng)
-
-
 def render(image: np.ndarray, shower: Shower, rng: np.random.Generator) -> RainyImage:
-    """Render a shower over a picture; ``rng`` places its drops. See :func:`add_rain`."""
+    """Render a shower over a picture, uint8, H×W×3, BGR; ``rng`` places its drops."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'expected uint8 H×W×3, got {image.dtype} of shape {image.shape}')
     if not shower.layers and not shower.drops and not shower.mist:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from derain_ros.images.memory import find_motion, make_flow, shrink
-from derain_ros.rain import render, sample_camera, sample_shower
+from derain_ros.rain import render, sample_camera
 from derain_ros.training.dataset import RainyCrops
-from derain_ros.training.dry_pictures import sample_blur, sample_exposure
-from derain_ros.training.patterns import add_pattern
+from derain_ros.training.dry_pictures import sample_exposure
 
 FRAMES = 4
 """Frames of a clip; in the last ones, the previous result itself used an earlier one."""
@@ -121,10 +120,7 @@ class RainyClips(RainyCrops):
         if rng.random() < 0.15:
             gains = np.exp(0.06 * rng.standard_normal(FRAMES))
             frames = [cv2.convertScaleAbs(f, alpha=g) for f, g in zip(frames, gains, strict=True)]
-        low, high = self.intensity
-        intensity = low + (high - low) * float(rng.random()) ** self.skew
-        shower = sample_shower(
-            0.0 if rng.random() < self.dry_share else intensity, rng, moving=True)
+        shower = self._shower(rng)
         camera = sample_camera(rng) if self.camera else None
         rainy, dry, streaks = [], [], []
         for frame in frames:
@@ -143,12 +139,7 @@ class RainyClips(RainyCrops):
     def _move(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Cut a clip from one photograph."""
         size = self.size
-        scene = self.pictures.crop(size + 2 * MARGIN, rng)
-        blur = sample_blur(self.blur_share, rng)
-        if blur:
-            scene = cv2.GaussianBlur(scene, (0, 0), blur)
-        if rng.random() < self.pattern_share:
-            scene = add_pattern(scene, rng)
+        scene = self._scene(size + 2 * MARGIN, rng)
         motion = sample_motion(size, rng)
         first = rng.uniform(-1, -0.9)
         frames = [cv2.remap(scene, motion.places(first + index), None, cv2.INTER_CUBIC,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from derain_ros.rain import render, sample_camera, sample_shower
+from derain_ros.rain import Shower, render, sample_camera, sample_shower
 from derain_ros.training.dry_pictures import DryPictures, sample_blur
 from derain_ros.training.patterns import add_pattern
 
@@ -62,18 +62,22 @@ class RainyCrops(Crops, IterableDataset):
         return images[0], images[1], torch.from_numpy(streaks[:, None])
 
     def _one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        dry = self.pictures.crop(self.size, rng)
-        blur = sample_blur(self.blur_share, rng)
-        if blur:
-            dry = cv2.GaussianBlur(dry, (0, 0), blur)
-        if rng.random() < self.pattern_share:
-            dry = add_pattern(dry, rng)
-        low, high = self.intensity
-        intensity = low + (high - low) * float(rng.random()) ** self.skew
-        shower = sample_shower(
-            0.0 if rng.random() < self.dry_share else intensity, rng, moving=True)
-        rainy, streaks = render(dry, shower, rng)
+        dry = self._scene(self.size, rng)
+        rainy, streaks = render(dry, self._shower(rng), rng)
         if self.camera:
             camera, grain = sample_camera(rng), int(rng.integers(2**32))
             rainy, dry = camera.capture(rainy, grain), camera.capture(dry, grain)
         return rainy, dry, streaks
+
+    def _scene(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        scene = self.pictures.crop(size, rng)
+        blur = sample_blur(self.blur_share, rng)
+        if blur:
+            scene = cv2.GaussianBlur(scene, (0, 0), blur)
+        return add_pattern(scene, rng) if rng.random() < self.pattern_share else scene
+
+    def _shower(self, rng: np.random.Generator) -> Shower:
+        low, high = self.intensity
+        intensity = low + (high - low) * float(rng.random()) ** self.skew
+        return sample_shower(
+            0.0 if rng.random() < self.dry_share else intensity, rng, moving=True)

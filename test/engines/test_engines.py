@@ -9,14 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pictures import frames, psnr
+from pictures import add_rain, frames
 
 pytest.importorskip('openvino', reason='needs OpenVINO')
 
 from derain_ros.engines import EngineError, create_engine, engine_report
 from derain_ros.engines.agreement import agreement, state_for, test_frame
 from derain_ros.engines.contract import KEPT_SIZES, ready_for
-from derain_ros.rain import add_rain
+from derain_ros.evaluation.metrics import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
 

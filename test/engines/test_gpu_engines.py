@@ -12,12 +12,13 @@ import statistics
 
 import numpy as np
 import pytest
-from pictures import frames, psnr
+from pictures import frames
 
 from derain_ros.engines import ENGINES, EngineError, auto_engines, create_engine, engine_report
 from derain_ros.engines.models import find_model
 from derain_ros.engines.reference import Reference
 from derain_ros.engines.tensorrt.cuda_runtime import ask, cuda, find_gpu
+from derain_ros.evaluation.metrics import psnr
 
 AVAILABLE = {status.engine: status for status in engine_report()}
 GPU_ENGINES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import frames, psnr
+from pictures import frames
 
 from derain_ros.engines import Derained
 from derain_ros.engines.agreement import (
@@ -19,6 +19,7 @@ from derain_ros.engines.agreement import (
 )
 from derain_ros.engines.models import find_model
 from derain_ros.engines.reference import Reference
+from derain_ros.evaluation.metrics import psnr
 
 CODE = """
 import sys, numpy

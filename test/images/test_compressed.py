@@ -1,14 +1,13 @@
 """JPEG and PNG messages to arrays: content, size, damage, and what must not be unfolded."""
 
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_messages import COLOUR, compressed, mosaic, textured
+from image_messages import COLOUR, compressed, mosaic, png_of, textured, with_jpeg_size
 
 from derain_ros.images.compressed import (
     ImageFormatError,
@@ -25,22 +24,6 @@ def jpeg(pixels, *options):
 def png(pixels):
     """Compress to PNG."""
     return cv2.imencode('.png', pixels)[1].tobytes()
-
-
-def png_header(height, width):
-    """Make a PNG that announces a size and holds nothing."""
-    def chunk(kind, content):
-        return (struct.pack('>I', len(content)) + kind + content
-                + struct.pack('>I', zlib.crc32(kind + content)))
-    ihdr = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', ihdr) + chunk(b'IDAT', zlib.compress(b''))
-            + chunk(b'IEND', b''))
-
-
-def with_jpeg_size(data, height, width):
-    """Overwrite the size in the frame header of a baseline JPEG."""
-    at = data.index(b'\xff\xc0') + 5
-    return data[:at] + struct.pack('>HH', height, width) + data[at + 4:]
 
 
 @pytest.mark.parametrize('announced', [
@@ -122,8 +105,8 @@ def test_truncated_data_are_refused(encode, part):
 
 
 BOMBS = {
-    'wide png': png_header(1, 16385), 'large png': png_header(16000, 16000),
-    'largest png': png_header(2**31 - 1, 2**31 - 1), 'empty png': png_header(0, 16),
+    'wide png': png_of(1, 16385), 'large png': png_of(16000, 16000),
+    'largest png': png_of(2**31 - 1, 2**31 - 1), 'empty png': png_of(0, 16),
     'wide jpeg': with_jpeg_size(jpeg(textured(16, 16)), 16, 65535),
     'large jpeg': with_jpeg_size(jpeg(textured(16, 16)), 16000, 16000),
     'flat jpeg': with_jpeg_size(jpeg(textured(16, 16)), 0, 16),
@@ -148,7 +131,7 @@ def test_announced_size_is_checked_before_decoding(data):
 
 @pytest.mark.parametrize('data', [
     b'', b'\xff', b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF89a' + bytes(50), bytes(1000),
-    b'\xff\xd8' + b'\xff' * 10**6, b'\xff\xd8' + b'\xff\xd0' * 10**5, png_header(16, 16),
+    b'\xff\xd8' + b'\xff' * 10**6, b'\xff\xd8' + b'\xff\xd0' * 10**5, png_of(16, 16),
     b'\xff\xd8\xff\xda\x00\x02\xff\xd9', b'\xff\xd8\xff\xe0\x00\x00' + bytes(20),
 ])
 def test_data_that_are_no_image_are_refused(data):

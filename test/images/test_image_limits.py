@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from image_messages import compressed
+from image_messages import chunk, compressed, png_of, with_jpeg_size
 
 from derain_ros.images.compressed import (
     MAXIMUM_COMPRESSED_BYTES,
@@ -22,19 +22,6 @@ from derain_ros.images.compressed import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def chunk(kind, content):
-    return (struct.pack('>I', len(content)) + kind + content
-            + struct.pack('>I', zlib.crc32(kind + content)))
-
-
-def png(height, width, pixels, *extra):
-    """Make a grey PNG from deflated rows."""
-    header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-    return b''.join([
-        b'\x89PNG\r\n\x1a\n', chunk(b'IHDR', header), *extra, chunk(b'IDAT', pixels),
-        chunk(b'IEND', b'')])
 
 
 def zeros(mebibytes):
@@ -49,8 +36,7 @@ def jpeg_with_scans(height, width, repeats, progressive):
     """Make a JPEG whose last, empty scan comes again and again."""
     options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
     data = cv2.imencode('.jpg', np.zeros((16, 16, 3), np.uint8), options)[1].tobytes()
-    size = data.index(b'\xff\xc2' if progressive else b'\xff\xc0') + 5
-    data = data[:size] + struct.pack('>HH', height, width) + data[size + 4:]
+    data = with_jpeg_size(data, height, width, b'\xff\xc2' if progressive else b'\xff\xc0')
     if progressive:
         start = data.rindex(b'\xff\xda')
         scan = data[start:start + 2 + data[start + 3]]
@@ -63,11 +49,11 @@ ROWS = zlib.compress(bytes(65 * 64))
 SLOW = {
     'many scans of a progressive jpeg': lambda: jpeg_with_scans(8000, 8000, 2000, True),
     'many scans of a baseline jpeg': lambda: jpeg_with_scans(8000, 8000, 2000, False),
-    'texts in a png': lambda: png(64, 64, ROWS, chunk(b'zTXt', b'a\0\0' + zeros(7)) * 200),
-    'a profile in a png': lambda: png(64, 64, ROWS, chunk(b'iCCP', b'a\0\0' + zeros(300))),
-    'a long text in a png': lambda: png(64, 64, ROWS, chunk(b'tEXt', b'a\0' + bytes(2**20))),
-    'pixels without end in a png': lambda: png(64, 64, zeros(5000)),
-    'empty chunks in a png': lambda: png(64, 64, ROWS, chunk(b'IDAT', b'') * 200_000),
+    'texts in a png': lambda: png_of(64, 64, ROWS, chunk(b'zTXt', b'a\0\0' + zeros(7)) * 200),
+    'a profile in a png': lambda: png_of(64, 64, ROWS, chunk(b'iCCP', b'a\0\0' + zeros(300))),
+    'a long text in a png': lambda: png_of(64, 64, ROWS, chunk(b'tEXt', b'a\0' + bytes(2**20))),
+    'pixels without end in a png': lambda: png_of(64, 64, zeros(5000)),
+    'empty chunks in a png': lambda: png_of(64, 64, ROWS, chunk(b'IDAT', b'') * 200_000),
 }
 
 
@@ -95,7 +81,7 @@ def test_ordinary_images_are_within_the_limits():
     assert len(data) > 4 * 2**20  # long enough for its deflate stream to be followed
     np.testing.assert_array_equal(decode_compressed(compressed('png', data)), noisy)
     text = chunk(b'tEXt', bytes(MAXIMUM_EXTRA_BYTES - 12))
-    assert decode_compressed(compressed('png', png(64, 64, ROWS, text))).shape == (64, 64, 3)
+    assert decode_compressed(compressed('png', png_of(64, 64, ROWS, text))).shape == (64, 64, 3)
     scans = MAXIMUM_SCANS - jpeg_with_scans(48, 64, 0, True).count(b'\xff\xda')
     for repeats, progressive in ((scans, True), (MAXIMUM_SCANS, False)):
         data = jpeg_with_scans(48, 64, repeats, progressive)
@@ -139,9 +125,9 @@ def memory_taken(data, file):
 @pytest.mark.skipif(not STATUS.is_file(), reason='needs the memory figures of Linux')
 def test_bombs_are_refused_before_memory_is_taken(tmp_path):
     rows = zlib.compress(bytes(4001 * 4000))
-    said, taken = memory_taken(png(4000, 4000, rows), tmp_path / 'image')
+    said, taken = memory_taken(png_of(4000, 4000, rows), tmp_path / 'image')
     assert (said, taken > 40) == ('(4000, 4000, 3)', True), 'what is taken must be seen'
-    for bomb in (png(16384, 16384, zeros(260)), jpeg_with_scans(16000, 16000, 1, True)):
+    for bomb in (png_of(16384, 16384, zeros(260)), jpeg_with_scans(16000, 16000, 1, True)):
         said, taken = memory_taken(bomb, tmp_path / 'image')
         assert said.startswith('data is a ')
         assert taken < 40, said

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_model import scene
+from pictures import add_rain
 
 from derain_ros.engines import Derained
 from derain_ros.images.memory import (
@@ -24,7 +25,7 @@ from derain_ros.images.memory import (
     move,
     shrink,
 )
-from derain_ros.rain import RainClip, add_rain
+from derain_ros.rain import RainClip
 
 DRY = np.zeros((96, 128), np.uint8)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import add_rain
 
 from derain_ros.rain import (
     CameraEffects,
     RainClip,
     StreakLayer,
-    add_rain,
     draw_streaks,
     sample_shower,
 )

@@ -2,9 +2,11 @@
 
 import struct
 import zlib
+from functools import partial
 
 import cv2
 import numpy as np
+from image_messages import png_of, with_jpeg_size
 from rclpy.serialization import serialize_message
 from ros_fixtures import HEIGHT, PICTURE, WIDTH, image
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -18,21 +20,6 @@ FRAME_IDS = ('lens', '', 'f' * 50_000, '../..', '%d', '\x07', 'caméra')
 
 JPEG = cv2.imencode('.jpg', PICTURE)[1].tobytes()
 PNG = cv2.imencode('.png', PICTURE)[1].tobytes()
-
-
-def png_of(height, width):
-    """Make a PNG that announces a size, and unfolds to zeros for as long as one likes."""
-    def chunk(kind, content):
-        return (struct.pack('>I', len(content)) + kind + content
-                + struct.pack('>I', zlib.crc32(kind + content)))
-    return (PNG[:8] + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0))
-            + chunk(b'IDAT', zlib.compress(bytes(1_000_000))) + chunk(b'IEND', b''))
-
-
-def jpeg_of(height, width):
-    """Make a JPEG that announces a size, and has data for a small one."""
-    at = JPEG.index(b'\xff\xc0') + 5
-    return JPEG[:at] + struct.pack('>HH', height, width) + JPEG[at + 4:]
 
 
 def size_fields(data):
@@ -65,8 +52,9 @@ def harsh_jpeg():
     return bytes(data)
 
 
-BOMBS = tuple(make(*size) for make in (png_of, jpeg_of)
-              for size in ((60_000, 60_000), (0, 0), (0, 64), (65_535, 1), (16_384, 16_384)))
+BOMBS = tuple(make(*size) for make in (
+    lambda *size: png_of(*size, zlib.compress(bytes(1_000_000))), partial(with_jpeg_size, JPEG))
+    for size in ((60_000, 60_000), (0, 0), (0, 64), (65_535, 1), (16_384, 16_384)))
 
 
 def calibration():

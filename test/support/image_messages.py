@@ -1,6 +1,8 @@
 """Image messages and pictures for tests."""
 
 import array
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -34,6 +36,26 @@ def image(encoding, height, width, data, *, step=None, is_bigendian=0, kind='ros
 def compressed(announced, data):
     """Make a compressed message."""
     return RosbagCompressedImage(HEADER, announced, np.frombuffer(bytes(data), np.uint8))
+
+
+def chunk(kind, content):
+    """Return a chunk of a PNG."""
+    return (struct.pack('>I', len(content)) + kind + content
+            + struct.pack('>I', zlib.crc32(kind + content)))
+
+
+def png_of(height, width, rows=b'', *extra):
+    """Make a grey PNG of deflated rows, which need not fit the size."""
+    header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
+    return b''.join([
+        b'\x89PNG\r\n\x1a\n', chunk(b'IHDR', header), *extra, chunk(b'IDAT', rows),
+        chunk(b'IEND', b'')])
+
+
+def with_jpeg_size(data, height, width, marker=b'\xff\xc0'):
+    """Overwrite the size in the frame header of a JPEG, by default a baseline one."""
+    at = data.index(marker) + 5
+    return data[:at] + struct.pack('>HH', height, width) + data[at + 4:]
 
 
 def textured(height, width):

@@ -1,9 +1,9 @@
-"""Frames for the tests of engines, and the PSNR between pictures."""
+"""Frames for the tests of engines."""
 
 import cv2
 import numpy as np
 
-from derain_ros.rain import add_rain
+from derain_ros.rain import render, sample_shower
 
 
 def frames(height=96, width=128, batch=1):
@@ -13,6 +13,6 @@ def frames(height=96, width=128, batch=1):
     return np.stack([add_rain(scene, 0.5, rng).image for _ in range(batch)])
 
 
-def psnr(first, second):
-    """Return the PSNR between two pictures in dB."""
-    return 10 * np.log10(255**2 / max(1e-9, np.mean((first.astype(float) - second) ** 2)))
+def add_rain(scene, intensity, rng, **kind):
+    """Render a random shower over a picture."""
+    return render(scene, sample_shower(intensity, rng, **kind), rng)

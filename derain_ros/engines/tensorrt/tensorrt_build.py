@@ -47,11 +47,6 @@ class BuildRequest:
     workspace: int | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise EngineError(
-                f'unknown precision {self.precision!r}; known: {", ".join(PRECISIONS)}')
-        if self.batch < 1:
-            raise EngineError(f'batch: expected at least 1, got {self.batch}')
         height, width = self.size
         if min(self.size) < MINIMUM_SIDE:
             raise EngineError(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from meta_device import NEEDS_GPU, OffDevice
-from pictures import frames, psnr
+from pictures import frames
 
 from derain_ros.bench.prenet import PReNet
 from derain_ros.engines import EngineOptions, create_engine
+from derain_ros.evaluation.metrics import psnr
 from derain_ros.network.dual_stage import VARIANTS, DeployedNetwork, DualStageNetwork
 
 
