@@ -199,7 +199,7 @@ class _Reader:
         if self._order is None:
             raise CdrUnsupportedError(
                 f'the encapsulation of a {message_type} is {message[:2].hex(" ")}, expected '
-                'plain CDR (00 00 or 00 01); set fast_path to false, or the publisher to XCDR1')
+                'plain CDR (00 00 or 00 01); set the publisher to XCDR1')
         self._at = _ENCAPSULATION_BYTES
 
     def header(self) -> tuple[bytes, int, str]:

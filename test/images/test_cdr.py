@@ -168,7 +168,7 @@ def test_other_encapsulations_are_left_to_rclpy(kind):
     message = bytes.fromhex(kind) + GOLDEN_IMAGE[2:]
     assert read_stamp(message) is None
     for read in READERS.values():
-        with pytest.raises(CdrUnsupportedError, match=r'encapsulation.*fast_path'):
+        with pytest.raises(CdrUnsupportedError, match=r'encapsulation.*XCDR1'):
             read(message)
 
 
