@@ -37,6 +37,12 @@ LEAST_SIDE = 16
 LONGEST_GAP = 1.0
 """Longest time between two frames, in seconds, for the first to be used for the second."""
 
+REPEATED_SECONDS = 0.2
+"""How long the very same frames count as copies of one, as in a stream sent at a higher rate.
+
+After that they show a scene without noise, as of a simulator, in which things stand.
+"""
+
 LEAST_LIGHT, MOST_LIGHT, LIGHT_SPREAD = 0.02, 0.5, 0.75
 """Change of the light, as a share, from which and up to which a result is adapted to it.
 
@@ -546,8 +552,8 @@ class Memory:
         """Return a function that infers one frame, of a stamp in seconds, with its state.
 
         Its results are those of :meth:`keep`. Once there was a state for
-        :data:`STANDING_SECONDS` or more, a frame that repeats the last one, as of a frozen camera,
-        gets the same result without inference: its rain, still there, would be taken for a thing.
+        :data:`STANDING_SECONDS`, frames that repeat one for up to :data:`REPEATED_SECONDS` get its
+        result without inference: its rain, still there, would be taken for a thing.
 
         ``infer``: :meth:`derain_ros.engines.contract.Engine.infer`; its errors are passed on and
         leave the memory of the last result unchanged.
@@ -556,8 +562,7 @@ class Memory:
             frame = images.shape, zlib.crc32(images)
             if self._last is not None:
                 then, last, result = self._last
-                if frame == last and 0 <= time - then <= LONGEST_GAP:
-                    self._last = time, frame, result
+                if frame == last and 0 <= time - then <= REPEATED_SECONDS:
                     return result
             state = self.recall(images[0], time)
             states = () if state is None else (state[np.newaxis],)

@@ -104,8 +104,8 @@ def test_a_frame_that_comes_again_comes_back_the_same(running, engine):
     _, front, _ = running
     begin = time.time() + 15
     frames = [panned(n) for n in (0, 1, 2, 3, 4, 5, 5, 5, 6)]
-    check(front, engine, frames, [begin + 0.1 * n for n in range(len(frames))])
-    made = [sent(front, frame, begin + 5 + 0.1 * n) for n, frame in enumerate(frames)]
+    check(front, engine, frames, [begin + 0.09 * n for n in range(len(frames))])
+    made = [sent(front, frame, begin + 5 + 0.09 * n) for n, frame in enumerate(frames)]
     for again in made[6:8]:
         np.testing.assert_array_equal(again, made[5])
     assert np.abs(made[8].astype(int) - made[7]).max() > 0
