@@ -43,13 +43,17 @@ REPEATED_SECONDS = 0.2
 After that they show a scene without noise, as of a simulator, in which things stand.
 """
 
-LEAST_LIGHT, MOST_LIGHT, LIGHT_SPREAD = 0.02, 0.5, 0.75
+LEAST_LIGHT, MOST_LIGHT, LIGHT_SPREAD, LIGHT_HALVES = 0.02, 0.5, 0.75, 0.25
 """Limits of a change of the light, as a share, to which a result is adapted.
 
 It must also exceed the third number times the median deviation of pixels from it. Between frames
 of panned clips in heavy rain it was 0.4 times that deviation in the median and 0.7 at the 90th
 percentile; where all of the light changed by 8 %, 0.7 to 1.1 in the median with static and panned
 cameras in rain, and 1.1 and more on the road.
+
+The fourth is by how much the dark and the bright half of the pixels may differ, as a share of the
+change: rain and its veil brighten dark pixels more. They differed by up to 0.2 where all of the
+light changed, by 0.5 in the median where the rain did.
 """
 
 LEAST_GAIN = 0.02
@@ -135,9 +139,12 @@ def find_light(before: np.ndarray, now: np.ndarray) -> float:
     middle = np.partition(ratios, ratios.size // 2)[ratios.size // 2]
     off = np.abs(ratios - middle)
     alike = off <= 0.1 * middle
+    dark = before < np.median(before)
     # The sums tell finer steps of dark pixels than their ratios do.
-    light = float(now[alike].sum() / before[alike].sum())
-    least = max(LEAST_LIGHT, LIGHT_SPREAD * float(np.median(off)))
+    light, *halves = (float(now[some].sum() / before[some].sum())
+                      for some in (alike, alike & dark, alike & ~dark) if some.any())
+    least = max(LEAST_LIGHT, LIGHT_SPREAD * float(np.median(off)),
+                (max(halves) - min(halves)) / LIGHT_HALVES)
     return light if least < abs(light - 1) < MOST_LIGHT else 1.0
 
 

@@ -83,6 +83,9 @@ def test_golden_light():
     assert find_light(before, now) == pytest.approx(53.5 / 50)
     assert find_light(before, before + 1) == 1 and find_light(before, before * 2) == 1
     assert find_light(before // 5, before // 4) == 1  # too dark to tell
+    before[:4] = 100
+    assert find_light(before, before // 10 * 11) == pytest.approx(1.1)
+    assert find_light(before, before + 9) == 1  # a veil
 
 
 def later(frames):
