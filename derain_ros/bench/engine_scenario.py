@@ -4,6 +4,7 @@ Times of engines on a GPU are compared with lower bounds (floors) of the time th
 could take there, and with the times of a peer network, PReNet.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +16,13 @@ import cv2
 import numpy as np
 
 from derain_ros.bench.measures import Figure, Result, percentile
-from derain_ros.bench.setting import Setting
-from derain_ros.engines import Engine, EngineOptions, create_engine, engine_report
-from derain_ros.engines.models import find_model
+from derain_ros.bench.setting import VGA, Setting
+from derain_ros.engines import Derained, Engine, EngineOptions, create_engine, engine_report
+from derain_ros.engines.agreement import state_for
+from derain_ros.engines.models import find_model, model_names
 from derain_ros.engines.openvino_engine import LayerTime
+from derain_ros.images.memory import Memory
+from derain_ros.rain import RainClip
 from derain_ros.report.plots import SpeedRow
 
 DEFINITIONS = {
@@ -42,6 +46,7 @@ _PROFILED_RUNS = 25
 _FLOORS = {'ideal': 'ideal', 'layer by layer': 'layers'}
 _WARM_UP_RUNS = 3
 _LEAST_RUNS = 5
+_PAN_FRAMES = 16
 _DEVICE_RUNS, _PEER_DEVICE_RUNS = 200, 20
 _QUEUED_WARM_UP_RUNS, _QUEUED_RUNS = 5, 20
 _COPIED_BYTES = 1 << 30  # far more than the caches of a device hold
@@ -89,9 +94,14 @@ def in_words(engine: str, model: str | None, precision: str, width: int, height:
 
 
 def time_engine(engine: Engine, width: int, height: int, seconds: float) -> EngineTiming:
-    """Time an engine for ``seconds`` after a warm-up, one frame after the other."""
+    """Time an engine for ``seconds`` after a warm-up, one frame after the other.
+
+    A recurrent model gets a state, which is not made anew for each frame, see
+    :func:`time_in_turns`.
+    """
     frame = test_picture(width, height)
-    times = time_calls(lambda: engine.infer(frame), seconds)
+    given = (frame, state_for(frame)) if engine.info.remembers else (frame,)
+    times = time_calls(lambda: engine.infer(*given), seconds)
     device = engine.time_device(frame, min(len(times), _DEVICE_RUNS))
     info = engine.info
     return EngineTiming(
@@ -110,6 +120,50 @@ def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
         call()
         times.append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def time_in_turns(
+    single: Engine, recurrent: Engine, frames: Sequence[np.ndarray], seconds: float,
+) -> tuple[float, float, float]:
+    """Time a single-frame model and a recurrent one with its memory, frame by frame in turns.
+
+    ``frames``, uint8, 1×H×W×3, are played over and over at 30 Hz; what else runs on the machine
+    slows both down alike. Returns medians of ``single``, ``recurrent``, and the share of the
+    latter that is not inference (motion, warping, bound), ms.
+    """
+    memory, times = Memory(), ([], [], [])
+
+    def infer(*given: np.ndarray) -> Derained:
+        times[2].append(-time.perf_counter())
+        result = recurrent.infer(*given)
+        times[2][-1] += time.perf_counter()
+        return result
+
+    numbers = itertools.count()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 2 * len(frames):
+        number = next(numbers)
+        frame = frames[number % len(frames)]
+        for call, found in (
+                (single.infer, times[0]), (memory.through(infer, number / 30), times[1])):
+            start = time.perf_counter()
+            call(frame)
+            found.append(time.perf_counter() - start)
+    # The first frames find no state, and the engines warm up.
+    kept = [1e3 * np.array(one)[len(frames):] for one in times]
+    return float(np.median(kept[0])), float(np.median(kept[1])), float(
+        np.median(kept[1] - kept[2]))
+
+
+def rainy_pan(width: int, height: int) -> list[np.ndarray]:
+    """Return a clip of a camera that pans by four pixels a frame in moderate rain, as a loop.
+
+    Frames are uint8, 1×H×W×3.
+    """
+    scene, shower = test_picture(width, height)[0], RainClip(0.5, 1)
+    places = [4 * abs(step) for step in range(-_PAN_FRAMES // 2, _PAN_FRAMES // 2)]
+    return [shower.render(np.roll(scene, place, 1), number).image[np.newaxis]
+            for number, place in enumerate(places)]
 
 
 def median_and_p95(times: list[float]) -> tuple[float, float]:
@@ -248,10 +302,13 @@ class NetworkCost:
                              + self.output_size / ceilings.download)}
 
 
-def network_cost(build: Callable[[], object], width: int, height: int) -> NetworkCost:
+def network_cost(
+    build: Callable[[], object], width: int, height: int, channels: Sequence[int] = (3,),
+) -> NetworkCost:
     """Count the operations and bytes of a network for one frame, on torch's meta device.
 
-    ``build`` makes the network: uint8 in, N×H×W×3, tuple of uint8 tensors out. Raises ImportError.
+    ``build`` makes the network: uint8 in, N×H×W×C, with the ``channels`` of each input, tuple of
+    uint8 tensors out. Raises ImportError.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -270,11 +327,12 @@ def network_cost(build: Callable[[], object], width: int, height: int) -> Networ
     for module in network.modules():
         if not any(module.children()):
             module.register_forward_hook(count)
-    frame = torch.empty((1, height, width, 3), dtype=torch.uint8, device='meta')
+    given = [torch.empty((1, height, width, count), dtype=torch.uint8, device='meta')
+             for count in channels]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        outputs = network(frame)
+        outputs = network(*given)
     return NetworkCost(
-        flops=counter.get_total_flops(), input_size=frame.numel(),
+        flops=counter.get_total_flops(), input_size=sum(one.numel() for one in given),
         weights_size=sum(x.numel() * x.element_size() for x in network.parameters()),
         output_size=sum(x.numel() for x in outputs), layers=tuple(layers))
 
@@ -339,12 +397,17 @@ class Measured(NamedTuple):
 
 def engine(setting: Setting) -> Result:
     """Time each engine and model at each size, uint8 frames in, uint8 frames and masks out."""
-    seconds, timings, profiles, notes = setting.seconds(_SECONDS), [], {}, []
+    seconds, timings, turns, profiles, notes = setting.seconds(_SECONDS), [], [], {}, []
     for name in setting.engines or [found.engine for found in engine_report() if found.available]:
         for model in setting.models or (setting.parameters['model'],):
             options = EngineOptions(kernels=setting.kernels)
             with closing(create_engine(name, model, options=options)) as running:
                 timings += [time_engine(running, *size, seconds) for size in setting.sizes]
+                single = model.removesuffix('-t')
+                if running.info.remembers and single in set(model_names()) - {model}:
+                    with closing(create_engine(name, single, options=options)) as other:
+                        for size in setting.sizes:
+                            turns += _in_turns(other, running, *size, seconds)
                 if setting.profile and name == 'openvino':
                     for width, height in setting.sizes:
                         what = f'{name} {model} {running.info.precision} {width}x{height}'
@@ -363,7 +426,7 @@ def engine(setting: Setting) -> Result:
     except ImportError as error:
         notes.append(f'neither cost nor floors nor peer, as torch is missing ({error})')
         found = [Measured(timing) for timing in timings]
-    figures = [figure for one in found for figure in one.figures()]
+    figures = [figure for one in found for figure in one.figures()] + turns
     figures += [figure for peer in peers for figure in _time_figures(peer)]
     if ceilings is not None:
         notes += [f'{name}: {meaning}' for name, meaning in DEFINITIONS.items()]
@@ -380,6 +443,18 @@ def engine(setting: Setting) -> Result:
         'timings': [one.as_json() for one in found], 'ceilings': ceilings and asdict(ceilings),
         'peers': [asdict(peer) for peer in peers], 'definitions': DEFINITIONS,
         'profiles': profiles})
+
+
+def _in_turns(
+    single: Engine, recurrent: Engine, width: int, height: int, seconds: float,
+) -> list[Figure]:
+    one, both, memory = time_in_turns(single, recurrent, rainy_pan(width, height), 2 * seconds)
+    info = recurrent.info
+    what = in_words(info.engine, info.model, info.precision, width, height) + ', panned'
+    return [
+        Figure(f'{what}, with memory / {single.info.model}', both / one,
+               '', '<= 1.25' if (width, height) == VGA else '', 2),
+        Figure(f'{what}, memory alone p50', memory, 'ms', digits=2)]
 
 
 def profile_lines(what: str, cpu: float, layers: Sequence[LayerTime]) -> list[str]:
@@ -501,4 +576,6 @@ def _cost(timing: EngineTiming) -> NetworkCost | None:
     from derain_ros.engines.torch.torch_engine import untrained
 
     # bfloat16 takes as many bytes as float16.
-    return network_cost(lambda: untrained(variant, timing.precision), timing.width, timing.height)
+    deployed = untrained(variant, timing.precision)
+    channels = (3, 4) if deployed.network.config.past else (3,)
+    return network_cost(lambda: deployed, timing.width, timing.height, channels)

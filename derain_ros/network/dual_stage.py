@@ -304,8 +304,7 @@ class DualStageNetwork(nn.Module):
         past = None
         if change is not None:
             thin = None if response is None else response[:, :1]
-            past, known, trusted, rained = self.second_look(
-                change, state, image, thin, scale=scale)
+            past, known, trusted, rained = self.second_look(change, state, thin, scale=scale)
             cells = cells + self.second_look.to_cells(past)
         cells = self.stage1_before(functional.relu(cells))
         logits = self.mask_head(cells, response)
@@ -441,7 +440,8 @@ class DeployedNetwork(nn.Module):
         # TensorRT does not slice bytes.
         padded, *past = (pad_to_multiple(each.float(), (1, 2), self.unit) for each in given)
         if past:
-            past.insert(0, padded - past[0][..., :3])
+            # OpenVINO multiplies faster than it slices, which it does pixel by pixel.
+            past.insert(0, padded - past[0] @ torch.eye(4, 3, device=image.device))
         features = ((each.half() if self.half_precision else each).permute(0, 3, 1, 2)
                     for each in (padded, *past))
         coarse, detail, logits, finer, _, trust = self.network.residuals(*features, scale=255)

@@ -5,6 +5,8 @@ A state is the result of the frame before, moved to where things are now
 the frame is brighter than it, rain is likely, and what rain covers was dry a moment ago.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,7 +44,7 @@ class SecondLook(nn.Module):
     ``cell`` is the number of channels of the network at that resolution.
 
     Input: change, the image less the colours of its state, N×3×H×W, and the state, N×4×H×W, both
-    of the scale of the image; the image, N×3×H×W; and thin, the top-hat of
+    of the scale of the image; and thin, the top-hat of
     :class:`derain_ros.network.rain_mask.StreakResponse`, N×1×H/2×W/2, 0–1, or None. Output:
     features N×channels×H/4×W/4, zero where the state does not know all of a cell of 4×4 pixels, so
     that the network then gives what it gives for a single frame; N×1×H/4×W/4, where it does: 0 or
@@ -82,10 +84,14 @@ class SecondLook(nn.Module):
         # The same of the pixels of half the resolution, four of which lie in a cell.
         halves = functional.avg_pool2d(each, 2) * 4
         self.register_buffer('halves', halves, persistent=False)
+        # Luma of a state, and less than zero by as much: the largest of both are the largest and
+        # the smallest luma.
+        luma = torch.tensor([*LUMINANCE_BGR, 0.0])
+        self.register_buffer(
+            'luma', torch.stack([luma, -luma])[..., None, None], persistent=False)
 
     def forward(
-        self, change: Tensor, state: Tensor, image: Tensor, thin: Tensor | None = None, *,
-        scale: float = 1.0,
+        self, change: Tensor, state: Tensor, thin: Tensor | None = None, *, scale: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compare; see the class for shapes. ``scale``: the largest value, 1 or 255."""
         # Of all four channels: OpenVINO takes milliseconds to part them.
@@ -104,8 +110,7 @@ class SecondLook(nn.Module):
         features = functional.relu(found * known + self.look.bias[:, None, None])
         features = self.block(features) * known
         turns = stands - static
-        before = functional.conv2d(image, self.luminance, stride=4) - brighter
-        noise = self.least_rise * scale + self._contrast(before) * (_MARGIN * turns)
+        noise = self.least_rise * scale + self._contrast(state) * (_MARGIN * turns)
         streaks = self._streaks(
             brighter, noise, wetness, thin, features, known, stands, turns, scale)
         pixels = torch.cat([brighter, rise, wetness], 1)
@@ -114,14 +119,13 @@ class SecondLook(nn.Module):
             for weight, slope in zip(self.pixels.weight.split(16), self.slopes, strict=True))
         return features, known, trust, mask
 
-    def _contrast(self, folded: Tensor) -> Tensor:
-        """Half of the range of luma around each pixel, N×16×H/4×W/4 to the same.
+    def _contrast(self, state: Tensor) -> Tensor:
+        """Half of the range of luma around each pixel, folded: N×4×H×W to N×16×H/4×W/4.
 
         Squares of 2×2 pixels and what surrounds them are taken together.
         """
-        luma = functional.pixel_shuffle(folded, 4)
-        most, least = around(luma), -around(-luma)
-        return functional.conv2d((most - least) / 2, self.halves, stride=2)
+        extremes = around(functional.conv2d(state, self.luma))
+        return functional.conv2d(extremes, (self.halves / 2).expand(-1, 2, -1, -1), stride=2)
 
     def _streaks(
         self, brighter: Tensor, noise: Tensor, wetness: Tensor, thin: Tensor | None,
@@ -136,28 +140,50 @@ class SecondLook(nn.Module):
         dry = 1 - wetness * (1 / scale)
         rises = functional.relu(brighter - noise)
         falls = functional.relu(-brighter - noise) * dry
-        means = torch.cat([plane.mean(1, keepdim=True) for plane in (rises, falls)], 1)
-        up, down = functional.avg_pool2d(
-            means * known, _WINDOW, 1, _WINDOW // 2, count_include_pad=False).split(1, 1)
+        # A convolution, in which OpenVINO takes means several times as fast.
+        mean = torch.full((1, 16, 1, 1), 1 / 16).to(rises)
+        up, down = (_mean_around(functional.conv2d(plane, mean) * known)
+                    for plane in (rises, falls))
         share = (down / (up + 1.6e-4 * scale)).clamp(0, 2) * (1 + _BALANCE * turns)
-        certain = torch.sigmoid(self.certain(
-            torch.cat([features, share, up * (32 / scale), stands], 1)))
+        # Of all of them as channels, but without moving the features next to the rest.
+        weight = self.certain.weight
+        of_share, of_up, of_stands = weight[:, -3:].split(1, 1)
+        certain = torch.sigmoid(
+            functional.conv2d(features, weight[:, :-3], self.certain.bias)
+            + of_share * share + of_up * (32 / scale) * up + of_stands * stands)
         if thin is not None:
             thin = functional.conv2d(thin * scale, self.halves, stride=2)
             rises = functional.relu(torch.minimum(brighter, thin) - noise)
         return rises * dry * (certain * (256 / scale))
 
 
-def around(luma: Tensor) -> Tensor:
-    """Return the maximum of each square of 2×2 pixels and its surroundings, N×1×H/2×W/2.
+def _mean_around(plane: Tensor) -> Tensor:
+    """Return the mean of the window of :data:`_WINDOW` cells around each, N×C×H×W to the same.
 
-    One axis after the other, with the lines along it as channels, see
-    :func:`derain_ros.network.rain_mask.dilate`.
+    One axis after the other, see :func:`_along_lines`.
+    """
+    return _along_lines(plane, lambda lines: functional.avg_pool2d(
+        lines, (1, _WINDOW), 1, (0, _WINDOW // 2), count_include_pad=False))
+
+
+def around(luma: Tensor) -> Tensor:
+    """Return the maximum of each square of 2×2 pixels and its surroundings: N×C×H×W, halved.
+
+    One axis after the other, see :func:`_along_lines`.
+    """
+    return _along_lines(luma, lambda lines: functional.max_pool2d(lines, (1, 4), (1, 2), (0, 1)))
+
+
+def _along_lines(planes: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pool the rows, then the columns of N×C×H×W, given as channels, N×(C·H)×1×W.
+
+    See :func:`derain_ros.network.rain_mask.dilate`.
     """
     for _ in range(2):
-        lines = luma.flatten(1, 2).unsqueeze(2)
-        luma = functional.max_pool2d(lines, (1, 4), (1, 2), (0, 1)).transpose(1, 2).transpose(2, 3)
-    return luma
+        channels = planes.shape[1]
+        lines = pool(planes.flatten(1, 2).unsqueeze(2)).squeeze(2)
+        planes = lines.unflatten(1, (channels, -1)).transpose(2, 3)
+    return planes
 
 
 def make_state(restored: Tensor, mask: Tensor) -> Tensor:

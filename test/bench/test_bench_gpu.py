@@ -74,11 +74,14 @@ def test_the_cost_of_a_convolution():
     assert cost.layers_size == 7 * 48 + layer.size
 
 
-@pytest.mark.parametrize('name', ['nano', 'base'])
-def test_the_cost_of_our_network_is_that_of_its_card(name):
+@pytest.mark.parametrize(('name', 'channels'), [('nano', [3]), ('base', [3]), ('nano-t', [3, 4])])
+def test_the_cost_of_our_network_is_that_of_its_card(name, channels):
     model = find_model(name)
-    cost = network_cost(lambda: untrained(model.variant, 'f16'), 640, 480)
-    assert round(cost.flops / (640 * 480)) == model.flops_per_pixel
+    cost = network_cost(lambda: untrained(model.variant, 'f16'), 640, 480, channels)
+    assert cost.input_size == 640 * 480 * sum(channels)
+    # The colours of a state are taken by a product with a 4×3 matrix.
+    product = 24 * (len(channels) - 1)
+    assert round(cost.flops / (640 * 480)) == model.flops_per_pixel + product
     # A hundredth or so of the rest is what no layer does: products of attention, morphology.
     assert 0.9 * cost.flops < sum(layer.flops for layer in cost.layers) < cost.flops
     assert cost.weights_size == 2 * model.parameters
@@ -179,6 +182,17 @@ def test_a_run_with_peer_and_picture(tmp_path, capsys):
     tree = ElementTree.parse(picture).getroot()
     words = [element.text for element in tree.iter() if element.tag.endswith('}text')]
     assert tree.tag.endswith('}svg') and any('PReNet' in word for word in words)
+
+
+def test_a_recurrent_model_is_timed_with_its_memory(tmp_path):
+    report = tmp_path / 'bench.json'
+    assert main([
+        'bench', '--only', 'engine', '--engines', 'openvino', '--models', 'nano-t', '--sizes',
+        '128x96', '--seconds', '0.1', '--json', str(report)]) == 0
+    figures = json.loads(report.read_text())['scenarios']['engine']['figures']
+    value = {figure['name'].partition('128x96, ')[2]: figure['value'] for figure in figures}
+    assert value['panned, with memory / nano'] > 1
+    assert 0.05 < value['panned, memory alone p50'] < 1000
 
 
 def test_options_of_the_engine_scenario_need_it(capsys):
