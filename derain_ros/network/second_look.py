@@ -141,7 +141,7 @@ class SecondLook(nn.Module):
         rises = functional.relu(brighter - noise)
         falls = functional.relu(-brighter - noise) * dry
         # A convolution, in which OpenVINO takes means several times as fast.
-        mean = torch.full((1, 16, 1, 1), 1 / 16).to(rises)
+        mean = rises.new_full((1, 16, 1, 1), 1 / 16)
         up, down = (_mean_around(functional.conv2d(plane, mean) * known)
                     for plane in (rises, falls))
         share = (down / (up + 1.6e-4 * scale)).clamp(0, 2) * (1 + _BALANCE * turns)
