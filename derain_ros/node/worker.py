@@ -227,14 +227,20 @@ class Worker:
                 images, *states, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
             return result
 
-        info = self._supervisor.info
-        if info is not None and info.remembers:
-            infer = self._memories[work.camera.name].through(infer, _seconds(work))
+        def remember(images: np.ndarray) -> Derained:
+            start = time.monotonic()
+            result = memory.through(infer, _seconds(work))(images)
+            if work.infer_seconds is not None:  # None for a frame that came again
+                work.infer_seconds = time.monotonic() - start
+            return result
+
+        info, memory = self._supervisor.info, self._memories[work.camera.name]
+        remembers = info is not None and info.remembers
         try:
             size, warm = self._prepare(work, patient=True)
             if not warm:
                 raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
-            work.frame.derain(infer, size)
+            work.frame.derain(remember if remembers else infer, size)
         except FaultError as error:
             work.fault = error
             return
@@ -242,7 +248,7 @@ class Worker:
             work.fault = FaultError(f'{type(error).__name__}: {error}')
             self._node.get_logger().error(traceback.format_exc())
             return
-        if work.infer_seconds is not None:  # None for a frame that came again
+        if work.infer_seconds is not None:
             work.camera.record.took('infer', work.infer_seconds)
         self._update_rain(work, work.frame.rain_mask)
 

@@ -17,7 +17,7 @@ from ros_fixtures import NodeProcess, Peer, new_domain, wait_for
 from derain_ros.engines import create_engine
 from derain_ros.images.memory import Memory
 
-LARGE = scene(0, 160, 400)
+LARGE, HUGE = scene(0, 160, 400), scene(0, 540, 720)
 
 
 def panned(number, picture=LARGE, size=(96, 128)):
@@ -142,3 +142,22 @@ def test_a_closed_gate_looks_again_before_it_opens(tmp_path):
             wait_for(lambda: 'front: it is dry' in node.log(), 'the gate to close')
             wait_for(lambda: int(peer.values('front')['bypassed']) >= 40, '2 s of frames')
         assert 'it rains' not in node.log()
+
+
+def test_the_time_of_the_memory_counts_as_inference(running):
+    lens = running[1]
+    lens.size = (640, 480)
+    lens.derains()
+
+    def fastest(seconds_apart, start):
+        """The least inference time of ten frames of a camera that pans, ms."""
+        found = []
+        for number in range(10):
+            frame = panned(number, HUGE, (480, 640))
+            stamp = divmod(round((start + number * seconds_apart) * 10**9), 10**9)
+            answer = lens.answer(lens.send(stamp, picture=frame))
+            found.append(float(answer.values['infer_ms']))
+        return min(found[4:])
+
+    # Frames that are seconds apart have no past, so that nothing is aligned.
+    assert fastest(0.05, 5000) > 1.5 * fastest(5, 6000)
