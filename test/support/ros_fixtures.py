@@ -178,7 +178,7 @@ class Peer(Node):
         self._target = target
         self.received: dict[str, list] = defaultdict(list)
         self._listening = {}
-        self._statuses = {}
+        self._statuses: dict[str, list] = defaultdict(list)
         self._reported = 0.0
         self._asked = {}
         self._stopped = False
@@ -245,7 +245,11 @@ class Peer(Node):
 
     def status(self, name: str):
         """Return the newest status of a name, None before the first."""
-        return self._statuses.get(f'{self._target}: {name}')
+        return found[-1] if (found := self.reports(name)) else None
+
+    def reports(self, name: str) -> list:
+        """Return every status of a name so far: one that lasts for a moment may be missed."""
+        return list(self._statuses[f'{self._target}: {name}'])
 
     def says(self, name: str) -> str:
         """Return the message of the newest status of a name, '' before the first."""
@@ -277,7 +281,7 @@ class Peer(Node):
 
     def _on_diagnostics(self, message):
         for status in message.status:
-            self._statuses[status.name] = status
+            self._statuses[status.name].append(status)
         self._reported = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
 
     # Services
