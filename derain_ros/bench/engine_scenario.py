@@ -151,8 +151,8 @@ def time_in_turns(
             found.append(time.perf_counter() - start)
     # The first frames find no state, and the engines warm up.
     kept = [1e3 * np.array(one)[len(frames):] for one in times]
-    return float(np.median(kept[0])), float(np.median(kept[1])), float(
-        np.median(kept[1] - kept[2]))
+    one, both, inference = kept
+    return tuple(float(np.median(found)) for found in (one, both, both - inference))
 
 
 def rainy_pan(width: int, height: int) -> list[np.ndarray]:

@@ -40,7 +40,8 @@ class Work:
 
     ``frame`` holds its message, a :data:`derain_ros.images.cdr.View`, once that is read.
     ``reason`` says why the frame bypasses the engine, ``fault`` why the engine has no result for
-    it; ``outcome`` is set once processing is finished.
+    it; ``infer_seconds`` is the time of the inference, of a recurrent model with its memory;
+    ``outcome`` is set once processing is finished.
     """
 
     camera: Camera

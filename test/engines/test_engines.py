@@ -16,6 +16,7 @@ pytest.importorskip('openvino', reason='needs OpenVINO')
 from derain_ros.engines import EngineError, create_engine, engine_report
 from derain_ros.engines.agreement import agreement, state_for, test_frame
 from derain_ros.engines.contract import KEPT_SIZES, ready_for
+from derain_ros.engines.models import model_names
 from derain_ros.evaluation.metrics import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,15 @@ def test_auto_says_what_and_why():
     assert 'first that works here' in info.reason
     assert 'bf16' in info.reason
     engine.close()
+
+
+@pytest.mark.parametrize('model', model_names())
+def test_auto_computes_in_bf16_wherever_the_cpu_does(model):
+    with closing(create_engine('openvino', model)) as engine:
+        reason = engine.info.reason
+    if 'no bf16 arithmetic' in reason:
+        pytest.skip(reason)
+    assert 'bf16 agrees with f32 to' in reason
 
 
 @pytest.mark.parametrize(('batch', 'size'), [
