@@ -7,6 +7,7 @@ streaks of one picture share about one ratio of length to width, v·T/d, and nea
 is long, wide and sparse where far rain is short, thin and dense.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ LAYER_MODELS = ('additive', 'screen', 'occlusion')
 
 STYLES = ('drawn', 'smeared', 'filtered')
 """How streaks are drawn, see :mod:`derain_ros.rain.streaks`."""
+
+_KINDS = 'layers', 'drops', 'both', 'sparse'
 
 LONGEST = 130.0
 """Largest mean length of the streaks of a drawn layer, in pixels."""
@@ -85,8 +88,9 @@ def sample_shower(
     is the inclination of the rain of the layers from the vertical, degrees, positive towards the
     lower right; by default drawn around 0. ``model`` is one of :data:`LAYER_MODELS`, by default
     drawn, mostly additive; ``mist`` see :class:`Shower`, by default none in most showers.
-    ``moving`` is for cameras that may move: half of the showers lean at any angle, and over half
-    of all showers have a volume of drops, alone or together with layers. Raises ValueError where
+    ``moving`` is for cameras that may move: half of the showers lean at any angle, a quarter are
+    those of :func:`sample_sparse_layer`, and over half of the others have a volume of drops, alone
+    or together with layers. Raises ValueError where
     ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model`` is not known.
     """
     if not 0 <= intensity <= 1:
@@ -100,17 +104,23 @@ def sample_shower(
     drawn_wind = float(np.clip(18 * rng.standard_normal(), -45, 45))
     if moving and rng.random() < 0.5:
         drawn_wind = float(rng.uniform(-90, 90))
-    drawn_model = str(rng.choice(LAYER_MODELS, p=(0.7, 0.15, 0.15)))
-    drawn_mist = max(0.0, float(rng.uniform(-1.0, 0.3))) * intensity
-    kinds = rng.choice(3, p=(0.45, 0.35, 0.2)) if moving else 0
-    light = rng.uniform(0.6 if kinds == 1 else 0.8, 1.0) + 0.015 * rng.standard_normal(3)
+    if wind is None:
+        wind = drawn_wind
+    kinds = rng.choice(_KINDS, p=(0.34, 0.26, 0.15, 0.25)) if moving else 'layers'
+    sparse = kinds == 'sparse'
+    drawn_model = str(rng.choice(LAYER_MODELS, p=(0.3, 0.2, 0.5) if sparse else (0.7, 0.15, 0.15)))
+    drawn_mist = 0.0 if sparse else max(0.0, float(rng.uniform(-1.0, 0.3))) * intensity
+    low = 0.6 if kinds in ('drops', 'sparse') else 0.8
+    light = rng.uniform(low, 1.0) + 0.015 * rng.standard_normal(3)
     layers, drops = (), None
-    if intensity > 0 and kinds != 1:
-        share = intensity if kinds == 0 else 0.6 * intensity
-        layers = tuple(sample_layers(
-            share, drawn_wind if wind is None else wind, rng, moving=moving))
-    if intensity > 0 and kinds != 0:
-        drops = sample_volume(intensity, rng)
+    if intensity > 0 and sparse:
+        layers = (sample_sparse_layer(wind, rng),)
+    elif intensity > 0:
+        if kinds != 'drops':
+            share = intensity if kinds == 'layers' else 0.6 * intensity
+            layers = tuple(sample_layers(share, wind, rng, moving=moving))
+        if kinds != 'layers':
+            drops = sample_volume(intensity, rng)
     return Shower(
         layers=layers,
         drops=drops,
@@ -126,9 +136,7 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
     Ranges are wider than those of any one camera. Physically, rain is mostly too faint to
     see through a wide lens; here ``opacity`` makes it more visible. ``intensity``: above 0 to 1.
     """
-    def between(low: float, high: float) -> float:
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
+    between = functools.partial(_between, rng)
     frame = between(480, 1920)
     focal = frame * between(0.7, 2.0)
     moves = rng.random() < 0.7
@@ -155,6 +163,28 @@ def sample_volume(intensity: float, rng: np.random.Generator) -> DropVolume:
         brightness=(float(np.exp(0.25 * rng.standard_normal())), float(rng.uniform(0, 0.4))),
         beads=float(rng.uniform(0, 0.7)) if rng.random() < 0.3 else 0.0,
         ground=float(rng.uniform(0.1, 0.8)))
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def sample_sparse_layer(wind: float, rng: np.random.Generator) -> StreakLayer:
+    """Draw a layer of few streaks that are plain to see, such as drops from a roof.
+
+    ``wind``: as for :func:`sample_shower`. Without such showers a network leaves streaks alone
+    where there are few, since the rest of the picture is dry.
+    """
+    between = functools.partial(_between, rng)
+    wide = between(0.8, 6)
+    long = min(wide * between(1.5, 16), LONGEST)
+    low = between(0.06, 0.5)
+    return StreakLayer(
+        density=min(between(5e-5, 2e-3) * long, 0.1 / wide), length=long, width=wide, angle=wind,
+        angle_spread=float(rng.uniform(0, 4)), brightness=(low, min(1.0, low * between(1.1, 2))),
+        softness=float(rng.uniform(0.15, 0.35 + 0.2 * wide)),
+        style=str(rng.choice(STYLES, p=(0.6, 0.4, 0))))
 
 
 def wrap_angle(angle: float) -> float:

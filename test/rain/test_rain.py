@@ -13,6 +13,7 @@ from derain_ros.rain import (
     RainClip,
     StreakLayer,
     draw_streaks,
+    render,
     sample_shower,
 )
 from derain_ros.rain.renderer import add_mist, compose
@@ -135,6 +136,17 @@ def test_a_shower_keeps_what_was_asked_for():
         assert shower.model == 'screen'
         assert shower.mist == 0.1
         assert all(abs(layer.angle - 20) < 15 for layer in shower.layers)
+
+
+def test_one_in_four_showers_before_a_moving_camera_is_sparse_and_plain_to_see():
+    rng = np.random.default_rng(3)
+    showers = [sample_shower(1.0, rng, moving=True) for _ in range(400)]
+    # A downpour of one layer is rare otherwise.
+    sparse = [one for one in showers if len(one.layers) == 1 and one.drops is None]
+    assert 0.18 < len(sparse) / len(showers) < 0.32
+    streaks = [render(np.full((96, 96, 3), 90, np.uint8), one, rng).streaks for one in sparse]
+    assert np.median([(one > 8 / 255).mean() for one in streaks]) < 0.03
+    assert np.median([one.max() for one in streaks if one.any()]) > 20 / 255
 
 
 class TestRainClip:
