@@ -100,7 +100,7 @@ class PictureClip(ClipSource):
         duration: float | None = None,
     ):
         rate = rate or PICTURE_RATE
-        self._frames = FolderFrames(folder, None, None)
+        self._frames = FolderFrames(folder)
         first = round(start * rate)
         last = None if duration is None else first + max(1, round(duration * rate))
         self._part = slice(first, last)

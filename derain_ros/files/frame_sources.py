@@ -43,7 +43,7 @@ class FolderFrames:
     :func:`derain_ros.files.pairs.match_pictures`.
     """
 
-    def __init__(self, rainy: Path, derained: Path | None, clean: Path | None):
+    def __init__(self, rainy: Path, derained: Path | None = None, clean: Path | None = None):
         self._folders = {'rainy': rainy, 'derained': derained, 'clean': clean}
         self._pictures = match_pictures(rainy, {
             version: path for version, path in self._folders.items()
@@ -74,19 +74,6 @@ class FolderFrames:
                 yield BadPair(shown, printable(str(error)))
             else:
                 yield FrameSet(shown, None, **images, position=position)
-
-
-class FolderPairs(FolderFrames):
-    """Pairs of rainy and clean images: of the same name in two folders, or two files."""
-
-    def __init__(self, rainy: Path, clean: Path):
-        super().__init__(rainy, None, clean)
-
-    def describe(self) -> dict:
-        """Return the folders."""
-        described = super().describe() | {'kind': 'pictures'}
-        del described['derained']
-        return described
 
 
 class BagFrames:
@@ -146,22 +133,23 @@ class BagFrames:
                                for name in names.values() if not single[name]))
         self._repeated = {
             version: frames[name] - len(single[name]) for version, name in names.items()}
-        self._left_out = {
-            version: frames[name] - len(self._common) for version, name in names.items()}
+        self._unpaired = {
+            version: len(single[name]) - len(self._common) for version, name in names.items()}
         self.notes += [
-            printable(f'{names[version]}: {count} frames have no unique stamp that all topics '
-                      'have; they are left out')
-            for version, count in self._left_out.items() if count]
+            printable(f'{name}: {count} frames have no unique stamp that all topics have; they '
+                      'are left out')
+            for name in names.values() if (count := frames[name] - len(self._common))]
 
     def __len__(self) -> int:
         return len(self._common)
 
     def describe(self) -> dict:
-        """Return the bag, its topics, and how many frames were left out."""
+        """Return the bag, its topics, and how many frames were left out, for a run file."""
         topics = {f'{version}_topic': (version in self._topics and printable(
             self._topics[version])) or None for version in ('rainy', 'derained', 'clean')}
         return {'kind': 'bag', 'bag': printable(str(self._bag)), **topics,
-                'left_out': dict(self._left_out)}
+                **{f'unpaired_{version}': count for version, count in self._unpaired.items()},
+                **{f'repeated_{version}': count for version, count in self._repeated.items()}}
 
     def has(self, version: str) -> bool:
         """Return whether there is a topic of a version."""
@@ -206,22 +194,6 @@ class BagFrames:
         if 'rain_mask' in images:
             images['rain_mask'] = np.ascontiguousarray(images['rain_mask'][..., 0])
         return FrameSet(name, stamp, **images, position=position)
-
-
-class BagPairs(BagFrames):
-    """Pairs of rainy and clean frames of a rosbag2; see :class:`BagFrames`."""
-
-    def __init__(self, bag: Path, rainy_topic: str, clean_topic: str):
-        super().__init__(bag, rainy_topic, clean_topic=clean_topic, take_derained=False)
-
-    def describe(self) -> dict:
-        """Return the bag, its topics, and how many frames were left out."""
-        described = super().describe()
-        del described['derained_topic'], described['left_out']
-        for version, repeated in self._repeated.items():
-            described[f'unpaired_{version}'] = self._left_out[version] - repeated
-            described[f'repeated_{version}'] = repeated
-        return described
 
 
 FrameSource = FolderFrames | BagFrames
