@@ -87,6 +87,15 @@ def test_missing_input_is_one_line_without_traceback(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_name_that_the_output_cannot_represent_is_escaped(tmp_path):
+    picture = tmp_path / 'dry.png'
+    cv2.imwrite(str(picture), np.zeros((48, 64, 3), np.uint8))
+    result = _run('rain', str(picture), '-o', str(tmp_path / 'nässe'),
+                  env=os.environ | {'PYTHONIOENCODING': 'ascii'})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'1 of 1 pictures in rain to {tmp_path}/n\\xe4sse\n'
+
+
 @pytest.mark.parametrize('option, value', [
     ('--model', 'mega'), ('--model', 'none.onnx'), ('--engine', 'steam'), ('--precision', 'f61')])
 def test_unknown_model_or_engine_is_named(option, value, tmp_path, capsys):
