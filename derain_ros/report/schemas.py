@@ -55,8 +55,8 @@ _Source = _record(
 
 _BagRun = _record(
     'BagRun', _Run, model=_KnownFacts, strength=_Number,
-    source=_record('SourceBag', _Bag, damage=_record(
-        'Damage', file=str, offset=_Count | None, reason=str) | None),
+    source=_record('SourceBag', _Bag, damages=list[_record(
+        'Damage', file=str, offset=_Count | None, reason=str, lost=_Count | None)]),
     output=_record('WrittenBag', _Bag, messages=_Count),
     every=_Count, workers=_Count, **_figures('start_s', 'duration_s', 'frames_per_second'),
     cameras=list[_record(
