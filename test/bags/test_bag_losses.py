@@ -217,9 +217,10 @@ def test_derained_frames_of_cameras_of_one_namespace_are_found(tmp_path, derain)
     told = derain('video', tmp_path / 'left', '-o', tmp_path / 'w.avi', '--topic', '/image_right',
                   '--derained-topic').err
     assert 'frames of /image_right, but may belong to /image_left' in told
-    told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'other', '--json',
-                  tmp_path / 'other' / 'run.json', status=2).err
-    assert 'name a file outside it' in told and not (tmp_path / 'other').exists()
+    other = tmp_path / 'other'
+    for file in (other / 'run.json', other):
+        told = derain('bag', tmp_path / 'in', '-o', other, '--json', file, status=2).err
+        assert 'name a file outside it' in told and not other.exists()
 
 
 def test_messages_of_no_topic_are_told(tmp_path):
