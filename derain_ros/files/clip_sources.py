@@ -179,12 +179,12 @@ class BagClip(ClipSource):
         if not chosen:
             raise FileError(f'{bag}: no frame on {self._topic} in the requested seconds; '
                             f'its frames span {(rows[-1][0] - rows[0][0]) / 1e9:.1f} s')
-        count, notes = len(chosen), []
+        count, notes = len(chosen), recording.notes
         self._derained: BagFrames | None = None
         if derained_topic is not None:
             self._derained = BagFrames(bag, self._topic, derained_topic)
             self.has_derained, self.has_masks = True, self._derained.has_masks()
-            notes += self._derained.notes
+            notes = self._derained.notes
             count = min(count, len(self._derained))
         stamps = {stamp for _, stamp in rows}
         self._outside = {show_time(stamp) for stamp in (

@@ -111,10 +111,11 @@ class BagFrames:
             others = {topic.removesuffix('/compressed') for topic in images
                       if output_namespace(topic) == namespace} - {
                           topic.removesuffix('/compressed') for topic in names.values()}
-            self.notes = [printable(
-                f'{usual} is taken for the derained frames of {rainy}, but may belong to '
-                f'{", ".join(sorted(others))}; choose others with --derained-topic')
-            ] if guessed and others and names.get('derained') == f'{namespace}/image' else []
+            self.notes = list(recording.notes)
+            if guessed and others and names.get('derained') == f'{namespace}/image':
+                self.notes.append(printable(
+                    f'{usual} is taken for the derained frames of {rainy}, but may belong to '
+                    f'{", ".join(sorted(others))}; choose others with --derained-topic'))
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
             self._bits = bits_of(recording, rainy)
