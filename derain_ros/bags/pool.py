@@ -137,7 +137,7 @@ def cluster_pool(scheduler: str) -> Iterator[Pool]:
 
     try:
         client = Client(scheduler, timeout='10s')
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError) as error:
         raise BagError(f'{scheduler}: no Dask scheduler answers ({error}); start one with '
                        '`dask scheduler`, see docs/fleet.md') from error
     with client:

@@ -308,7 +308,7 @@ def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, str, Origin | None
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
     """Copy a file to the current position of another, inside the kernel if possible."""
     place, done = target.tell(), 0
-    with suppress(AttributeError, OSError):  # across file systems, or not supported
+    with suppress(OSError):  # across file systems, or not supported
         while done < size and (count := os.copy_file_range(
                 source.fileno(), target.fileno(), min(size - done, _COPY_BYTES),
                 offset_src=done, offset_dst=place + done)):
