@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derain_ros.bench import MODULES, SCENARIOS, WITHOUT_ROS
-from derain_ros.commands import find_clip, print_error, told
+from derain_ros.commands import UsageError, find_clip, print_error, told
 from derain_ros.commands.arguments import positive_number, size_in_pixels
 from derain_ros.commands.frame_options import check_outputs
 from derain_ros.replacing import replace_file
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     own = args.models or args.peer or args.profile or args.plot or args.kernels != 'plain'
     if 'engine' not in args.only and own:
-        raise UserError(
+        raise UsageError(
             '--models, --kernels, --peer, --profile and --plot are for the scenario engine')
     check_outputs(args.json, args.plot)
     if args.plot:
