@@ -123,7 +123,7 @@ def find_image_topic(name: str, images: Sequence[str], bag: object = 'the bag') 
         if candidate in images:
             return candidate
     raise BagError(f'{name} is not an image topic of {bag}; those are: '
-                   f'{", ".join(sorted(images)) or "none"}')
+                   f'{", ".join(sorted(images))}')
 
 
 def choose_cameras(

@@ -13,7 +13,7 @@ import numpy as np
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import find_image_topic
+from derain_ros.bags.topics import find_image_topic, image_topics
 from derain_ros.files import FileError
 from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, damages_of
 from derain_ros.files.image_files import PictureReader
@@ -163,10 +163,10 @@ class BagClip(ClipSource):
     ):
         self._bag = bag
         with Recording(bag) as recording:
-            images = recording.image_topics
+            images = image_topics(recording.topics, bag)
             if topic is None and len(images) != 1:
                 raise BagError(f'--topic is missing; image topics of {bag}: '
-                               f'{", ".join(images) or "none"}')
+                               f'{", ".join(sorted(images))}')
             self._topic = find_image_topic(
                 images[0] if topic is None else topic, images, bag)
             rows = [(time, header_stamp(data)) for _, time, data in recording.read(self._topic)]
