@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     with refusing():
         source = FolderFrames(args.rainy, clean=args.clean) if args.bag is None else BagFrames(
             args.bag, args.rainy_topic, clean_topic=args.clean_topic, take_derained=False)
-    print_notes(*(source.notes if args.bag else ()))
+    print_notes(*source.notes)
     names = list(dict.fromkeys([args.model, *args.against]))
     clip = args.clip or args.bag is not None
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Sources of rainy frames, with their derained and clean versions where available."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,9 +39,11 @@ class FrameSet:
 class FolderFrames:
     """Images of the same name in folders of rainy, derained and clean images, or None.
 
-    Raises FileError if an image has no partner, or a folder holds no images; see
-    :func:`derain_ros.files.pairs.match_pictures`.
+    There are no ``notes`` on it. Raises FileError if an image has no partner, or a folder holds no
+    images; see :func:`derain_ros.files.pairs.match_pictures`.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(self, rainy: Path, derained: Path | None = None, clean: Path | None = None):
         self._folders = {'rainy': rainy, 'derained': derained, 'clean': clean}
