@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -197,6 +198,22 @@ def test_without_metadata_packed_messages_are_told_by_themselves(storage, tmp_pa
     _derain(source, tmp_path / 'out', engine)
     assert messages_on(
         read_bag(tmp_path / 'out'), *{row.topic for row in expected}) == expected
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_bag_of_more_files_than_may_be_open(storage, tmp_path):
+    source = write_bag(tmp_path / 'in', drive(), storage)
+    file = next(path for path in source.iterdir() if path.suffix != '.yaml')
+    (source / 'metadata.yaml').unlink()
+    for number in range(100):
+        (source / f'{number}{file.suffix}').hardlink_to(file)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        with Recording(source) as recording:
+            assert len(list(recording.read())) == 101 * len(drive())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_bags_in_the_folders_of_a_bag_are_named(tmp_path, derain):
