@@ -140,4 +140,4 @@ _DetectionsRun = _record(
     **dict.fromkeys(('helped', 'hurt', 'same'), _Count))
 
 SCHEMAS = {'bag': _BagRun, 'pairs': _PairsRun, 'replay': _ReplayRun, 'detections': _DetectionsRun}
-"""Types by kind of run file; see :data:`derain_ros.files.run_files.KINDS`."""
+"""Types by kind of run file: ``derain bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
