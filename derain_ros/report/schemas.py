@@ -9,6 +9,9 @@ _Number = Annotated[float, Meta(ge=-1e19, le=1e19)]
 _Whole = Annotated[int, Meta(ge=-2**63, le=2**63 - 1)]
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Figure = _Number | None
+PERCENTILES = ('p50', 'p90', 'p95', 'p99', 'max')
+COUNTS = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
+          'passed_through')
 _FACTS = ('model', 'file', 'sha256', 'engine', 'device', 'precision')
 
 
@@ -83,10 +86,8 @@ _PairsRun = _record(
             clean_psnr=(_Figure, None), clean_mask_coverage=(_Figure, None))],
     )], Meta(min_length=1)])
 
-_Spread = _record('Spread', **_figures('p50', 'p90', 'p95', 'p99', 'max'))
-_Counts = _record('Counts', **dict.fromkeys(
-    ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
-     'passed_through'), (_Count | None, None)))
+_Spread = _record('Spread', **_figures(*PERCENTILES))
+_Counts = _record('Counts', **dict.fromkeys(COUNTS, (_Count | None, None)))
 _Pacing = _record('Pacing', kept=bool)
 _ReplayRun = _record(
     'ReplayRun', _Run, model=Facts, bag=_Bag,
