@@ -105,7 +105,9 @@ def open_video(source: Path) -> Iterator[av.container.InputContainer]:
             if source.is_file() and not source.stat().st_size:
                 raise FileError(f'{source}: the file is empty')
             file = stack.enter_context(source.open('rb'))
-            container = stack.enter_context(av.open(_name_for_ffmpeg(file)))
+            # A title may be in any encoding, as those of old cameras and editors.
+            container = stack.enter_context(av.open(
+                _name_for_ffmpeg(file), metadata_errors='replace'))
         except (OSError, av.error.FFmpegError) as error:
             raise FileError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read '
                              f'({error.strerror})') from error
