@@ -291,7 +291,8 @@ class VideoFile:
             return
         name = found.codec_context.codec.canonical_name if found.codec_context else 'unknown'
         # An .avi has no channel layout, but an .mp4 needs one.
-        layout = _LAYOUTS.get(found.layout.name, found.layout.name) if found.layout else ''
+        layout = found.layout.name if found.codec_context and found.layout else ''
+        layout = _LAYOUTS.get(layout, layout)
         if name not in self._output.supported_codecs or (
                 name.startswith('pcm') and layout.endswith(' channels')):
             self.notes.append(f'the sound ({name}) is left out, as it does not fit into '

@@ -129,6 +129,9 @@ def test_sound_that_does_not_fit_is_named(tmp_path):
     source = write_with_sound(tmp_path / 'in.mkv', codec='libopus')
     summary = _copy(source, tmp_path / 'out.avi')
     assert 'the sound (opus) is left out, as it does not fit into .avi' in summary.notes
+    source.write_bytes(source.read_bytes().replace(b'A_OPUS', b'A_NONE'))
+    summary = _copy(source, tmp_path / 'out.mp4')
+    assert 'the sound (unknown) is left out, as it does not fit into .mp4' in summary.notes
 
 
 def test_sound_of_an_old_avi_goes_into_an_mp4(tmp_path):
