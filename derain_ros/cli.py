@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import signal
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # OpenCV would print errors about damaged files to stderr in addition to our own message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+    # The name of a file may have letters that a terminal or pipe of another encoding lacks.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     # Log messages, such as on files that are left out, are shown as notes to the user.
     notes = logging.Handler()
     notes.emit = lambda record: print_notes(record.getMessage())

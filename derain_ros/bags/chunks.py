@@ -80,7 +80,7 @@ def settle_on_disk(stream: BinaryIO, start: int, size: int) -> None:
     new pages costs more than reusing old ones, and pages that others need would be evicted.
     """
     os.fdatasync(stream.fileno())
-    if size and hasattr(os, 'posix_fadvise'):
+    if size:
         os.posix_fadvise(stream.fileno(), start, size, os.POSIX_FADV_DONTNEED)
 
 

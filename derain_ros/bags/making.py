@@ -122,7 +122,8 @@ def make_bag(
     # The engine uses all cores; idle OpenCV threads would get in its way.
     cv2.setNumThreads(1)
     try:
-        with Workplace(plan.destination) as place:
+        place = Workplace(plan.destination)
+        with place.locked():
             making = Making(plan, maker, place)
             try:
                 place.claim(making.fingerprint(options))

@@ -7,7 +7,6 @@ import, so it is imported where it is used.
 """
 
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from derain_ros.bags.workplace import file_facts
 from derain_ros.text import UserError
 
 _BUFFER = 1 << 18
+_opened: dict[str, tuple[Any, ExitStack, Any]] = {}
 
 
 class Pool:
@@ -51,7 +51,6 @@ class Pool:
         scheduler is gone.
         """
         from distributed import as_completed
-        from distributed.comm import CommClosedError
 
         token = uuid.uuid4().hex
         # The plan may be large and there are many segments: one task holds it for all of them.
@@ -64,7 +63,7 @@ class Pool:
         try:
             for task in as_completed(tasks):
                 yield self._result(task.result)
-        except (CommClosedError, OSError) as error:
+        except OSError as error:  # CommClosedError is one
             raise _gone(error) from error
         finally:
             with suppress(Exception):  # the scheduler may be gone
@@ -138,7 +137,7 @@ def cluster_pool(scheduler: str) -> Iterator[Pool]:
 
     try:
         client = Client(scheduler, timeout='10s')
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError) as error:
         raise BagError(f'{scheduler}: no Dask scheduler answers ({error}); start one with '
                        '`dask scheduler`, see docs/fleet.md') from error
     with client:
@@ -180,10 +179,9 @@ def do_segment(task: tuple[BagPlan, Maker], number: int, folder: Path) -> int:
 
 def _kept(name: str, wanted: Any, make: Callable[[], Any]) -> Any:
     """Return what a context manager yields; it is kept open until ``wanted`` changes."""
-    kept = vars(sys.modules[__name__]).setdefault('_open', {})
-    if name not in kept or kept[name][0] != wanted:
-        if name in kept:
-            kept.pop(name)[1].close()
+    if name not in _opened or _opened[name][0] != wanted:
+        if name in _opened:
+            _opened.pop(name)[1].close()
         stack = ExitStack()
-        kept[name] = wanted, stack, stack.enter_context(make())
-    return kept[name][2]
+        _opened[name] = wanted, stack, stack.enter_context(make())
+    return _opened[name][2]

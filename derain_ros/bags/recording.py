@@ -1,6 +1,7 @@
 """Read a rosbag2, intact or damaged: its topics, and the messages of any time range."""
 
 import heapq
+import resource
 import tempfile
 from array import array
 from collections import Counter
@@ -241,6 +242,9 @@ class Recording:
             raise BagError(
                 f'{source}: holds no metadata.yaml of a bag and no .mcap or .db3 file')
         self.storage = storage_of(files[0]) or 'sqlite3'
+        # A bag may have thousands of files, which stay open; the usual limit is 1024.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         for path in files:
             try:
                 self._add_file(path, scratch)

@@ -35,6 +35,7 @@ from mcap.records import (
 )
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2.metadata import dump_qos_v8
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from ruamel.yaml import YAML
 
 from derain_ros import __version__
@@ -47,7 +48,6 @@ from derain_ros.bags.chunks import (
 )
 from derain_ros.bags.mcap_file import MAGIC
 from derain_ros.bags.recording import Origin
-from derain_ros.bags.sqlite_file import TABLES
 
 _BUFFER = 1 << 18
 _COPY_BYTES = 1 << 26
@@ -212,9 +212,8 @@ class SqliteResult:
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         database.execute('PRAGMA synchronous = NORMAL')
         if not database.execute('PRAGMA table_info(messages)').fetchall():
-            database.execute('BEGIN')
-            for table in TABLES:
-                database.execute(table)
+            # These tables both Humble and Jazzy can read.
+            database.executescript(f'BEGIN; {Sqlite3Writer.SQLITE_SCHEMA}')
             for key, schema in _schemas(topics).items():
                 digest = next(topic.digest for topic in topics if _schema_key(topic) == key)
                 database.execute(
@@ -309,7 +308,7 @@ def _schemas(topics: Sequence[Connection]) -> dict[tuple[str, str, Origin | None
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
     """Copy a file to the current position of another, inside the kernel if possible."""
     place, done = target.tell(), 0
-    with suppress(AttributeError, OSError):  # across file systems, or not supported
+    with suppress(OSError):  # across file systems, or not supported
         while done < size and (count := os.copy_file_range(
                 source.fileno(), target.fileno(), min(size - done, _COPY_BYTES),
                 offset_src=done, offset_dst=place + done)):

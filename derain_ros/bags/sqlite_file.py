@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
+
 from derain_ros.bags.damage import Damage, DamageError, why
 from derain_ros.bags.mcap_file import Message
 from derain_ros.bags.staging import staged, with_log
@@ -19,22 +21,6 @@ from derain_ros.text import printable
 
 LEAST, MOST = -2**63, 2**63 - 1
 """Smallest and largest SQLite integer."""
-
-TABLES = (
-    'CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL)',
-    'CREATE TABLE metadata(id INTEGER PRIMARY KEY, metadata_version INTEGER NOT NULL,'
-    ' metadata TEXT NOT NULL)',
-    'CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,'
-    ' serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL,'
-    ' type_description_hash TEXT NOT NULL)',
-    'CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT NOT NULL,'
-    ' encoding TEXT NOT NULL, encoded_message_definition TEXT NOT NULL,'
-    ' type_description_hash TEXT NOT NULL)',
-    'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL,'
-    ' timestamp INTEGER NOT NULL, data BLOB NOT NULL)',
-    'CREATE INDEX timestamp_idx ON messages (timestamp ASC)',
-    "INSERT INTO schema(schema_version, ros_distro) VALUES (4, 'rosbags')")
-"""The tables that rosbags creates, in a layout that both Humble and Jazzy read."""
 
 _TOPICS = ('id', 'name', 'type', 'serialization_format', 'offered_qos_profiles',
            'type_description_hash')
@@ -219,9 +205,8 @@ def _salvage(source: sqlite3.Connection, path: Path, copy: Path) -> Damage | Non
     try:
         with closing(sqlite3.connect(copy)) as target:
             # No journal: after an interruption the copy is made again from scratch.
-            target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF')
-            for table in TABLES:
-                target.execute(table)
+            target.executescript('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;'
+                                 + Sqlite3Writer.SQLITE_SCHEMA)
             for row in topics:
                 target.execute('INSERT OR IGNORE INTO topics VALUES (?,?,?,?,?,?)', row)
             with suppress(sqlite3.Error):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 from derain_ros.bags.damage import BagError, Damage, DamageError, why
 from derain_ros.bags.mcap_file import zstd
@@ -36,7 +37,7 @@ def staged(
     facts = [[found.stat().st_size, found.stat().st_mtime_ns] for found in (path, *beside)]
     scratch.mkdir(parents=True, exist_ok=True)
     with (scratch / f'{name}.lock').open('w') as stream:
-        lock(stream.fileno(), scratch)
+        lock(stream, scratch)
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(note.read_text())
             if known['source'] == facts and copy.is_file():
@@ -55,10 +56,10 @@ def staged(
         return copy, damage
 
 
-def lock(descriptor: int, folder: Path, how: int = fcntl.LOCK_EX) -> None:
+def lock(stream: TextIO, folder: Path, how: int = fcntl.LOCK_EX) -> None:
     """Lock an open file as flock does; raises BagError if its folder has no locks."""
     try:
-        fcntl.flock(descriptor, how)
+        fcntl.flock(stream, how)
     except BlockingIOError:
         raise
     except OSError as error:

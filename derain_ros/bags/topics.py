@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from rosbags.interfaces import (
     Connection,
@@ -123,7 +123,7 @@ def find_image_topic(name: str, images: Sequence[str], bag: object = 'the bag') 
         if candidate in images:
             return candidate
     raise BagError(f'{name} is not an image topic of {bag}; those are: '
-                   f'{", ".join(sorted(images)) or "none"}')
+                   f'{", ".join(sorted(images))}')
 
 
 def choose_cameras(
@@ -163,10 +163,10 @@ def choose_cameras(
     return tuple(cameras)
 
 
-@lru_cache(maxsize=1)
+@cache
 def message_types() -> Typestore:
-    """Return the message types for images read and written; they are the same in Humble."""
-    return get_typestore(Stores.ROS2_JAZZY)
+    """Return the common interfaces of Humble; those of images are the same in later ones."""
+    return get_typestore(Stores.ROS2_HUMBLE)
 
 
 class TopicList:
@@ -216,7 +216,7 @@ def _defined(connection: Connection) -> Connection:
     filled in, and any other type gets an empty definition with a comment that says so.
     """
     definition, digest = connection.msgdef.data, connection.digest
-    common = _common_types()
+    common = message_types()
     if definition:
         idl = connection.msgdef.format is MessageDefinitionFormat.IDL
         if idl and not definition.startswith(f'{_SEPARATOR}IDL: '):
@@ -224,20 +224,14 @@ def _defined(connection: Connection) -> Connection:
             definition = f'{_SEPARATOR}IDL: {connection.msgtype}\n{definition}'
         digest = digest or _digest(connection.msgtype, definition)
     elif connection.msgtype in common.fielddefs:
-        types = message_types() if connection.msgtype == IMAGE and not connection.id else common
-        definition = types.generate_msgdef(connection.msgtype, ros_version=2)[0]
-        digest = types.hash_rihs01(connection.msgtype)
+        definition = common.generate_msgdef(connection.msgtype, ros_version=2)[0]
+        digest = common.hash_rihs01(connection.msgtype)
     else:
         definition = _UNDEFINED
         digest = _digest(connection.msgtype, definition)
     idl = definition.startswith(f'{_SEPARATOR}IDL: ')
     kind = MessageDefinitionFormat.IDL if idl else MessageDefinitionFormat.MSG
     return connection._replace(msgdef=MessageDefinition(kind, definition), digest=digest)
-
-
-@lru_cache(maxsize=1)
-def _common_types() -> Typestore:
-    return get_typestore(Stores.ROS2_HUMBLE)
 
 
 def _digest(msgtype: str, definition: str) -> str:

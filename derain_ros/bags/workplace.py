@@ -4,9 +4,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +23,36 @@ _BEFORE_THE_PLAN = {'lock', SCRATCH}
 
 
 class Workplace:
-    """The folder ``OUT.partial`` of an unfinished bag, locked while this context is open.
+    """The folder ``OUT.partial`` of an unfinished bag.
 
     ``records`` is for the records of the segments in the result. ``bodies`` is the folder of
     segments written by other processes; its name depends on the request, so that a stray process
-    of an earlier one cannot write into it. Raises BagError if another run holds the lock, or the
-    folder cannot be created or locked.
+    of an earlier one cannot write into it.
     """
 
     def __init__(self, destination: Path):
         self.destination = destination
         self.path = partial_of(destination)
         self.records, self.bodies = self.path / 'done', self.path / 'segments'
-        self._lock = -1
 
-    def __enter__(self) -> 'Workplace':
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder, and lock it for the duration of the block.
+
+        Raises BagError if another run holds the lock, or the folder cannot be created or locked.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / 'lock', os.O_RDWR | os.O_CREAT, 0o644)
+            stream = (self.path / 'lock').open('w')
         except OSError as error:
             raise BagError(f'{self.path}: {error.strerror or error}') from error
-        try:
-            lock(self._lock, self.path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.__exit__()
-            raise BagError(
-                f'{self.path}: another run is working there; wait for it, or name another '
-                'folder') from error
-        except BagError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        with stream:
+            try:
+                lock(stream, self.path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BagError(f'{self.path}: another run is working there; wait for it, or name '
+                               'another folder') from error
+            yield
 
     def claim(self, fingerprint: Mapping[str, Any]) -> None:
         """Begin the work, or resume it.

@@ -109,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
         if args.json and not bags.plan:
             raise UsageError('--json is for one bag; IN is a folder of bags')
         if args.json:
-            if args.output.resolve() in args.json.resolve().parents:
-                raise UsageError(f'--json {args.json}: is inside OUT, which is only created when '
+            if args.json.resolve().is_relative_to(args.output.resolve()):
+                raise UsageError(f'--json {args.json}: is in OUT, which is only created when '
                                  'complete; name a file outside it')
             check_output(args.json)
     with open_engine(args) as engine:

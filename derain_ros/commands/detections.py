@@ -120,7 +120,7 @@ def _open(
         print_notes(*(labels.notes if labels else ()))
         source = FolderFrames(args.rainy, args.derained, args.clean) if args.bag is None else (
             BagFrames(args.bag, args.rainy_topic, args.derained_topic, args.clean_topic))
-        print_notes(*(source.notes if args.bag else ()))
+        print_notes(*source.notes)
         return source, Detector(description), labels, classes
 
 

@@ -54,7 +54,7 @@ from derain_ros.engines.model_facts import model_facts
 from derain_ros.evaluation.pair_evaluation import Evaluation, ModelScores, evaluate, evaluate_bag
 from derain_ros.evaluation.sweep import SWEEPS, conclude, sweep
 from derain_ros.files import check_folder
-from derain_ros.files.frame_sources import BagPairs, FolderFrames, FolderPairs, FrameSet
+from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet
 from derain_ros.files.pairs import BadPair
 from derain_ros.replacing import replace_file
 from derain_ros.text import UserError
@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
     check_sources(args, ('rainy', 'clean'), ('rainy', 'clean'))
     _check_outputs(args)
     with refusing():
-        source = FolderPairs(args.rainy, args.clean) if args.bag is None else BagPairs(
-            args.bag, args.rainy_topic, args.clean_topic)
-    print_notes(*(source.notes if args.bag else ()))
+        source = FolderFrames(args.rainy, clean=args.clean) if args.bag is None else BagFrames(
+            args.bag, args.rainy_topic, clean_topic=args.clean_topic, take_derained=False)
+    print_notes(*source.notes)
     names = list(dict.fromkeys([args.model, *args.against]))
     clip = args.clip or args.bag is not None
     with ExitStack() as stack:
@@ -155,7 +155,7 @@ def _sweep(args: argparse.Namespace) -> int:
         raise UsageError('--sweep renders single pictures; leave --clip out')
     _check_outputs(args)
     with refusing():
-        frames = FolderFrames(args.clean, None, None)
+        frames = FolderFrames(args.clean)
     bad: dict[str, str] = {}
 
     def readable() -> Iterator[FrameSet]:

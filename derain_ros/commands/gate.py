@@ -29,6 +29,7 @@ from derain_ros.commands import (
     UsageError,
     add_engine_options,
     open_engine,
+    print_notes,
     printable,
     refusing,
     report_failed,
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         for name, open_source in clips:
             try:
                 source = open_source()
+                print_notes(*source.notes)
                 with slow_bar(source.facts.frames, 'frame', name) as bar:
                     trials[name] = try_gate(
                         source, engine, settings, intensities=args.rain, every=args.every,

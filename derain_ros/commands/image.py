@@ -16,7 +16,6 @@ exit status: 0 all done, 1 some images failed (each is named), 2 wrong arguments
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from derain_ros.commands import (
     add_engine_options,
     add_strength_option,
     open_engine,
+    print_error,
     printable,
     progress_bar,
     refusing,
@@ -67,6 +67,6 @@ def report_images(results: Iterable[str | None], count: int) -> int:
         for error in results:
             if error:
                 failed += 1
-                bar.write(f'derain: error: {printable(error)}', file=sys.stderr)
+                print_error(printable(error))
             bar.update()
     return failed

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from derain_ros.commands import UsageError, refusing
+from derain_ros.commands import UsageError, print_notes, refusing
 from derain_ros.commands.arguments import between
 
 _MEBIBYTE = 2**20
@@ -44,11 +44,10 @@ def run(args: argparse.Namespace) -> int:
             args.photos, args.output, limit=int(args.limit * _MEBIBYTE),
             attribution=args.attribution,
             progress=lambda line: print(f'derain: {line}', file=sys.stderr, flush=True))
-    for name in done.unreadable:
-        print(f'derain: {args.photos / name}: not readable, left out', file=sys.stderr)
+    print_notes(*(f'{args.photos / name}: not readable, left out' for name in done.unreadable))
     if done.attribution is None:
-        print(f'derain: {args.photos} has no ATTRIBUTION file, so the pack has no credits; name '
-              'one with --attribution FILE', file=sys.stderr)
+        print_notes(f'{args.photos} has no ATTRIBUTION file, so the pack has no credits; name one '
+                    'with --attribution FILE')
     reduced = f', long sides reduced to {done.longest} px' if done.longest else ''
     print(f'{args.output}: {done.pictures} pictures of {done.scenes} scenes, '
           f'{done.size / _MEBIBYTE:.1f} MiB{reduced}')

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from derain_ros.commands import refusing
+from derain_ros.replacing import replace_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
         if args.output is None:
             sys.stdout.write(text)
         else:
-            args.output.write_text(text, encoding='utf-8')
+            replace_file(args.output, text)
     return 0

@@ -23,7 +23,7 @@ from derain_ros.evaluation.rain_metrics import (
     streak_energy,
     summarise,
 )
-from derain_ros.files.frame_sources import BagPairs, FrameSet, FrameSource
+from derain_ros.files.frame_sources import BagFrames, FrameSet, FrameSource
 from derain_ros.files.pairs import BadPair
 from derain_ros.files.run_files import run_head, write_run
 from derain_ros.images.memory import Memory
@@ -125,7 +125,7 @@ def evaluate_bag(
     a line. Raises UserError if the bag cannot be read or has no pair, an engine fails, or the file
     cannot be written.
     """
-    source = BagPairs(bag, rainy_topic, clean_topic)
+    source = BagFrames(bag, rainy_topic, clean_topic=clean_topic, take_derained=False)
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(create_engine(engine, name, precision=precision)))
                   for name in models]

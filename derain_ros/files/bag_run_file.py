@@ -23,12 +23,12 @@ def bag_figures(
     ``resumed_segments`` and ``host`` differ between two runs.
     """
     frames = summary.made.total() + summary.failed.total() - summary.resumed_frames
-    damage = asdict(summary.damages[0]) if summary.damages else None
     return {
         **run_head('bag'), 'model': asdict(model_facts(engine.info.model, engine)),
         'strength': strength, 'mask': mask,
         'source': {**bag_facts(plan.source, progress), 'storage': plan.source_storage,
-                   'messages': plan.message_count, 'damage': damage},
+                   'messages': plan.message_count,
+                   'damages': [asdict(damage) for damage in summary.damages]},
         'output': {**bag_facts(plan.destination, progress), 'storage': plan.storage,
                    'messages': summary.written},
         'start_s': plan.start_s, 'duration_s': plan.duration_s, 'every': plan.every,

@@ -13,7 +13,7 @@ import numpy as np
 from derain_ros.bags.damage import BagError, show_time
 from derain_ros.bags.frames import bits_of, decode_frame, header_stamp
 from derain_ros.bags.recording import Recording
-from derain_ros.bags.topics import find_image_topic
+from derain_ros.bags.topics import find_image_topic, image_topics
 from derain_ros.files import FileError
 from derain_ros.files.frame_sources import BagFrames, FolderFrames, FrameSet, damages_of
 from derain_ros.files.image_files import PictureReader
@@ -100,7 +100,7 @@ class PictureClip(ClipSource):
         duration: float | None = None,
     ):
         rate = rate or PICTURE_RATE
-        self._frames = FolderFrames(folder, None, None)
+        self._frames = FolderFrames(folder)
         first = round(start * rate)
         last = None if duration is None else first + max(1, round(duration * rate))
         self._part = slice(first, last)
@@ -163,10 +163,10 @@ class BagClip(ClipSource):
     ):
         self._bag = bag
         with Recording(bag) as recording:
-            images = recording.image_topics
+            images = image_topics(recording.topics, bag)
             if topic is None and len(images) != 1:
                 raise BagError(f'--topic is missing; image topics of {bag}: '
-                               f'{", ".join(images) or "none"}')
+                               f'{", ".join(sorted(images))}')
             self._topic = find_image_topic(
                 images[0] if topic is None else topic, images, bag)
             rows = [(time, header_stamp(data)) for _, time, data in recording.read(self._topic)]
@@ -179,12 +179,12 @@ class BagClip(ClipSource):
         if not chosen:
             raise FileError(f'{bag}: no frame on {self._topic} in the requested seconds; '
                             f'its frames span {(rows[-1][0] - rows[0][0]) / 1e9:.1f} s')
-        count, notes = len(chosen), []
+        count, notes = len(chosen), recording.notes
         self._derained: BagFrames | None = None
         if derained_topic is not None:
             self._derained = BagFrames(bag, self._topic, derained_topic)
             self.has_derained, self.has_masks = True, self._derained.has_masks()
-            notes += self._derained.notes
+            notes = self._derained.notes
             count = min(count, len(self._derained))
         stamps = {stamp for _, stamp in rows}
         self._outside = {show_time(stamp) for stamp in (

@@ -1,6 +1,6 @@
 """Sources of rainy frames, with their derained and clean versions where available."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,11 +39,13 @@ class FrameSet:
 class FolderFrames:
     """Images of the same name in folders of rainy, derained and clean images, or None.
 
-    Raises FileError if an image has no partner, or a folder holds no images; see
-    :func:`derain_ros.files.pairs.match_pictures`.
+    There are no ``notes`` on it. Raises FileError if an image has no partner, or a folder holds no
+    images; see :func:`derain_ros.files.pairs.match_pictures`.
     """
 
-    def __init__(self, rainy: Path, derained: Path | None, clean: Path | None):
+    notes: Sequence[str] = ()
+
+    def __init__(self, rainy: Path, derained: Path | None = None, clean: Path | None = None):
         self._folders = {'rainy': rainy, 'derained': derained, 'clean': clean}
         self._pictures = match_pictures(rainy, {
             version: path for version, path in self._folders.items()
@@ -74,19 +76,6 @@ class FolderFrames:
                 yield BadPair(shown, printable(str(error)))
             else:
                 yield FrameSet(shown, None, **images, position=position)
-
-
-class FolderPairs(FolderFrames):
-    """Pairs of rainy and clean images: of the same name in two folders, or two files."""
-
-    def __init__(self, rainy: Path, clean: Path):
-        super().__init__(rainy, None, clean)
-
-    def describe(self) -> dict:
-        """Return the folders."""
-        described = super().describe() | {'kind': 'pictures'}
-        del described['derained']
-        return described
 
 
 class BagFrames:
@@ -124,10 +113,11 @@ class BagFrames:
             others = {topic.removesuffix('/compressed') for topic in images
                       if output_namespace(topic) == namespace} - {
                           topic.removesuffix('/compressed') for topic in names.values()}
-            self.notes = [printable(
-                f'{usual} is taken for the derained frames of {rainy}, but may belong to '
-                f'{", ".join(sorted(others))}; choose others with --derained-topic')
-            ] if guessed and others and names.get('derained') == f'{namespace}/image' else []
+            self.notes = list(recording.notes)
+            if guessed and others and names.get('derained') == f'{namespace}/image':
+                self.notes.append(printable(
+                    f'{usual} is taken for the derained frames of {rainy}, but may belong to '
+                    f'{", ".join(sorted(others))}; choose others with --derained-topic'))
             mask = names.get('derained', '').removesuffix('image') + 'rain_mask'
             self._mask = mask if 'derained' in names and mask in images else None
             self._bits = bits_of(recording, rainy)
@@ -146,22 +136,23 @@ class BagFrames:
                                for name in names.values() if not single[name]))
         self._repeated = {
             version: frames[name] - len(single[name]) for version, name in names.items()}
-        self._left_out = {
-            version: frames[name] - len(self._common) for version, name in names.items()}
+        self._unpaired = {
+            version: len(single[name]) - len(self._common) for version, name in names.items()}
         self.notes += [
-            printable(f'{names[version]}: {count} frames have no unique stamp that all topics '
-                      'have; they are left out')
-            for version, count in self._left_out.items() if count]
+            printable(f'{name}: {count} frames have no unique stamp that all topics have; they '
+                      'are left out')
+            for name in names.values() if (count := frames[name] - len(self._common))]
 
     def __len__(self) -> int:
         return len(self._common)
 
     def describe(self) -> dict:
-        """Return the bag, its topics, and how many frames were left out."""
+        """Return the bag, its topics, and how many frames were left out, for a run file."""
         topics = {f'{version}_topic': (version in self._topics and printable(
             self._topics[version])) or None for version in ('rainy', 'derained', 'clean')}
         return {'kind': 'bag', 'bag': printable(str(self._bag)), **topics,
-                'left_out': dict(self._left_out)}
+                **{f'unpaired_{version}': count for version, count in self._unpaired.items()},
+                **{f'repeated_{version}': count for version, count in self._repeated.items()}}
 
     def has(self, version: str) -> bool:
         """Return whether there is a topic of a version."""
@@ -206,22 +197,6 @@ class BagFrames:
         if 'rain_mask' in images:
             images['rain_mask'] = np.ascontiguousarray(images['rain_mask'][..., 0])
         return FrameSet(name, stamp, **images, position=position)
-
-
-class BagPairs(BagFrames):
-    """Pairs of rainy and clean frames of a rosbag2; see :class:`BagFrames`."""
-
-    def __init__(self, bag: Path, rainy_topic: str, clean_topic: str):
-        super().__init__(bag, rainy_topic, clean_topic=clean_topic, take_derained=False)
-
-    def describe(self) -> dict:
-        """Return the bag, its topics, and how many frames were left out."""
-        described = super().describe()
-        del described['derained_topic'], described['left_out']
-        for version, repeated in self._repeated.items():
-            described[f'unpaired_{version}'] = self._left_out[version] - repeated
-            described[f'repeated_{version}'] = repeated
-        return described
 
 
 FrameSource = FolderFrames | BagFrames

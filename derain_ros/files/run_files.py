@@ -24,9 +24,6 @@ from derain_ros.text import printable
 FORMAT = 1
 """Version of the format, incremented when a field changes its meaning or is removed."""
 
-KINDS = ('bag', 'pairs', 'replay', 'detections')
-"""Kinds of run files, made by ``bag``, ``evaluate``, ``replay-bench`` and ``detections``."""
-
 _GIVE_RUNS = ('give files that `derain bag`, `evaluate`, `replay-bench` or `detections` wrote '
               'with --json')
 
@@ -100,13 +97,12 @@ def check_output(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
+def read_run(path: Path, types: Mapping[str, type]) -> Any:
     """Read a file written by :func:`write_run`.
 
-    ``types`` maps kinds to msgspec types with the fields that are needed; without it, the content
-    is returned as a dict, and only format and kind are checked. Raises OSError if the file cannot
-    be read, and FileError, which names file and field, if it is not JSON, of an unknown kind or
-    format, or a field is missing or invalid.
+    ``types`` maps kinds to msgspec types with the fields that are needed. Raises OSError if the
+    file cannot be read, and FileError, which names file and field, if it is not JSON, of an
+    unknown kind or format, or a field is missing or invalid.
     """
     import msgspec
 
@@ -119,16 +115,12 @@ def read_run(path: Path, types: Mapping[str, type] | None = None) -> Any:
     except (msgspec.DecodeError, RecursionError) as error:
         raise FileError(f'{path}: not JSON ({error}); {_GIVE_RUNS}') from error
     kind = found.get('kind') if isinstance(found, dict) else None
-    if kind not in KINDS:
-        raise FileError(
-            f'{path}: not made by `derain bag`, `evaluate`, `replay-bench` or `detections` '
-            'with --json')
+    if kind not in list(types):  # it may be anything, even without a hash
+        raise FileError(f'{path}: not a run file; {_GIVE_RUNS}')
     if found.get('format') != FORMAT:
         raise FileError(
             f'{path}: has format {found.get("format")!r}, but this version reads {FORMAT}; make '
             'it again')
-    if types is None:
-        return found
     try:
         return msgspec.convert(found, types[kind])
     except msgspec.ValidationError as error:

@@ -105,7 +105,9 @@ def open_video(source: Path) -> Iterator[av.container.InputContainer]:
             if source.is_file() and not source.stat().st_size:
                 raise FileError(f'{source}: the file is empty')
             file = stack.enter_context(source.open('rb'))
-            container = stack.enter_context(av.open(_name_for_ffmpeg(file)))
+            # A title may be in any encoding, as those of old cameras and editors.
+            container = stack.enter_context(av.open(
+                _name_for_ffmpeg(file), metadata_errors='replace'))
         except (OSError, av.error.FFmpegError) as error:
             raise FileError(f'{source}: not a video, damaged, or of a kind FFmpeg cannot read '
                              f'({error.strerror})') from error
@@ -289,7 +291,8 @@ class VideoFile:
             return
         name = found.codec_context.codec.canonical_name if found.codec_context else 'unknown'
         # An .avi has no channel layout, but an .mp4 needs one.
-        layout = _LAYOUTS.get(found.layout.name, found.layout.name) if found.layout else ''
+        layout = found.layout.name if found.codec_context and found.layout else ''
+        layout = _LAYOUTS.get(layout, layout)
         if name not in self._output.supported_codecs or (
                 name.startswith('pcm') and layout.endswith(' channels')):
             self.notes.append(f'the sound ({name}) is left out, as it does not fit into '

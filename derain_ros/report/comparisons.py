@@ -9,9 +9,7 @@ from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.evaluation.rain_metrics import STREAK_WIDTH, TRUTH_THRESHOLD
 from derain_ros.rain_gate import MASK_THRESHOLD
 from derain_ros.report.runs import Entry, of_kind
-from derain_ros.report.tables import Row, decibel, decimals, share, ssim, whole
-
-_ONE = decimals(1)
+from derain_ros.report.tables import Row, decibel, share, ssim, tenths, whole
 
 
 class RunTable(NamedTuple):
@@ -145,26 +143,26 @@ _TABLES = (
           'change of the error from frame to frame, RMS, of 255'),
          ('error where the scene moves', 'data.summary.moving_error', decibel, -1,
           'RMS, of 255: ghosts of the previous frame show here'),
-         ('cost, kFLOP/px', cost_of, _ONE, 0,
+         ('cost, kFLOP/px', cost_of, tenths, 0,
           'arithmetic for each pixel; a multiply-add counts two'))),
     ('replay', 'Live, on the replayed bag', 'The node on the replayed bag', (
         ('speed', _first('factor'), '{:g} ×'.format, 0, 'times the recorded rate'),
         ('cameras', lambda entry: len(entry.run.runs[0].cameras), whole, 0),
-        ('offered, frames/s', _of_cameras('offered_fps', sum), _ONE, 0, 'all cameras'),
-        ('received, frames/s', _first('fps'), _ONE, 1, 'derained images in the listener'),
+        ('offered, frames/s', _of_cameras('offered_fps', sum), tenths, 0, 'all cameras'),
+        ('received, frames/s', _first('fps'), tenths, 1, 'derained images in the listener'),
         ('loss', _first('loss'), share, -1, 'sent, never received'),
-        ('latency p50, ms', _of_cameras('latency_ms.p50'), _ONE, -1,
+        ('latency p50, ms', _of_cameras('latency_ms.p50'), tenths, -1,
          'from the publisher to the derained image in the listener; of the slowest camera'),
-        ('latency p95, ms', _of_cameras('latency_ms.p95'), _ONE, -1),
-        ('latency p99, ms', _of_cameras('latency_ms.p99'), _ONE, -1),
-        ('age p50, ms', _of_cameras('age_ms.p50'), _ONE, -1, 'from the header stamp on'),
-        ('age p95, ms', _of_cameras('age_ms.p95'), _ONE, -1),
-        ('processor, % of a core', _first('cpu_percent'), _ONE, -1),
-        ('processor, ms per frame', _first('cpu_ms_per_frame'), _ONE, -1),
+        ('latency p95, ms', _of_cameras('latency_ms.p95'), tenths, -1),
+        ('latency p99, ms', _of_cameras('latency_ms.p99'), tenths, -1),
+        ('age p50, ms', _of_cameras('age_ms.p50'), tenths, -1, 'from the header stamp on'),
+        ('age p95, ms', _of_cameras('age_ms.p95'), tenths, -1),
+        ('processor, % of a core', _first('cpu_percent'), tenths, -1),
+        ('processor, ms per frame', _first('cpu_ms_per_frame'), tenths, -1),
         ('memory, MiB', _first('rss_mib.max'), whole, -1, 'largest resident set'),
         ('highest factor', _searched('highest_factor'), decibel, 1,
          'times the recorded rate that it keeps up with'),
-        ('highest rate, frames/s', _searched('highest_fps'), _ONE, 1))),
+        ('highest rate, frames/s', _searched('highest_fps'), tenths, 1))),
     ('detections', 'Detector on rainy and on derained frames',
      'The detector on rainy and on derained frames', (
          *(row for label, key, meaning in (
@@ -183,6 +181,6 @@ _TABLES = (
         ('frames failed', _total('failed'), whole, -1),
         ('messages in the new bag', 'run.output.messages', whole, 0),
         ('mean rain intensity', _mean_rain, share, 0, 'of all frames of all cameras'),
-        ('frames per second', 'run.frames_per_second', _ONE, 1,
+        ('frames per second', 'run.frames_per_second', tenths, 1,
          'reading, deraining and writing'),
         ('processes', 'run.workers', whole, 0))))

@@ -11,10 +11,10 @@ from derain_ros.report.cameras import CameraTakes
 from derain_ros.report.comparisons import cost_of
 from derain_ros.report.plots import Axis, Series, change_plot, cost_plot, line_plot
 from derain_ros.report.runs import Entry, of_kind
+from derain_ros.report.schemas import PERCENTILES
 from derain_ros.report.tables import Form, Table, decimals
 from derain_ros.text import printable
 
-PERCENTILES = ('p50', 'p90', 'p95', 'p99', 'max')
 _ROWS, _PLOTTED = 24, 40
 
 _PERCENT, _GAIN = decimals(1, ' %'), '{:+.2f} dB'.format

@@ -18,21 +18,15 @@ from derain_ros.evaluation.gallery import Exhibit
 from derain_ros.evaluation.sweep import Sweep, SweepPoint, conclude
 from derain_ros.report.cameras import match_cameras
 from derain_ros.report.comparisons import compare_runs
-from derain_ros.report.figures import (
-    PERCENTILES,
-    lines,
-    quality_figures,
-    rain_figures,
-    timing_figures,
-)
+from derain_ros.report.figures import lines, quality_figures, rain_figures, timing_figures
 from derain_ros.report.pictures import BagFinder, read_pictures, show_exhibits
 from derain_ros.report.plots import COLOURS, Axis, Series
 from derain_ros.report.runs import Entry, of_kind
-from derain_ros.report.tables import Table, decibel, decimals, share, ssim, whole
+from derain_ros.report.schemas import COUNTS, PERCENTILES
+from derain_ros.report.tables import Table, decibel, share, ssim, tenths, whole
 from derain_ros.text import printable
 
 _CLASSES, _FRAMES, _IMAGES = 20, 5, 2000
-_ONE = decimals(1)
 
 
 def make_page(
@@ -127,8 +121,6 @@ def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
     """Return tables of cameras in the first run, of runs by factor, and of the search trials."""
     cameras = [(f'{entry.letter}: {camera.camera or camera.topic}', camera)
                for entry in replays for camera in entry.run.runs[0].cameras]
-    counts = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
-              'passed_through')
     searched = [entry for entry in replays if len(entry.run.runs) > 1 or entry.run.search]
     tried = [(entry.short, f'{one.factor:g}', share(one.loss), 'yes' if one.sustained else 'no')
              for entry in searched if entry.run.search for one in entry.run.search.tried]
@@ -138,23 +130,23 @@ def _timing_tables(replays: Sequence[Entry]) -> dict[str, list[Table]]:
                 'run, camera', 'sent', 'received', 'loss', 'offered, 1/s', 'got, 1/s',
                 *(f'latency {name}, ms' for name in PERCENTILES), 'age p50, ms', 'age p95, ms'),
                 [(name, str(camera.sent), str(camera.received), share(camera.loss),
-                  _ONE(camera.offered_fps), _ONE(camera.fps),
-                  *(_ONE(getattr(camera.latency_ms, part)) for part in PERCENTILES),
-                  _ONE(camera.age_ms.p50), _ONE(camera.age_ms.p95))
+                  tenths(camera.offered_fps), tenths(camera.fps),
+                  *(tenths(getattr(camera.latency_ms, part)) for part in PERCENTILES),
+                  tenths(camera.age_ms.p50), tenths(camera.age_ms.p95))
                  for name, camera in cameras]),
             Table('What the node itself counted', (
-                'run, camera', *(name.replace('_', ' ') for name in counts)),
+                'run, camera', *(name.replace('_', ' ') for name in COUNTS)),
                 [(name, *(whole(camera.counts and getattr(camera.counts, count))
-                          for count in counts)) for name, camera in cameras])],
+                          for count in COUNTS)) for name, camera in cameras])],
         'factors': [Table(
             'Runs by factor', (
                 'run', 'factor', 'sent', 'received', 'loss', 'frames/s',
                 'worst latency p95, ms', 'processor, %', 'memory, MiB'),
             [(entry.short, f'{run.factor:g}', str(run.sent), str(run.received), share(run.loss),
-              _ONE(run.fps), _ONE(max((
+              tenths(run.fps), tenths(max((
                   camera.latency_ms.p95 for camera in run.cameras
                   if camera.latency_ms.p95 is not None), default=None)),
-              _ONE(run.cpu_percent), whole(run.rss_mib.max))
+              tenths(run.cpu_percent), whole(run.rss_mib.max))
              for entry in searched for run in entry.run.runs])] if searched else [],
         'tried': [Table('Factors tried', ('run', 'factor', 'loss', 'kept up'), tried)]
         if tried else [],

@@ -9,6 +9,9 @@ _Number = Annotated[float, Meta(ge=-1e19, le=1e19)]
 _Whole = Annotated[int, Meta(ge=-2**63, le=2**63 - 1)]
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Figure = _Number | None
+PERCENTILES = ('p50', 'p90', 'p95', 'p99', 'max')
+COUNTS = ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
+          'passed_through')
 _FACTS = ('model', 'file', 'sha256', 'engine', 'device', 'precision')
 
 
@@ -55,8 +58,8 @@ _Source = _record(
 
 _BagRun = _record(
     'BagRun', _Run, model=_KnownFacts, strength=_Number,
-    source=_record('SourceBag', _Bag, damage=_record(
-        'Damage', file=str, offset=_Count | None, reason=str) | None),
+    source=_record('SourceBag', _Bag, damages=list[_record(
+        'Damage', file=str, offset=_Count | None, reason=str, lost=_Count | None)]),
     output=_record('WrittenBag', _Bag, messages=_Count),
     every=_Count, workers=_Count, **_figures('start_s', 'duration_s', 'frames_per_second'),
     cameras=list[_record(
@@ -83,10 +86,8 @@ _PairsRun = _record(
             clean_psnr=(_Figure, None), clean_mask_coverage=(_Figure, None))],
     )], Meta(min_length=1)])
 
-_Spread = _record('Spread', **_figures('p50', 'p90', 'p95', 'p99', 'max'))
-_Counts = _record('Counts', **dict.fromkeys(
-    ('received', 'published', 'dropped', 'failed', 'idle', 'derained', 'bypassed',
-     'passed_through'), (_Count | None, None)))
+_Spread = _record('Spread', **_figures(*PERCENTILES))
+_Counts = _record('Counts', **dict.fromkeys(COUNTS, (_Count | None, None)))
 _Pacing = _record('Pacing', kept=bool)
 _ReplayRun = _record(
     'ReplayRun', _Run, model=Facts, bag=_Bag,
@@ -140,4 +141,4 @@ _DetectionsRun = _record(
     **dict.fromkeys(('helped', 'hurt', 'same'), _Count))
 
 SCHEMAS = {'bag': _BagRun, 'pairs': _PairsRun, 'replay': _ReplayRun, 'detections': _DetectionsRun}
-"""Types by kind of run file; see :data:`derain_ros.files.run_files.KINDS`."""
+"""Types by kind of run file: ``derain bag``, ``evaluate``, ``replay-bench`` and ``detections``."""

@@ -13,7 +13,7 @@ def decimals(places: int, unit: str = '', scale: float = 1.0) -> Form:
     return write
 
 
-whole, decibel, ssim = decimals(0), decimals(2), decimals(4)
+whole, tenths, decibel, ssim = decimals(0), decimals(1), decimals(2), decimals(4)
 share = decimals(1, '\N{NO-BREAK SPACE}%', 100)
 """Formats a fraction, 0–1, in percent."""
 

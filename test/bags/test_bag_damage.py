@@ -1,5 +1,6 @@
 """``derain bag`` on bags that are cut or damaged: what lies before is derained, and said."""
 
+import json
 import random
 import resource
 import struct
@@ -97,8 +98,11 @@ def test_a_cut_bag_is_derained_up_to_there(storage, share, tmp_path, derain):
     file = _storage_file(source)
     content = file.read_bytes()
     file.write_bytes(content[:int(len(content) * share)])
-    error = derain('bag', source, '-o', tmp_path / 'out', status=1).err
+    run = tmp_path / 'run.json'
+    error = derain('bag', source, '-o', tmp_path / 'out', '--json', run, status=1).err
     assert f'damaged: {file.name}, byte ' in error and 'the last message before it' in error
+    assert [damage['file'] for damage in json.loads(run.read_text())['source']['damages']] == [
+        file.name, 'metadata.yaml']
     kept = read_bag(tmp_path / 'out')
     inputs = messages_on(kept, *{row.topic for row in whole})
     assert 20 < len(inputs) < len(whole)

@@ -1,5 +1,6 @@
 """Bags by several processes: of this machine, and of a Dask cluster; the same bytes as by one."""
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from derain_ros.bags.fleet import bags_below, holds_bags
 from derain_ros.bags.pool import cluster_pool, local_pool
 from derain_ros.bags.recording import Recording
 from derain_ros.cli import main
-from derain_ros.files.run_files import bag_facts, read_run
+from derain_ros.files.run_files import bag_facts
 from derain_ros.rain.apply.rainy_bags import choose_to_rain, rain_bag
 from derain_ros.rain.apply.weather import Weather
 
@@ -130,7 +131,7 @@ def test_a_folder_of_rainy_drives_is_evaluated(cluster, tmp_path, capsys):
         assert 'dry is not an image topic' in captured.err and 'Traceback' not in captured.err
         assert '2 of 3 bags evaluated' in captured.out
         assert '4 pairs, PSNR' in captured.out
-        runs[name] = {path: read_run(tmp_path / name / path) for path in (
+        runs[name] = {path: json.loads((tmp_path / name / path).read_text()) for path in (
             Path('a.json'), Path('more', 'b.json'))}
         assert len(list((tmp_path / name).rglob('*.json'))) == 2
     for path, run in runs['here'].items():

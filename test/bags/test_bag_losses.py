@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -199,6 +200,22 @@ def test_without_metadata_packed_messages_are_told_by_themselves(storage, tmp_pa
         read_bag(tmp_path / 'out'), *{row.topic for row in expected}) == expected
 
 
+@pytest.mark.parametrize('storage', STORAGES)
+def test_a_bag_of_more_files_than_may_be_open(storage, tmp_path):
+    source = write_bag(tmp_path / 'in', drive(), storage)
+    file = next(path for path in source.iterdir() if path.suffix != '.yaml')
+    (source / 'metadata.yaml').unlink()
+    for number in range(100):
+        (source / f'{number}{file.suffix}').hardlink_to(file)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        with Recording(source) as recording:
+            assert len(list(recording.read())) == 101 * len(drive())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_bags_in_the_folders_of_a_bag_are_named(tmp_path, derain):
     write_bag(tmp_path / 'in', drive())
     write_bag(tmp_path / 'in' / 'more', drive())
@@ -217,9 +234,10 @@ def test_derained_frames_of_cameras_of_one_namespace_are_found(tmp_path, derain)
     told = derain('video', tmp_path / 'left', '-o', tmp_path / 'w.avi', '--topic', '/image_right',
                   '--derained-topic').err
     assert 'frames of /image_right, but may belong to /image_left' in told
-    told = derain('bag', tmp_path / 'in', '-o', tmp_path / 'other', '--json',
-                  tmp_path / 'other' / 'run.json', status=2).err
-    assert 'name a file outside it' in told and not (tmp_path / 'other').exists()
+    other = tmp_path / 'other'
+    for file in (other / 'run.json', other):
+        told = derain('bag', tmp_path / 'in', '-o', other, '--json', file, status=2).err
+        assert 'name a file outside it' in told and not other.exists()
 
 
 def test_messages_of_no_topic_are_told(tmp_path):

@@ -196,5 +196,5 @@ def test_a_recurrent_model_is_timed_with_its_memory(tmp_path):
 
 
 def test_options_of_the_engine_scenario_need_it(capsys):
-    assert main(['bench', '--only', 'bag', '--peer']) != 0
+    assert main(['bench', '--only', 'bag', '--peer']) == 2
     assert 'for the scenario engine' in capsys.readouterr().err

@@ -33,7 +33,6 @@ from derain_ros.bench.replay_runs import (
     search_note,
     to_confirm,
 )
-from derain_ros.files.run_files import read_run
 from derain_ros.live.listener import Told
 from derain_ros.live.played import Played, PlayedCamera, PlayedFrame
 from derain_ros.live.processes import ALLOCATOR
@@ -239,7 +238,7 @@ def test_a_recorded_drive_is_measured(command, tmp_path):
     assert 'nano on ' in output and 'camera' in output and 'RSS' in output
     assert [line for line in re.split('[\\r\\n]+', errors)
             if line.strip() and not line.startswith('derain: ')] == []
-    found = read_run(file)
+    found = json.loads(file.read_text())
     assert set(found) == {'format', 'kind', 'versions', 'host', 'model', 'bag', 'parameters',
                           'mask', 'runs', 'search'}
     assert (found['kind'], found['search'], found['mask']) == ('replay', None, True)
@@ -294,7 +293,7 @@ def test_a_compressed_topic_of_any_name_is_measured_best_effort_too(command, tmp
         '--seconds', '1', '--json', file, '--param', 'watchdog_ms:=30000',
         '--param', 'output_reliability:=best_effort')
     assert status == 0, errors
-    camera, = read_run(file)['runs'][0]['cameras']
+    camera, = json.loads(file.read_text())['runs'][0]['cameras']
     assert camera['topic'] == '/off/image_rect_compressed'
     assert 0 < camera['received'] <= camera['counts']['published']
 
@@ -313,7 +312,7 @@ def test_cameras_of_two_rates_and_a_torn_topic_of_a_damaged_bag(command, tmp_pat
     status, output, errors = command.finished(
         'replay-bench', bag, '--seconds', '3', '--json', file, '--param', 'rain_gate:=false')
     assert status == 1 and f'derain: error: {bag}: damaged: drive.mcap' in errors, errors
-    run, = read_run(file)['runs']
+    run, = json.loads(file.read_text())['runs']
     front, rear, broken = sorted(run['cameras'], key=lambda camera: camera['camera'])
     assert [one['camera'] for one in (front, rear, broken)] == ['front', 'rear', 'torn']
     assert (front['sent'], rear['sent'], broken['sent']) == (60, 24, 10)
@@ -369,7 +368,7 @@ def test_a_camera_of_the_tests_finds_the_same_latency(command, tmp_path):
         status, _, errors = command.finished(
             'replay-bench', bag, '--seconds', '6', '--no-mask', *options, '--json', file)
         assert status == 0, errors
-        camera, = read_run(file)['runs'][0]['cameras']
+        camera, = json.loads(file.read_text())['runs'][0]['cameras']
         benched.append(_times(camera['frames']['latency_ms'], camera['frames']['infer_ms']))
     print('camera:', found, 'replay-bench:', benched)
     apart = np.abs(np.median(benched, axis=0) - np.median(found, axis=0))

@@ -87,6 +87,15 @@ def test_missing_input_is_one_line_without_traceback(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_name_that_the_output_cannot_represent_is_escaped(tmp_path):
+    picture = tmp_path / 'dry.png'
+    cv2.imwrite(str(picture), np.zeros((48, 64, 3), np.uint8))
+    result = _run('rain', str(picture), '-o', str(tmp_path / 'nässe'),
+                  env=os.environ | {'PYTHONIOENCODING': 'ascii'})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'1 of 1 pictures in rain to {tmp_path}/n\\xe4sse\n'
+
+
 @pytest.mark.parametrize('option, value', [
     ('--model', 'mega'), ('--model', 'none.onnx'), ('--engine', 'steam'), ('--precision', 'f61')])
 def test_unknown_model_or_engine_is_named(option, value, tmp_path, capsys):
@@ -116,7 +125,7 @@ def test_info_names_models_engines_and_versions(derain, capsys):
 def test_bench_times_an_engine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2')
     figures = tmp_path / 'deep' / 'bench.json'
-    arguments = ['bench', '--skip-node', '--engines', 'openvino', '--sizes', '96x64',
+    arguments = ['bench', '--only', 'engine', '--engines', 'openvino', '--sizes', '96x64',
                  '--seconds', '0.2', '--json', str(figures)]
     assert main(arguments) == 0
     found = json.loads(figures.read_text())

@@ -23,7 +23,7 @@ from derain_ros.engines.model_facts import ModelFacts
 from derain_ros.engines.models import digest
 from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.evaluation.pair_evaluation import evaluate
-from derain_ros.files.frame_sources import FolderPairs
+from derain_ros.files.frame_sources import FolderFrames
 
 ROOT = Path(__file__).resolve().parents[2]
 VALIDATION = ROOT.parent / 'shared' / 'data' / 'validation'
@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path, models):
             for number in range(count):
                 write_picture(tmp_path / 'rainy' / f'{number}.png', rainy_picture(20, 240, 320))
                 write_picture(tmp_path / 'clean' / f'{number}.png', clean_picture(240, 320))
-            source = FolderPairs(tmp_path / 'rainy', tmp_path / 'clean')
+            source = FolderFrames(tmp_path / 'rainy', clean=tmp_path / 'clean')
             assert len(source) == count
             tracemalloc.start()
             evaluate(source, [(engine, facts)], clip=True, pictures=1)

@@ -57,3 +57,11 @@ def test_a_packed_bag_is_read_as_any_other(storage, compression, command, tmp_pa
     bag = write_bag(tmp_path / 'in', _paired_drive(4), storage, compression=compression)
     assert run(command, bag) == 0
     assert 'damaged' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['video', 'gate', 'evaluate'])
+def test_a_file_that_is_not_read_is_named(command, tmp_path, run, capsys):
+    bag = write_bag(tmp_path / 'in', _paired_drive(4))
+    (bag / 'more.mcap').touch()
+    assert run(command, bag) == 0
+    assert capsys.readouterr().err.count('metadata.yaml does not list more.mcap; it is not') == 1

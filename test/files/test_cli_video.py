@@ -8,6 +8,7 @@ from bag_files import (
     IMAGE,
     START,
     compressed,
+    drive,
     image,
     picture,
     read_bag,
@@ -210,6 +211,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
     source = write_video(tmp_path / 'in.avi', 1)
     bag = _bag(tmp_path / 'bag', 2)
     one = write_bag(tmp_path / 'one', [('/cam', IMAGE, START, image(1, START))])
+    blind = write_bag(tmp_path / 'blind', drive()[:1])
     for name in ('text.mp4', 'text.txt', 'mine.mp4'):
         (tmp_path / name).write_text('mine')
     (tmp_path / 'empty').mkdir()
@@ -235,6 +237,7 @@ def test_requests_that_do_not_fit_are_refused(tmp_path, derain):
          ('/cam/derained/image is not an image topic',)),
         ((bag, '-o', out, '--topic', '/cam/image_raw', '--start', '9'), ('span 0.1 s',)),
         ((one, '-o', out), ('/cam', '--fps')),
+        ((blind, '-o', out), ('blind has no Image', 'topics: /wheels (')),
     ):
         message = derain('video', *arguments, status=2).err
         assert all(word in message for word in words), message

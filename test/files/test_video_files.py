@@ -78,6 +78,15 @@ def test_a_rate_that_no_clock_fits_is_not_taken_for_that_of_the_clock(tmp_path):
     assert read_times(tmp_path / 'out.avi') == pytest.approx(read_times(source), abs=0.04)
 
 
+@pytest.mark.parametrize('suffix', ['mp4', 'avi', 'mkv'])
+def test_a_title_that_is_not_utf_8_keeps_no_video_from_being_read(suffix, tmp_path):
+    source = write_with_sound(tmp_path / f'in.{suffix}', 3)
+    content = source.read_bytes()
+    assert b'Lavf' in content  # as the name of the software
+    source.write_bytes(content.replace(b'Lavf', 'Läv'.encode('latin-1') + b'f'))
+    assert _copy(source, tmp_path / 'out.mp4').video.frames == 3
+
+
 @pytest.mark.parametrize('matrix, image', [
     ((0, 1, -1, 0), np.rot90(picture(0, HEIGHT, WIDTH), -1)),
     ((0, -1, 1, 0), np.rot90(picture(0, HEIGHT, WIDTH))),
@@ -120,6 +129,9 @@ def test_sound_that_does_not_fit_is_named(tmp_path):
     source = write_with_sound(tmp_path / 'in.mkv', codec='libopus')
     summary = _copy(source, tmp_path / 'out.avi')
     assert 'the sound (opus) is left out, as it does not fit into .avi' in summary.notes
+    source.write_bytes(source.read_bytes().replace(b'A_OPUS', b'A_NONE'))
+    summary = _copy(source, tmp_path / 'out.mp4')
+    assert 'the sound (unknown) is left out, as it does not fit into .mp4' in summary.notes
 
 
 def test_sound_of_an_old_avi_goes_into_an_mp4(tmp_path):

@@ -4,6 +4,7 @@ Nothing here enforces a policy: the ROS 2 wheels have no security plugins.
 """
 
 import json
+import resource
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +12,6 @@ from xml.etree import ElementTree
 import pytest
 from ros_fixtures import ROOT, NodeProcess, Peer, new_domain, wait_for
 
-from derain_ros.cli import main
 from derain_ros.live.security_policy import PolicyError, read_policy, to_xml
 
 SHIPPED = ROOT / 'config' / 'sros2' / 'derain_policy.xml'
@@ -40,9 +40,24 @@ def read_xml(text: str) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_shipped_policy_is_that_of_the_shipped_parameters(capsys):
-    assert main(['policy', '--config', str(ROOT / 'config' / 'derain.yaml')]) == 0
-    assert capsys.readouterr().out == SHIPPED.read_text(encoding='utf-8')
+def test_shipped_policy_is_that_of_the_shipped_parameters(derain, tmp_path):
+    command = 'policy', '--config', ROOT / 'config' / 'derain.yaml'
+    assert derain(*command).out == SHIPPED.read_text(encoding='utf-8')
+    written = tmp_path / 'policy.xml'
+    derain(*command, '-o', written)
+    assert written.read_bytes() == SHIPPED.read_bytes()
+
+
+def test_a_policy_that_cannot_be_written_leaves_the_old_one(derain, tmp_path):
+    written = tmp_path / 'policy.xml'
+    written.write_text('old')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        error = derain('policy', '-o', written, status=2).err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f'{written}: ' in error and written.read_text() == 'old'
 
 
 def test_xml_follows_the_schema_of_sros2():

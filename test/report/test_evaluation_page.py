@@ -43,7 +43,7 @@ def _render(*names, model='nano', others=(), failed=(), limit=24):
     for score in scores:
         _offer(gallery, score)
     evaluation = Evaluation(
-        {'kind': 'pictures', 'rainy': model, 'clean': 'clean'}, False,
+        {'kind': 'folders', 'rainy': model, 'clean': 'clean'}, False,
         [ModelScores(_facts(*facts), scores) for facts in ((model,), *others)],
         gallery.worst_first, list(failed))
     return _page(json.loads(json.dumps(evaluation.figures(), allow_nan=False)), evaluation)

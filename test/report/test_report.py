@@ -53,7 +53,9 @@ def test_the_page_is_well_formed_and_told_in_words(all_text):
     for words in ('Distribution of latency', 'Latency over time', 'Drops over time',
                   'Processor over time', 'Memory over time', 'PSNR gain', 'rain intensity',
                   'A: nano.json', 'nano · openvino · f32', 'encoding 16UC1', 'at byte 4711',
-                  'pairs.json: 1 pair could not', '1 frame of /camera/image_raw could',
+                  '3 messages lost; everything else was read', 'metadata.yaml is damaged: ',
+                  'at 1700000000.000 s: encoding', 'pairs.json: 1 pair could not',
+                  '1 frame of /camera/image_raw could',
                   'It keeps up with 1.5 times', 'Some CPU',
                   'FastestDet at 352 × 352', 'derained as given', 'helped.png', 'hurt.png',
                   'where both measured the same frames'):

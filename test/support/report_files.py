@@ -48,9 +48,11 @@ def bag_run(model='nano', frames=24, topics=('/camera/image_raw',), output='driv
                        'rain_intensity': [rng.uniform(0.2, 0.6) for _ in range(frames)],
                        'mask_coverage': [rng.uniform(0.1, 0.4) for _ in range(frames)]}})
     return {**common('bag'), 'model': facts(model), 'strength': 1.0, 'mask': True,
-            'source': {**bag(), 'storage': 'mcap', 'messages': 72, 'damage': {
-                'file': 'drive_1.mcap', 'offset': 4711, 'reason': 'the file ends in a chunk',
-                'last_time': START}},
+            'source': {**bag(), 'storage': 'mcap', 'messages': 72, 'damages': [
+                {'file': 'drive_1.mcap', 'offset': 4711, 'reason': 'the file ends in a chunk',
+                 'last_time': START, 'lost': 3},
+                {'file': 'metadata.yaml', 'offset': None, 'reason': 'lists 72 messages on /cam',
+                 'last_time': None, 'lost': None}]},
             'output': {**bag(output, 'c'), 'storage': 'mcap', 'messages': 168},
             'start_s': None, 'duration_s': 2.5, 'every': 1, 'workers': 2,
             'resumed_segments': 0, 'seconds': 5.4, 'frames_per_second': 8.8,

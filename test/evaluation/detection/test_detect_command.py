@@ -9,7 +9,7 @@ from evaluate_files import write_model
 from memory_model import write_memory_model
 
 from derain_ros.cli import main
-from derain_ros.files.run_files import FORMAT, read_run
+from derain_ros.files.run_files import FORMAT
 
 DIM, BRIGHT = 100, 200
 
@@ -36,7 +36,7 @@ def _run(tmp_path, *arguments, status=0):
     if '--detector' not in arguments:
         arguments += ['--detector', str(write_detector(tmp_path / 'detector'))]
     assert main(['detections', *arguments, '--json', str(path)]) == status
-    return read_run(path)
+    return json.loads(path.read_text())
 
 
 def _model(tmp_path, level=DIM):
