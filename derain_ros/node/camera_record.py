@@ -45,7 +45,6 @@ class CameraSnapshot:
     faults: int = 0
     failure: Failure | None = None
     rain_intensity: float = math.nan
-    may_be_wet: bool = True
     latencies: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -64,8 +63,7 @@ class CameraRecord:
         """Return the current state."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
-            known = replace(self._known, rain_intensity=self._intensity(),
-                            may_be_wet=self._gate.wet or self._is_forgotten())
+            known = replace(self._known, rain_intensity=self._intensity())
         latencies = {}
         for stage, found in seconds.items():
             points = np.percentile(found, _PERCENTILES) * 1e3 if found else [math.nan] * 3
