@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone']
+           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12, 'sync_group': 'sterio'},
@@ -242,6 +242,17 @@ def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig)
     wait_for(lambda: 'no publisher on /bursty/image_raw' in rig.node.log(), 'word of silence')
     stream.images = rig.peer.publisher(Image, '/bursty/image_raw')
     stream.until(lambda: 'bursty: frames arrive again' in rig.node.log(), 'word of the end')
+
+
+def test_a_camera_that_is_still_missing_is_named_anew_after_activation(rig):
+    def named():
+        return rig.node.log().count('absent: no publisher on /absent/image_raw')
+
+    before = wait_for(named, 'warning')
+    assert rig.peer.change_state('deactivate')
+    assert rig.peer.change_state('activate')
+    wait_for(lambda: named() > before, 'second warning')
+    assert 'absent: frames arrive again' not in rig.node.log()
 
 
 @pytest.mark.parametrize('camera', ['twelve', 'given'])
