@@ -18,6 +18,9 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
 WINDOW = 300
 """Number of most recent frames that the percentiles are computed over."""
 
+FRESH_SECONDS = 2.0
+"""How long after a mask the rain intensity is known: a controller is not to act on an old one."""
+
 _PERCENTILES = (50, 95, 99)
 
 
@@ -106,14 +109,14 @@ class CameraRecord:
     def may_be_wet(self) -> bool:
         """Whether it rains, or the rain state is unknown."""
         with self._lock:
-            return self._gate.wet or self._is_forgotten()
+            return self._gate.wet or self._is_older(FORGET_SECONDS)
 
     def _intensity(self) -> float:
-        return math.nan if self._is_forgotten() else self._gate.intensity
+        return math.nan if self._is_older(FRESH_SECONDS) else self._gate.intensity
 
-    def _is_forgotten(self) -> bool:
-        # Without a mask for so long (there is no engine, say), the gate's state is out of date.
-        return time.monotonic() - self._mask_time > FORGET_SECONDS
+    def _is_older(self, seconds: float) -> bool:
+        """Return whether the last mask is older than that; there is no engine, say."""
+        return time.monotonic() - self._mask_time > seconds
 
     def update_rain(self, mask: np.ndarray, settings: GateSettings) -> bool | None:
         """Process a rain mask, uint8, H×W; return whether it rains if that changed, else None."""

@@ -18,7 +18,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent']
+           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent',
+           'unseen']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12, 'sync_group': 'sterio'},
@@ -299,6 +300,23 @@ def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
     stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
     assert found[-1].header.frame_id == 'lens'
     assert found[-1].header.stamp.nanosec == 10 * found[-1].header.stamp.sec > 0
+
+
+def test_no_rain_intensity_is_given_for_frames_that_no_engine_has_looked_at(rig):
+    rig.engine.command(mask=200)
+    stream = Stream(rig, 'unseen')
+    images, found = stream.listen(), stream.listen('rain_intensity', RelativeHumidity)
+    stream.until(lambda: found, 'rain intensity')
+    rig.engine.command(mode='raise')
+    begin = time.monotonic()
+    stream.until(lambda: images[-1].header.stamp.sec > found[-1].header.stamp.sec + 30,
+                 'images without an intensity')
+    assert time.monotonic() - begin < 20
+    wait_for(lambda: rig.peer.values('unseen')['rain_intensity'] == '', 'status')
+    rig.engine.command(mask=200)
+    assert rig.peer.reset()
+    before = len(found)
+    stream.until(lambda: len(found) > before, 'rain intensity')
 
 
 def test_a_camera_may_serve_as_a_rain_gauge_alone_and_tells_what_it_cannot_read(rig):
