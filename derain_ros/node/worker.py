@@ -213,7 +213,7 @@ class Worker:
                 self._infer(work)
         fault = next((work.fault for work in works if work.fault), None)
         for work in works:  # of one camera, or of one group
-            if fault is None or work.outcome is not None:
+            if fault is None or work.outcome is not None or not work.wanted:
                 continue
             work.frame.derained = work.frame.rain_mask = None
             work.fault = fault

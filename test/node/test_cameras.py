@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from lens import Lens, paced
 from rig import Rig, active_rig
-from ros_fixtures import image, wait_for
-from sensor_msgs.msg import Image
+from ros_fixtures import image, output, wait_for
+from sensor_msgs.msg import Image, RelativeHumidity
 
 SIZES = {'front': (64, 48), 'rear': (81, 60), 'left': (96, 64), 'right': (48, 64)}
 STEREO = {'left': {'sync_group': 'stereo'}, 'right': {'sync_group': 'stereo'}}
@@ -223,7 +223,7 @@ def test_rain_on_one_of_a_pair_is_rain_on_both(pair):
         assert rig.peer.set_together(rain_gate=False, rain_gate_dry_after=5.0) == ''
 
 
-def test_a_camera_that_nobody_listens_to_does_not_hold_the_gate_of_its_pair_open(tmp_path):
+def test_of_a_pair_only_one_is_listened_to(tmp_path):
     parameters = STEREO | {'cameras': ['left', 'right'], 'watchdog_ms': 5000.0,
                            'rain_gate': True, 'rain_gate_dry_after': 0.5}
     with Rig(tmp_path, parameters) as rig:
@@ -232,11 +232,20 @@ def test_a_camera_that_nobody_listens_to_does_not_hold_the_gate_of_its_pair_open
         right = rig.peer.publisher(Image, '/right/image_raw')
         rig.peer.matched(right)
 
-        def bypassed():
+        def word():
             stamp = left.send()
             partner = image(0)
             partner.header.stamp.sec, partner.header.stamp.nanosec = stamp
             right.publish(partner)
-            return left.answer(stamp).word == 'bypassed'
-        wait_for(bypassed, 'end of the rain', 20)
+            wait_for(lambda: stamp in left.statuses, 'status of the left frame')
+            return left.statuses[stamp][0].message
+        # The gate of the other, which nobody looks at, does not hold its own open.
+        wait_for(lambda: word() == 'bypassed', 'end of the rain', 20)
         wait_for(lambda: rig.peer.values('left')['gate'] == 'dry', 'word of the dry weather')
+
+        # The other serves as a rain gauge: frames that are not derained are not its own.
+        rig.peer.listen(RelativeHumidity, output('right', 'rain_intensity'))
+        assert rig.peer.set_together(rain_gate=False, on_fault='drop') == ''
+        rig.engine.command(mode='raise')
+        wait_for(lambda: word() == 'dropped' and 'not derained' in rig.peer.says('left'), 'fault')
+        assert not any('not derained' in told.message for told in rig.peer.reports('right'))
