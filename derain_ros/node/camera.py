@@ -153,7 +153,7 @@ class Camera:
             lambda message, kind: on_image(self.name, message, kind is CompressedImage),
             self._reliability)
         self._notices = [Notice(self._node, f'{self.name}: ', end) for end in (
-            'frames arrive again', 'camera_info fits again', '')]
+            'frames arrive again', 'no problem with camera_info any more', '')]
         return self._image.message_type
 
     def stop(self) -> None:
