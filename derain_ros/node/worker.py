@@ -193,7 +193,7 @@ class Worker:
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):
             for work in works:
-                if work.outcome is None:
+                if work.outcome is None and work.wanted:
                     work.reason, work.needs_engine = 'its partner could not be read', False
                     self._drop(work)
 

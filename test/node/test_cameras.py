@@ -232,11 +232,15 @@ def test_of_a_pair_only_one_is_listened_to(tmp_path):
         right = rig.peer.publisher(Image, '/right/image_raw')
         rig.peer.matched(right)
 
-        def word():
-            stamp = left.send()
+        def both(**more):
+            stamp = left.send(**more)
             partner = image(0)
             partner.header.stamp.sec, partner.header.stamp.nanosec = stamp
             right.publish(partner)
+            return stamp
+
+        def word():
+            stamp = both()
             wait_for(lambda: stamp in left.statuses, 'status of the left frame')
             return left.statuses[stamp][0].message
         # The gate of the other, which nobody looks at, does not hold its own open.
@@ -249,3 +253,8 @@ def test_of_a_pair_only_one_is_listened_to(tmp_path):
         rig.engine.command(mode='raise')
         wait_for(lambda: word() == 'dropped' and 'not derained' in rig.peer.says('left'), 'fault')
         assert not any('not derained' in told.message for told in rig.peer.reports('right'))
+        before = rig.peer.settled_counts('right')
+        both(announced='plasma')
+        wait_for(lambda: rig.peer.counts('left')['failed'], 'frame that cannot be read')
+        after = rig.peer.settled_counts('right')
+        assert (after['dropped'], after['idle']) == (before['dropped'], before['idle'] + 1)
