@@ -71,7 +71,7 @@ Fast DDS and Cyclone DDS discover the name of a node some 0.1 s after its endpoi
 """
 
 _LEVELS = (
-    ('reliability', QoSReliabilityPolicy.BEST_EFFORT, QoSReliabilityPolicy.RELIABLE),
+    ('reliability', BEST_EFFORT, RELIABLE),
     ('durability', VOLATILE, TRANSIENT_LOCAL),
     ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
 )

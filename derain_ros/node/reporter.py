@@ -121,12 +121,11 @@ class Reporter:
         if supervisor is None:
             return engine_status(node, None, self.problem, 'not configured',
                                  {'state': 'none', 'failures': 0})
-        activity = supervisor.activity
         values = {'state': supervisor.state(), 'failures': supervisor.failures,
-                  'activity': activity,
+                  'activity': supervisor.activity,
                   **gpu_values(os.environ.get('CUDA_VISIBLE_DEVICES', ''))}
         return engine_status(node, supervisor.info, self.problem or supervisor.problem,
-                             'the engine is being created', values, activity)
+                             'the engine is being created', values)
 
     def _camera_status(
         self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
@@ -247,12 +246,12 @@ def camera_values(counts: Counts, fps: float, frames: CameraSnapshot) -> dict[st
 
 def engine_status(
     node: str, info: EngineInfo | None, problem: str, idle_reason: str,
-    values: Mapping[str, object], activity: str = '',
+    values: Mapping[str, object],
 ) -> DiagnosticStatus:
     """Return the status ``<node>: engine``.
 
     ``idle_reason`` says why there is no engine if that is not a failure; ``values`` are additional
-    key-value pairs; ``activity`` is what an engine that works is preparing.
+    key-value pairs, of which ``activity`` is what an engine that works is preparing.
     """
     if problem:
         level, message = DiagnosticStatus.ERROR, problem
@@ -260,7 +259,7 @@ def engine_status(
         level, message = DiagnosticStatus.WARN, idle_reason
     else:
         level, message = DiagnosticStatus.OK, ', '.join(
-            filter(None, (f'{info.engine} on {info.device}', activity)))
+            filter(None, (f'{info.engine} on {info.device}', values.get('activity'))))
     known = {key: getattr(info, key, '')
              for key in ('engine', 'device', 'model', 'precision', 'reason')}
     return status(f'{node}: engine', level, message, known['device'],
