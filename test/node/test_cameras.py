@@ -171,7 +171,13 @@ def test_a_partner_may_be_late_but_not_missing_broken_or_of_another_time(pair):
     served = rear.images.keys() - earlier
     assert len(served) > 3 and all(rear.answer(stamp).derained for stamp in served)
     with left.streaming(10):
-        wait_for(lambda: 'without its partner from right' in rig.peer.says('left'), 'word of it')
+        wait_for(lambda: 'partner from right, which is silent' in rig.peer.says('left'), 'word')
+
+    def broken():
+        right.send(left.send(), announced='plasma')
+        time.sleep(0.1)
+        return 'partner from right, which fails' in rig.peer.says('left')
+    wait_for(broken, 'word of the broken frames')
 
 
 def moved(stamp, nanoseconds):
@@ -187,9 +193,12 @@ def test_a_pair_fails_together(pair):
     assert rig.peer.set('on_fault', 'drop') == ''
     try:
         rig.engine.command(mode='raise', creation='fail')
-        stamps = [right.send(left.send()) for _ in paced(3, 10)]
+        alone = rig.node.log().count('no frame has a partner')
+        stamps = [right.send(left.send()) for _ in paced(25, 10)]
         settled(left)
         assert not set(stamps) & (set(left.images) | set(right.images))
+        # What is dropped has a partner all the same.
+        assert rig.node.log().count('no frame has a partner') == alone
     finally:
         assert rig.peer.set('on_fault', 'pass_through') == ''
 
