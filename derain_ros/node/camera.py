@@ -153,7 +153,7 @@ class Camera:
             lambda message, kind: on_image(self.name, message, kind is CompressedImage),
             self._reliability)
         self._notices = [Notice(self._node, f'{self.name}: ', end) for end in (
-            'frames arrive again', 'no problem with camera_info any more', '')]
+            'frames arrive again', '', '')]
         return self._image.message_type
 
     def stop(self) -> None:
@@ -203,7 +203,8 @@ class Camera:
             return problem
         if self._calibration.known or not frames.size:
             self._without_info_since = None
-            return self._calibration.problem(frames.size, frames.frame_id, self.image_topic)
+            size = None if frames.unread else frames.size  # it may have changed since
+            return self._calibration.problem(size, frames.frame_id, self.image_topic)
         now = time.monotonic()
         if self._without_info_since is None:
             self._without_info_since = now

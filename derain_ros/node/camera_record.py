@@ -36,7 +36,8 @@ class Failure:
 class CameraSnapshot:
     """The state of a camera at one moment.
 
-    Size (height and width in pixels), encoding and frame_id are those of the last frame read;
+    Size (height and width in pixels), encoding and frame_id are those of the last frame read,
+    since which others have come if ``unread`` is true;
     ``faults`` counts the frames that the engine should have derained and did not; ``failure`` is
     the last one. Rain intensity is from 0 to 1, NaN while unknown. ``latencies`` has the keys
     ``<stage>_p50_ms``, ``_p95_ms``, ``_p99_ms`` for each of :data:`STAGES`, NaN without a frame.
@@ -45,6 +46,7 @@ class CameraSnapshot:
     size: tuple[int, int] | None = None
     encoding: str = ''
     frame_id: str = ''
+    unread: bool = False
     faults: int = 0
     failure: Failure | None = None
     rain_intensity: float = math.nan
@@ -82,7 +84,13 @@ class CameraRecord:
     def read(self, size: tuple[int, int], encoding: str, frame_id: str) -> None:
         """Note height and width in pixels, encoding and frame_id of a frame."""
         with self._lock:
-            self._known = replace(self._known, size=size, encoding=encoding, frame_id=frame_id)
+            self._known = replace(
+                self._known, size=size, encoding=encoding, frame_id=frame_id, unread=False)
+
+    def idled(self) -> None:
+        """Note that a frame was not read, as nobody subscribes to anything made of it."""
+        with self._lock:
+            self._known = replace(self._known, unread=True)
 
     def failed(self, reason: str, *, by_engine: bool, fault: bool = False) -> None:
         """Note why a frame could not be read or published or, with ``fault``, not be derained."""

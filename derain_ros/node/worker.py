@@ -136,6 +136,7 @@ class Worker:
         work.wanted = camera.outputs.wanted(live)
         if not work.wanted and not (live.enabled and self._wants_intensity_of(camera)):
             work.outcome = Outcome.IDLE
+            camera.record.idled()
             return
         start = time.perf_counter()
         self._outputs.read(work)

@@ -19,7 +19,7 @@ WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
            'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent',
-           'unseen']
+           'unseen', 'resized']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12, 'sync_group': 'sterio'},
@@ -243,6 +243,19 @@ def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig)
     wait_for(lambda: 'no publisher on /bursty/image_raw' in rig.node.log(), 'word of silence')
     stream.images = rig.peer.publisher(Image, '/bursty/image_raw')
     stream.until(lambda: 'bursty: frames arrive again' in rig.node.log(), 'word of the end')
+
+
+def test_a_size_that_changes_while_nobody_listens_contradicts_nothing(rig):
+    stream = Stream(rig, 'resized').beside(CameraInfo, '/resized/camera_info', info(64, 48))
+    images = stream.listen()
+    stream.until(lambda: images, 'image')
+    rig.peer.ignore(output('resized'))
+    stream.until(lambda: rig.peer.says('resized').startswith('idle'), 'word of idleness')
+    stream.messages = lambda number: image(number, np.zeros((60, 80, 3), np.uint8))
+    stream.others = [(publisher, info(80, 60)) for publisher, _ in stream.others]
+    before = len(rig.peer.reports('resized'))
+    stream.until(lambda: len(rig.peer.reports('resized')) > before + 3, 'reports')
+    assert not any('is for images' in told.message for told in rig.peer.reports('resized'))
 
 
 def test_a_camera_that_is_still_missing_is_named_anew_after_activation(rig):
