@@ -174,12 +174,12 @@ class Worker:
         else:
             work.frame.check()
         height, width = work.frame.size
+        work.camera.record.read(
+            work.frame.size, work.frame.encoding, work.frame.message.frame_id)
         if work.needs_engine and min(height, width) < MINIMUM_SIDE:
             raise ImageFormatError(
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
-        work.camera.record.read(
-            work.frame.size, work.frame.encoding, work.frame.message.frame_id)
 
     def _bits(self, work: Work, samples: np.ndarray) -> int:
         camera, message = work.camera, work.frame.message

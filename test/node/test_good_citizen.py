@@ -19,7 +19,7 @@ WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
            'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent',
-           'unseen', 'resized']
+           'unseen', 'resized', 'small']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12, 'sync_group': 'sterio'},
@@ -256,6 +256,19 @@ def test_a_size_that_changes_while_nobody_listens_contradicts_nothing(rig):
     before = len(rig.peer.reports('resized'))
     stream.until(lambda: len(rig.peer.reports('resized')) > before + 3, 'reports')
     assert not any('is for images' in told.message for told in rig.peer.reports('resized'))
+
+
+def test_frames_that_are_too_small_are_called_so_and_fit_their_camera_info(rig):
+    stream = Stream(rig, 'small').beside(CameraInfo, '/small/camera_info', info(64, 48))
+    images = stream.listen()
+    stream.until(lambda: images, 'image')
+    stream.messages = lambda number: image(number, np.zeros((20, 24, 3), np.uint8))
+    stream.others = [(publisher, info(24, 20)) for publisher, _ in stream.others]
+    stream.until(lambda: '24x20 pixels, but the network needs' in rig.peer.says('small') and (
+        rig.peer.values('small')['size'] == '24x20'), 'word of the size')
+    before = len(rig.peer.reports('small'))
+    stream.until(lambda: len(rig.peer.reports('small')) > before + 2, 'reports')
+    assert 'small: /small/camera_info is for images' not in rig.node.log()
 
 
 def test_a_camera_that_is_still_missing_is_named_anew_after_activation(rig):
