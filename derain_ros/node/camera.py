@@ -122,11 +122,7 @@ class Camera:
         self._calibration = Calibration(camera.camera_info_topic)
         self._without_info_since: float | None = None
         self._told_without_info = False
-        logger = node.get_logger()
-        self._notices = [
-            Notice(lambda text: logger.warning(f'{camera.name}: {text}'),
-                   lambda text: logger.info(f'{camera.name}: {text}'), end)
-            for end in ('frames arrive again', 'camera_info fits again', '')]
+        self._notices: list[Notice] = []
 
     @property
     def name(self) -> str:
@@ -156,6 +152,8 @@ class Camera:
                          for topic, compressed in self.settings.inputs],
             lambda message, kind: on_image(self.name, message, kind is CompressedImage),
             self._reliability)
+        self._notices = [Notice(self._node, f'{self.name}: ', end) for end in (
+            'frames arrive again', '', '')]
         return self._image.message_type
 
     def stop(self) -> None:
@@ -205,7 +203,8 @@ class Camera:
             return problem
         if self._calibration.known or not frames.size:
             self._without_info_since = None
-            return self._calibration.problem(frames.size, frames.frame_id, self.image_topic)
+            size = None if frames.unread else frames.size  # it may have changed since
+            return self._calibration.problem(size, frames.frame_id, self.image_topic)
         now = time.monotonic()
         if self._without_info_since is None:
             self._without_info_since = now

@@ -18,6 +18,9 @@ STAGES = ('wait', 'decode', 'infer', 'encode', 'publish', 'age')
 WINDOW = 300
 """Number of most recent frames that the percentiles are computed over."""
 
+FRESH_SECONDS = 2.0
+"""How long after a mask the rain intensity is known: a controller is not to act on an old one."""
+
 _PERCENTILES = (50, 95, 99)
 
 
@@ -33,7 +36,8 @@ class Failure:
 class CameraSnapshot:
     """The state of a camera at one moment.
 
-    Size (height and width in pixels), encoding and frame_id are those of the last frame read;
+    Size (height and width in pixels), encoding and frame_id are those of the last frame read,
+    since which others have come if ``unread`` is true;
     ``faults`` counts the frames that the engine should have derained and did not; ``failure`` is
     the last one. Rain intensity is from 0 to 1, NaN while unknown. ``latencies`` has the keys
     ``<stage>_p50_ms``, ``_p95_ms``, ``_p99_ms`` for each of :data:`STAGES`, NaN without a frame.
@@ -42,10 +46,10 @@ class CameraSnapshot:
     size: tuple[int, int] | None = None
     encoding: str = ''
     frame_id: str = ''
+    unread: bool = False
     faults: int = 0
     failure: Failure | None = None
     rain_intensity: float = math.nan
-    may_be_wet: bool = True
     latencies: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -64,8 +68,7 @@ class CameraRecord:
         """Return the current state."""
         with self._lock:
             seconds = {stage: list(found) for stage, found in self._seconds.items()}
-            known = replace(self._known, rain_intensity=self._intensity(),
-                            may_be_wet=self._gate.wet or self._is_forgotten())
+            known = replace(self._known, rain_intensity=self._intensity())
         latencies = {}
         for stage, found in seconds.items():
             points = np.percentile(found, _PERCENTILES) * 1e3 if found else [math.nan] * 3
@@ -81,7 +84,13 @@ class CameraRecord:
     def read(self, size: tuple[int, int], encoding: str, frame_id: str) -> None:
         """Note height and width in pixels, encoding and frame_id of a frame."""
         with self._lock:
-            self._known = replace(self._known, size=size, encoding=encoding, frame_id=frame_id)
+            self._known = replace(
+                self._known, size=size, encoding=encoding, frame_id=frame_id, unread=False)
+
+    def idled(self) -> None:
+        """Note that a frame was not read, as nobody subscribes to anything made of it."""
+        with self._lock:
+            self._known = replace(self._known, unread=True)
 
     def failed(self, reason: str, *, by_engine: bool, fault: bool = False) -> None:
         """Note why a frame could not be read or published or, with ``fault``, not be derained."""
@@ -108,14 +117,14 @@ class CameraRecord:
     def may_be_wet(self) -> bool:
         """Whether it rains, or the rain state is unknown."""
         with self._lock:
-            return self._gate.wet or self._is_forgotten()
+            return self._gate.wet or self._is_older(FORGET_SECONDS)
 
     def _intensity(self) -> float:
-        return math.nan if self._is_forgotten() else self._gate.intensity
+        return math.nan if self._is_older(FRESH_SECONDS) else self._gate.intensity
 
-    def _is_forgotten(self) -> bool:
-        # Without a mask for so long (there is no engine, say), the gate's state is out of date.
-        return time.monotonic() - self._mask_time > FORGET_SECONDS
+    def _is_older(self, seconds: float) -> bool:
+        """Return whether the last mask is older than that; there is no engine, say."""
+        return time.monotonic() - self._mask_time > seconds
 
     def update_rain(self, mask: np.ndarray, settings: GateSettings) -> bool | None:
         """Process a rain mask, uint8, H×W; return whether it rains if that changed, else None."""

@@ -71,7 +71,7 @@ Fast DDS and Cyclone DDS discover the name of a node some 0.1 s after its endpoi
 """
 
 _LEVELS = (
-    ('reliability', QoSReliabilityPolicy.BEST_EFFORT, QoSReliabilityPolicy.RELIABLE),
+    ('reliability', BEST_EFFORT, RELIABLE),
     ('durability', VOLATILE, TRANSIENT_LOCAL),
     ('liveliness', QoSLivelinessPolicy.AUTOMATIC, QoSLivelinessPolicy.MANUAL_BY_TOPIC),
 )
@@ -82,10 +82,13 @@ _LONGEST = 2**63 - 1
 
 
 class Notice:
-    """Logs a problem that lasts with ``warn``, and ``end`` with ``relieve`` once it is over."""
+    """Warns in a node's log of a problem that lasts, and says ``end`` once it is over.
 
-    def __init__(self, warn: Callable[[str], object], relieve: Callable[[str], object], end: str):
-        self._warn, self._relieve, self._end = warn, relieve, end
+    ``start`` precedes both.
+    """
+
+    def __init__(self, node: Node, start: str, end: str):
+        self._node, self._start, self._end = node, start, end
         self._seen = self._told = ''
         self._since = 0.0
 
@@ -98,9 +101,9 @@ class Notice:
             return
         self._told = kind
         if problem:
-            self._warn(problem)
+            self._node.get_logger().warning(f'{self._start}{problem}')
         elif self._end:
-            self._relieve(self._end)
+            self._node.get_logger().info(f'{self._start}{self._end}')
 
 
 class InputTopic:
@@ -129,9 +132,7 @@ class InputTopic:
         self.topic, self.message_type = self._choice()
         self._policies = self._fitting(self._publishers())
         self._subscribe()
-        logger = node.get_logger()
-        self._notice = Notice(
-            logger.warning, logger.info, f'{self.topic}: the QoS of every publisher fits again')
+        self._notice = Notice(node, '', f'{self.topic}: the QoS of every publisher fits again')
 
     @property
     def reliability(self) -> str:
@@ -146,14 +147,9 @@ class InputTopic:
             self.close()
             self.topic, self.message_type = self._choice()
             return
-        publishers, why = self._publishers(), ''
+        publishers = self._publishers()
         before, self._policies = self._policies, self._fitting(publishers)
-        if self._subscription is None:
-            why = f'to {type_name(self.message_type)} now, as its publisher sends that'
-        elif self._policies != before:
-            policies = ' and '.join(policy.name.lower() for policy in self._policies)
-            why = f'{policies} now, by what every publisher offers'
-        if why:
+        if self._subscription is None or self._policies != before:
             try:
                 self._subscribe()
             except RuntimeError as error:
@@ -163,7 +159,10 @@ class InputTopic:
                 self._node.get_logger().warning(
                     f'{self.topic}: {error}', throttle_duration_sec=5.0, skip_first=True)
                 return
-            self._node.get_logger().info(f'{self.topic}: subscribing {why}')
+            self._node.get_logger().info(
+                f'{self.topic}: subscribing to {type_name(self.message_type)}, '
+                f'{self.reliability} and {self._qos.durability.name.lower()}, to fit its '
+                'publishers')
         self._notice.look(self._problem(publishers))
 
     def qos_problem(self) -> str:

@@ -42,11 +42,9 @@ class Job:
         """Wake up the threads in :meth:`wait`."""
         self._done.set()
 
-    def wait(self, until: float) -> bool:
-        """Wait for the job until ``time.monotonic()`` is ``until``; return whether it is done."""
-        left = until - time.monotonic()
-        # Event.wait does not accept infinity.
-        return self._done.wait(min(max(left, 0.0), threading.TIMEOUT_MAX))
+    def wait(self, seconds: float) -> bool:
+        """Wait for the job, at most ``seconds``; return whether it is done."""
+        return self._done.wait(seconds)
 
     def elapsed(self) -> float:
         """Return the seconds since the job was submitted."""

@@ -49,11 +49,10 @@ class FrameSizes:
         found = next((one for one in wanted if one in self._used), None)
         if found is None:
             _forget(self._used, now, IDLE_SECONDS)
-            padded = [one for one in self._used if _holds(one, size, MOST_PADDED)]
-            found = min(padded, key=_pixels, default=None) if not few else next(
-                (one for one in wanted if self._admits(one)), None)
-            found = found or min(padded, key=_pixels, default=None) or (
-                step if self._admits(step) else self._merge(size, step))
+            new = next((one for one in wanted if can_serve([*self._used, one])), None)
+            padded = min((one for one in self._used if _holds(one, size, MOST_PADDED)),
+                         key=_pixels, default=None)
+            found = (new or padded if few else padded or new) or self._merge(size, step)
         if found is None:
             used = ', '.join(f'{width}x{height}' for height, width in self._used)
             raise FaultError(
@@ -78,9 +77,6 @@ class FrameSizes:
             self._used.pop(one, None)
             self._merged[one] = step
         return step
-
-    def _admits(self, size: Size) -> bool:
-        return can_serve([*self._used, size])
 
 
 def ladder_step(side: int) -> int:

@@ -64,7 +64,8 @@ class Counts:
     """Frames of one camera so far.
 
     ``received`` is the sum of the others plus the frames being processed. A waiting frame is
-    counted as received only when it is taken or dropped.
+    counted as received only when it is taken or dropped. ``unmatched`` counts those of the dropped
+    that have found no partner in their group.
     """
 
     received: int = 0
@@ -74,6 +75,7 @@ class Counts:
     dropped: int = 0
     failed: int = 0
     idle: int = 0
+    unmatched: int = 0
 
     @property
     def published(self) -> int:
@@ -187,7 +189,9 @@ class Mailbox:
             abs(other - stamp) > self._tolerance for other, _ in queue)
 
     def _drop_first(self, queue: list[tuple[float, Taken]], count: int) -> None:
-        self._drop(taken for _, taken in queue[:count])
+        for _, taken in queue[:count]:
+            self._drop([taken])
+            self._add(taken.camera, 'unmatched')
         del queue[:count]
 
     def _fill(self, slot: tuple, frames: list[Taken]) -> None:

@@ -125,9 +125,9 @@ class Outputs:
 
     def need_pixels(self, work: Work) -> bool:
         """Return whether the wanted outputs need decoded pixels even without deraining."""
-        without = {'status', 'camera_info'}
+        without = {'status', 'camera_info', 'rain_mask'}
         if work.frame.repeats(0, self._encoding):
-            without |= {'image', 'rain_mask'}
+            without.add('image')
         return bool(work.wanted - without)
 
     def write(self, work: Work) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class Reporter:
         message.header.stamp = self._node.get_clock().now().to_msg()
         counts = {} if self._mailbox is None else self._mailbox.counts()
         frames = {name: camera.record.snapshot() for name, camera in self._cameras.items()}
-        cameras = [self._camera_status(camera, counts[name], frames[name], now)
+        new = {name: counts[name].since(self._counts.get(name, Counts())) for name in frames}
+        cameras = [self._camera_status(camera, counts[name], new, frames[name], now)
                    for name, camera in self._cameras.items()]
         message.status = [self._engine_status(), *cameras]
         self._diagnostics.publish(message)
@@ -121,29 +122,28 @@ class Reporter:
         if supervisor is None:
             return engine_status(node, None, self.problem, 'not configured',
                                  {'state': 'none', 'failures': 0})
-        activity = supervisor.activity
         values = {'state': supervisor.state(), 'failures': supervisor.failures,
-                  'activity': activity,
+                  'activity': supervisor.activity,
                   **gpu_values(os.environ.get('CUDA_VISIBLE_DEVICES', ''))}
         return engine_status(node, supervisor.info, self.problem or supervisor.problem,
-                             'the engine is being created', values, activity)
+                             'the engine is being created', values)
 
     def _camera_status(
-        self, camera: Camera, counts: Counts, frames: CameraSnapshot, now: float
+        self, camera: Camera, counts: Counts, new: Mapping[str, Counts], frames: CameraSnapshot,
+        now: float,
     ) -> DiagnosticStatus:
         live = None if self.live is None else self.live()
-        new = counts.since(self._counts.get(camera.name, Counts()))
         gate = 'off'
         level, message = DiagnosticStatus.OK, 'inactive'
         if live is not None:
             off = ('enabled is false' if not live.enabled else
                    'strength is 0' if live.strength == 0 else '')
             level, message = camera_level(
-                new, frames.faults - self._faults.get(camera.name, 0), frames,
+                new[camera.name], frames.faults - self._faults.get(camera.name, 0), frames,
                 self._problems(camera, live, counts, new, frames), off)
             if live.rain_gate and live.enabled:
                 gate = 'wet' if is_wet(camera, self._cameras.values(), live) else 'dry'
-        fps = new.published / max(now - self._time, 1e-3)
+        fps = new[camera.name].published / max(now - self._time, 1e-3)
         return status(
             f'{self._node.get_fully_qualified_name()}: {camera.name}', level, message,
             camera.image_topic, camera_values(counts, fps, frames) | {
@@ -166,7 +166,7 @@ class Reporter:
             'is the bag or the simulator paused?')
 
     def _problems(
-        self, camera: Camera, live: LiveSettings, counts: Counts, new: Counts,
+        self, camera: Camera, live: LiveSettings, counts: Counts, new: Mapping[str, Counts],
         frames: CameraSnapshot,
     ) -> list[str]:
         seconds, ever = self._mailbox.silence(camera.name)
@@ -182,10 +182,13 @@ class Reporter:
             problems.append(problem)
         return problems
 
-    def _loneliness(self, camera: Camera, new: Counts) -> str:
-        """Return why a grouped camera had all frames dropped since the last report; else empty."""
-        group = camera.settings.sync_group
-        if not group or not new.dropped or new.dropped < new.received or new.published:
+    def _loneliness(self, camera: Camera, new: Mapping[str, Counts]) -> str:
+        """Return why a grouped camera had all frames dropped since the last report.
+
+        Empty if they were not, or for another reason than their partners.
+        """
+        group, own = camera.settings.sync_group, new[camera.name]
+        if not group or not own.dropped or own.dropped < own.received or own.published:
             return ''
         others = [other.name for other in self._cameras.values()
                   if other.settings.sync_group == group and other is not camera]
@@ -193,8 +196,12 @@ class Reporter:
         if silent:
             return (f'no frame goes out without its partner from {", ".join(silent)}, which is '
                     f'silent; remove sync_group {group} if they are to be independent')
-        return (f'no frame has a partner from {", ".join(others)}, of the same sync_group '
-                f'{group}; check that their stamps agree to sync_tolerance_ms')
+        if failing := [name for name in others if new[name].failed]:
+            return (f'no frame goes out without its partner from {", ".join(failing)}, which '
+                    f'fails; remove sync_group {group} if they are to be independent')
+        return '' if own.unmatched < own.received else (
+            f'no frame has a partner from {", ".join(others)}, of the same sync_group {group}; '
+            'check that their stamps agree to sync_tolerance_ms')
 
 
 def status(
@@ -247,12 +254,12 @@ def camera_values(counts: Counts, fps: float, frames: CameraSnapshot) -> dict[st
 
 def engine_status(
     node: str, info: EngineInfo | None, problem: str, idle_reason: str,
-    values: Mapping[str, object], activity: str = '',
+    values: Mapping[str, object],
 ) -> DiagnosticStatus:
     """Return the status ``<node>: engine``.
 
     ``idle_reason`` says why there is no engine if that is not a failure; ``values`` are additional
-    key-value pairs; ``activity`` is what an engine that works is preparing.
+    key-value pairs, of which ``activity`` is what an engine that works is preparing.
     """
     if problem:
         level, message = DiagnosticStatus.ERROR, problem
@@ -260,7 +267,7 @@ def engine_status(
         level, message = DiagnosticStatus.WARN, idle_reason
     else:
         level, message = DiagnosticStatus.OK, ', '.join(
-            filter(None, (f'{info.engine} on {info.device}', activity)))
+            filter(None, (f'{info.engine} on {info.device}', values.get('activity'))))
     known = {key: getattr(info, key, '')
              for key in ('engine', 'device', 'model', 'precision', 'reason')}
     return status(f'{node}: engine', level, message, known['device'],

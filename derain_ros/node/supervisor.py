@@ -361,7 +361,7 @@ class Supervisor:
 
     def _await(self, job: Job, until: float) -> bool:
         """Wait for a job until ``time.monotonic()`` is ``until``; return whether it is done."""
-        while not job.wait(min(until, time.monotonic() + _LOOK_SECONDS)):
+        while not job.wait(min(until - time.monotonic(), _LOOK_SECONDS)):
             if self.cancelled:
                 raise FaultError('the node is being deactivated', serious=False)
             if time.monotonic() >= until:

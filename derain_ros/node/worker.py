@@ -21,7 +21,7 @@ from derain_ros.engines import Derained, EngineError
 from derain_ros.engines.contract import MINIMUM_SIDE
 from derain_ros.images.memory import Memory
 from derain_ros.images.message_fields import ImageFormatError
-from derain_ros.images.pipeline import Frame
+from derain_ros.images.pipeline import Frame, Infer
 from derain_ros.node.camera import Camera, is_wet
 from derain_ros.node.frame_sizes import FrameSizes, Size
 from derain_ros.node.mailbox import Mailbox, Outcome, Taken
@@ -136,6 +136,7 @@ class Worker:
         work.wanted = camera.outputs.wanted(live)
         if not work.wanted and not (live.enabled and self._wants_intensity_of(camera)):
             work.outcome = Outcome.IDLE
+            camera.record.idled()
             return
         start = time.perf_counter()
         self._outputs.read(work)
@@ -173,12 +174,12 @@ class Worker:
         else:
             work.frame.check()
         height, width = work.frame.size
+        work.camera.record.read(
+            work.frame.size, work.frame.encoding, work.frame.message.frame_id)
         if work.needs_engine and min(height, width) < MINIMUM_SIDE:
             raise ImageFormatError(
                 f'the image is {width}x{height} pixels, but the network needs at least '
                 f'{MINIMUM_SIDE} on each side; set the camera driver to a larger size')
-        work.camera.record.read(
-            work.frame.size, work.frame.encoding, work.frame.message.frame_id)
 
     def _bits(self, work: Work, samples: np.ndarray) -> int:
         camera, message = work.camera, work.frame.message
@@ -193,7 +194,7 @@ class Worker:
     def _drop_without_partner(self, works: Sequence[Work]) -> None:
         if any(work.outcome is Outcome.FAILED for work in works):
             for work in works:
-                if work.outcome is None:
+                if work.outcome is None and work.wanted:
                     work.reason, work.needs_engine = 'its partner could not be read', False
                     self._drop(work)
 
@@ -213,7 +214,7 @@ class Worker:
                 self._infer(work)
         fault = next((work.fault for work in works if work.fault), None)
         for work in works:  # of one camera, or of one group
-            if fault is None or work.outcome is not None:
+            if fault is None or work.outcome is not None or not work.wanted:
                 continue
             work.frame.derained = work.frame.rain_mask = None
             work.fault = fault
@@ -221,26 +222,28 @@ class Worker:
                 self._note_fault(work)
                 self._drop(work)
 
-    def _infer(self, work: Work) -> None:
+    def _network(self, work: Work, until: float) -> tuple[Infer, bool]:
+        """Return what derains images of a frame, and whether it uses the camera's memory."""
         def infer(images: np.ndarray, *states: np.ndarray) -> Derained:
             result, work.infer_seconds = self._supervisor.infer(
-                images, *states, limit=work.live.watchdog_ms / 1e3, until=self._until(work))
-            return result
-
-        def remember(images: np.ndarray) -> Derained:
-            start = time.monotonic()
-            result = memory.through(infer, _seconds(work))(images)
-            if work.infer_seconds is not None:  # None for a frame that came again
-                work.infer_seconds = time.monotonic() - start
+                images, *states, limit=work.live.watchdog_ms / 1e3, until=until)
             return result
 
         info, memory = self._supervisor.info, self._memories[work.camera.name]
-        remembers = info is not None and info.remembers
+        if info is None or not info.remembers:
+            return infer, False
+        return memory.through(infer, _seconds(work)), True
+
+    def _infer(self, work: Work) -> None:
         try:
             size, warm = self._prepare(work, patient=True)
             if not warm:
                 raise FaultError(self._supervisor.why_not(), serious=self._supervisor.broken)
-            work.frame.derain(remember if remembers else infer, size)
+            infer, remembers = self._network(work, self._until(work))
+            start = time.monotonic()
+            work.frame.derain(infer, size)
+            if remembers and work.infer_seconds is not None:  # None for a frame that came again
+                work.infer_seconds = time.monotonic() - start
         except FaultError as error:
             work.fault = error
             return
@@ -327,15 +330,9 @@ class Worker:
         patch = Frame(bgr=np.ascontiguousarray(
             work.frame.bgr[record.next_patch(*work.frame.size)]))
 
-        def infer(images: np.ndarray, *states: np.ndarray) -> Derained:
-            return self._supervisor.infer(images, *states, limit=live.watchdog_ms / 1e3)[0]
-
-        info, memory = self._supervisor.info, self._memories[work.camera.name]
         if not record.looks_again:
-            memory.forget()
-        remembers = info is not None and info.remembers
-        if remembers:
-            infer = memory.through(infer, _seconds(work))
+            self._memories[work.camera.name].forget()
+        infer, remembers = self._network(work, float('inf'))
         # The status of the engine already reports a FaultError.
         with suppress(FaultError):
             # Also for the whole frame, so that nothing has to be compiled when rain begins.

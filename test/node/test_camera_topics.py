@@ -111,7 +111,7 @@ class Both:
     def offer(self, reliability='reliable'):
         """Publish an output, whose problems are logged."""
         outputs = OutputTopics(self.ours, {'image': OUTPUT}, reliability)
-        notice = Notice(self.ours.get_logger().warning, self.ours.get_logger().info, '')
+        notice = Notice(self.ours, '', '')
         self.ours.create_timer(0.02, lambda: notice.look(outputs.problem(LIVE)))
         return outputs
 

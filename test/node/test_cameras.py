@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from lens import Lens, paced
 from rig import Rig, active_rig
-from ros_fixtures import image, wait_for
-from sensor_msgs.msg import Image
+from ros_fixtures import image, output, wait_for
+from sensor_msgs.msg import Image, RelativeHumidity
 
 SIZES = {'front': (64, 48), 'rear': (81, 60), 'left': (96, 64), 'right': (48, 64)}
 STEREO = {'left': {'sync_group': 'stereo'}, 'right': {'sync_group': 'stereo'}}
@@ -171,7 +171,13 @@ def test_a_partner_may_be_late_but_not_missing_broken_or_of_another_time(pair):
     served = rear.images.keys() - earlier
     assert len(served) > 3 and all(rear.answer(stamp).derained for stamp in served)
     with left.streaming(10):
-        wait_for(lambda: 'without its partner from right' in rig.peer.says('left'), 'word of it')
+        wait_for(lambda: 'partner from right, which is silent' in rig.peer.says('left'), 'word')
+
+    def broken():
+        right.send(left.send(), announced='plasma')
+        time.sleep(0.1)
+        return 'partner from right, which fails' in rig.peer.says('left')
+    wait_for(broken, 'word of the broken frames')
 
 
 def moved(stamp, nanoseconds):
@@ -187,9 +193,12 @@ def test_a_pair_fails_together(pair):
     assert rig.peer.set('on_fault', 'drop') == ''
     try:
         rig.engine.command(mode='raise', creation='fail')
-        stamps = [right.send(left.send()) for _ in paced(3, 10)]
+        alone = rig.node.log().count('no frame has a partner')
+        stamps = [right.send(left.send()) for _ in paced(25, 10)]
         settled(left)
         assert not set(stamps) & (set(left.images) | set(right.images))
+        # What is dropped has a partner all the same.
+        assert rig.node.log().count('no frame has a partner') == alone
     finally:
         assert rig.peer.set('on_fault', 'pass_through') == ''
 
@@ -223,7 +232,7 @@ def test_rain_on_one_of_a_pair_is_rain_on_both(pair):
         assert rig.peer.set_together(rain_gate=False, rain_gate_dry_after=5.0) == ''
 
 
-def test_a_camera_that_nobody_listens_to_does_not_hold_the_gate_of_its_pair_open(tmp_path):
+def test_of_a_pair_only_one_is_listened_to(tmp_path):
     parameters = STEREO | {'cameras': ['left', 'right'], 'watchdog_ms': 5000.0,
                            'rain_gate': True, 'rain_gate_dry_after': 0.5}
     with Rig(tmp_path, parameters) as rig:
@@ -232,11 +241,29 @@ def test_a_camera_that_nobody_listens_to_does_not_hold_the_gate_of_its_pair_open
         right = rig.peer.publisher(Image, '/right/image_raw')
         rig.peer.matched(right)
 
-        def bypassed():
-            stamp = left.send()
+        def both(**more):
+            stamp = left.send(**more)
             partner = image(0)
             partner.header.stamp.sec, partner.header.stamp.nanosec = stamp
             right.publish(partner)
-            return left.answer(stamp).word == 'bypassed'
-        wait_for(bypassed, 'end of the rain', 20)
+            return stamp
+
+        def word():
+            stamp = both()
+            wait_for(lambda: stamp in left.statuses, 'status of the left frame')
+            return left.statuses[stamp][0].message
+        # The gate of the other, which nobody looks at, does not hold its own open.
+        wait_for(lambda: word() == 'bypassed', 'end of the rain', 20)
         wait_for(lambda: rig.peer.values('left')['gate'] == 'dry', 'word of the dry weather')
+
+        # The other serves as a rain gauge: frames that are not derained are not its own.
+        rig.peer.listen(RelativeHumidity, output('right', 'rain_intensity'))
+        assert rig.peer.set_together(rain_gate=False, on_fault='drop') == ''
+        rig.engine.command(mode='raise')
+        wait_for(lambda: word() == 'dropped' and 'not derained' in rig.peer.says('left'), 'fault')
+        assert not any('not derained' in told.message for told in rig.peer.reports('right'))
+        before = rig.peer.settled_counts('right')
+        both(announced='plasma')
+        wait_for(lambda: rig.peer.counts('left')['failed'], 'frame that cannot be read')
+        after = rig.peer.settled_counts('right')
+        assert (after['dropped'], after['idle']) == (before['dropped'], before['idle'] + 1)

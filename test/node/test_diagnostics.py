@@ -66,7 +66,7 @@ def test_the_rain_intensity_is_unknown_without_a_recent_mask(monkeypatch):
     record = CameraRecord(GateSettings())
     record.update_rain(np.full((48, 64), 255, np.uint8), GateSettings())
     assert record.rain_intensity == record.snapshot().rain_intensity == 1.0
-    monkeypatch.setattr(camera_record, 'FORGET_SECONDS', -1.0)
+    monkeypatch.setattr(camera_record, 'FRESH_SECONDS', -1.0)
     assert math.isnan(record.rain_intensity) and math.isnan(record.snapshot().rain_intensity)
 
 

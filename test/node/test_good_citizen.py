@@ -18,7 +18,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RelativeHumidity
 WARN = DiagnosticStatus.WARN
 CAMERAS = ['sized', 'framed', 'mistyped', 'misspelt', 'plain', 'packed', 'chosen',
            'overlaid', 'shared', 'overridden', 'moved', 'deep', 'bursty',
-           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone']
+           'twelve', 'given', 'mosaic', 'rainy', 'png', 'alone', 'absent',
+           'unseen', 'resized', 'small']
 PARAMETERS = {
     'cameras': CAMERAS,
     'given': {'bit_depth': 12, 'sync_group': 'sterio'},
@@ -244,6 +245,43 @@ def test_a_camera_that_comes_in_bursts_is_not_called_silent_again_and_again(rig)
     stream.until(lambda: 'bursty: frames arrive again' in rig.node.log(), 'word of the end')
 
 
+def test_a_size_that_changes_while_nobody_listens_contradicts_nothing(rig):
+    stream = Stream(rig, 'resized').beside(CameraInfo, '/resized/camera_info', info(64, 48))
+    images = stream.listen()
+    stream.until(lambda: images, 'image')
+    rig.peer.ignore(output('resized'))
+    stream.until(lambda: rig.peer.says('resized').startswith('idle'), 'word of idleness')
+    stream.messages = lambda number: image(number, np.zeros((60, 80, 3), np.uint8))
+    stream.others = [(publisher, info(80, 60)) for publisher, _ in stream.others]
+    before = len(rig.peer.reports('resized'))
+    stream.until(lambda: len(rig.peer.reports('resized')) > before + 3, 'reports')
+    assert not any('is for images' in told.message for told in rig.peer.reports('resized'))
+
+
+def test_frames_that_are_too_small_are_called_so_and_fit_their_camera_info(rig):
+    stream = Stream(rig, 'small').beside(CameraInfo, '/small/camera_info', info(64, 48))
+    images = stream.listen()
+    stream.until(lambda: images, 'image')
+    stream.messages = lambda number: image(number, np.zeros((20, 24, 3), np.uint8))
+    stream.others = [(publisher, info(24, 20)) for publisher, _ in stream.others]
+    stream.until(lambda: '24x20 pixels, but the network needs' in rig.peer.says('small') and (
+        rig.peer.values('small')['size'] == '24x20'), 'word of the size')
+    before = len(rig.peer.reports('small'))
+    stream.until(lambda: len(rig.peer.reports('small')) > before + 2, 'reports')
+    assert 'small: /small/camera_info is for images' not in rig.node.log()
+
+
+def test_a_camera_that_is_still_missing_is_named_anew_after_activation(rig):
+    def named():
+        return rig.node.log().count('absent: no publisher on /absent/image_raw')
+
+    before = wait_for(named, 'warning')
+    assert rig.peer.change_state('deactivate')
+    assert rig.peer.change_state('activate')
+    wait_for(lambda: named() > before, 'second warning')
+    assert 'absent: frames arrive again' not in rig.node.log()
+
+
 @pytest.mark.parametrize('camera', ['twelve', 'given'])
 def test_grey_levels_of_twelve_bits_come_out_as_such(rig, camera):
     grey = np.random.default_rng(3).integers(0, 4096, (48, 64)).astype(np.uint16)
@@ -288,6 +326,23 @@ def test_the_rain_intensity_of_a_camera_has_the_header_of_the_frame(rig):
     stream.until(lambda: found and found[-1].relative_humidity > 0.9, 'rain intensity')
     assert found[-1].header.frame_id == 'lens'
     assert found[-1].header.stamp.nanosec == 10 * found[-1].header.stamp.sec > 0
+
+
+def test_no_rain_intensity_is_given_for_frames_that_no_engine_has_looked_at(rig):
+    rig.engine.command(mask=200)
+    stream = Stream(rig, 'unseen')
+    images, found = stream.listen(), stream.listen('rain_intensity', RelativeHumidity)
+    stream.until(lambda: found, 'rain intensity')
+    rig.engine.command(mode='raise')
+    begin = time.monotonic()
+    stream.until(lambda: images[-1].header.stamp.sec > found[-1].header.stamp.sec + 30,
+                 'images without an intensity')
+    assert time.monotonic() - begin < 20
+    wait_for(lambda: rig.peer.values('unseen')['rain_intensity'] == '', 'status')
+    rig.engine.command(mask=200)
+    assert rig.peer.reset()
+    before = len(found)
+    stream.until(lambda: len(found) > before, 'rain intensity')
 
 
 def test_a_camera_may_serve_as_a_rain_gauge_alone_and_tells_what_it_cannot_read(rig):
