@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from derain_ros.commands import UsageError, refusing
-from derain_ros.commands.arguments import count
+from derain_ros.commands.arguments import count, count_or_none
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='crops per step (default: 4)')
     parser.add_argument('--size', type=int, default=128, metavar='PIXELS',
                         help='side of a crop (default: 128)')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[1, 2, 3], metavar='N',
+    parser.add_argument('--seeds', type=count_or_none, nargs='+', default=[1, 2, 3], metavar='N',
                         help='seeds (default: 1 2 3)')
 
 

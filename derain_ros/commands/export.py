@@ -45,14 +45,16 @@ def run(args: argparse.Namespace) -> int:
     if not checkpoint.is_file():
         raise UserError(f'{args.run_folder}: no checkpoint.pt; give the folder of a run')
     try:
-        variant = args.model or load_checkpoint(checkpoint).get('config', {}).get('model', 'nano')
+        trained = load_checkpoint(checkpoint).get('config', {})
+        variant = args.model or trained.get('model', 'nano')
         if variant not in VARIANTS:
             raise UserError(f'unknown variant {variant!r}; known: {", ".join(VARIANTS)}')
         name = args.name or variant
         if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name):
             raise UsageError(
                 f'--name: {name!r} is not a valid name; use letters, digits, ".", "_" and "-"')
-        config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu')
+        config = TrainingConfig(data=Path(), out=args.run_folder, model=variant, device='cpu',
+                                learn=trained.get('learn', ''))
         network = Trainer(config, log=lambda _line: None).averaged()
         figures = score(network, args.validation) if args.validation else {}
     except (ConfigError, FileNotFoundError, RuntimeError) as error:

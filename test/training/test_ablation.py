@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from training_runs import derain, write_pictures
 
+from derain_ros.cli import main
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
 from derain_ros.training.ablation import PARTS, ablations, spread
 from derain_ros.training.model_export import flops_per_pixel
@@ -55,3 +56,10 @@ def test_a_run_scores_every_network_and_goes_on_where_it_stopped(tmp_path):
     assert (run / 'ablation.md').read_text(encoding='utf-8') in first
     status, _, error = ablate('3')
     assert (status, 'made with other steps' in error) == (2, True)
+
+
+def test_a_negative_seed_is_refused(tmp_path, capfd):
+    with pytest.raises(SystemExit, match='2'):
+        main(['ablate', str(tmp_path), '-o', str(tmp_path / 'run'), '--validation',
+              str(tmp_path), '--seeds', '1', '-2'])
+    assert "'-2' is not a whole number from 0 on" in capfd.readouterr().err

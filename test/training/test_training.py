@@ -14,12 +14,12 @@ from derain_ros.cli import main
 from derain_ros.engines import create_engine
 from derain_ros.evaluation.metrics import PERFECT_DB
 from derain_ros.network.dual_stage import DualStageConfig, DualStageNetwork
-from derain_ros.training import clipping
+from derain_ros.training import clipping, model_export
 from derain_ros.training.checkpoint import fit_optimizer
 from derain_ros.training.config import ConfigError
 from derain_ros.training.dataset import RainyCrops
 from derain_ros.training.dry_pictures import DryPictures
-from derain_ros.training.loop import TrainingError
+from derain_ros.training.loop import Trainer, TrainingError
 from derain_ros.training.losses import (
     charbonnier,
     mask_truth,
@@ -332,6 +332,18 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path, capfd):
 def test_export_needs_a_checkpoint(tmp_path, capfd):
     assert main(['export', str(tmp_path), '-o', str(tmp_path / 'models')]) != 0
     assert 'no checkpoint.pt' in capfd.readouterr().err
+
+
+def test_a_run_that_trained_some_weights_is_exported(pictures, tmp_path, monkeypatch):
+    config = small_config(pictures, tmp_path / 'run', model='pico', steps=1, learn='fine.')
+    trained = Trainer(config, lambda _line: None).run().state_dict()
+    written = []
+    monkeypatch.setattr(model_export, 'write_model',
+                        lambda network, *_, variant, figures: written.append((network, variant)))
+    assert main(['export', str(config.out), '-o', str(tmp_path / 'models')]) == 0
+    (network, variant), = written
+    assert variant == 'pico'
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
 
 
 def test_pairs_of_two_sizes_are_named(tmp_path):
