@@ -56,9 +56,11 @@ def decode_frame(connection: Connection, data: bytes, bits: Bits = 16) -> np.nda
 def why_no_picture(recording: Recording, topic: str, *, empty: str | None = None) -> str | None:
     """Return why an image topic holds no camera images; None if it does or cannot be judged.
 
-    The topic is judged by its first message, and not at all if that one is truncated. A topic
-    without messages returns ``empty``.
+    The topic is judged by its name and its first message, and not by one that is truncated. A
+    topic without messages returns ``empty``.
     """
+    if topic.endswith('/rain_mask'):
+        return 'it holds rain masks'
     for connection, _, data in recording.read(topic):
         try:
             return why_not(read_message(connection.msgtype, data))

@@ -19,9 +19,9 @@ OUT must not exist. It appears when it is complete: until then the work lies in 
 After an interruption of any kind the same command continues where the work stopped, and the
 result is the same.
 
-Topics of depth and thermal cameras are named and left alone. A frame that cannot be derained (a
-wrong length, a damaged JPEG) is named and left out. Ground truth that `derain rain` has put
-beside a rainy topic (.../dry) is kept, and not derained unless it is named.
+Topics of depth and thermal cameras, and of rain masks, are named and left alone. A frame that
+cannot be derained (a wrong length, a damaged JPEG) is named and left out. Ground truth that
+`derain rain` has put beside a rainy topic (.../dry) is kept, and not derained unless it is named.
 
 Of a damaged bag, such as an mcap file that ends where the power failed, everything that can be
 read is derained, and the damage is named; `ros2 bag reindex` is not needed.

@@ -254,15 +254,15 @@ def clean(text: str) -> str:
 class Reports:
     """The reports of the nodes.
 
-    ``node`` restricts them to one node, given by its full name or the last part of it; empty
-    keeps all. ``others`` are the names of ignored derain nodes, ``foreign`` counts messages that
-    are not from a derain node.
+    ``node``, kept as ``wanted``, restricts them to one node, given by its full name or the last
+    part of it; empty keeps all. ``others`` are the names of ignored derain nodes, ``foreign``
+    counts messages that are not from a derain node.
     """
 
     def __init__(self, node: str = ''):
         self.others: set[str] = set()
         self.foreign = 0
-        self._wanted = node
+        self.wanted = node
         self._heard: dict[str, NodeReport] = {}
 
     def add(self, message: DiagnosticArray, now: float, clock: str) -> None:
@@ -281,7 +281,7 @@ class Reports:
 
     def wants(self, name: str) -> bool:
         """Return whether reports of the node with this full name are kept."""
-        return not self._wanted or self._wanted in (name, name.rpartition('/')[2])
+        return not self.wanted or self.wanted in (name, name.rpartition('/')[2])
 
     def nodes(self, now: float) -> list[NodeReport]:
         """Return the last report of each node, sorted by name."""
@@ -295,7 +295,8 @@ class Reports:
 def nothing_heard(reports: Reports, seconds: float, publishers: int) -> str:
     """Return why no node was heard for ``seconds``; ``publishers`` counts those of the topic."""
     if reports.others:
-        return f'not among the derain nodes heard: {", ".join(sorted(reports.others))}'
+        heard = ', '.join(sorted(reports.others))
+        return f'{reports.wanted} is not among the derain nodes heard: {heard}'
     domain = os.environ.get('ROS_DOMAIN_ID') or '0'
     reach = os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE')
     where = f'ROS_DOMAIN_ID is {domain} here' + (

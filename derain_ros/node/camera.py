@@ -211,9 +211,9 @@ class Camera:
         seconds = now - self._without_info_since
         if seconds < INFO_SECONDS:
             return ''
-        problem = ('images come without a camera_info: '
-                   f'{self._info.silence(seconds, ever=False)}; set {self.name}.camera_info_topic '
-                   'to its topic')
+        problem = ('images come without a camera_info '
+                   f'({self._info.silence(seconds, ever=False)}); set '
+                   f'{self.name}.camera_info_topic to its topic')
         wanted = self.settings.camera_info_named or 'camera_info' in self.outputs.wanted(live)
         # An uncalibrated camera is not a fault if nobody asks for its camera_info.
         if wanted or 'did you mean' in problem:

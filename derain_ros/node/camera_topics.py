@@ -213,8 +213,11 @@ class InputTopic:
             self._subscription = None
 
     def _like(self) -> str:
-        """Return a published topic of like name and type that the node does not use, or ``''``."""
-        own, node = self._node.get_fully_qualified_name(), self._node
+        """Return a published topic of like name and type, unused by nodes of our name, or ``''``.
+
+        Nodes of other namespaces count, too: their outputs, and the cameras of other vehicles.
+        """
+        node = self._node
         kinds = {type_name(kind) for kind in (
             (CameraInfo,) if self.message_type is CameraInfo else (Image, CompressedImage))}
         # In reverse order, so that a raw topic replaces its compressed one.
@@ -225,7 +228,7 @@ class InputTopic:
         for name in map(there.get, difflib.get_close_matches(wanted, there, n=3, cutoff=0.7)):
             publishers = node.get_publishers_info_by_topic(name)
             others = [*publishers, *node.get_subscriptions_info_by_topic(name)]
-            if publishers and own not in map(node_name, others):
+            if publishers and node.get_name() not in {other.node_name for other in others}:
                 return name
         return ''
 

@@ -74,7 +74,7 @@ class ModelChoice(Engine):
         self._engines: dict[str, Engine] = {}
         self._seconds: dict[tuple[str, Size], list[float]] = {}  # wall time, CPU time
         self._memory_seconds: dict[Size, float] = {}
-        self._used, self._settled = 0, False
+        self._used, self._settled, self._keeps = 0, False, True
         self._why = 'no model is installed; install the package again'
         self._looked = self._kept_up = time.monotonic()
         while not (self._models and self._load(0)):
@@ -185,10 +185,15 @@ class ModelChoice(Engine):
             return {}
 
     def _remember(self, model: ModelInfo, size: Size, seconds: list[float]) -> None:
-        with suppress(OSError):
+        try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace_file(self._file, json.dumps(
                 self._remembered() | {self._key(model, size): seconds}, indent=1))
+        except OSError as error:
+            if self._keeps:
+                self._keeps = False
+                self._log(f'{self._file} cannot be written ({error.strerror}), so that the models '
+                          'are timed again at each start; set engine_cache to another folder')
 
     # The choice
 

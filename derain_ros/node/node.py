@@ -395,7 +395,9 @@ class DerainNode(LifecycleNode):
                 self._live = self._store.live_settings()
             for parameter in parameter_list:
                 if parameter.name in LiveSettings.__dataclass_fields__:
-                    self.get_logger().info(f'{parameter.name} is {parameter.value} now')
+                    value = parameter.value
+                    said = str(value).lower() if isinstance(value, bool) else value
+                    self.get_logger().info(f'{parameter.name} is {said} now')
         return result
 
     def _watch(self) -> None:

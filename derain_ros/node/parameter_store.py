@@ -103,8 +103,8 @@ class ParameterStore:
         topics = {
             'publisher': [
                 topic for camera in settings.topics for topic in camera.outputs.values()],
-            'subscription': [topic for camera in settings.topics for topic in (
-                camera.camera_info_topic, *(topic for topic, _ in camera.inputs))]}
+            'subscription': list(dict.fromkeys(topic for camera in settings.topics for topic in (
+                camera.camera_info_topic, *(topic for topic, _ in camera.inputs))))}
         for name in self._given:
             start, _, rest = name.partition('.')
             topic, kind, policy = (*rest.rsplit('.', 2), '', '')[:3]
@@ -187,7 +187,9 @@ class ParameterStore:
     def _unknown(self, name: str) -> str:
         if name in GONE:
             return f'{name} is no longer a parameter: {GONE[name]}; remove it'
-        close = difflib.get_close_matches(name, self._values(), n=1)
+        known = self._values()
+        topic = f'{name}.image_topic'
+        close = [topic] if topic in known else difflib.get_close_matches(name, known, n=1)
         hint = f'; did you mean {close[0]}?' if close else ''
         return f'{name} is not a parameter of this node{hint}'
 

@@ -175,7 +175,8 @@ def test_the_last_problem_is_remembered():
 @pytest.mark.parametrize(('messages', 'publishers', 'said'), [
     ([], 0, 'no publisher; start derain_node'), ([], 2, 'nothing arrives'),
     ([array(DiagnosticStatus(name='battery'))], 1, 'only other nodes report'),
-    ([array(status('engine', values=ENGINE))], 1, 'not among the derain nodes heard: /derain'),
+    ([array(status('engine', values=ENGINE))], 1,
+     'mine is not among the derain nodes heard: /derain'),
 ])
 def test_silence_is_explained(messages, publishers, said, monkeypatch):
     monkeypatch.setenv('ROS_DOMAIN_ID', '17')

@@ -239,6 +239,12 @@ def test_silence_says_what_is_wrong_and_what_to_do(both):
     assert topic.type_problem() == silence()
     assert topic.qos_problem() == ''  # its QoS is not what keeps it from being heard
     both.other.destroy_publisher(other)
+    twin = both.add('derain', '/car2')
+    near = twin.create_publisher(Image, '/front/image_rau', qos())
+    both.wait_for(lambda: [found.node_name for found in both.ours.get_publishers_info_by_topic(
+        '/front/image_rau')] == ['derain'], 'topic')
+    assert 'did you mean' not in silence()
+    twin.destroy_publisher(near)
     near = both.other.create_publisher(Image, '/front/image_row', qos())
     both.wait_for(lambda: 'did you mean /front/image_row' in silence(), 'hint')
     both.other.destroy_publisher(near)

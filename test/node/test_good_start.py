@@ -101,7 +101,7 @@ def test_what_is_switched_off_is_logged_and_shown(rig):
     peer.listen(Image, '/camera/derained/image')
     peer.matched(camera)
     assert peer.set_enabled(False)
-    wait_for(lambda: 'enabled is False now' in rig.node.log(), 'word in the log')
+    wait_for(lambda: 'enabled is false now' in rig.node.log(), 'word in the log')
     send_until(camera, image,
                lambda: 'switched off (enabled is false)' in peer.says('camera'), 'word')
     assert peer.set_together(enabled=True, strength=0.0) == ''

@@ -29,13 +29,14 @@ from derain_ros.bench.measures import process_figures
 def test_a_failed_start_can_be_put_right_step_by_step(tmp_path):
     domain = new_domain()
     parameters = {'model': 'nope', 'strength': 1, 'cameras': 'front', 'strenght': 0.5,
-                  'batch_wait_ms': 5.0}
+                  'front': '/front/image', 'batch_wait_ms': 5.0}
     with NodeProcess(tmp_path, domain, parameters) as node, Peer(domain) as peer:
         wait_for(lambda: 'autostart failed' in node.log(), 'autostart')
         assert peer.state() == 'unconfigured'
         assert "'nope'" in node.log()
         assert 'nano' in node.log()
         assert 'did you mean strength?' in node.log()
+        assert 'did you mean front.image_topic?' in node.log()
         assert 'batch_wait_ms is no longer a parameter' in node.log()
         assert 'batch_wait_ms is no longer a parameter' in peer.set('batch_wait_ms', 5.0)
         wait_for(lambda: peer.status('engine'), 'status of the engine')

@@ -134,6 +134,14 @@ def test_times_are_remembered_and_a_damaged_file_is_not_fatal(tmp_path):
         assert bench.taken() != BEST
 
 
+def test_times_that_cannot_be_kept_are_told_of_once(tmp_path):
+    (tmp_path / 'file').touch()
+    bench = Bench(tmp_path / 'file' / 'cache', **{BEST: 0.2})
+    assert bench.taken() != BEST
+    told = [line for line in bench.log if 'set engine_cache to another folder' in line]
+    assert len(told) == 1 and 'model_times.json' in told[0]
+
+
 def test_a_model_that_cannot_be_loaded_is_left_out(tmp_path):
     bench = Bench(tmp_path)
     bench.broken = [BEST]

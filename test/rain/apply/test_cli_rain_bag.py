@@ -140,11 +140,13 @@ def test_what_is_no_picture_is_named_and_left_alone(tmp_path, capsys):
         ('/depth/image/compressedDepth', COMPRESSED, START + 2,
          compressed(1, START, 'png', format='16UC1; compressedDepth')),
         ('/wheels', CUSTOM, START + 3, wheel(1)),
+        ('/cam/derained/rain_mask', IMAGE, START + 4, image(0, START, encoding='mono8')),
     ]
     source = write_bag(tmp_path / 'in', rows)
     assert main(['rain', str(source), '-o', str(tmp_path / 'out')]) == 0
     result = read_bag(tmp_path / 'out')
-    others = ('/depth/image', '/depth/image/compressedDepth', '/wheels')
+    others = ('/depth/image', '/depth/image/compressedDepth', '/wheels',
+              '/cam/derained/rain_mask')
     assert messages_on(result, *others) == messages_on(read_bag(source), *others)
     assert {row.topic for row in result} == {'/cam/image_raw', '/cam/image_raw/dry', *others}
     message = capsys.readouterr().err
