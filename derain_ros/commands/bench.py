@@ -11,6 +11,7 @@ examples:
   derain bench
   derain bench --only vga overhead --json bench.json
   derain bench --only engine --sizes 640x480 1280x720 --seconds 10
+  derain bench --engines openvino --skip-node
   derain bench --only engine --engines torch --models nano base --peer --plot speed.svg
   derain bench --only bag --seconds 60
 
@@ -43,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description += ''.join(f'\n  {name:<10}{text}' for name, text in SCENARIOS.items())
     parser.add_argument('--only', nargs='+', choices=SCENARIOS,
                         default=[name for name in SCENARIOS if name != 'bag'],
-                        metavar='SCENARIO', help='scenarios to run; engine and bag need no ROS '
-                                                 '(default: all but bag)')
+                        metavar='SCENARIO', help='scenarios to run (default: all but bag)')
     parser.add_argument('--quick', action='store_true',
                         help='as short as possible: shows that everything works, not how fast')
     parser.add_argument('--seconds', type=positive_number, metavar='N',
@@ -70,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='write a plot of the times of the scenario engine, SVG')
     parser.add_argument('--rate', type=positive_number, default=30.0, metavar='HZ',
                         help='frames a second to offer in vga; its targets hold at 30 (default)')
+    parser.add_argument('--skip-node', action='store_true',
+                        help='time the engines only, which needs no ROS')
     parser.add_argument('--bag', type=Path, metavar='BAG',
                         help='rosbag2 with a dry clip (default: test/data/driving_rain)')
     parser.add_argument('--topic', default=CLEAN_TOPIC, metavar='TOPIC',
@@ -79,8 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    names = [name for name in args.only if name in WITHOUT_ROS or not args.skip_node]
+    if not names:
+        raise UsageError('--skip-node leaves none of the scenarios of --only')
     own = args.models or args.peer or args.profile or args.plot or args.kernels != 'plain'
-    if 'engine' not in args.only and own:
+    if 'engine' not in names and own:
         raise UsageError(
             '--models, --kernels, --peer, --profile and --plot are for the scenario engine')
     check_outputs(args.json, args.plot)
@@ -89,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
 
         require()
     scenarios = {name: getattr(importlib.import_module(f'derain_ros.bench.{MODULES[name]}'), name)
-                 for name in args.only}
-    bag = Path() if WITHOUT_ROS.issuperset(scenarios) else args.bag or find_clip()
+                 for name in names}
+    bag = Path() if WITHOUT_ROS.issuperset(names) else args.bag or find_clip()
 
     from derain_ros.bench.setting import Setting, instruction_set
     from derain_ros.live.processes import terminate_cleanly
@@ -108,9 +113,9 @@ def run(args: argparse.Namespace) -> int:
             engines=() if args.engines == ['auto'] else tuple(args.engines),
             sizes=tuple(args.sizes), rate=args.rate, duration=args.seconds, quick=args.quick,
             models=tuple(args.models), kernels=args.kernels, peer=args.peer, profile=args.profile)
-        for name, measure in scenarios.items():
+        for name in names:
             try:
-                results[name] = measure(setting)
+                results[name] = scenarios[name](setting)
                 print(f'\n{results[name].table()}', flush=True)
             except (UserError, ValueError, OSError) as error:
                 failures[name] = told(error)

@@ -125,7 +125,7 @@ def test_info_names_models_engines_and_versions(derain, capsys):
 def test_bench_times_an_engine(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2')
     figures = tmp_path / 'deep' / 'bench.json'
-    arguments = ['bench', '--only', 'engine', '--engines', 'openvino', '--sizes', '96x64',
+    arguments = ['bench', '--skip-node', '--engines', 'openvino', '--sizes', '96x64',
                  '--seconds', '0.2', '--json', str(figures)]
     assert main(arguments) == 0
     found = json.loads(figures.read_text())
