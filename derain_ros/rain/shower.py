@@ -90,8 +90,8 @@ def sample_shower(
     drawn, mostly additive; ``mist`` see :class:`Shower`, by default none in most showers.
     ``moving`` is for cameras that may move: half of the showers lean at any angle, a quarter are
     those of :func:`sample_sparse_layer`, and over half of the others have a volume of drops, alone
-    or together with layers. Raises ValueError where
-    ``intensity`` or ``mist`` is outside 0–1, ``wind`` outside ±90, or ``model`` is not known.
+    or together with layers. Raises ValueError where ``intensity`` or ``mist`` is outside 0–1,
+    ``wind`` outside ±90, or ``model`` is not known.
     """
     if not 0 <= intensity <= 1:
         raise ValueError(f'intensity must be between 0 and 1, got {intensity}')
@@ -174,7 +174,7 @@ def sample_sparse_layer(wind: float, rng: np.random.Generator) -> StreakLayer:
     """Draw a layer of few streaks that are plain to see, such as drops from a roof.
 
     ``wind``: as for :func:`sample_shower`. Without such showers a network leaves streaks alone
-    where there are few, since the rest of the picture is dry.
+    where there are few, since the rest of the picture is dry. They cover some 10 % of it at most.
     """
     between = functools.partial(_between, rng)
     wide = between(0.8, 6)
